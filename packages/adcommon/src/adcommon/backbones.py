@@ -1,0 +1,157 @@
+"""Pretrained trunks: timm networks that return one feature map per stride."""
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adcommon import weights as weight_files
+from adcommon.errors import BadValue, WrongCheckpoint
+from adcommon.preprocess import Preprocess
+
+_RANDOM_SEED = 0
+
+
+def create_trunk(
+    tag: str, weights: str = "pretrained", *, strides: Sequence[int] = (4, 8, 16)
+) -> nn.Module:
+    """A timm `features_only` network that maps images to a list of feature maps, fine to coarse.
+
+    Its entries bear timm's names (equal to torchvision's where both have the network), and nothing above
+    the last stride is kept. Random weights are the same in every run; the global generator is left alone.
+
+    Args:
+        tag: exact timm tag, "wide_resnet50_2.tv_in1k".
+        weights: "pretrained", "random", or a .pth or .safetensors file.
+        strides: pixels of the image per cell of each map, rising.
+    """
+    state = weight_files.resolve(tag, weights)
+    architecture = tag.partition(".")[0]
+    out_indices = _out_indices(tag, strides)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_RANDOM_SEED)
+        trunk = timm.create_model(
+            architecture, pretrained=False, features_only=True, out_indices=out_indices
+        )
+    _cut(trunk)
+    if state is not None:
+        _load(trunk, state, tag)
+    return trunk
+
+
+def normalisation(tag: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation per colour, of images in [0, 1], that the weights were trained with."""
+    weight_files.check_tag(tag, weights="random")  # a bare name has its architecture's usual values
+    published = timm.get_pretrained_cfg(tag)
+    return published.mean, published.std
+
+
+class FeaturePyramid(nn.Module):
+    """A frozen trunk: always in eval mode, without gradients."""
+
+    def __init__(
+        self,
+        tag: str,
+        weights: str = "pretrained",
+        *,
+        strides: Sequence[int] = (4, 8, 16),
+        channels_last: bool = False,
+    ) -> None:
+        """Build the trunk as `create_trunk` does.
+
+        Args:
+            tag: exact timm tag.
+            weights: "pretrained", "random", or a file.
+            strides: pixels of the image per cell of each map, rising.
+            channels_last: memory layout that is faster on most devices; values change by rounding.
+        """
+        super().__init__()
+        self.tag = tag
+        self.strides = tuple(strides)
+        self.is_random = weight_files.is_random(weights)
+        self.trunk = create_trunk(tag, weights, strides=strides).requires_grad_(False)
+        self.channels: tuple[int, ...] = tuple(self.trunk.feature_info.channels())
+        self.channels_last = channels_last
+        if channels_last:
+            self.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.eval()
+
+    @property
+    def preprocess_defaults(self) -> Preprocess:
+        """How the weights' authors prepare an image: sizes, filter, mean and standard deviation."""
+        published = timm.get_pretrained_cfg(self.tag)
+        size = published.input_size[-1]
+        return Preprocess(
+            image_size=int(size / published.crop_pct),
+            crop_size=size,
+            fit="short_side",
+            interpolation=published.interpolation,
+            mean=published.mean,
+            std=published.std,
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode, whatever the network around it does."""
+        return super().train(False)
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> list[Float[Tensor, "batch _channels _height _width"]]:
+        """One map per stride, fine to coarse."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            return self.trunk(images)
+
+
+def _out_indices(tag: str, strides: Sequence[int]) -> tuple[int, ...]:
+    """Positions of the strides among the maps that the backbone can give."""
+    if not strides or list(strides) != sorted(set(strides)):
+        raise BadValue(f"strides are {tuple(strides)}; expected rising numbers such as (4, 8, 16)")
+    try:
+        with torch.device("meta"):
+            network = timm.create_model(tag.partition(".")[0], pretrained=False, features_only=True)
+    except (RuntimeError, AttributeError) as error:
+        raise BadValue(f"the backbone '{tag}' gives no feature maps: {error}") from error
+    has = network.feature_info.reduction()
+    if any(has.count(stride) != 1 for stride in strides):
+        raise BadValue(
+            f"the backbone '{tag}' gives maps of strides {', '.join(map(str, has))}; "
+            f"asked for {', '.join(map(str, strides))}, each of which must be there once"
+        )
+    if getattr(network, "output_fmt", "NCHW") != "NCHW":
+        raise BadValue(f"the backbone '{tag}' puts channels last; choose a convolutional one")
+    return tuple(has.index(stride) for stride in strides)
+
+
+def _cut(trunk: nn.Module) -> None:
+    """Drop the stages above the last map; timm does so itself, but for its EfficientNets and MobileNets."""
+    parent, _, stage = trunk.feature_info.module_name()[-1].partition(".")
+    if parent == "blocks" and isinstance(trunk.blocks, nn.Sequential):
+        trunk.blocks = trunk.blocks[: int(stage) + 1]
+
+
+def _load(trunk: nn.Module, state: Mapping[str, Tensor], tag: str) -> None:
+    """Fill every entry of the trunk; only layers of the same network above it may be left over."""
+    wanted = trunk.state_dict()
+    given = {_flat(name): tensor for name, tensor in state.items()}
+    whole = {_flat(name) for name in weight_files.entry_names(tag.partition(".")[0])}
+    # Files older than this counter lack it; nothing reads it.
+    needed = [name for name in wanted if not name.endswith("num_batches_tracked")]
+    missing = [name for name in needed if _flat(name) not in given]
+    unexpected = [name for name in state if _flat(name) not in whole]
+    found = {name: given[_flat(name)] for name in wanted if _flat(name) in given}
+    misshapen = [name for name, tensor in found.items() if tensor.shape != wanted[name].shape]
+    problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
+    if any(problems.values()):
+        found_words = "; ".join(f"{word}: {', '.join(names)}" for word, names in problems.items() if names)
+        raise WrongCheckpoint(f"the weights do not fit the backbone '{tag}': {found_words}")
+    trunk.load_state_dict(found, strict=False)
+
+
+def _flat(name: str) -> str:
+    """A name as timm writes it where it lifts the stages of a network: `stages.0.x` becomes `stages_0.x`."""
+    return name.replace(".", "_")

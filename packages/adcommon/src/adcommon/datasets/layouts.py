@@ -1,0 +1,150 @@
+"""Scanners of folder layouts: from a category's folder to its records, before anything is judged.
+
+Normal images lie in folders named good, ok or NORMAL, in any case. Masks belong to images by stem, never by position.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adcommon.errors import BadValue
+from adcommon.images import list_images
+from adcommon.records import Record, Split
+
+NORMAL_NAMES = ("good", "ok", "normal")
+"""Folder names, in lower case, of normal images."""
+
+MASK_EXTENSIONS = frozenset({".png", ".bmp", ".tif", ".tiff"})
+"""Suffixes of masks; JPEG is none of them because it changes values."""
+
+_DEFECT_OF_FOLDER = {"ko": "defect"}
+_MASK_NAMES = ("{}_mask", "{}", "{}_label")
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What was found of one category."""
+
+    split: Split
+    has_masks: bool = False
+    """True if there is a folder of masks."""
+    missing: dict[Path, Path] = field(default_factory=dict)
+    """Anomalous images without a mask -> the folder where it was looked for."""
+    extra: list[Path] = field(default_factory=list)
+    """Masks that belong to no image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Which mask belongs to which image."""
+
+    masks: dict[Path, Path]
+    missing: list[Path]
+    extra: list[Path]
+
+
+def is_normal(folder: Path) -> bool:
+    """True if a folder of this name holds normal images."""
+    return folder.name.casefold() in NORMAL_NAMES
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Visible folders directly in `folder`, by name."""
+    if not folder.is_dir():
+        return []
+    visible = (path for path in folder.iterdir() if not path.name.startswith((".", "__")) and path.is_dir())
+    return sorted(visible, key=lambda path: path.name)
+
+
+def scan_category(folder: Path, category: str, *, other_train_folders: bool = False) -> Scan:
+    """Scan `train/good`, `test/<defect>` and `ground_truth/<defect>` below a category's folder.
+
+    Args:
+        other_train_folders: further folders below `train` are passed over; by default they are an error.
+
+    Raises:
+        BadValue: anomalous images among the training images, or two masks for one image.
+    """
+    train: list[Record] = []
+    for source in subfolders(folder / "train"):
+        if is_normal(source):
+            train += [Record(image, category, 0) for image in list_images(source)]
+        elif not other_train_folders and list_images(source):
+            raise BadValue(
+                f"'{source.name}' among the training images of category '{category}': {source}\n"
+                "  Only normal images can train (a folder named good, ok or NORMAL); move the others to test."
+            )
+    normal = [
+        Record(image, category, 0)
+        for source in subfolders(folder / "test")
+        if is_normal(source)
+        for image in list_images(source)
+    ]
+    defects = {source.name: source for source in subfolders(folder / "test") if not is_normal(source)}
+    anomalous = scan_defects(defects, folder / "ground_truth", category)
+    test = in_order([*normal, *anomalous.split.test], folder)
+    return Scan(
+        Split(in_order(train, folder), test), anomalous.has_masks, anomalous.missing, anomalous.extra
+    )
+
+
+def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Scan:
+    """Scan folders of anomalous images, each with its masks in the folder of the same name below `mask_root`."""
+    test: list[Record] = []
+    missing: dict[Path, Path] = {}
+    extra: list[Path] = []
+    for name, source in defects.items():
+        images = list_images(source)
+        pairing = pair_masks(images, mask_root / name)
+        defect = _DEFECT_OF_FOLDER.get(name, name)
+        test += [Record(image, category, 1, defect, pairing.masks.get(image)) for image in images]
+        missing |= dict.fromkeys(pairing.missing, mask_root / name)
+        extra += pairing.extra
+    for source in subfolders(mask_root):
+        if source.name not in defects and not is_normal(source):
+            extra += pair_masks([], source).extra
+    return Scan(Split([], test), mask_root.is_dir(), missing, extra)
+
+
+def in_order(records: Iterable[Record], root: Path) -> list[Record]:
+    """Records sorted by the image's path below `root`, in code-point order: the same on every machine."""
+    return sorted(records, key=lambda record: record.image.relative_to(root).as_posix())
+
+
+def pair_masks(images: Iterable[Path], folder: Path) -> Pairing:
+    """Find each image's mask by stem: `<stem>_mask.png`, `<stem>.png`, `<stem>_label.bmp`, or the folder `<stem>`.
+
+    Raises:
+        BadValue: several of these exist for one image.
+    """
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if entry.name.startswith((".", "__")):
+            continue
+        if entry.is_dir():
+            by_stem[entry.name].append(entry)
+        elif entry.suffix.lower() in MASK_EXTENSIONS:
+            by_stem[entry.stem].append(entry)
+    masks: dict[Path, Path] = {}
+    missing: list[Path] = []
+    for image in images:
+        found = [mask for name in _MASK_NAMES for mask in by_stem.get(name.format(image.stem), ())]
+        if len(found) > 1:
+            raise BadValue(
+                f"{len(found)} masks for one image, {image}: {', '.join(str(mask) for mask in found)}\n"
+                "  Keep one of them."
+            )
+        if found:
+            masks[image] = found[0]
+        else:
+            missing.append(image)
+    used = set(masks.values())
+    extra = [mask for entries in by_stem.values() for mask in entries if mask not in used]
+    return Pairing(masks, missing, extra)
+
+
+def mask_places(image: Path, folder: Path) -> list[Path]:
+    """Where in `folder` the mask of an image is looked for; a path without suffix is a folder of parts."""
+    names = ("{}_mask.png", "{}.png", "{}.bmp", "{}_label.bmp", "{}")
+    return [folder / name.format(image.stem) for name in names]

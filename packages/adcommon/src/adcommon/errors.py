@@ -1,0 +1,73 @@
+"""Mistakes a user can mend: commands print the message and end with exit code 2, without a traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Base of every error whose message tells the user what to do next."""
+
+
+class BadValue(UserError, ValueError):
+    """A value that cannot be used: which one, what was expected."""
+
+
+class UnknownName(UserError, ValueError):
+    """A name (dataset, category, method, backbone) that does not exist."""
+
+
+class DatasetNotFound(UserError, FileNotFoundError):
+    """The dataset's folder is not there, or is one level too high or too low."""
+
+
+class NotPrepared(UserError, ValueError):
+    """The raw download was given where the prepared tree is needed."""
+
+
+class EmptySplit(UserError, ValueError):
+    """A split without images."""
+
+
+class UnreadableImage(UserError, ValueError):
+    """A file that cannot be decoded as an image."""
+
+
+class MaskMissing(UserError, FileNotFoundError):
+    """An anomalous image whose mask should exist and does not."""
+
+
+class MaskSizeMismatch(UserError, ValueError):
+    """A mask whose size differs from its image's."""
+
+
+class ChecksumMismatch(UserError, ValueError):
+    """A file whose SHA-256 is not the expected one."""
+
+
+class OutputExists(UserError, FileExistsError):
+    """The output folder already holds something that would be lost."""
+
+
+class OutputFailed(UserError, OSError):
+    """Writing failed: a full disk or a folder that cannot be written."""
+
+
+class WeightsNotFound(UserError, FileNotFoundError):
+    """Pretrained weights that are not on this machine and cannot be fetched."""
+
+
+class WrongCheckpoint(UserError, ValueError):
+    """A file or folder that is not the checkpoint it was taken for."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for a mistyped name, with the nearest known one.
+
+    >>> str(unknown_name("category of 'mvtec'", "Botle", ["bottle", "cable"]))
+    "unknown category of 'mvtec': 'Botle'; did you mean 'bottle'? Known: bottle, cable"
+    """
+    known = list(known)
+    by_folded = {entry.casefold(): entry for entry in known}
+    close = get_close_matches(name.casefold(), by_folded, n=1)
+    hint = f"; did you mean '{by_folded[close[0]]}'?" if close else "."
+    return UnknownName(f"unknown {what}: '{name}'{hint} Known: {', '.join(known) or 'none'}")

@@ -1,0 +1,132 @@
+"""From a detector to numbers: `collect` scores every test image once, `measure` computes the standard metrics.
+
+Several protocols may read the same `Scores`: a paper's own metrics live in its package.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, Shaped
+from tqdm import tqdm
+
+from adcommon.datasets.loading import AnomalyDataset, test_batches
+from adcommon.images import image_size, open_mask
+from adcommon.metrics import PixelMetrics, image_metrics
+from adcommon.preprocess import Preprocess
+from adcommon.protocol import Detector
+from adcommon.records import Evaluation, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a detector said of the test images of one category; higher means more anomalous."""
+
+    records: Sequence[Record]
+    preprocess: Preprocess
+    image_scores: Float[np.ndarray, " images"]
+    anomaly_maps: Float[np.ndarray, "images height width"] | None
+    """None: the method has no maps, or they were not kept."""
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " images"]:
+        """0 normal, 1 anomalous; from the folder, never from the mask."""
+        return np.array([record.label for record in self.records], dtype=np.int64)
+
+
+def has_pixel_truth(records: Sequence[Record]) -> bool:
+    """True if there are anomalous images and each of them has a mask."""
+    anomalous = [record for record in records if record.label == 1]
+    return bool(anomalous) and all(record.mask is not None for record in anomalous)
+
+
+def collect(
+    detector: Detector,
+    dataset: AnomalyDataset,
+    *,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    keep_maps: bool = True,
+) -> Scores:
+    """Score every image of a dataset once, in order.
+
+    Args:
+        keep_maps: False saves the memory of the maps (4 bytes a pixel) where no pixel metric or picture is wanted.
+    """
+    image_scores = np.empty(len(dataset), dtype=np.float32)
+    size = dataset.preprocess.size
+    anomaly_maps = np.empty((len(dataset), size, size), dtype=np.float32) if keep_maps else None
+    for batch in tqdm(
+        test_batches(dataset, batch_size, workers), desc="scoring", unit="batch", disable=None, leave=False
+    ):
+        prediction = detector.score(batch.images.to(device))
+        image_scores[batch.indices] = prediction.image_scores.cpu().numpy()
+        if prediction.anomaly_maps is None:
+            anomaly_maps = None
+        elif anomaly_maps is not None:
+            anomaly_maps[batch.indices] = prediction.anomaly_maps.cpu().numpy()
+    return Scores(dataset.records, dataset.preprocess, image_scores, anomaly_maps)
+
+
+def measure(scores: Scores, *, category: str, eval_size: str = "map") -> Evaluation:
+    """Every standard metric of one category.
+
+    Pixel metrics pool all pixels of all test images; masks are resized with nearest neighbour.
+
+    Args:
+        eval_size: "map": at the size of the anomaly maps; "original": maps are resized to each image's own size
+            (bilinear) and masks stay as they are.
+    """
+    image = image_metrics(scores.image_scores, scores.labels)
+    evaluation = Evaluation(
+        category=category,
+        normal=image.normal,
+        anomalous=image.anomalous,
+        image_auroc=image.auroc,
+        image_ap=image.ap,
+        image_f1max=image.f1max,
+        image_threshold=image.threshold,
+    )
+    if scores.anomaly_maps is None or not has_pixel_truth(scores.records):
+        return evaluation
+    pixels = PixelMetrics()
+    for record, anomaly_map, mask in maps_with_masks(scores, eval_size):
+        pixels.update(anomaly_map[None], mask[None], labels=[record.label], names=[str(record.image)])
+    result = pixels.compute(limits=(0.3, 0.05))
+    height, width = scores.anomaly_maps.shape[1:]
+    return replace(
+        evaluation,
+        regions=result.regions,
+        pixel_auroc=result.auroc,
+        pixel_ap=result.ap,
+        pixel_f1max=result.f1max,
+        pixel_threshold=result.threshold,
+        aupro=result.aupro[0.3],
+        aupro_05=result.aupro[0.05],
+        map_size=f"{height}x{width}" if eval_size == "map" else eval_size,
+    )
+
+
+def maps_with_masks(
+    scores: Scores, eval_size: str = "map"
+) -> Iterator[
+    tuple[Record, Shaped[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]
+]:
+    """Each image's record, anomaly map and mask at the evaluation size, one at a time."""
+    if scores.anomaly_maps is None:
+        return
+    preprocess = replace(scores.preprocess, mask_rule="nearest")
+    for record, anomaly_map in zip(scores.records, scores.anomaly_maps, strict=True):
+        if eval_size == "map":
+            yield record, anomaly_map, preprocess.mask(record.mask, record.image)
+            continue
+        if record.mask is not None:
+            mask = open_mask(record.mask)
+        else:
+            width, height = image_size(record.image)
+            mask = np.zeros((height, width), dtype=bool)
+        restored = preprocess.restore(torch.from_numpy(anomaly_map[None]), *mask.shape)
+        yield record, restored[0].numpy(), mask
+

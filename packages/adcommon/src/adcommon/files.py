@@ -1,0 +1,167 @@
+"""Files and folders that are either complete or untouched: written beside their place, then swapped in."""
+
+import errno
+import json
+import math
+import numbers
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from adcommon.errors import OutputFailed, UserError
+
+_FREE_SPACE = "Free some space or choose another --out, then run the command again (a training: with --resume)."
+_MAKE_WRITABLE = "Make it writable or choose another --out, then run the command again."
+_WHAT_TO_DO = {
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: _FREE_SPACE,
+    errno.EFBIG: _FREE_SPACE,
+    errno.EROFS: _MAKE_WRITABLE,
+    errno.EACCES: _MAKE_WRITABLE,
+    errno.EPERM: _MAKE_WRITABLE,
+    errno.ENOTDIR: "Part of this path is a file; choose another --out.",
+    errno.EEXIST: "A file has the name of a folder that is needed; choose another --out.",
+}
+_LEFTOVER = ".{name}.writing-{token}"
+
+
+def atomic_write(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file so that readers, and a crash at any moment, see the old content or the new, nothing between.
+
+    Args:
+        path: missing parent folders are made.
+        content: text (UTF-8), bytes, or a function that writes into the open file it is given.
+
+    Raises:
+        OutputFailed: the disk is full or the place cannot be written; what was at `path` is intact.
+    """
+    path = path.resolve()
+    temporary = _sibling(path)
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of `folder` at the end of the block.
+
+    If anything fails, the new folder vanishes and the old one stays as it was. Between the two renames of the
+    swap both are complete on disk, the old one under a hidden name.
+
+    Raises:
+        OutputFailed: the disk is full or the place cannot be written.
+    """
+    folder = folder.resolve()
+    temporary, old = _sibling(folder), _sibling(folder)
+    with output_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.mkdir()
+            yield temporary
+            if folder.exists():
+                folder.rename(old)
+            try:
+                temporary.rename(folder)
+            except OSError:
+                if old.exists():
+                    old.rename(folder)
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes left half written directly in `folder`; call it where nobody else writes."""
+    for path in folder.glob(_LEFTOVER.format(name="*", token="*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a place that cannot be written into `OutputFailed` naming `path`; other errors pass.
+
+    Libraries that write by themselves hide the system's error: torch behind a RuntimeError, safetensors in its
+    text; both are recognised.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        code, where = _system_error(error)
+        if code not in _WHAT_TO_DO or not _related(where or path, path):
+            raise
+        kept = "The last complete one is intact." if path.exists() else "Nothing incomplete was left there."
+        message = f"cannot write {path}: {os.strerror(code)}. {kept}\n  {_WHAT_TO_DO[code]}"
+        raise OutputFailed(message) from error
+
+
+def json_text(value: object) -> str:
+    """Strict JSON, indented; see `plain` for what is accepted.
+
+    >>> json_text({"auroc": float("nan"), "folder": Path("runs")})
+    '{\\n  "auroc": null,\\n  "folder": "runs"\\n}\\n'
+    """
+    return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def plain(value: object) -> Any:
+    """The value in JSON's types: dataclasses as dicts, paths as text, NumPy numbers as numbers, NaN and inf as None."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    raise TypeError(f"cannot be written as JSON or YAML: {value!r} of type {type(value).__qualname__}")
+
+
+def _sibling(path: Path) -> Path:
+    """A name for a temporary in the same folder, so that a rename stays on one disk; cut to fit any file system."""
+    return path.with_name(_LEFTOVER.format(name=path.name[:40], token=uuid.uuid4().hex))
+
+
+def _system_error(error: BaseException | None) -> tuple[int, Path | None]:
+    """The errno at the root of an exception (0 if the system reported none) and the file it names."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno, Path(error.filename) if isinstance(error.filename, str | os.PathLike) else None
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            return int(found.group(1)), None
+        error = error.__cause__ or error.__context__
+    return 0, None
+
+
+def _related(where: Path, path: Path) -> bool:
+    """False for a file elsewhere, which was being read, not written."""
+    where, path = where.resolve(), path.resolve()
+    return where.is_relative_to(path.parent) or path.is_relative_to(where)

@@ -1,0 +1,154 @@
+"""Open one RGB image or one mask; the only caller of Pillow's decoder."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image, ImageOps
+
+from adcommon.errors import MaskMissing, MaskSizeMismatch, UnreadableImage
+
+IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+"""Suffixes, in lower case, of the files that count as images."""
+
+_EXIF_ORIENTATION = 0x0112
+_SWAPS_SIDES = (5, 6, 7, 8)
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images directly in a folder, sorted by name in code-point order; hidden files are left out."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if is_image(path)), key=lambda path: path.name)
+
+
+def is_image(path: Path) -> bool:
+    """True for a visible file whose suffix, in any case, is one of `IMAGE_EXTENSIONS`."""
+    return path.suffix.lower() in IMAGE_EXTENSIONS and not path.name.startswith(".") and path.is_file()
+
+
+def open_image(
+    path: Path, *, upright: bool = False, expected_size: tuple[int, int] | None = None
+) -> Image.Image:
+    """Decode an image to 8-bit RGB.
+
+    Grey is replicated, 16-bit values are scaled by the largest value of their type, alpha is dropped.
+
+    Args:
+        upright: apply the EXIF orientation.
+        expected_size: (width, height) of the mask: of the stored and the upright image the one of this size is
+            taken; `upright` decides where both fit.
+
+    Raises:
+        UnreadableImage: not an image, or a damaged one.
+        MaskSizeMismatch: neither orientation has the expected size.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if expected_size is not None:
+                upright = _is_upright_expected(path, image, upright, expected_size)
+            if upright:
+                image = ImageOps.exif_transpose(image)
+            return _to_rgb(image)
+    except MaskSizeMismatch:
+        raise
+    except _DECODER_ERRORS as error:
+        raise _unreadable(path, error) from None
+
+
+def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
+    """Decode a mask at its own size: True where any stored value (grey, palette index or colour) is above 0.
+
+    A folder is a mask in several parts, whose union is returned.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _union(path)
+    try:
+        with Image.open(path) as image:
+            values = np.asarray(image)
+            has_alpha = image.mode in ("LA", "PA", "RGBA")
+    except _DECODER_ERRORS as error:
+        raise _unreadable(path, error) from None
+    if values.ndim == 3:
+        return (values[..., :-1] if has_alpha else values).astype(bool).any(axis=-1)
+    return values > 0
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a file as stored, without decoding it; of a mask in parts, that of its first part."""
+    path = Path(path)
+    if path.is_dir():
+        path = _parts(path)[0]
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except _DECODER_ERRORS as error:
+        raise _unreadable(path, error) from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known white; save the image with 8 or 16 bits per channel")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        white = np.iinfo(values.dtype).max
+        return Image.fromarray(np.rint(values.clip(0) * (255 / white)).astype(np.uint8)).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _is_upright_expected(
+    path: Path, image: Image.Image, preferred: bool, expected_size: tuple[int, int]
+) -> bool:
+    width, height = image.size
+    turned = image.getexif().get(_EXIF_ORIENTATION) in _SWAPS_SIDES
+    sizes = {False: (width, height), True: (height, width) if turned else (width, height)}
+    fitting = [upright for upright, size in sizes.items() if size == expected_size]
+    if not fitting:
+        raise MaskSizeMismatch(
+            f"image and mask differ in size: {path} is {width}x{height}, "
+            f"its mask is {expected_size[0]}x{expected_size[1]} (width x height)"
+        )
+    return preferred if preferred in fitting else fitting[0]
+
+
+def _parts(folder: Path) -> list[Path]:
+    parts = list_images(folder)
+    if not parts:
+        raise MaskMissing(f"no mask images in {folder}; expected one image for each part of the mask")
+    return parts
+
+
+def _union(folder: Path) -> Bool[np.ndarray, "height width"]:
+    first, *others = _parts(folder)
+    union = open_mask(first)
+    for part in others:
+        mask = open_mask(part)
+        if mask.shape != union.shape:
+            raise MaskSizeMismatch(
+                f"parts of one mask differ in size: {first} is {union.shape[1]}x{union.shape[0]}, "
+                f"{part} is {mask.shape[1]}x{mask.shape[0]} (width x height)"
+            )
+        union |= mask
+    return union
+
+
+def _unreadable(path: Path, error: Exception) -> UnreadableImage:
+    """The error that says why a file is no image, in the decoder's words or better ones."""
+    reason = str(error) or type(error).__name__
+    if not path.exists():
+        reason = "no such file"
+    elif path.is_file():
+        start = path.read_bytes()[:200].lstrip().lower()
+        if start.startswith(b"version https://git-lfs"):
+            reason = "it is a Git LFS pointer, not the file itself; run: git lfs pull"
+        elif start.startswith((b"<!doctype html", b"<html")):
+            reason = "it is an HTML page (a failed download?), not an image"
+        elif not start:
+            reason = "the file is empty"
+    return UnreadableImage(f"cannot read the image {path}: {reason}")

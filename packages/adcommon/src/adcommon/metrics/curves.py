@@ -1,0 +1,206 @@
+"""AUROC, average precision and F1-max from scores and labels: exact, tie-aware, one sort by value.
+
+Every metric here depends on the order of the scores only: nothing is normalised, clipped or cast.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from heapq import heappop, heappush
+
+import numpy as np
+from jaxtyping import Float64, Int64, Real, Shaped
+
+from adcommon.metrics.inputs import Array, scores_and_labels, warn
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """Metrics of one score per image; fractions in [0, 1], NaN where undefined."""
+
+    auroc: float
+    ap: float
+    """Average precision."""
+    f1max: float
+    threshold: float
+    """Smallest score t at which {score >= t} reaches F1-max; chosen with the labels, so an oracle."""
+    normal: int
+    anomalous: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A polyline from (0, 0) to (1, 1), for plots."""
+
+    fpr: Float64[np.ndarray, " points"]
+    """False-positive rate, ascending."""
+    value: Float64[np.ndarray, " points"]
+    """True-positive rate (ROC) or mean overlap per region (PRO), ascending."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Where each positive stands among the negatives: all that the exact metrics need."""
+
+    positives: Real[np.ndarray, " positives"]
+    """Ascending."""
+    above: Int64[np.ndarray, " positives"]
+    """Number of negatives with a higher score."""
+    not_below: Int64[np.ndarray, " positives"]
+    """Number of negatives with an equal or higher score."""
+    negatives: int
+
+    @classmethod
+    def of_sorted(
+        cls, positives: Real[np.ndarray, " positives"], negatives: Real[np.ndarray, " negatives"]
+    ) -> "Ranking":
+        """From both groups' scores in ascending order."""
+        count = len(negatives)
+        above = count - np.searchsorted(negatives, positives, side="right")
+        not_below = count - np.searchsorted(negatives, positives, side="left")
+        return cls(positives, above, not_below, count)
+
+    @cached_property
+    def hits(self) -> Int64[np.ndarray, " positives"]:
+        """Number of positives that are not below each positive."""
+        return len(self.positives) - np.searchsorted(self.positives, self.positives, side="left")
+
+    def auroc(self) -> float:
+        """Share of (positive, negative) pairs in the right order, ties counting one half."""
+        pairs = len(self.positives) * self.negatives
+        if pairs == 0:
+            return float("nan")
+        # In integers, so that constant scores give 0.5 exactly.
+        return (2 * pairs - int(self.above.sum()) - int(self.not_below.sum())) / (2 * pairs)
+
+    def average_precision(self) -> float:
+        """Mean over positives of the precision at that positive's score."""
+        if len(self.positives) == 0:
+            return float("nan")
+        return float(np.mean(self.hits / (self.hits + self.not_below)))
+
+    def f1_max(self) -> tuple[float, float]:
+        """Best F1 over all thresholds, and the smallest threshold that reaches it (always a positive's score)."""
+        if len(self.positives) == 0:
+            return float("nan"), float("nan")
+        f1 = 2 * self.hits / (len(self.positives) + self.hits + self.not_below)
+        best = int(np.argmax(f1))
+        return float(f1[best]), float(self.positives[best])
+
+    def curve(self, weights: Float64[np.ndarray, " positives"] | None = None, points: int = 2000) -> Curve:
+        """The cumulative weight of positives over the false-positive rate; without weights the ROC curve.
+
+        Between two positives the curve is flat and over tied scores it is a chord, so its corners are
+        the positives only; `thin` keeps at most `points` of them.
+        """
+        if len(self.positives) == 0 or self.negatives == 0:
+            return Curve(np.full(2, np.nan), np.full(2, np.nan))
+        weights = np.ones(len(self.positives)) if weights is None else weights
+        falling = self.positives[::-1]
+        last_of_tie = np.append(falling[1:] != falling[:-1], True)
+        height = (np.cumsum(weights[::-1]) / weights.sum())[last_of_tie]
+        left, right = self.above[::-1][last_of_tie], self.not_below[::-1][last_of_tie]
+        fpr = np.stack([left, right], axis=1).ravel() / self.negatives
+        value = np.stack([np.append(0.0, height[:-1]), height], axis=1).ravel()
+        return thin(Curve(np.concatenate([[0.0], fpr, [1.0]]), np.concatenate([[0.0], value, [1.0]])), points)
+
+
+def thin(curve: Curve, points: int) -> Curve:
+    """The same polyline with at most `points` corners, splitting first where most area would be lost.
+
+    A piece is left alone once the largest triangle between its chord and a corner is below 1e-4 / (2 points);
+    if all pieces are, the area under the whole curve is off by less than 1e-4.
+    """
+    x, y = curve.fpr, curve.value
+    small = 1e-4 / (2 * points)
+
+    def push(start: int, end: int) -> None:
+        if end - start > 1:
+            inner = slice(start + 1, end)
+            doubled = (x[inner] - x[start]) * (y[end] - y[start]) - (y[inner] - y[start]) * (x[end] - x[start])
+            corner = int(np.argmax(np.abs(doubled)))
+            area = abs(float(doubled[corner])) / 2
+            if area > small:
+                heappush(pieces, (-area, start, start + 1 + corner, end))
+
+    pieces: list[tuple[float, int, int, int]] = []
+    kept = [0, len(x) - 1]
+    push(*kept)
+    while pieces and len(kept) < points:
+        _, start, corner, end = heappop(pieces)
+        kept.append(corner)
+        push(start, corner)
+        push(corner, end)
+    kept.sort()
+    return Curve(x[kept], y[kept])
+
+
+def rank(scores: Real[Array, "*shape"], labels: Shaped[Array, "*label_shape"]) -> Ranking:
+    """The ranking behind every metric of this module; scores and labels are checked here."""
+    scores, labels = scores_and_labels(scores, labels)
+    return Ranking.of_sorted(np.sort(scores[labels]), np.sort(scores[~labels]))
+
+
+def auroc(scores: Real[Array, "*shape"], labels: Shaped[Array, "*label_shape"]) -> float:
+    """Area under the ROC curve: the probability that an anomalous score exceeds a normal one.
+
+    AUROC = (1 / P N) sum over anomalous i and normal j of [s_i > s_j] + [s_i = s_j] / 2.
+
+    >>> auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([0, 0, 1, 1]))
+    0.875
+    """
+    ranking = rank(scores, labels)
+    value = ranking.auroc()
+    warn_undefined("AUROC", "", ranking, "score")
+    warn_inverted("AUROC", value)
+    return value
+
+
+def average_precision(scores: Real[Array, "*shape"], labels: Shaped[Array, "*label_shape"]) -> float:
+    """AP = sum over distinct thresholds, descending, of the gain in recall times the precision; no interpolation."""
+    ranking = rank(scores, labels)
+    warn_undefined("", "AP", ranking, "score")
+    return ranking.average_precision()
+
+
+def f1_max(scores: Real[Array, "*shape"], labels: Shaped[Array, "*label_shape"]) -> tuple[float, float]:
+    """Best F1 = 2 TP / (P + TP + FP) of {score >= t} over all t, and the smallest t that reaches it."""
+    ranking = rank(scores, labels)
+    warn_undefined("", "F1-max", ranking, "score")
+    return ranking.f1_max()
+
+
+def image_metrics(scores: Real[Array, " images"], labels: Shaped[Array, " labels"]) -> ImageResult:
+    """AUROC, AP and F1-max of image scores; the label comes from the folder or list, not from the mask."""
+    ranking = rank(scores, labels)
+    value = ranking.auroc()
+    warn_undefined("image AUROC", "image AP and F1-max", ranking, "image")
+    warn_inverted("image AUROC", value)
+    return ImageResult(
+        value,
+        ranking.average_precision(),
+        *ranking.f1_max(),
+        normal=ranking.negatives,
+        anomalous=len(ranking.positives),
+    )
+
+
+def warn_undefined(needs_both: str, needs_anomalous: str, ranking: Ranking, what: str) -> None:
+    """One warning if the metrics named are NaN, with the reason.
+
+    Args:
+        needs_both: metrics that need normal and anomalous scores.
+        needs_anomalous: metrics that need anomalous scores only.
+        what: of what there is none: "score", "image", "pixel".
+    """
+    anomalous, total = len(ranking.positives), len(ranking.positives) + ranking.negatives
+    if anomalous == 0:
+        names = " and ".join(filter(None, [needs_both, needs_anomalous]))
+        warn(f"{names} undefined (NaN): none of {total} {what}s is anomalous")
+    elif ranking.negatives == 0 and needs_both:
+        warn(f"{needs_both} undefined (NaN): all {total} {what}s are anomalous")
+
+
+def warn_inverted(name: str, value: float) -> None:
+    """A warning if an AUROC is worse than chance."""
+    if value < 0.5:
+        warn(f"{name} is {value:.4f}, below 0.5: are the scores inverted? Higher must mean more anomalous.")

@@ -1,0 +1,165 @@
+"""The flags that mean the same in every command, and how a recipe becomes a command line.
+
+A recipe is a frozen dataclass; each of its fields is a flag whose help text is the field's docstring.
+Values come from the command line, else from `--config FILE`, else from the recipe. No torch here.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.config import Yaml
+from cyclopts.types import ExistingFile
+
+from adcommon.errors import BadValue, UserError, unknown_name
+
+R = TypeVar("R")
+
+RECIPE_GROUP = Group("Recipe", sort_key=2)
+SETTINGS_GROUP = Group("Where and how to run", sort_key=1)
+
+
+@Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every training command takes besides its recipe; none of it changes the numbers."""
+
+    data_root: Path | None = None
+    """Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]"""
+    data: Path | None = None
+    """A folder of my own images; short for `--dataset folder --data-root DIR`."""
+    category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    """Categories to run. [default: all]"""
+    out: Path | None = None
+    """Folder for everything the run leaves behind. [default: SAVE_DIR/SAVE_NAME]"""
+    save_dir: Path = Path("runs")
+    """Parent of the run's folder, as the papers' scripts name it."""
+    save_name: str | None = None
+    """Name of the run's folder. [default: the command's name]"""
+    gpu: str | None = None
+    """Number of the GPU, or `cpu`. [default: the first GPU if there is one]"""
+    device: str | None = None
+    """Device by its torch name: cpu, cuda:1, mps."""
+    weights: str = "pretrained"
+    """Backbone weights: `pretrained`, `random` (for trials only), or a file."""
+    workers: int = 0
+    """Processes that load images; 0 loads in the training process."""
+    cache: bool = True
+    """Keep decoded, resized images on disk, so that each is decoded once."""
+    resume: bool = False
+    """Continue a run that was stopped or killed, from its last saved state."""
+    force: bool = False
+    """Overwrite the run's folder."""
+    save_every: Annotated[int | None, Parameter(show_default=False)] = None
+    """Steps between saved states for `--resume`. [default: every evaluation]"""
+    maps: bool = False
+    """Write a picture of every test image's anomaly map."""
+    eval_size: str = "map"
+    """Size of the standard pixel metrics: `map` (the network's input), `original` (each image's own)."""
+    false_alarm_rate: float = 0.05
+    """Rate at which the stored decision threshold may call a normal image anomalous."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        if self.eval_size not in ("map", "original"):
+            raise BadValue(f"--eval-size is '{self.eval_size}'; expected 'map' or 'original'")
+        if not 0 < self.false_alarm_rate < 1:
+            raise BadValue(f"--false-alarm-rate is {self.false_alarm_rate}; expected a value between 0 and 1")
+        if self.gpu is not None and self.device is not None:
+            raise BadValue("--gpu and --device were both given; use one of them")
+        if self.save_every is not None and self.save_every < 1:
+            raise BadValue(f"--save-every is {self.save_every}; expected at least 1 step")
+        if self.resume and self.force:
+            raise BadValue("--resume keeps the run's folder and --force empties it; use one of them")
+
+    def root(self) -> Path:
+        """The folder where datasets are looked for."""
+        return self.data or self.data_root or Path(os.environ.get("AD_DATA", "data"))
+
+    def folder(self, name: str) -> Path:
+        """The run's folder; `name` is the command's."""
+        return self.out or self.save_dir / (self.save_name or name)
+
+
+def with_defaults(recipe: R) -> type[R]:
+    """The recipe's class with this recipe's values as its defaults, so that one flag changes one field."""
+    cls = type(recipe)
+    namespace: dict[str, Any] = {
+        "__annotations__": {entry.name: entry.type for entry in fields(cls)},  # type: ignore[arg-type]
+        "__module__": cls.__module__,
+        "__doc__": cls.__doc__,
+    }
+    namespace |= {name: getattr(recipe, name) for name in namespace["__annotations__"]}
+    return dataclass(frozen=True, kw_only=True)(type(cls.__name__, (cls,), namespace))
+
+
+def execute(app: App) -> None:
+    """Run a command on the process's arguments; a user's mistake is one message and exit code 2."""
+    try:
+        app(exit_on_error=False)
+    except CycloptsError:
+        sys.exit(2)  # cyclopts has printed its message
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def experiment(
+    name: str, body: Callable[[R, Settings], None], recipes: Mapping[str, R], default: str, summary: str
+) -> None:
+    """A training command: parse recipe and settings, then call `body` with them.
+
+    Args:
+        recipes: by name; with more than one the command has `--recipe NAME`.
+        default: the recipe that is used when none is named.
+    """
+    app = App(name=name, help=summary)
+    names = tuple(recipes)
+
+    def register(base: R) -> None:
+        recipe_type = with_defaults(base)
+        flat = Parameter(name="*", group=RECIPE_GROUP, negative_iterable=())
+
+        def command(
+            *,
+            recipe: Annotated[recipe_type, flat] = recipe_type(),  # type: ignore[valid-type]  # noqa: B008
+            settings: Settings = Settings(),  # noqa: B008
+        ) -> None:
+            body(recipe, settings)
+
+        app.default(command)
+
+    register(recipes[default])
+    chooser = Parameter(group=SETTINGS_GROUP, show=len(recipes) > 1)
+
+    @app.meta.default
+    def launch(
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        config: Annotated[
+            tuple[ExistingFile, ...], Parameter(group=SETTINGS_GROUP, negative=(), show_default=False)
+        ] = (),
+        recipe: Annotated[str, chooser] = default,
+    ) -> None:
+        """Choose the recipe and the files that change it.
+
+        Args:
+            config: YAML file with any of the flags below; may be given several times, the last one wins.
+            recipe: the paper's experiment to start from.
+        """
+        if recipe not in recipes:
+            raise unknown_name("recipe", recipe, names)
+        if recipe != default:
+            app.default_command = None
+            register(recipes[recipe])
+        app.config = [Yaml(path, must_exist=True) for path in reversed(config)]
+        app(tokens, exit_on_error=False)
+
+    execute(app.meta)
+
+
+Precision = Literal["fp32", "bf16", "fp16"]
+"""Arithmetic of the forward pass; losses and statistics stay in fp32."""

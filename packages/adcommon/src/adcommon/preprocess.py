@@ -1,0 +1,159 @@
+"""Image and mask on disk -> arrays and tensors of one size, and the way back for figures."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from adcommon.errors import BadValue, MaskSizeMismatch
+from adcommon.images import image_size, open_image, open_mask
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How an image becomes a square network input: resize, centre crop, normalise.
+
+    `Preprocess(**asdict(preprocess))` is the same again, also after a detour through JSON.
+    """
+
+    image_size: int = 256
+    """Side after the resize, pixels."""
+    crop_size: int | None = None
+    """Side of the centre crop, pixels; None: as `image_size`."""
+    fit: Literal["stretch", "short_side"] = "stretch"
+    """"stretch": both sides become `image_size`; "short_side": the shorter one does, the proportions stay."""
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bilinear"
+    """Pillow's filter, antialiased when shrinking."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    mask_rule: Literal["nearest", "any", "half"] = "nearest"
+    """A pixel of the resized mask is anomalous: "nearest" where the nearest pixel is; "any" where the antialiased
+    bilinear filter touches an anomalous pixel (ReContrast; grows regions); "half" where it gives at least 0.5."""
+    upright: bool = False
+    """Apply the EXIF orientation. A mask of the other orientation's size overrules it."""
+
+    def __post_init__(self) -> None:
+        """Accept lists from JSON and refuse impossible sizes."""
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        if self.image_size < 1:
+            raise BadValue(f"image_size is {self.image_size}; expected at least 1 pixel")
+        if not 1 <= self.size <= self.image_size:
+            raise BadValue(f"crop_size is {self.crop_size}; expected 1 to image_size = {self.image_size} pixels")
+
+    @property
+    def size(self) -> int:
+        """Side of the network's input, pixels."""
+        return self.image_size if self.crop_size is None else self.crop_size
+
+    def key(self) -> str:
+        """Stable text of everything that changes `pixels`; for caches."""
+        return f"{self.image_size}-{self.size}-{self.fit}-{self.interpolation}-{'up' if self.upright else 'raw'}"
+
+    def pixels(self, image: Path, mask: Path | None = None) -> UInt8[np.ndarray, "size size 3"]:
+        """Decode, resize and crop an image; what a cache of decoded images stores.
+
+        Args:
+            mask: the image's mask, whose size decides whether the EXIF orientation counts.
+        """
+        expected_size = None if mask is None else image_size(mask)
+        try:
+            opened = open_image(image, upright=self.upright, expected_size=expected_size)
+        except MaskSizeMismatch as error:
+            raise MaskSizeMismatch(f"{error}\n  Its mask: {mask}") from None
+        return self._fit(opened, _RESAMPLING[self.interpolation])
+
+    def mask(self, mask: Path | None, image: Path) -> Bool[np.ndarray, "size size"]:
+        """The mask as it lies on `pixels`; all False if there is none.
+
+        Raises:
+            MaskSizeMismatch: the mask has not the size of its image.
+        """
+        if mask is None:
+            return np.zeros((self.size, self.size), dtype=bool)
+        stored = open_mask(mask)
+        height, width = stored.shape
+        if image_size(image) != (width, height):
+            self.pixels(image, mask)  # decides with the EXIF orientation, and says what does not fit
+        grey = Image.fromarray(stored.astype(np.uint8) * 255)
+        if self.mask_rule == "nearest":
+            return self._fit(grey, Image.Resampling.NEAREST) > 0
+        threshold = 1 if self.mask_rule == "any" else 128
+        return self._fit(grey, Image.Resampling.BILINEAR) >= threshold
+
+    def normalise(
+        self, pixels: UInt8[np.ndarray, "batch height width 3"] | UInt8[Tensor, "batch height width 3"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Pixels -> [0, 1], then minus the mean, divided by the standard deviation of each channel."""
+        images = torch.as_tensor(np.array(pixels) if isinstance(pixels, np.ndarray) else pixels)
+        images = images.permute(0, 3, 1, 2).contiguous().float().div_(255)
+        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
+        return images.sub_(mean).div_(std)
+
+    def unnormalise(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> UInt8[np.ndarray, "batch height width 3"]:
+        """The pixels that `normalise` had, rounded."""
+        images = images.detach().float().cpu()
+        mean = torch.tensor(self.mean).view(3, 1, 1)
+        std = torch.tensor(self.std).view(3, 1, 1)
+        pixels = ((images * std + mean) * 255).round_().clamp_(0, 255)
+        return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+    def restore(
+        self, maps: Float[Tensor, "batch map_height map_width"], height: int, width: int
+    ) -> Float[Tensor, "batch height width"]:
+        """Put maps of the network's input back on the pixels of an image of `height` x `width`.
+
+        Bilinear, pixel centres at halves (align_corners=False); pixels that the crop had cut off
+        take the value of the nearest pixel inside.
+        """
+        rows = self._place_in_crop(height, *self._resized_side(height, width), device=maps.device)
+        columns = self._place_in_crop(width, *self._resized_side(width, height), device=maps.device)
+        grid = torch.stack(
+            [columns.expand(height, width), rows[:, None].expand(height, width)], dim=-1
+        ).to(maps.dtype)
+        restored = F.grid_sample(
+            maps[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
+        )
+        return restored[0]
+
+    def _resized_side(self, side: int, other: int) -> tuple[int, int]:
+        """Length of one side after the resize, and where the crop begins on it."""
+        if self.fit == "stretch" or side <= other:
+            resized = self.image_size
+        else:
+            resized = math.floor(self.image_size * side / other)
+        # Faithful: halves are rounded to the even neighbour, as torchvision's centre crop does.
+        return resized, round((resized - self.size) / 2)
+
+    def _place_in_crop(
+        self, side: int, resized: int, start: int, device: torch.device
+    ) -> Float[Tensor, " side"]:
+        """Positions of an image's pixel centres in the crop, whose edges are -1 and 1."""
+        centres = (torch.arange(side, device=device, dtype=torch.float64) + 0.5) * (resized / side)
+        return (centres - start) * (2 / self.size) - 1
+
+    def _fit(self, image: Image.Image, resampling: Image.Resampling) -> np.ndarray:
+        width, left = self._resized_side(image.width, image.height)
+        height, top = self._resized_side(image.height, image.width)
+        resized = image.resize((width, height), resampling)
+        return np.asarray(resized.crop((left, top, left + self.size, top + self.size)))

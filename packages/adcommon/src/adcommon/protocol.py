@@ -1,0 +1,53 @@
+"""What passes between loader, method and measurement; no logic."""
+
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from adcommon.preprocess import Preprocess
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a loader yields."""
+
+    images: Float[Tensor, "batch 3 height width"]
+    """Normalised by the `Preprocess` that made them."""
+    masks: Bool[Tensor, "batch mask_height mask_width"]
+    """True = anomalous; all False where no pixel truth exists."""
+    labels: Int64[Tensor, " batch"]
+    """0 normal, 1 anomalous."""
+    indices: Int64[Tensor, " batch"]
+    """Positions in the dataset's records."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch with its images on `device`; the rest stays where it is."""
+        return type(self)(self.images.to(device, non_blocking=True), self.masks, self.labels, self.indices)
+
+    def pin_memory(self) -> Self:
+        """The same batch in page-locked memory; called by the loader when copies to a GPU follow."""
+        return type(self)(
+            self.images.pin_memory(), self.masks.pin_memory(), self.labels.pin_memory(), self.indices.pin_memory()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a detector says of a batch; higher means more anomalous, no fixed range."""
+
+    image_scores: Float[Tensor, " batch"]
+    anomaly_maps: Float[Tensor, "batch height width"] | None
+    """None: the method scores images only."""
+
+
+class Detector(Protocol):
+    """A trained method, bound to a category and to whatever it needs besides the image; nobody inherits from it."""
+
+    preprocess: Preprocess
+
+    def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
+        """Scores and maps of preprocessed images; pure, and independent of how images are batched."""
+        ...

@@ -1,0 +1,69 @@
+"""Plain facts about files and results; no torch, no logic."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image on disk; nothing is loaded."""
+
+    image: Path
+    category: str
+    """Object or texture class: "bottle"."""
+    label: int
+    """0 normal, 1 anomalous."""
+    defect: str = "good"
+    """Kind of anomaly, the name of its test folder: "broken_large"."""
+    mask: Path | None = None
+    """Ground-truth mask, or a folder of masks that belong together; None: normal, or no pixel truth exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The training and test images of one category, each sorted by relative path."""
+
+    train: list[Record]
+    test: list[Record]
+
+    @property
+    def pixel_truth(self) -> bool:
+        """True if every anomalous test image has a mask, so that pixel metrics are defined."""
+        anomalous = [record for record in self.test if record.label == 1]
+        return bool(anomalous) and all(record.mask is not None for record in anomalous)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Result of one detector on the test images of one category under one protocol.
+
+    Metrics are fractions in [0, 1]; NaN where a metric is undefined (a warning said why);
+    None where the dataset has no pixel truth or the method no maps.
+    """
+
+    category: str
+    protocol: str = "standard"
+    """"standard", or the name of the paper's own protocol ("recontrast"), whose numbers do not compare with others."""
+    normal: int
+    """Number of normal test images."""
+    anomalous: int
+    """Number of anomalous test images."""
+    regions: int | None = None
+    """Number of connected anomalous regions."""
+    image_auroc: float
+    image_ap: float
+    image_f1max: float
+    image_threshold: float
+    """Image score at which F1 is highest; chosen with test labels, so an oracle."""
+    pixel_auroc: float | None = None
+    pixel_ap: float | None = None
+    pixel_f1max: float | None = None
+    pixel_threshold: float | None = None
+    aupro: float | None = None
+    """Area under the per-region-overlap curve up to 30 % false-positive rate, divided by 0.3."""
+    aupro_05: float | None = None
+    """The same up to 5 %."""
+    map_size: str | None = None
+    """Size at which pixel metrics were taken: "256x256", or "original"."""
+    extra: dict[str, float] = field(default_factory=dict)
+    """Further values a protocol reports, by name ("image_accuracy")."""

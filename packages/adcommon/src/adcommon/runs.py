@@ -1,0 +1,293 @@
+"""What a command leaves behind: one folder for all, one below it per category; nothing else writes while training.
+
+    OUT/recipe.yaml  log.txt  results.json  results.csv  results.md
+    OUT/CATEGORY/metrics.csv  results.json  model/  resume/state.pt  maps/
+"""
+
+import csv
+import io
+import logging
+import os
+import platform
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self, SupportsFloat, TextIO
+
+import yaml
+from tqdm import tqdm
+
+from adcommon import report
+from adcommon.errors import OutputExists
+from adcommon.files import atomic_write, json_text, output_errors, plain, remove_leftovers
+
+_OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md")
+_OF_A_RUN = ("metrics.csv", "results.json", "model", "resume", "maps")
+_LINE = "%(asctime)s %(message)s"
+_LIBRARIES = ("adcommon", "torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "scipy", "pillow")
+
+
+class Run:
+    """The folder of one category's training (or of the one model of a multi-class recipe)."""
+
+    def __init__(self, folder: Path, *, resume: bool = False, force: bool = False) -> None:
+        """Open a folder: an empty or new one, or an existing one to `resume` or, by `force`, to start afresh.
+
+        Raises:
+            OutputExists: the folder is not empty and neither was asked for.
+        """
+        _open_folder(folder, resume, force, _OF_A_RUN)
+        self.folder = folder
+        self.metrics = folder / "metrics.csv"
+        self.results = folder / "results.json"
+        self.model = folder / "model"
+        self.state = folder / "resume" / "state.pt"
+        self.maps = folder / "maps"
+
+    def log(self, step: int, values: Mapping[str, SupportsFloat | None]) -> None:
+        """Append a row to metrics.csv; a value seen for the first time becomes a new last column.
+
+        Numbers are written so that they read back exactly; None leaves the cell empty.
+        """
+        columns = _first_line(self.metrics)
+        wanted = [*(columns or ["step"]), *(name for name in values if name not in columns)]
+        if wanted != columns:
+            _, rows = _read_table(self.metrics)
+            atomic_write(self.metrics, _csv([wanted, *(row + [""] * (len(wanted) - len(row)) for row in rows)]))
+        cells = {"step": str(step)} | {name: _cell(value) for name, value in values.items()}
+        with output_errors(self.metrics), self.metrics.open("a", encoding="utf-8", newline="") as file:
+            file.write(_csv([[cells.get(name, "") for name in wanted]]))
+
+    def rewind(self, step: int) -> None:
+        """Set the folder back to a step, 0 for the start: drop later rows of metrics.csv and half-written files.
+
+        A resumed run calls it once, in the writing process, before it logs; metrics.csv then becomes an unbroken run's.
+        """
+        remove_leftovers(self.folder)
+        remove_leftovers(self.state.parent)
+        columns, rows = _read_table(self.metrics)
+        if columns:
+            atomic_write(self.metrics, _csv([columns, *(row for row in rows if int(row[0]) <= step)]))
+
+    def finish(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write this category's rows of the report, which marks it as done, and drop the resume state."""
+        atomic_write(self.results, json_text(list(rows)))
+        shutil.rmtree(self.state.parent, ignore_errors=True)
+
+    def finished(self) -> list[dict[str, Any]] | None:
+        """The rows of a category that is done; None while it is not."""
+        return report.read_results(self.results) if self.results.exists() else None
+
+
+class RunGroup:
+    """The folder of a whole command, with one `Run` per category."""
+
+    def __init__(self, folder: Path, *, resume: bool = False, force: bool = False) -> None:
+        """Open the folder as `Run` does; `force` deletes what runs wrote there and nothing else."""
+        if force and folder.is_dir():
+            for below in folder.iterdir():
+                if below.is_dir() and any((below / name).exists() for name in _OF_A_RUN):
+                    _open_folder(below, resume=False, force=True, written=_OF_A_RUN)
+                    if not any(below.iterdir()):
+                        below.rmdir()
+        _open_folder(folder, resume, force, _OF_A_GROUP)
+        self.folder = folder
+
+    def run(self, category: str) -> Run:
+        """The run of one category; one that was begun before is continued."""
+        return Run(self.folder / category, resume=True)
+
+    def write_recipe(self, values: object, command: Sequence[str] = ()) -> None:
+        """Write recipe.yaml: every resolved value, readable by `--config`; the facts of this run as comments on top.
+
+        Args:
+            values: the recipe (a dataclass) or a mapping of flag names to values.
+            command: the command line as typed, `sys.argv` if empty.
+        """
+        facts = {
+            "command": shlex.join(command or [Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "commit": git_commit(Path(__file__)) or "not in a git repository",
+            "versions": ", ".join(f"{name} {number}" for name, number in library_versions().items()),
+        }
+        comments = "".join(f"# {name}: {' '.join(text.split())}\n" for name, text in facts.items())
+        body = yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)
+        atomic_write(self.folder / "recipe.yaml", comments + body)
+
+    def write_results(
+        self, rows: Sequence[Mapping[str, Any]], published: Mapping[str, Mapping[str, float]] | None = None
+    ) -> None:
+        """Write results.json, results.csv and results.md; call it after every category with the rows so far."""
+        report.write_results(self.folder, rows, published)
+
+
+class StopSignal:
+    """Lets a loop end in good order: SIGTERM or Ctrl-C only sets `requested`; a second Ctrl-C interrupts at once.
+
+    Enter it with `with` around the loop and ask `requested` after every step. Outside the main thread Python delivers
+    no signals, and `requested` stays False.
+    """
+
+    def __init__(self) -> None:
+        """Not asked to stop; signals are caught only within `with`."""
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Catch the two signals."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the signals back to whom they belonged."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+        # Not through logging: its stream may be in the middle of a line, and cannot be entered twice.
+        os.write(2, b"\nstopping after this step; Ctrl-C once more stops at once\n")
+
+
+def start_logging(folder: Path | None, verbose: bool = False) -> None:
+    """Log to stderr and, if a folder is given, append to its log.txt; replaces what an earlier call set up.
+
+    Args:
+        verbose: debug messages too.
+    """
+    handlers: list[logging.Handler] = [_Terminal()]
+    handlers[0].setFormatter(_Tidy(_LINE, datefmt="%H:%M:%S"))
+    if folder is not None:
+        with output_errors(folder / "log.txt"):
+            folder.mkdir(parents=True, exist_ok=True)
+            handlers.append(_LogFile(folder / "log.txt", encoding="utf-8"))
+        handlers[1].setFormatter(_Tidy(_LINE, datefmt="%Y-%m-%d %H:%M:%S"))
+
+    root = logging.getLogger()
+    for old in [handler for handler in root.handlers if isinstance(handler, _Terminal | _LogFile)]:
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("PIL").setLevel(logging.INFO)  # its debug messages are one per chunk of a PNG file
+    warnings.showwarning = _log_warning
+
+
+class _Tidy(logging.Formatter):
+    """Time and message; the level only of a warning or worse."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return f"{record.asctime} {level}{record.message}"
+
+
+class _Terminal(logging.Handler):
+    """Writes to stderr above any progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _LogFile(logging.FileHandler):
+    """Ours, to be told from the handlers of others."""
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    logging.getLogger("py.warnings").warning("%s", message)
+
+
+def library_versions(*packages: str) -> dict[str, str]:
+    """Versions of Python, of `packages` and of the libraries that decide numbers, if installed; imports nothing."""
+    found = {"python": platform.python_version()}
+    for name in (*packages, *_LIBRARIES):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit(file: Path) -> str | None:
+    """Commit of the repository that tracks `file`, with "-dirty" after local changes; None if none does."""
+    commands = (
+        ["git", "ls-files", "--error-unmatch", file.name],
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+    )
+    try:
+        answers = [
+            subprocess.run(command, cwd=file.parent, capture_output=True, text=True, timeout=10, check=True).stdout
+            for command in commands
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answers[-1].strip()
+
+
+def _open_folder(folder: Path, resume: bool, force: bool, written: Sequence[str]) -> None:
+    """Make the folder, or refuse one that holds something, or delete what was `written` there before."""
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if force:
+            for path in (folder / name for name in written):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        elif not resume and any(folder.iterdir()):
+            raise OutputExists(
+                f"{folder} is not empty. Continue the run in it with --resume, delete it and start afresh with "
+                "--force, or choose another folder with --out"
+            )
+
+
+def _first_line(path: Path) -> list[str]:
+    """The column names; [] if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Column names and complete rows; a last line that a killed process left without its end is dropped."""
+    if not path.exists():
+        return [], []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    complete = [line for line in lines if line.endswith("\n")]
+    columns, *rows = list(csv.reader(complete)) or [[]]
+    return columns, rows
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _cell(value: SupportsFloat | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else repr(float(value))

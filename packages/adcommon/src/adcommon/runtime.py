@@ -1,0 +1,103 @@
+"""Where a run computes: device, processes, precision, seeds.
+
+Processes are accelerate's business: `torchrun --nproc_per_node N --no-python <command>` starts several, and
+every loop asks the `Accelerator` for its device and for `backward`. On a CPU the processes talk over gloo.
+"""
+
+import logging
+import os
+import random
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from adcommon.errors import BadValue
+
+logger = logging.getLogger(__name__)
+
+
+def choose_device(gpu: str | None = None, device: str | None = None) -> torch.device:
+    """The device that `--gpu N|cpu` or `--device NAME` asks for; by default the first GPU, else the CPU.
+
+    A GPU that is asked for by number and does not exist falls back to the CPU, as in the papers' scripts,
+    and the log says so; a device asked for by name must exist.
+
+    Raises:
+        BadValue: an unknown device name, or one this machine does not have.
+    """
+    if device is not None:
+        return _named_device(device)
+    if gpu == "cpu":
+        return torch.device("cpu")
+    if gpu is not None and not gpu.isdigit():
+        raise BadValue(f"--gpu is '{gpu}'; expected a number (0, 1, ...) or 'cpu'")
+    number = int(gpu or 0)
+    if number < torch.cuda.device_count():
+        return torch.device("cuda", number)
+    if gpu is not None:
+        logger.warning("GPU %s is not available (%d found): running on the CPU", gpu, torch.cuda.device_count())
+    return torch.device("cpu")
+
+
+def _named_device(name: str) -> torch.device:
+    try:
+        chosen = torch.device(name)
+    except RuntimeError:
+        raise BadValue(f"--device is '{name}'; expected a torch device: cpu, cuda:0, mps") from None
+    available = {
+        "cpu": True,
+        "cuda": (chosen.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(chosen.type, False):
+        raise BadValue(f"--device is '{name}', which this machine does not have; try --device cpu")
+    return chosen
+
+
+def start(device: torch.device, precision: str = "fp32") -> Accelerator:
+    """The accelerator of this process; under torchrun it also joins the process group.
+
+    Args:
+        device: from `choose_device`; under torchrun each process takes the GPU of its own rank instead.
+        precision: "fp32", "bf16" or "fp16" (fp16 needs a GPU).
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise BadValue(f"--precision fp16 needs a CUDA GPU; on {device.type} use fp32 or bf16")
+    if "LOCAL_RANK" not in os.environ:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    mixed_precision = "no" if precision == "fp32" else precision
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed_precision)
+    logger.info(
+        "device %s processes %d precision %s", accelerator.device, accelerator.num_processes, precision
+    )
+    return accelerator
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python, NumPy and torch (all devices), and ask cuDNN for deterministic kernels."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries that still use the global state
+    torch.manual_seed(seed)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def distribute(
+    model: torch.nn.Module, accelerator: Accelerator, *, sync_batch_norm: bool = False
+) -> torch.nn.Module:
+    """The model, wrapped so that its gradients are averaged where there are several processes.
+
+    Batch-norm statistics stay per process unless `sync_batch_norm`, which torch offers on GPUs only; a model
+    with batch norm therefore trains slightly differently on several processes.
+    """
+    if accelerator.num_processes == 1:
+        return model
+    on_gpu = accelerator.device.type == "cuda"
+    if sync_batch_norm:
+        if not on_gpu:
+            raise BadValue("--sync-batch-norm needs GPUs; torch has no synchronised batch norm on the CPU")
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return torch.nn.parallel.DistributedDataParallel(
+        model, device_ids=[accelerator.device] if on_gpu else None
+    )

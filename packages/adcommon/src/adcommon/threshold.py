@@ -1,0 +1,85 @@
+"""The decision threshold, chosen from normal images alone: no defect is needed, no test label is used."""
+
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from adcommon.errors import BadValue
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """An image is called anomalous if its score is greater than `value`."""
+
+    value: float
+    """In the units of the detector's image scores."""
+    false_alarm_rate: float
+    """Fraction of normal images that may be called anomalous, in (0, 1)."""
+    images: int
+    """Normal images it was calibrated on."""
+    supported: bool
+    """False: too few images for this rate; `value` is then their highest score, and the rate that holds is
+    1 / (images + 1)."""
+
+
+def calibrate(scores: Float[np.ndarray, " images"], false_alarm_rate: float = 0.01) -> Threshold:
+    """The threshold that normal images exceed with at most a given probability.
+
+    With n calibration scores and m = floor(rate · (n + 1)), the value is the m-th highest score. If the calibration
+    images were kept out of training and a new normal image comes from the same process (n + 1 exchangeable scores),
+    then P(new score > value) <= m / (n + 1) <= rate, whatever the distribution of the scores. The probability is over
+    the draw of the calibration images *and* of the new one; for one particular calibration set the rate varies around
+    m / (n + 1), with a standard deviation of about sqrt(m) / n. Nothing is promised about how many defects are found,
+    nor about images taken later under other conditions.
+
+    A rate needs n >= 1 / rate - 1 images (99 for 1 %): with fewer, m = 0 and no finite value keeps the promise.
+
+    Source: split conformal prediction; Angelopoulos and Bates (arXiv 2107.07511).
+    """
+    if not 0 < false_alarm_rate < 1:
+        raise BadValue(f"--false-alarm-rate {false_alarm_rate}: expected a number above 0 and below 1, such as 0.01")
+    if len(scores) == 0:
+        raise BadValue(
+            "no scores to calibrate the threshold on: keep some normal images out of training for it, at least "
+            f"{images_needed(false_alarm_rate)} for a false-alarm rate of {false_alarm_rate:g}"
+        )
+    if not np.isfinite(scores).all():
+        raise BadValue(f"{np.count_nonzero(~np.isfinite(scores))} of {len(scores)} calibration scores are not finite")
+
+    allowed = _allowed_alarms(len(scores), false_alarm_rate)
+    if allowed == 0:
+        logger.warning(
+            "threshold false_alarm_rate %g not supported by %d normal images (needs %d); using their highest score",
+            false_alarm_rate,
+            len(scores),
+            images_needed(false_alarm_rate),
+        )
+    highest_first = np.sort(scores)[::-1]
+    return Threshold(
+        value=float(highest_first[max(allowed, 1) - 1]),
+        false_alarm_rate=false_alarm_rate,
+        images=len(scores),
+        supported=allowed > 0,
+    )
+
+
+def images_needed(false_alarm_rate: float) -> int:
+    """Fewest normal images that support a false-alarm rate.
+
+    >>> images_needed(0.01), images_needed(0.05)
+    (99, 19)
+    """
+    return math.ceil(1 / false_alarm_rate - 1 - _ROUNDING)
+
+
+_ROUNDING = 1e-9
+"""0.29 · 100 is 28.999999999999996 in floating point, and means 29."""
+
+
+def _allowed_alarms(images: int, false_alarm_rate: float) -> int:
+    return math.floor(false_alarm_rate * (images + 1) + _ROUNDING)

@@ -1,0 +1,110 @@
+"""From images to anomaly maps and image scores (section 3.4 of the paper), and back from a model folder.
+
+Two ways to combine the six distance maps are in use: the one-class experiments *sum* them and smooth with a
+Gaussian of 4 pixels; the multi-class ones take their *mean* and smooth with a 5x5 kernel whose border is zero.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adcommon.anomaly_maps import (
+    gaussian_blur,
+    kernel_blur,
+    max_score,
+    mean_score,
+    top_fraction_score,
+    upsample,
+)
+from adcommon.checkpoints import load_model, load_strict
+from adcommon.preprocess import Preprocess
+from adcommon.protocol import Prediction
+from recontrast.model import ReContrast, build_empty, distance_maps
+from recontrast.recipes import Recipe
+
+BLUR_SIGMA_PX = 4.0
+TOP_FRACTION = 0.01
+
+
+class ReContrastDetector:
+    """A trained ReContrast; image scores and maps have no fixed range, higher is more anomalous."""
+
+    def __init__(
+        self,
+        model: ReContrast,
+        preprocess: Preprocess,
+        *,
+        map_protocol: Literal["sum", "mean"] = "sum",
+        image_score: Literal["max", "top1", "mean"] = "max",
+    ) -> None:
+        """Put the model in evaluation mode and bind it to its preprocessing.
+
+        Args:
+            model: stays where it is; give `score` images on the same device.
+            preprocess: how its training images were made.
+            map_protocol: "sum" or "mean" of the six maps, as the module's docstring says.
+            image_score: maximum, mean of the largest 1 %, or mean of the map.
+        """
+        self.model = model.eval()
+        self.preprocess = preprocess
+        self.map_protocol = map_protocol
+        self.image_score = image_score
+
+    @torch.inference_mode()
+    def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
+        """Anomaly maps at the images' size, and one score per image."""
+        distances = distance_maps(self.model(images))
+        size = (images.shape[2], images.shape[3])
+        maps = combine(distances, size, self.map_protocol)
+        scores = {
+            "max": max_score,
+            "mean": mean_score,
+            "top1": lambda maps: top_fraction_score(maps, TOP_FRACTION),
+        }[self.image_score](maps)
+        return Prediction(scores.float(), maps.float())
+
+
+def combine(
+    distances: Sequence[Float[Tensor, "batch level_height level_width"]],
+    size: tuple[int, int],
+    protocol: Literal["sum", "mean"],
+) -> Float[Tensor, "batch height width"]:
+    """One smoothed map from the six cosine distances, upsampled to `size` (corners aligned)."""
+    upsampled = [upsample(distance, size, align_corners=True) for distance in distances]
+    if protocol == "mean":
+        return kernel_blur(torch.stack(upsampled).mean(dim=0), size=5, sigma_px=BLUR_SIGMA_PX)
+    # Faithful: the reference adds in float64; Apple's GPUs have none.
+    wide = torch.float32 if upsampled[0].device.type == "mps" else torch.float64
+    total = torch.stack([level.to(wide) for level in upsampled]).sum(dim=0)
+    return gaussian_blur(total, BLUR_SIGMA_PX)
+
+
+def load_detector(
+    folder: Path,
+    *,
+    category: str | None = None,
+    references: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+) -> ReContrastDetector:
+    """The detector that a training run left in its `model` folder.
+
+    Args:
+        folder: holds config.json and model.safetensors.
+        category: has no effect: the model knows its category.
+        references: has no effect: ReContrast needs no reference images.
+        device: where the model goes.
+    """
+    config, tensors = load_model(folder, method="recontrast")
+    recipe = Recipe(**config["recipe"])
+    model = build_empty(recipe)
+    load_strict(model, tensors, where=str(folder))
+    return ReContrastDetector(
+        model.to(device),
+        Preprocess(**config["preprocess"]),
+        map_protocol=recipe.map_protocol,
+        image_score=recipe.image_score,
+    )

@@ -1,0 +1,191 @@
+"""Every number of the paper's experiments, one constant per script of the authors; no torch here."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One experiment; the defaults are the paper's on MVTec AD, one model per category."""
+
+    dataset: str = "mvtec"
+    """Dataset name; `ad datasets` lists them."""
+    multiclass: bool = False
+    """One model for all categories instead of one per category."""
+
+    backbone: str = "wide_resnet50_2.tv_in1k"
+    """timm tag of both encoders; any backbone with features at strides 4, 8 and 16."""
+    decoder_activation: Literal["relu", "gelu"] = "relu"
+    """Activation inside the decoder's blocks; gelu is the exact (erf) form."""
+    encoder_norm: Literal["auto", "train", "eval"] = "auto"
+    """Batch norm of the trained encoder while training: batch statistics (train), the pretrained ones (eval), or
+    train but for the categories in `encoder_norm_eval` (auto)."""
+    encoder_norm_eval: tuple[str, ...] = ("toothbrush", "leather", "grid", "tile", "wood", "screw")
+    """Categories whose encoder norm is in eval mode under `auto`; the authors chose them by looking at results."""
+    partial_norm: float | None = None
+    """Replace the trained encoder's batch norm by PartialNorm with this variance threshold; none: ordinary."""
+    encoder_eps: float | None = None
+    """Epsilon of the trained encoder's norms; none: the backbone's own."""
+
+    image_size: int = 256
+    """Side after the resize, pixels."""
+    crop_size: int | None = None
+    """Side of the centre crop, pixels, a multiple of 32; none: as image-size."""
+    upright: bool = False
+    """Apply the photographs' EXIF orientation."""
+    mask_rule: Literal["nearest", "any", "half"] = "any"
+    """When a pixel of a resized mask is anomalous in the paper's own metrics: `any` (the reference's rule) if a
+    bilinear filter touches an anomalous pixel, which grows regions; `half` if it gives at least 0.5; `nearest`."""
+
+    iterations: int = 2000
+    """Optimiser steps."""
+    batch_size: int = 16
+    """Images per step, over all processes."""
+    drop_last: bool = False
+    """Leave out an epoch's last, smaller batch."""
+    seed: int = 111
+    """Seed of initialisation and order; set anew for each model."""
+    decoder_lr: float = 2e-3
+    """Learning rate of bottleneck and decoder."""
+    encoder_lr: float = 1e-5
+    """Learning rate of the trained encoder."""
+    lr_milestone: float = 1.0
+    """Fraction of the iterations after which the learning rates are multiplied by `lr_factor`."""
+    lr_factor: float = 1.0
+    """Factor of the learning rates after the milestone."""
+    adam_beta1: float = 0.9
+    """AdamW's decay of the first moment."""
+    adam_beta2: float = 0.999
+    """AdamW's decay of the second moment."""
+    adam_eps: float = 1e-8
+    """AdamW's epsilon."""
+    amsgrad: bool = False
+    """AdamW's AMSGrad variant."""
+    weight_decay: float = 1e-5
+    """AdamW's decoupled weight decay."""
+    mining_ramp: float = 0.1
+    """Fraction of the iterations over which hard mining grows from none to its strongest."""
+    reset_every: int = 0
+    """Iterations between resets of the decoder's and bottleneck's optimiser state; 0: never."""
+    encoder_pause: int = 0
+    """Iterations after each reset in which the encoder is not updated."""
+
+    evaluate_every: int = 250
+    """Steps between evaluations on the test set."""
+    test_batch_size: int = 16
+    """Images per batch at test time. The reference's one-class scripts take 1; the numbers are the same."""
+    map_protocol: Literal["sum", "mean"] = "sum"
+    """How the six distance maps become one: sum and Gaussian of 4 pixels, or mean and a 5x5 kernel with zero border."""
+    image_score: Literal["max", "top1", "mean"] = "max"
+    """Image score: maximum of the map, mean of its largest 1 %, or mean."""
+    calibration_share: float = 0.0
+    """Share of the normal training images kept out of training to choose the decision threshold."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the network; the loss and the mining statistics stay in fp32."""
+    channels_last: bool = False
+    """Keep images and weights in channels-last order, which tensor cores prefer; same numbers up to rounding."""
+    sync_batch_norm: bool = False
+    """On several GPUs: batch statistics over all of them instead of each one's own."""
+
+    def trains_encoder_norm(self, category: str) -> bool:
+        """True if the trained encoder's norms use batch statistics while training on this category."""
+        if self.encoder_norm == "auto":
+            return category not in self.encoder_norm_eval
+        return self.encoder_norm == "train"
+
+
+MVTEC = Recipe()
+VISA = replace(MVTEC, dataset="visa", iterations=3000, encoder_norm_eval=("cashew", "pcb1"))
+
+OCT = replace(
+    MVTEC, dataset="oct2017", iterations=1000, batch_size=32, encoder_norm="eval", encoder_norm_eval=()
+)
+APTOS = replace(OCT, dataset="aptos", encoder_norm="train")
+ISIC = replace(APTOS, dataset="isic2018", iterations=2000, crop_size=224, image_score="mean")
+
+MVTEC_MULTICLASS = replace(
+    MVTEC,
+    multiclass=True,
+    decoder_activation="gelu",
+    encoder_norm="eval",
+    encoder_norm_eval=(),
+    iterations=5000,
+    drop_last=True,
+    seed=1,
+    lr_milestone=0.8,
+    lr_factor=0.2,
+    adam_eps=1e-10,
+    amsgrad=True,
+    evaluate_every=1000,
+    map_protocol="mean",
+    image_score="top1",
+)
+VISA_MULTICLASS = replace(MVTEC_MULTICLASS, dataset="visa")
+
+MVTEC_STABLE = replace(
+    MVTEC,
+    encoder_norm="train",
+    encoder_norm_eval=(),
+    partial_norm=5e-4,
+    encoder_eps=1e-6,
+    drop_last=True,
+    adam_eps=1e-10,
+    mining_ramp=0.2,
+    reset_every=500,
+    encoder_pause=99,  # Faithful: the reference's counter of 100 is raised before it is first looked at.
+    evaluate_every=500,
+    image_score="top1",
+)
+# Faithful: the authors' VisA script never restarts the counter, so its encoder never rests; and it scores by maximum.
+VISA_STABLE = replace(MVTEC_STABLE, dataset="visa", iterations=4000, encoder_pause=0, image_score="max")
+
+OWN = replace(
+    MVTEC,
+    dataset="folder",
+    encoder_norm="eval",
+    encoder_norm_eval=(),
+    upright=True,
+    mask_rule="nearest",
+    calibration_share=0.1,
+)
+"""For data the paper did not use: the encoder keeps its pretrained statistics, masks follow the standard rule."""
+
+RECIPES: dict[str, Recipe] = {
+    "mvtec": MVTEC,
+    "visa": VISA,
+    "oct": OCT,
+    "aptos": APTOS,
+    "isic": ISIC,
+    "mvtec_multiclass": MVTEC_MULTICLASS,
+    "visa_multiclass": VISA_MULTICLASS,
+    "mvtec_stable": MVTEC_STABLE,
+    "visa_stable": VISA_STABLE,
+    "own": OWN,
+}
+
+_MVTEC_ORDER = (
+    "carpet bottle hazelnut leather cable capsule grid pill transistor metal_nut screw toothbrush zipper tile wood"
+)
+_MVTEC_MULTICLASS_ORDER = (
+    "carpet grid leather tile wood bottle cable capsule hazelnut metal_nut pill screw toothbrush transistor zipper"
+)
+_MVTEC_STABLE_ORDER = (
+    "carpet cable capsule pill transistor screw toothbrush zipper tile wood bottle hazelnut leather grid metal_nut"
+)
+_VISA_ORDER = (
+    "candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 pcb3 pcb4 pipe_fryum"
+)
+
+CATEGORIES: dict[str, tuple[str, ...]] = {
+    "mvtec": tuple(_MVTEC_ORDER.split()),
+    "visa": tuple(_VISA_ORDER.split()),
+    "oct": ("OCT2017",),
+    "aptos": ("APTOS",),
+    "isic": ("ISIC2018",),
+    "mvtec_multiclass": tuple(_MVTEC_MULTICLASS_ORDER.split()),
+    "visa_multiclass": tuple(_VISA_ORDER.split()),
+    "mvtec_stable": tuple(_MVTEC_STABLE_ORDER.split()),
+    "visa_stable": tuple(_VISA_ORDER.split()),
+}
+"""Categories in the order of the authors' scripts, by recipe name."""
