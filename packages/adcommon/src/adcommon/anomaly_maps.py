@@ -1,4 +1,4 @@
-"""From distances to an anomaly map and an image score: upsampling, smoothing and pooling, on the map's device."""
+"""From distances to an anomaly map and an image score: upsample, smooth and pool, on the map's device."""
 
 import math
 
@@ -107,6 +107,6 @@ def _separable(
         length = padded.shape[axis] - len(kernel) + 1
         total = torch.zeros_like(padded.narrow(axis, 0, length))
         for offset, weight in enumerate(kernel):
-            total = total.add(padded.narrow(axis, offset, length), alpha=weight)
+            total.add_(padded.narrow(axis, offset, length), alpha=weight)
         padded = total
     return padded

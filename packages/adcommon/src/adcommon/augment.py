@@ -1,4 +1,4 @@
-"""Flips, turns and colour changes of an image together with its mask; all chance comes from a given generator.
+"""Flips, turns and colour changes of an image together with its mask; all chance is a given generator's.
 
 Images are 8-bit or in [0, 1], before normalisation; geometry moves image and mask alike.
 """
@@ -30,9 +30,7 @@ def random_quarter_turn(image: Image, mask: Mask, generator: Generator) -> tuple
     return image.rot90(turns, (-2, -1)), mask.rot90(turns, (-2, -1))
 
 
-def random_rotation(
-    image: Image, mask: Mask, generator: Generator, *, degrees: float
-) -> tuple[Image, Mask]:
+def random_rotation(image: Image, mask: Mask, generator: Generator, *, degrees: float) -> tuple[Image, Mask]:
     """Rotate about the centre by an angle drawn uniformly from [-degrees, degrees].
 
     The size stays; corners that come from outside are black and normal. Bilinear, the mask nearest.

@@ -1,7 +1,7 @@
 """Pretrained trunks: timm networks that return one feature map per stride."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any
 
 import timm
 import torch
@@ -15,9 +15,7 @@ from adcommon.preprocess import Preprocess
 _RANDOM_SEED = 0
 
 
-def create_trunk(
-    tag: str, weights: str = "pretrained", *, strides: Sequence[int] = (4, 8, 16)
-) -> nn.Module:
+def create_trunk(tag: str, weights: str = "pretrained", *, strides: Sequence[int] = (4, 8, 16)) -> nn.Module:
     """A timm `features_only` network that maps images to a list of feature maps, fine to coarse.
 
     Its entries bear timm's names (equal to torchvision's where both have the network), and nothing above
@@ -28,13 +26,13 @@ def create_trunk(
         weights: "pretrained", "random", or a .pth or .safetensors file.
         strides: pixels of the image per cell of each map, rising.
     """
-    state = weight_files.resolve(tag, weights)
-    architecture = tag.partition(".")[0]
+    weight_files.check_tag(tag, weights)
     out_indices = _out_indices(tag, strides)
+    state = weight_files.resolve(tag, weights)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_RANDOM_SEED)
         trunk = timm.create_model(
-            architecture, pretrained=False, features_only=True, out_indices=out_indices
+            tag.partition(".")[0], pretrained=False, features_only=True, out_indices=out_indices
         )
     _cut(trunk)
     if state is not None:
@@ -45,7 +43,7 @@ def create_trunk(
 def normalisation(tag: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation per colour, of images in [0, 1], that the weights were trained with."""
     weight_files.check_tag(tag, weights="random")  # a bare name has its architecture's usual values
-    published = timm.get_pretrained_cfg(tag)
+    published = weight_files.pretrained_config(tag)
     return published.mean, published.std
 
 
@@ -73,16 +71,16 @@ class FeaturePyramid(nn.Module):
         self.strides = tuple(strides)
         self.is_random = weight_files.is_random(weights)
         self.trunk = create_trunk(tag, weights, strides=strides).requires_grad_(False)
-        self.channels: tuple[int, ...] = tuple(self.trunk.feature_info.channels())
+        self.channels: tuple[int, ...] = tuple(_feature_info(self.trunk).channels())
         self.channels_last = channels_last
         if channels_last:
-            self.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.trunk.to(memory_format=torch.channels_last)
         self.eval()
 
     @property
     def preprocess_defaults(self) -> Preprocess:
         """How the weights' authors prepare an image: sizes, filter, mean and standard deviation."""
-        published = timm.get_pretrained_cfg(self.tag)
+        published = weight_files.pretrained_config(self.tag)
         size = published.input_size[-1]
         return Preprocess(
             image_size=int(size / published.crop_pct),
@@ -93,7 +91,7 @@ class FeaturePyramid(nn.Module):
             std=published.std,
         )
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "FeaturePyramid":
         """Stay in eval mode, whatever the network around it does."""
         return super().train(False)
 
@@ -116,7 +114,7 @@ def _out_indices(tag: str, strides: Sequence[int]) -> tuple[int, ...]:
             network = timm.create_model(tag.partition(".")[0], pretrained=False, features_only=True)
     except (RuntimeError, AttributeError) as error:
         raise BadValue(f"the backbone '{tag}' gives no feature maps: {error}") from error
-    has = network.feature_info.reduction()
+    has = _feature_info(network).reduction()
     if any(has.count(stride) != 1 for stride in strides):
         raise BadValue(
             f"the backbone '{tag}' gives maps of strides {', '.join(map(str, has))}; "
@@ -127,9 +125,14 @@ def _out_indices(tag: str, strides: Sequence[int]) -> tuple[int, ...]:
     return tuple(has.index(stride) for stride in strides)
 
 
+def _feature_info(trunk: nn.Module) -> Any:
+    """What timm knows of a trunk's maps: `channels`, `reduction` and `module_name`, each a function."""
+    return trunk.feature_info
+
+
 def _cut(trunk: nn.Module) -> None:
     """Drop the stages above the last map; timm does so itself, but for its EfficientNets and MobileNets."""
-    parent, _, stage = trunk.feature_info.module_name()[-1].partition(".")
+    parent, _, stage = _feature_info(trunk).module_name()[-1].partition(".")
     if parent == "blocks" and isinstance(trunk.blocks, nn.Sequential):
         trunk.blocks = trunk.blocks[: int(stage) + 1]
 

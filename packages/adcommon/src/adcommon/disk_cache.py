@@ -37,6 +37,7 @@ class DiskCache:
         """Nothing is created or read before the first `get` or `put`.
 
         Args:
+            folder: holds the entries and nothing else.
             limit_bytes: above it the least recently used entries are deleted. With several writing
                 processes the folder may pass it by a sixteenth per process.
         """
@@ -44,6 +45,10 @@ class DiskCache:
         self.limit_bytes = limit_bytes
         self.writing = True
         self._room = 0  # bytes that may be written before the folder is looked at again
+
+    def __contains__(self, key: str) -> bool:
+        """True if there is an entry of this key; it may still turn out to be damaged."""
+        return self._path(key).is_file()
 
     def get(self, key: str) -> np.ndarray | None:
         """The array stored under `key`, read-only, or None."""
@@ -154,7 +159,7 @@ def _pack_header(key: str, array: np.ndarray) -> bytes:
         raise ValueError(f"cannot cache an array of dtype {array.dtype} and {array.ndim} axes")
     shape = array.shape + (0,) * (MAX_AXES - array.ndim)
     layout = _LAYOUT.pack(array.dtype.str.encode(), array.ndim, *shape)
-    return _PREFIX.pack(_MAGIC, _checksum(key, layout, array)) + layout
+    return _PREFIX.pack(_MAGIC, _checksum(key, layout, array.data)) + layout
 
 
 def _unpack(key: str, entry: bytes) -> np.ndarray | None:
@@ -169,6 +174,6 @@ def _unpack(key: str, entry: bytes) -> np.ndarray | None:
     return np.frombuffer(payload, np.dtype(dtype.rstrip(b"\0").decode())).reshape(shape[:axes])
 
 
-def _checksum(key: str, layout: bytes, payload: memoryview | np.ndarray) -> int:
+def _checksum(key: str, layout: bytes, payload: memoryview) -> int:
     """CRC-32: 0.05 ms for 256x256x3 bytes, a quarter of what a cryptographic hash takes."""
     return zlib.crc32(payload, zlib.crc32(layout, zlib.crc32(key.encode())))

@@ -60,6 +60,10 @@ class WrongCheckpoint(UserError, ValueError):
     """A file or folder that is not the checkpoint it was taken for."""
 
 
+class Stopped(Exception):
+    """A run that was asked to stop (SIGTERM, Ctrl-C) and has saved its state; commands end with exit code 143."""
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for a mistyped name, with the nearest known one.
 

@@ -111,9 +111,7 @@ def measure(scores: Scores, *, category: str, eval_size: str = "map") -> Evaluat
 
 def maps_with_masks(
     scores: Scores, eval_size: str = "map"
-) -> Iterator[
-    tuple[Record, Shaped[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]
-]:
+) -> Iterator[tuple[Record, Shaped[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]]:
     """Each image's record, anomaly map and mask at the evaluation size, one at a time."""
     if scores.anomaly_maps is None:
         return
@@ -129,4 +127,3 @@ def maps_with_masks(
             mask = np.zeros((height, width), dtype=bool)
         restored = preprocess.restore(torch.from_numpy(anomaly_map[None]), *mask.shape)
         yield record, restored[0].numpy(), mask
-

@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 
 from adcommon.errors import OutputFailed, UserError
 
-_FREE_SPACE = "Free some space or choose another --out, then run the command again (a training: with --resume)."
+_FREE_SPACE = (
+    "Free some space or choose another --out, then run the command again (a training: with --resume)."
+)
 _MAKE_WRITABLE = "Make it writable or choose another --out, then run the command again."
 _WHAT_TO_DO = {
     errno.ENOSPC: _FREE_SPACE,
@@ -32,7 +34,7 @@ _LEFTOVER = ".{name}.writing-{token}"
 
 
 def atomic_write(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
-    """Write a file so that readers, and a crash at any moment, see the old content or the new, nothing between.
+    """Write a file so that readers, and a crash at any moment, see the old content or the new.
 
     Args:
         path: missing parent folders are made.
@@ -75,6 +77,10 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         try:
             temporary.mkdir()
             yield temporary
+            for path in temporary.rglob("*"):
+                if path.is_file():
+                    with path.open("rb+") as file:
+                        os.fsync(file.fileno())
             if folder.exists():
                 folder.rename(old)
             try:
@@ -89,7 +95,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left half written directly in `folder`; call it where nobody else writes."""
+    """Delete what killed processes left half written in `folder` itself; nobody else may be writing there."""
     for path in folder.glob(_LEFTOVER.format(name="*", token="*")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -99,10 +105,10 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a place that cannot be written into `OutputFailed` naming `path`; other errors pass.
+    """Turn a full disk or a place that cannot be written into `OutputFailed`, which names `path`.
 
-    Libraries that write by themselves hide the system's error: torch behind a RuntimeError, safetensors in its
-    text; both are recognised.
+    Other errors pass. Libraries that write by themselves hide the system's error: torch behind a
+    RuntimeError, safetensors in its text; both are recognised.
     """
     try:
         yield
@@ -120,14 +126,17 @@ def output_errors(path: Path) -> Iterator[None]:
 def json_text(value: object) -> str:
     """Strict JSON, indented; see `plain` for what is accepted.
 
-    >>> json_text({"auroc": float("nan"), "folder": Path("runs")})
-    '{\\n  "auroc": null,\\n  "folder": "runs"\\n}\\n'
+    >>> print(json_text({"auroc": float("nan"), "folder": Path("runs")}), end="")
+    {
+      "auroc": null,
+      "folder": "runs"
+    }
     """
     return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def plain(value: object) -> Any:
-    """The value in JSON's types: dataclasses as dicts, paths as text, NumPy numbers as numbers, NaN and inf as None."""
+    """The value in JSON's types: dataclasses become dicts, paths text, NumPy's numbers Python's, NaN None."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, numbers.Integral):
@@ -146,7 +155,7 @@ def plain(value: object) -> Any:
 
 
 def _sibling(path: Path) -> Path:
-    """A name for a temporary in the same folder, so that a rename stays on one disk; cut to fit any file system."""
+    """A temporary's name in the same folder, so that a rename stays on one disk; short enough everywhere."""
     return path.with_name(_LEFTOVER.format(name=path.name[:40], token=uuid.uuid4().hex))
 
 
@@ -154,7 +163,9 @@ def _system_error(error: BaseException | None) -> tuple[int, Path | None]:
     """The errno at the root of an exception (0 if the system reported none) and the file it names."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
-            return error.errno, Path(error.filename) if isinstance(error.filename, str | os.PathLike) else None
+            return error.errno, Path(error.filename) if isinstance(
+                error.filename, str | os.PathLike
+            ) else None
         if found := re.search(r"\(os error (\d+)\)", str(error)):
             return int(found.group(1)), None
         error = error.__cause__ or error.__context__

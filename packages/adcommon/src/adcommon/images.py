@@ -37,8 +37,8 @@ def open_image(
 
     Args:
         upright: apply the EXIF orientation.
-        expected_size: (width, height) of the mask: of the stored and the upright image the one of this size is
-            taken; `upright` decides where both fit.
+        expected_size: (width, height) of the mask. Of the stored and the upright image, the one of this size
+            is taken; `upright` decides where both fit.
 
     Raises:
         UnreadableImage: not an image, or a damaged one.
@@ -50,9 +50,7 @@ def open_image(
             image.load()
             if expected_size is not None:
                 upright = _is_upright_expected(path, image, upright, expected_size)
-            if upright:
-                image = ImageOps.exif_transpose(image)
-            return _to_rgb(image)
+            return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except MaskSizeMismatch:
         raise
     except _DECODER_ERRORS as error:
@@ -74,12 +72,12 @@ def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     except _DECODER_ERRORS as error:
         raise _unreadable(path, error) from None
     if values.ndim == 3:
-        return (values[..., :-1] if has_alpha else values).astype(bool).any(axis=-1)
-    return values > 0
+        values = (values[..., :-1] if has_alpha else values).max(axis=-1)
+    return np.asarray(values > 0)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a file as stored, without decoding it; of a mask in parts, that of its first part."""
+    """(width, height) of a file as stored, without decoding it; of a mask in parts, its first part's."""
     path = Path(path)
     if path.is_dir():
         path = _parts(path)[0]
@@ -92,7 +90,9 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no known white; save the image with 8 or 16 bits per channel")
+        raise ValueError(
+            "floating-point pixels have no known white; save the image with 8 or 16 bits per channel"
+        )
     if image.mode.startswith("I"):
         values = np.asarray(image)
         white = np.iinfo(values.dtype).max

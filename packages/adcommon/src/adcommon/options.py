@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Yaml
 from cyclopts.types import ExistingFile
 
-from adcommon.errors import BadValue, UserError, unknown_name
+from adcommon.errors import BadValue, Stopped, UserError, unknown_name
 
 R = TypeVar("R")
 
@@ -35,7 +35,7 @@ class Settings:
     category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
     """Categories to run. [default: all]"""
     out: Path | None = None
-    """Folder for everything the run leaves behind. [default: SAVE_DIR/SAVE_NAME]"""
+    """Folder for everything the run leaves behind. [default: save-dir/save-name]"""
     save_dir: Path = Path("runs")
     """Parent of the run's folder, as the papers' scripts name it."""
     save_name: str | None = None
@@ -58,15 +58,13 @@ class Settings:
     """Steps between saved states for `--resume`. [default: every evaluation]"""
     maps: bool = False
     """Write a picture of every test image's anomaly map."""
-    eval_size: str = "map"
-    """Size of the standard pixel metrics: `map` (the network's input), `original` (each image's own)."""
+    eval_size: Literal["map", "original"] = "map"
+    """Size of the standard pixel metrics: the network's input, or each image's own."""
     false_alarm_rate: float = 0.05
     """Rate at which the stored decision threshold may call a normal image anomalous."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        if self.eval_size not in ("map", "original"):
-            raise BadValue(f"--eval-size is '{self.eval_size}'; expected 'map' or 'original'")
         if not 0 < self.false_alarm_rate < 1:
             raise BadValue(f"--false-alarm-rate is {self.false_alarm_rate}; expected a value between 0 and 1")
         if self.gpu is not None and self.device is not None:
@@ -83,6 +81,52 @@ class Settings:
     def folder(self, name: str) -> Path:
         """The run's folder; `name` is the command's."""
         return self.out or self.save_dir / (self.save_name or name)
+
+    def as_flags(self) -> dict[str, Any]:
+        """The values to write down with a run, by flag name; not how it was to be continued."""
+        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None and name not in ("resume", "force")
+        }
+
+
+@Parameter(name="*", negative_iterable=())
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """What every evaluation of a trained model takes."""
+
+    model: Annotated[Path, Parameter(alias="--checkpoint")]
+    """The `model` folder that a training run left."""
+    dataset: str | None = None
+    """Dataset name; `ad datasets` lists them. [default: the one the model was trained on]"""
+    data_root: Path | None = None
+    """Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]"""
+    data: Path | None = None
+    """A folder of my own images; short for `--dataset folder --data-root DIR`."""
+    category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    """Categories to evaluate. [default: those the model was trained on]"""
+    out: Path = Path("evaluation")
+    """Folder for results.json, tables and pictures."""
+    gpu: str | None = None
+    """Number of the GPU, or `cpu`. [default: the first GPU if there is one]"""
+    device: str | None = None
+    """Device by its torch name: cpu, cuda:1, mps."""
+    batch_size: int = 16
+    """Images per batch."""
+    workers: int = 0
+    """Processes that load images; 0 loads in this process."""
+    cache: bool = True
+    """Keep decoded, resized images on disk."""
+    maps: bool = False
+    """Write a picture of every test image's anomaly map."""
+    eval_size: Literal["map", "original"] = "map"
+    """Size of the standard pixel metrics: the network's input, or each image's own."""
+
+    def root(self) -> Path:
+        """The folder where datasets are looked for."""
+        return self.data or self.data_root or Path(os.environ.get("AD_DATA", "data"))
 
 
 def with_defaults(recipe: R) -> type[R]:
@@ -106,12 +150,15 @@ def execute(app: App) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as message:
+        print(message, file=sys.stderr)
+        sys.exit(143)
 
 
 def experiment(
-    name: str, body: Callable[[R, Settings], None], recipes: Mapping[str, R], default: str, summary: str
+    name: str, body: Callable[[str, R, Settings], None], recipes: Mapping[str, R], default: str, summary: str
 ) -> None:
-    """A training command: parse recipe and settings, then call `body` with them.
+    """A training command: parse recipe and settings, then call `body` with the recipe's name and both.
 
     Args:
         recipes: by name; with more than one the command has `--recipe NAME`.
@@ -120,8 +167,8 @@ def experiment(
     app = App(name=name, help=summary)
     names = tuple(recipes)
 
-    def register(base: R) -> None:
-        recipe_type = with_defaults(base)
+    def register(base: str) -> None:
+        recipe_type = with_defaults(recipes[base])
         flat = Parameter(name="*", group=RECIPE_GROUP, negative_iterable=())
 
         def command(
@@ -129,11 +176,11 @@ def experiment(
             recipe: Annotated[recipe_type, flat] = recipe_type(),  # type: ignore[valid-type]  # noqa: B008
             settings: Settings = Settings(),  # noqa: B008
         ) -> None:
-            body(recipe, settings)
+            body(base, recipe, settings)
 
         app.default(command)
 
-    register(recipes[default])
+    register(default)
     chooser = Parameter(group=SETTINGS_GROUP, show=len(recipes) > 1)
 
     @app.meta.default
@@ -154,12 +201,8 @@ def experiment(
             raise unknown_name("recipe", recipe, names)
         if recipe != default:
             app.default_command = None
-            register(recipes[recipe])
+            register(recipe)
         app.config = [Yaml(path, must_exist=True) for path in reversed(config)]
         app(tokens, exit_on_error=False)
 
     execute(app.meta)
-
-
-Precision = Literal["fp32", "bf16", "fp16"]
-"""Arithmetic of the forward pass; losses and statistics stay in fp32."""

@@ -1,6 +1,7 @@
 """Image and mask on disk -> arrays and tensors of one size, and the way back for figures."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,11 +42,14 @@ class Preprocess:
     """"stretch": both sides become `image_size`; "short_side": the shorter one does, the proportions stay."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bilinear"
     """Pillow's filter, antialiased when shrinking."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: Sequence[float] = IMAGENET_MEAN
+    """Of red, green and blue in [0, 1]; kept as a tuple."""
+    std: Sequence[float] = IMAGENET_STD
+    """The same."""
     mask_rule: Literal["nearest", "any", "half"] = "nearest"
-    """A pixel of the resized mask is anomalous: "nearest" where the nearest pixel is; "any" where the antialiased
-    bilinear filter touches an anomalous pixel (ReContrast; grows regions); "half" where it gives at least 0.5."""
+    """Which pixels of the resized mask are anomalous. "nearest": where the nearest pixel is; "any": where the
+    antialiased bilinear filter touches an anomalous one, which grows regions (ReContrast); "half": where that
+    filter gives at least 0.5."""
     upright: bool = False
     """Apply the EXIF orientation. A mask of the other orientation's size overrules it."""
 
@@ -53,10 +57,14 @@ class Preprocess:
         """Accept lists from JSON and refuse impossible sizes."""
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise BadValue(f"mean is {self.mean}, std {self.std}; expected three values each")
         if self.image_size < 1:
             raise BadValue(f"image_size is {self.image_size}; expected at least 1 pixel")
         if not 1 <= self.size <= self.image_size:
-            raise BadValue(f"crop_size is {self.crop_size}; expected 1 to image_size = {self.image_size} pixels")
+            raise BadValue(
+                f"crop_size is {self.crop_size}; expected 1 to image_size = {self.image_size} pixels"
+            )
 
     @property
     def size(self) -> int:
@@ -65,7 +73,9 @@ class Preprocess:
 
     def key(self) -> str:
         """Stable text of everything that changes `pixels`; for caches."""
-        return f"{self.image_size}-{self.size}-{self.fit}-{self.interpolation}-{'up' if self.upright else 'raw'}"
+        return (
+            f"{self.image_size}-{self.size}-{self.fit}-{self.interpolation}-{'up' if self.upright else 'raw'}"
+        )
 
     def pixels(self, image: Path, mask: Path | None = None) -> UInt8[np.ndarray, "size size 3"]:
         """Decode, resize and crop an image; what a cache of decoded images stores.
@@ -128,9 +138,9 @@ class Preprocess:
         """
         rows = self._place_in_crop(height, *self._resized_side(height, width), device=maps.device)
         columns = self._place_in_crop(width, *self._resized_side(width, height), device=maps.device)
-        grid = torch.stack(
-            [columns.expand(height, width), rows[:, None].expand(height, width)], dim=-1
-        ).to(maps.dtype)
+        grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)], dim=-1).to(
+            maps.dtype
+        )
         restored = F.grid_sample(
             maps[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
         )

@@ -30,7 +30,10 @@ class Batch:
     def pin_memory(self) -> Self:
         """The same batch in page-locked memory; called by the loader when copies to a GPU follow."""
         return type(self)(
-            self.images.pin_memory(), self.masks.pin_memory(), self.labels.pin_memory(), self.indices.pin_memory()
+            self.images.pin_memory(),
+            self.masks.pin_memory(),
+            self.labels.pin_memory(),
+            self.indices.pin_memory(),
         )
 
 

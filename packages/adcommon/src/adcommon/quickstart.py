@@ -11,7 +11,7 @@ from pathlib import Path
 
 from adcommon.errors import UserError
 from adcommon.methods import find, installed
-from adcommon.report import read_results, table, write_results
+from adcommon.report import read_results, text, write_results
 
 logger = logging.getLogger(__name__)
 GROUP = "adcommon.quickstart"
@@ -39,6 +39,6 @@ def quickstart(out: Path, methods: Sequence[str] = (), *, force: bool = False) -
         logger.info("%s done in %.0f s", name, time.monotonic() - began)
         rows += read_results(out / name / "results.json")
     write_results(out, rows)
-    print(table(rows))
+    print(text(rows))
     print(f"\nEverything is in {out}: models, tables, and pictures of the anomaly maps.")
     return out / "results.json"

@@ -1,4 +1,4 @@
-"""Results as rows: made from evaluations, averaged, written as JSON, CSV, Markdown and text, read back, compared."""
+"""Results as rows: made from evaluations, averaged, written, read back, set in tables, compared."""
 
 import csv
 import io
@@ -12,6 +12,11 @@ from typing import Any
 from adcommon.errors import BadValue
 from adcommon.files import atomic_write, json_text, plain
 from adcommon.records import Evaluation
+
+Row = Mapping[str, Any]
+"""One line of results.json."""
+Published = Mapping[str, Mapping[str, float]]
+"""A paper's fractions, by category and metric."""
 
 METRICS = {
     "image_auroc": "image AUROC",
@@ -28,7 +33,7 @@ MEAN = "mean"
 """What stands as category in a row of means."""
 
 _EXPERIMENT = ("method", "dataset", "setting", "backbone", "weights", "shots", "seed", "selection")
-"""What distinguishes experiments; rows that agree in it and in the protocol are averaged over their categories."""
+"""What tells experiments apart; rows that agree in it and in the protocol are averaged over categories."""
 _REQUIRED = ("method", "dataset", "category", "protocol", "image_auroc")
 
 
@@ -41,45 +46,36 @@ def row(
     backbone: str,
     weights: str,
     seed: int,
-    seconds: float,
+    seconds: float | None,
     shots: int | None = None,
     selection: str = "last",
 ) -> dict[str, Any]:
     """One row of results.json: fractions at full precision, None for what is undefined or does not exist.
 
-    Args:
-        setting: "one-class", "multi-class", "few-shot" or "zero-shot".
-        backbone: the exact tag of the network.
-        weights: where its weights come from: "pretrained", "random", or a file.
-        seconds: wall time of training and evaluation.
-        shots: normal reference images per category, if the method takes any.
-        selection: which model was evaluated: "last" step, or "best-on-test", which is an oracle.
+    `setting` is "one-class", "multi-class", "few-shot" or "zero-shot"; `backbone` the network's exact tag;
+    `weights` where its weights come from: "pretrained", "random" or a file; `seconds` the wall time of
+    training and evaluation; `shots` the normal reference images per category, if the method takes any;
+    `selection` which model was evaluated: that of the "last" step, or "best-on-test", which is an oracle.
     """
-    facts = {
+    measured = plain(evaluation)
+    return {
         "method": method,
         "dataset": dataset,
-        "category": evaluation.category,
+        "category": measured.pop("category"),
         "setting": setting,
-        **{name: getattr(evaluation, name) for name in METRICS},
-        "protocol": evaluation.protocol,
+        **{name: measured.pop(name) for name in METRICS},
+        "protocol": measured.pop("protocol"),
         "backbone": backbone,
         "weights": weights,
         "seed": seed,
         "seconds": seconds,
         "shots": shots,
         "selection": selection,
-        "normal": evaluation.normal,
-        "anomalous": evaluation.anomalous,
-        "regions": evaluation.regions,
-        "image_threshold": evaluation.image_threshold,
-        "pixel_threshold": evaluation.pixel_threshold,
-        "map_size": evaluation.map_size,
-        "extra": evaluation.extra,
+        **measured,
     }
-    return plain(facts)
 
 
-def mean_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def mean_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One row of means per experiment and protocol that has several categories.
 
     Undefined values are left out; "over" says for each metric how many categories had a value.
@@ -88,15 +84,18 @@ def mean_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for group in _grouped(rows, (*_EXPERIMENT, "protocol")):
         if len(group) < 2:
             continue
-        mean = {**{name: group[0].get(name) for name in (*_EXPERIMENT, "protocol")}, "category": MEAN, "extra": {}}
-        over = {}
+        average: dict[str, float | None] = {}
+        over: dict[str, int] = {}
         for name in (*METRICS, *_extra_names(group)):
             values = [value for entry in group if (value := _value(entry, name)) is not None]
-            target = mean if name in METRICS else mean["extra"]
-            target[name] = sum(values) / len(values) if values else None
+            average[name] = sum(values) / len(values) if values else None
             over[name] = len(values)
-        times = [entry["seconds"] for entry in group if entry.get("seconds") is not None]
-        means.append(mean | {"seconds": sum(times) if times else None, "categories": len(group), "over": over})
+        means.append(
+            {name: group[0].get(name) for name in (*_EXPERIMENT, "protocol")}
+            | {"category": MEAN, "categories": len(group), "over": over}
+            | {name: average.pop(name) for name in METRICS}
+            | {"extra": average, "seconds": sum(entry.get("seconds") or 0 for entry in group)}
+        )
     return means
 
 
@@ -106,69 +105,66 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BadValue(f"no results at {file}; expected the --out folder of a training or an evaluation") from None
+        raise BadValue(
+            f"no results at {file}; expected the --out folder of a training or evaluation"
+        ) from None
     except (ValueError, OSError) as error:
         raise BadValue(f"cannot read {file} as results.json: {error}") from error
     if not isinstance(rows, list) or not all(isinstance(entry, dict) for entry in rows):
-        raise BadValue(f"{file} is not a results.json: expected a list of rows, found {type(rows).__name__}")
+        raise BadValue(f"{file} is not a results.json: expected a list of rows, one object each")
     for number, entry in enumerate(rows):
         if missing := [name for name in _REQUIRED if name not in entry]:
             raise BadValue(f"{file} is not a results.json: row {number} has no {', '.join(missing)}")
     return rows
 
 
-def write_results(
-    folder: Path,
-    rows: Sequence[Mapping[str, Any]],
-    published: Mapping[str, Mapping[str, float]] | None = None,
-) -> None:
-    """Write results.json (the rows), results.csv (rows and means, one column per value) and results.md (tables)."""
+def write_results(folder: Path, rows: Sequence[Row], published: Published | None = None) -> None:
+    """Write results.json (the rows), results.csv (rows and means, a column per value), results.md."""
     atomic_write(folder / "results.json", json_text(list(rows)))
-    atomic_write(folder / "results.csv", _as_csv([*rows, *mean_rows(rows)]))
+    atomic_write(folder / "results.csv", _csv([*rows, *mean_rows(rows)]))
     atomic_write(folder / "results.md", markdown(rows, published))
 
 
-def text(rows: Sequence[Mapping[str, Any]], published: Mapping[str, Mapping[str, float]] | None = None) -> str:
-    """Aligned tables for a terminal, one per protocol: percent, the mean last, the paper's numbers beside ours.
+def text(rows: Sequence[Row], published: Published | None = None) -> str:
+    """Aligned tables for a terminal, one per protocol: percent, means last, the paper's numbers beside ours.
 
-    Args:
-        published: the paper's fractions, by category and metric. They stand beside the rows of the paper's own
-            protocol if there are any, otherwise beside the standard ones.
+    The paper's numbers stand in the table of the paper's own protocol if there is one, else in the standard
+    one; for a row of means they are averaged over the same categories.
     """
-    return "\n\n".join(_aligned(table) for table in _tables(rows, published))
+    return "\n\n".join(_aligned(part) for part in _tables(rows, published))
 
 
-def markdown(rows: Sequence[Mapping[str, Any]], published: Mapping[str, Mapping[str, float]] | None = None) -> str:
-    """The tables of `text` in Markdown."""
-    return "\n\n".join(_markdown(table) for table in _tables(rows, published)) + "\n"
+def markdown(rows: Sequence[Row], published: Published | None = None) -> str:
+    """The same tables in Markdown."""
+    return "\n\n".join(_markdown(part) for part in _tables(rows, published)) + "\n"
 
 
-def comparison(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Several results in one table: a line per result, means over the categories that all of them have.
+def comparison(results: Mapping[str, Sequence[Row]]) -> str:
+    """Several results in one table: one line each, means over the categories that all of them have.
 
-    Only the standard protocol is compared: numbers of the papers' own protocols do not compare across methods.
-
-    Args:
-        results: rows by the name to show, such as the folder they were read from.
+    `results` holds rows by the name to show, such as their folder. Only the standard protocol is compared:
+    numbers under the papers' own protocols do not compare across methods.
     """
-    standard = {name: [entry for entry in rows if entry["protocol"] == "standard"] for name, rows in results.items()}
-    places = {name: {(entry["dataset"], entry["category"]) for entry in rows} for name, rows in standard.items()}
+    standard = {
+        name: [row for row in rows if row["protocol"] == "standard"] for name, rows in results.items()
+    }
+    places = {name: {(row["dataset"], row["category"]) for row in rows} for name, rows in standard.items()}
     common = set.intersection(*places.values()) if places else set()
     if not common:
-        had = "; ".join(f"{name}: {', '.join(sorted(c for _, c in found)) or 'none'}" for name, found in places.items())
-        raise BadValue(f"nothing to compare: no category was evaluated under the standard protocol by all ({had})")
+        had = "; ".join(
+            f"{name}: {', '.join(sorted(c for _, c in s)) or 'none'}" for name, s in places.items()
+        )
+        raise BadValue(f"nothing to compare: no category has standard rows in all results ({had})")
 
     lines = []
     for name, rows in standard.items():
-        for group in _grouped(rows, _EXPERIMENT):
-            shared = [entry for entry in group if (entry["dataset"], entry["category"]) in common]
-            if shared:
-                line = mean_rows(shared)[0] if len(shared) > 1 else dict(shared[0])
-                lines.append(line | {"result": name})
+        for group in _grouped(
+            [row for row in rows if (row["dataset"], row["category"]) in common], _EXPERIMENT
+        ):
+            lines += [{**line, "result": name} for line in mean_rows(group) or group]
     categories = f"{len(common)} categories" if len(common) > 1 else next(iter(common))[1]
-    columns = _columns(lines, ["result", "method"], [*_EXPERIMENT, "dataset"])
-    table = _table(f"standard protocol, {categories}, percent", lines, columns, {})
-    return _aligned(table)
+    columns = ["result", "method", *(name for name in _different(lines) if name != "method")]
+    return _aligned(_table(f"standard protocol, {categories}", lines, columns, {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,88 +172,83 @@ class _Table:
     """What the writers of text and Markdown print."""
 
     title: str
-    header: list[str]
     lines: list[list[str]]
+    """The first is the header."""
     notes: list[str]
 
 
-def _tables(
-    rows: Sequence[Mapping[str, Any]], published: Mapping[str, Mapping[str, float]] | None
-) -> list[_Table]:
+def _tables(rows: Sequence[Row], published: Published | None) -> list[_Table]:
     protocols = sorted({entry["protocol"] for entry in rows}, key=lambda name: (name != "standard", name))
     tables = []
     for protocol in protocols:
         ours = [entry for entry in rows if entry["protocol"] == protocol]
         lines = [*ours, *mean_rows(ours)]
-        note = "standard protocol" if protocol == "standard" else f"protocol of {protocol}, which no other compares with"
+        title = (
+            "standard protocol"
+            if protocol == "standard"
+            else f"protocol of {protocol}, comparable with no other"
+        )
         beside = published if published and protocol == protocols[-1] else {}
-        tables.append(_table(f"{note}, percent", lines, _columns(lines, ["category"], _EXPERIMENT), beside))
+        tables.append(_table(title, lines, ["category", *_different(lines)], beside))
     return tables
 
 
-def _columns(lines: Sequence[Mapping[str, Any]], always: list[str], if_different: Sequence[str]) -> list[str]:
-    different = [name for name in if_different if len({entry.get(name) for entry in lines}) > 1]
-    return [*always, *(name for name in different if name not in always)]
+def _table(title: str, lines: Sequence[Row], facts: list[str], published: Published) -> _Table:
+    """The facts, then every metric that has a value, with the paper's beside it if it published one."""
+    columns = [
+        [name, *("-" if entry.get(name) is None else str(entry[name]) for entry in lines)] for name in facts
+    ]
+    for name in (*METRICS, *_extra_names(lines)):
+        values = [_value(entry, name) for entry in lines]
+        paper = [_paper(entry, name, lines, published) for entry in lines]
+        if any(value is not None for value in values):
+            columns.append([METRICS.get(name, name), *map(_percent, values)])
+            if any(value is not None for value in paper):
+                columns.append(["paper", *map(_percent, paper)])
 
-
-def _table(
-    title: str,
-    lines: Sequence[Mapping[str, Any]],
-    columns: list[str],
-    published: Mapping[str, Mapping[str, float]],
-) -> _Table:
-    """Facts in `columns`, then every metric that has a value, each with the paper's beside it if it published one."""
-    metrics = [name for name in (*METRICS, *_extra_names(lines)) if any(_value(e, name) is not None for e in lines)]
-    paper = {name: [_published(entry, name, lines, published) for entry in lines] for name in metrics}
-    header, cells = list(columns), [[_fact(entry.get(name)) for name in columns] for entry in lines]
-    for name in metrics:
-        beside = any(value is not None for value in paper[name])
-        header += [METRICS.get(name, name), *(["paper"] if beside else [])]
-        for entry, line, value in zip(lines, cells, paper[name], strict=True):
-            line += [_percent(_value(entry, name)), *([_percent(value)] if beside else [])]
-
+    title += ", percent"
+    if any(entry.get("weights") == "random" for entry in lines):
+        title += " !!! RANDOM BACKBONE WEIGHTS: these numbers say nothing about the method !!!"
     notes = [
-        f"{METRICS.get(name, name)}: mean over {count} of {entry['categories']} categories, undefined in the others"
+        f"{METRICS.get(name, name)}: mean over {count} of {entry['categories']} categories, else undefined"
         for entry in lines
         for name, count in entry.get("over", {}).items()
-        if name in metrics and count < entry["categories"]
+        if 0 < count < entry["categories"]
     ]
-    if any(entry.get("weights") == "random" for entry in lines):
-        notes.append("!!! RANDOM backbone weights: these numbers say nothing about the method !!!")
     if any(entry.get("selection", "last") != "last" for entry in lines):
-        notes.append("model selected on the test set: an oracle, not what one would get in use")
-    return _Table(title, header, cells, notes)
+        notes.append("Model selected on the test set: an oracle, better than what one gets in use.")
+    return _Table(title, [list(line) for line in zip(*columns, strict=True)], notes)
 
 
-def _published(
-    entry: Mapping[str, Any],
-    metric: str,
-    lines: Sequence[Mapping[str, Any]],
-    published: Mapping[str, Mapping[str, float]],
-) -> float | None:
-    """The paper's value for a row; for a row of means the mean over the same categories, where it has all of them."""
-    if entry["category"] != MEAN or not published:
+def _paper(entry: Row, metric: str, lines: Sequence[Row], published: Published) -> float | None:
+    """The paper's value for a row; for a row of means over the same categories, if it has all of them."""
+    if entry["category"] != MEAN:
         return published.get(entry["category"], {}).get(metric)
     categories = {line["category"] for line in lines} - {MEAN}
     values = [published.get(category, {}).get(metric) for category in categories]
     known = [value for value in values if value is not None]
-    if known:
-        return sum(known) / len(known) if len(known) == len(values) else None
-    return published.get(MEAN, {}).get(metric)
+    if not known:
+        return published.get(MEAN, {}).get(metric)
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
-def _grouped(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> list[list[Mapping[str, Any]]]:
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+def _different(lines: Sequence[Row]) -> list[str]:
+    """The facts of an experiment in which the lines differ."""
+    return [name for name in _EXPERIMENT if len({entry.get(name) for entry in lines}) > 1]
+
+
+def _grouped(rows: Sequence[Row], by: Sequence[str]) -> list[list[Row]]:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for entry in rows:
         groups.setdefault(tuple(entry.get(name) for name in by), []).append(entry)
     return list(groups.values())
 
 
-def _extra_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _extra_names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for entry in rows for name in entry.get("extra") or {}))
 
 
-def _value(entry: Mapping[str, Any], name: str) -> float | None:
+def _value(entry: Row, name: str) -> float | None:
     """A metric of a row; None also for NaN, which rows made by hand may hold."""
     value = entry.get(name) if name in METRICS else (entry.get("extra") or {}).get(name)
     return None if value is None or math.isnan(value) else value
@@ -267,34 +258,31 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 
 
-def _fact(value: object) -> str:
-    return "-" if value is None else str(value)
-
-
-def _aligned(table: _Table) -> str:
+def _aligned(part: _Table) -> str:
     """First column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(table.header, *table.lines, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) if n else cell.ljust(width) for n, (cell, width) in enumerate(zip(line, widths)))
-        for line in (table.header, ["-" * width for width in widths], *table.lines)
+    widths = [max(map(len, column)) for column in zip(*part.lines, strict=True)]
+    header, *body = (
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in part.lines
+    )
+    return "\n".join([part.title, header, "  ".join("-" * width for width in widths), *body, *part.notes])
+
+
+def _markdown(part: _Table) -> str:
+    header, *body = ("| " + " | ".join(line) + " |" for line in part.lines)
+    rule = "|" + " --- |" + " ---: |" * (len(part.lines[0]) - 1)
+    notes = [f"\n{note}" for note in part.notes]
+    return "\n".join([f"**{part.title[0].upper()}{part.title[1:]}**\n", header, rule, *body, *notes])
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    flat = [
+        {name: value for name, value in entry.items() if name not in ("extra", "over")}
+        | (entry.get("extra") or {})
+        for entry in rows
     ]
-    return "\n".join([table.title, *(line.rstrip() for line in lines), *table.notes])
-
-
-def _markdown(table: _Table) -> str:
-    rule = ["---", *["---:"] * (len(table.header) - 1)]
-    lines = ["| " + " | ".join(line) + " |" for line in (table.header, rule, *table.lines)]
-    notes = [f"\n{note}" for note in table.notes]
-    return "\n".join([f"**{table.title[0].upper()}{table.title[1:]}**\n", *lines, *notes])
-
-
-def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    flat = []
-    for entry in rows:
-        values = {name: value for name, value in entry.items() if name not in ("extra", "over")}
-        flat.append(values | (entry.get("extra") or {}))
-    columns = list(dict.fromkeys(name for entry in flat for name in entry))
     file = io.StringIO(newline="")
+    columns = list(dict.fromkeys(name for entry in flat for name in entry))
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)

@@ -1,7 +1,9 @@
-"""What a command leaves behind: one folder for all, one below it per category; nothing else writes while training.
+"""What a command leaves behind: one folder for all, one below it per category.
 
-    OUT/recipe.yaml  log.txt  results.json  results.csv  results.md
-    OUT/CATEGORY/metrics.csv  results.json  model/  resume/state.pt  maps/
+OUT/recipe.yaml  log.txt  results.json  results.csv  results.md
+OUT/CATEGORY/metrics.csv  results.json  model/  resume/state.pt  maps/
+
+Nothing else writes while training.
 """
 
 import csv
@@ -21,19 +23,29 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self, SupportsFloat, TextIO
+from typing import Any, SupportsFloat, TextIO
 
 import yaml
 from tqdm import tqdm
 
 from adcommon import report
-from adcommon.errors import OutputExists
+from adcommon.errors import OutputExists, UserError
 from adcommon.files import atomic_write, json_text, output_errors, plain, remove_leftovers
 
 _OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md")
 _OF_A_RUN = ("metrics.csv", "results.json", "model", "resume", "maps")
 _LINE = "%(asctime)s %(message)s"
-_LIBRARIES = ("adcommon", "torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "scipy", "pillow")
+_LIBRARIES = (
+    "adcommon",
+    "torch",
+    "torchvision",
+    "timm",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "pillow",
+)
 
 
 class Run:
@@ -52,33 +64,33 @@ class Run:
         self.model = folder / "model"
         self.state = folder / "resume" / "state.pt"
         self.maps = folder / "maps"
+        self._columns = _read_table(self.metrics)[0]
 
     def log(self, step: int, values: Mapping[str, SupportsFloat | None]) -> None:
         """Append a row to metrics.csv; a value seen for the first time becomes a new last column.
 
         Numbers are written so that they read back exactly; None leaves the cell empty.
         """
-        columns = _first_line(self.metrics)
-        wanted = [*(columns or ["step"]), *(name for name in values if name not in columns)]
-        if wanted != columns:
-            _, rows = _read_table(self.metrics)
-            atomic_write(self.metrics, _csv([wanted, *(row + [""] * (len(wanted) - len(row)) for row in rows)]))
+        if new := [name for name in ("step", *values) if name not in self._columns]:
+            self._columns += new
+            rows = [row + [""] * len(new) for row in _read_table(self.metrics)[1]]
+            atomic_write(self.metrics, _csv([self._columns, *rows]))
         cells = {"step": str(step)} | {name: _cell(value) for name, value in values.items()}
         with output_errors(self.metrics), self.metrics.open("a", encoding="utf-8", newline="") as file:
-            file.write(_csv([[cells.get(name, "") for name in wanted]]))
+            file.write(_csv([[cells.get(name, "") for name in self._columns]]))
 
     def rewind(self, step: int) -> None:
-        """Set the folder back to a step, 0 for the start: drop later rows of metrics.csv and half-written files.
+        """Set the folder back to a step (0: the start), so that metrics.csv will equal an unbroken run's.
 
-        A resumed run calls it once, in the writing process, before it logs; metrics.csv then becomes an unbroken run's.
+        A resumed run calls it once, in the process that writes, before it logs.
         """
         remove_leftovers(self.folder)
         remove_leftovers(self.state.parent)
-        columns, rows = _read_table(self.metrics)
-        if columns:
-            atomic_write(self.metrics, _csv([columns, *(row for row in rows if int(row[0]) <= step)]))
+        if self._columns:
+            rows = [row for row in _read_table(self.metrics)[1] if int(row[0]) <= step]
+            atomic_write(self.metrics, _csv([self._columns, *rows]))
 
-    def finish(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def finish(self, rows: Sequence[report.Row]) -> None:
         """Write this category's rows of the report, which marks it as done, and drop the resume state."""
         atomic_write(self.results, json_text(list(rows)))
         shutil.rmtree(self.state.parent, ignore_errors=True)
@@ -107,7 +119,7 @@ class RunGroup:
         return Run(self.folder / category, resume=True)
 
     def write_recipe(self, values: object, command: Sequence[str] = ()) -> None:
-        """Write recipe.yaml: every resolved value, readable by `--config`; the facts of this run as comments on top.
+        """Write recipe.yaml: every resolved value, readable by `--config`; facts of the run as comments.
 
         Args:
             values: the recipe (a dataclass) or a mapping of flag names to values.
@@ -123,18 +135,20 @@ class RunGroup:
         body = yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)
         atomic_write(self.folder / "recipe.yaml", comments + body)
 
-    def write_results(
-        self, rows: Sequence[Mapping[str, Any]], published: Mapping[str, Mapping[str, float]] | None = None
-    ) -> None:
-        """Write results.json, results.csv and results.md; call it after every category with the rows so far."""
+    def write_results(self, rows: Sequence[report.Row], published: report.Published | None = None) -> None:
+        """Write results.json, results.csv and results.md; after every category, with the rows so far."""
         report.write_results(self.folder, rows, published)
 
 
-class StopSignal:
-    """Lets a loop end in good order: SIGTERM or Ctrl-C only sets `requested`; a second Ctrl-C interrupts at once.
+class Stopped(UserError):
+    """A run that was asked to stop and saved its state: no mistake, but the command has no result."""
 
-    Enter it with `with` around the loop and ask `requested` after every step. Outside the main thread Python delivers
-    no signals, and `requested` stays False.
+
+class StopSignal:
+    """Lets a loop end in good order: SIGTERM or Ctrl-C sets `requested`; a second Ctrl-C interrupts at once.
+
+    Enter it with `with` around the loop and ask `requested` after every step. Outside the main thread Python
+    delivers no signals, and `requested` stays False.
     """
 
     def __init__(self) -> None:
@@ -142,7 +156,7 @@ class StopSignal:
         self.requested = False
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StopSignal":
         """Catch the two signals."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -167,8 +181,7 @@ class StopSignal:
 def start_logging(folder: Path | None, verbose: bool = False) -> None:
     """Log to stderr and, if a folder is given, append to its log.txt; replaces what an earlier call set up.
 
-    Args:
-        verbose: debug messages too.
+    Python's warnings are logged too; `verbose` adds debug messages.
     """
     handlers: list[logging.Handler] = [_Terminal()]
     handlers[0].setFormatter(_Tidy(_LINE, datefmt="%H:%M:%S"))
@@ -220,7 +233,7 @@ def _log_warning(
 
 
 def library_versions(*packages: str) -> dict[str, str]:
-    """Versions of Python, of `packages` and of the libraries that decide numbers, if installed; imports nothing."""
+    """Installed versions of Python, `packages` and the libraries that decide numbers; imports nothing."""
     found = {"python": platform.python_version()}
     for name in (*packages, *_LIBRARIES):
         try:
@@ -238,7 +251,9 @@ def git_commit(file: Path) -> str | None:
     )
     try:
         answers = [
-            subprocess.run(command, cwd=file.parent, capture_output=True, text=True, timeout=10, check=True).stdout
+            subprocess.run(
+                command, cwd=file.parent, capture_output=True, text=True, timeout=10, check=True
+            ).stdout
             for command in commands
         ]
     except (OSError, subprocess.SubprocessError):
@@ -258,17 +273,9 @@ def _open_folder(folder: Path, resume: bool, force: bool, written: Sequence[str]
                     path.unlink(missing_ok=True)
         elif not resume and any(folder.iterdir()):
             raise OutputExists(
-                f"{folder} is not empty. Continue the run in it with --resume, delete it and start afresh with "
-                "--force, or choose another folder with --out"
+                f"{folder} is not empty. Continue the run in it with --resume, delete the run and start "
+                "afresh with --force, or choose another folder with --out"
             )
-
-
-def _first_line(path: Path) -> list[str]:
-    """The column names; [] if there is no file."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return next(csv.reader(file), [])
 
 
 def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:

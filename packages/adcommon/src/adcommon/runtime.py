@@ -36,7 +36,9 @@ def choose_device(gpu: str | None = None, device: str | None = None) -> torch.de
     if number < torch.cuda.device_count():
         return torch.device("cuda", number)
     if gpu is not None:
-        logger.warning("GPU %s is not available (%d found): running on the CPU", gpu, torch.cuda.device_count())
+        logger.warning(
+            "GPU %s is not available (%d found): running on the CPU", gpu, torch.cuda.device_count()
+        )
     return torch.device("cpu")
 
 
@@ -101,3 +103,17 @@ def distribute(
     return torch.nn.parallel.DistributedDataParallel(
         model, device_ids=[accelerator.device] if on_gpu else None
     )
+
+
+def any_process(flag: bool, accelerator: Accelerator, *, when: bool = True) -> bool:
+    """True on every process as soon as `flag` is set on one of them.
+
+    Asking costs a message between processes: with several of them the question is put only `when` it is due, which
+    all must agree on; one process alone always answers at once.
+    """
+    if accelerator.num_processes == 1:
+        return flag
+    if not when:
+        return False
+    votes = accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), reduction="sum")
+    return bool(votes > 0)

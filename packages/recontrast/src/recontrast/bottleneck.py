@@ -107,6 +107,7 @@ def _code_stage(channels: int, code: int, plan: Plan) -> nn.Sequential:
     shortcut = nn.Sequential(nn.Conv2d(channels, code, 1, stride=2, bias=False), nn.BatchNorm2d(code))
     first = kind(channels, planes, 2, shortcut, plan.groups, plan.base_width)
     rest = [
-        kind(code, planes, groups=plan.groups, base_width=plan.base_width) for _ in range(plan.code_blocks - 1)
+        kind(code, planes, groups=plan.groups, base_width=plan.base_width)
+        for _ in range(plan.code_blocks - 1)
     ]
     return nn.Sequential(first, *rest)

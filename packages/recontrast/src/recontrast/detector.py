@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from adcommon.anomaly_maps import (
     gaussian_blur,
     kernel_blur,
@@ -23,6 +20,9 @@ from adcommon.anomaly_maps import (
 from adcommon.checkpoints import load_model, load_strict
 from adcommon.preprocess import Preprocess
 from adcommon.protocol import Prediction
+from jaxtyping import Float
+from torch import Tensor
+
 from recontrast.model import ReContrast, build_empty, distance_maps
 from recontrast.recipes import Recipe
 

@@ -68,8 +68,7 @@ def holds_encoder(recipe: Recipe, iteration: int) -> bool:
     """True while the encoder rests after a reset of the decoder's optimiser ("stable" experiments)."""
     if not recipe.reset_every or iteration < recipe.reset_every:
         return False
-    # Faithful: the reference's counter starts again at 1, so a pause of 100 lasts 99 iterations.
-    return iteration % recipe.reset_every < recipe.encoder_pause - 1
+    return iteration % recipe.reset_every < recipe.encoder_pause
 
 
 def resets_optimiser(recipe: Recipe, iteration: int) -> bool:

@@ -3,15 +3,12 @@
 It replaces the trained encoder's batch norm in the "stable" experiments of the authors' repository.
 """
 
-from typing import Self
-
 import torch
 import torch.nn.functional as F
+from adcommon.errors import BadValue
 from jaxtyping import Float
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
-
-from adcommon.errors import BadValue
 
 
 class PartialNorm(nn.Module):
@@ -59,7 +56,7 @@ class PartialNorm(nn.Module):
         self.activation = nn.Identity() if activation is None else activation
 
     @classmethod
-    def from_batch_norm(cls, norm: nn.BatchNorm2d, var_threshold: float, name: str) -> Self:
+    def from_batch_norm(cls, norm: nn.BatchNorm2d, var_threshold: float, name: str) -> "PartialNorm":
         """The layer that takes over weights, statistics, epsilon and momentum of an ordinary one."""
         if norm.momentum is None or not norm.affine or not norm.track_running_stats:
             raise BadValue(f"{name}: PartialNorm replaces batch norm with weights and running averages only")

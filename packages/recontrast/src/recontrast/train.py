@@ -4,30 +4,31 @@ Iterations are counted from 0, as the paper's schedules do; a *step* in logs and
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
-
+from accelerate.optimizer import AcceleratedOptimizer
 from adcommon.backbones import normalisation
 from adcommon.checkpoints import load_resume, save_model, save_resume
 from adcommon.datasets.loading import AnomalyDataset, train_batches
 from adcommon.datasets.splits import hold_out
 from adcommon.disk_cache import DiskCache, default_cache
-from adcommon.errors import BadValue
+from adcommon.errors import BadValue, Stopped
 from adcommon.evaluation import collect
+from adcommon.files import plain
 from adcommon.options import Settings
 from adcommon.preprocess import Preprocess
 from adcommon.records import Evaluation, Record, Split
-from adcommon.runs import Run, StopSignal, Stopped
+from adcommon.runs import Run, StopSignal
 from adcommon.runtime import any_process, distribute, set_seed
 from adcommon.threshold import Threshold, calibrate
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
 from recontrast.detector import ReContrastDetector
 from recontrast.evaluate import evaluate
 from recontrast.losses import mining_alpha
@@ -86,11 +87,19 @@ def train(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    logger.info("training %s images %d held out %d steps %d", category, len(training), len(held_out), recipe.iterations)
+    logger.info(
+        "training %s images %d held out %d steps %d",
+        category,
+        len(training),
+        len(held_out),
+        recipe.iterations,
+    )
 
     losses: list[Tensor] = []
     save_every = settings.save_every or recipe.evaluate_every
-    progress = tqdm(desc=f"training {category}", initial=first, total=recipe.iterations, unit="step", disable=None)
+    progress = tqdm(
+        desc=f"training {category}", initial=first, total=recipe.iterations, unit="step", disable=None
+    )
     model.train()
     for iteration in range(first, recipe.iterations):
         images = next(batches).images.to(device=device, memory_format=layout)
@@ -111,22 +120,160 @@ def train(
             losses.clear()
             progress.set_postfix(loss=f"{values[-1]:.3f}")
             if accelerator.is_main_process:
-                interim = _interim(detector, splits, settings, cache, device) if evaluates else {}
+                interim = _interim(detector, splits, recipe, settings, cache, device) if evaluates else {}
                 _log(run, step, values, interim)
                 if saves:
                     _save(run, step, recipe, model, optimiser, schedule, accelerator)
             accelerator.wait_for_everyone()
             model.train()
         if stops:
-            raise Stopped(f"stopped after step {step} of {category}; run the same command with --resume to go on")
+            raise Stopped(
+                f"stopped after step {step} of {category}; run the same command with --resume to go on"
+            )
     progress.close()
 
     evaluations: list[Evaluation] = []
     if accelerator.is_main_process:
-        threshold = _calibrate(detector, held_out, settings, cache, device)
-        tests = {name: split.test for name, split in splits.items()}
-        evaluations = evaluate(detector, tests, recipe, settings, device=device, maps=run.maps if settings.maps else None,
-                               threshold=threshold)
-        save_model(run.model, tensors=model.state_dict(), config=_config(recipe, category, preprocess, settings, threshold, evaluations), card=...)
+        threshold = _calibrate(detector, held_out, recipe, settings, cache, device)
+        evaluations = evaluate(
+            detector,
+            {name: split.test for name, split in splits.items()},
+            recipe,
+            device=device,
+            cache=cache,
+            workers=settings.workers,
+            eval_size=settings.eval_size,
+            maps=run.maps if settings.maps else None,
+        )
+        config = _config(recipe, category, preprocess, settings, threshold, evaluations)
+        save_model(run.model, tensors=model.state_dict(), config=config, card=_card(config))
     accelerator.wait_for_everyone()
     return evaluations
+
+
+def make_preprocess(recipe: Recipe) -> Preprocess:
+    """How training and test images are made: resize, crop, the backbone's own normalisation."""
+    mean, std = normalisation(recipe.backbone)
+    return Preprocess(
+        image_size=recipe.image_size,
+        crop_size=recipe.crop_size,
+        mean=mean,
+        std=std,
+        mask_rule=recipe.mask_rule,
+        upright=recipe.upright,
+    )
+
+
+def _interim(
+    detector: ReContrastDetector,
+    splits: Mapping[str, Split],
+    recipe: Recipe,
+    settings: Settings,
+    cache: DiskCache | None,
+    device: torch.device,
+) -> dict[str, float]:
+    """Test metrics in the middle of a training, for metrics.csv and the log; nothing is selected by them."""
+    detector.model.eval()
+    tests = {name: split.test for name, split in splits.items()}
+    standard = evaluate(
+        detector,
+        tests,
+        replace(recipe, protocol="standard"),
+        device=device,
+        cache=cache,
+        workers=settings.workers,
+    )
+    values = {}
+    for evaluation in standard:
+        for metric in ("image_auroc", "pixel_auroc", "aupro"):
+            if (value := getattr(evaluation, metric)) is not None:
+                values[f"{evaluation.category}/{metric}"] = value
+    logger.info("%s", "  ".join(f"{name} {100 * value:.2f}" for name, value in values.items()))
+    return values
+
+
+def _log(run: Run, step: int, losses: Sequence[float], interim: Mapping[str, float]) -> None:
+    """Write the losses of the steps up to `step`, and what was measured there."""
+    for behind, loss in zip(range(len(losses) - 1, -1, -1), losses, strict=True):
+        run.log(step - behind, {"loss": loss} | (dict(interim) if behind == 0 else {}))
+
+
+def _save(
+    run: Run,
+    step: int,
+    recipe: Recipe,
+    model: ReContrast,
+    optimiser: AcceleratedOptimizer,
+    schedule: LambdaLR,
+    accelerator: Accelerator,
+) -> None:
+    save_resume(
+        run.state,
+        {
+            "step": step,
+            "recipe": plain(recipe),
+            "model": model.state_dict(),
+            "partial_norm": model.resume_buffers(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+            "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
+            "torch_generator": torch.get_rng_state(),
+        },
+    )
+
+
+def _restore(
+    run: Run,
+    recipe: Recipe,
+    model: ReContrast,
+    optimiser: AcceleratedOptimizer,
+    schedule: LambdaLR,
+    accelerator: Accelerator,
+) -> int:
+    """Set everything back to the last saved state; returns the number of steps it had done, 0 if there is none."""
+    state = load_resume(run.state)
+    step = 0 if state is None else int(state["step"])
+    if state is not None:
+        _same_recipe(state["recipe"], plain(recipe), run)
+        model.load_state_dict(state["model"])
+        model.load_resume_buffers(state["partial_norm"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["torch_generator"])
+        logger.info("resuming after step %d", step)
+    if accelerator.is_main_process:
+        run.rewind(step)
+    accelerator.wait_for_everyone()
+    return step
+
+
+def _same_recipe(before: Mapping[str, Any], now: Mapping[str, Any], run: Run) -> None:
+    changed = [
+        f"{name} was {before.get(name)}, is {value}"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+    if changed:
+        raise BadValue(
+            f"the run in {run.folder} was begun with other values: {'; '.join(changed)}.\n"
+            "  Resume it with the same ones (its recipe.yaml works with --config), or choose another --out"
+        )
+
+
+def _calibrate(
+    detector: ReContrastDetector,
+    held_out: Sequence[Record],
+    recipe: Recipe,
+    settings: Settings,
+    cache: DiskCache | None,
+    device: torch.device,
+) -> Threshold | None:
+    """The decision threshold from normal images that training has not seen; None if none were held out."""
+    if not held_out:
+        return None
+    detector.model.eval()
+    dataset = AnomalyDataset(held_out, detector.preprocess, cache)
+    scores = collect(detector, dataset, batch_size=recipe.test_batch_size, device=device, keep_maps=False)
+    return calibrate(scores.image_scores, settings.false_alarm_rate)

@@ -87,12 +87,12 @@ def find_root(entry: Dataset, root: Path | None) -> Path:
     for folder in _candidates(entry, root):
         if _holds(entry, folder):
             return folder
-    raw = next((folder for folder in _around(root) for mark in entry.raw_marks if any(folder.glob(mark))), None)
+    raw = next(
+        (folder for folder in _around(root) for mark in entry.raw_marks if any(folder.glob(mark))), None
+    )
     if raw is not None:
-        save = root / entry.folder.split("/")[0]
         raise NotPrepared(
-            f"this is the raw {entry.title} download: {raw}\n"
-            f"  Run: uv run ad prepare {entry.preparer} --data-folder {raw} --save-folder {save}"
+            f"this is the raw {entry.title} download: {raw}\n  Run: {_prepare_command(entry, raw, root)}"
         )
     raise DatasetNotFound(_where_to_get(entry, root))
 
@@ -111,11 +111,13 @@ def missing_masks(missing: dict[Path, Path], category: str) -> str:
 def extra_masks(extra: list[Path], category: str) -> str:
     """The message about masks that belong to no image."""
     shown = ", ".join(str(mask) for mask in extra[:_SHOWN])
-    return f"{category}: {len(extra)} masks belong to no image: {shown}{', ...' if len(extra) > _SHOWN else ''}"
+    return (
+        f"{category}: {len(extra)} masks belong to no image: {shown}{', ...' if len(extra) > _SHOWN else ''}"
+    )
 
 
 def count_differences(entry: Dataset, split: Split, category: str) -> list[str]:
-    """Where the numbers of images differ from the published ones: "bottle train: expected 209 images, ..."."""
+    """Where counts differ from the published ones: "bottle train: expected 209 images, found 208"."""
     if category not in entry.counts:
         return []
     return [f"{category} {difference}" for difference in entry.counts[category].differences(split)]
@@ -151,7 +153,7 @@ def _holds(entry: Dataset, folder: Path) -> bool:
 
 
 def _candidates(entry: Dataset, root: Path) -> Iterator[Path]:
-    """`root`, and the dataset's usual folders below it, each also nested once in a folder of the same name."""
+    """`root` and the dataset's usual folders below it, each also nested once in a folder of the same name."""
     for folder in (root, *(_below(root, name) for name in entry.folders)):
         if folder is not None:
             yield folder
@@ -186,12 +188,14 @@ def _where_to_get(entry: Dataset, root: Path) -> str:
     lines.append(f"  Get {entry.download}.")
     lines.append(f"  Official page: {entry.url} (licence: {entry.licence})")
     if entry.preparer is not None:
-        save = root / entry.folder.split("/")[0]
-        lines.append(
-            f"  Then run: uv run ad prepare {entry.preparer} --data-folder <the download> --save-folder {save}"
-        )
+        lines.append(f"  Then run: {_prepare_command(entry, Path('DOWNLOAD'), root)}")
     lines.append(f"  Then run: uv run ad check {entry.name} --data-root {root}")
     return "\n".join(lines)
+
+
+def _prepare_command(entry: Dataset, raw: Path, root: Path) -> str:
+    save = root / entry.folder.split("/")[0]
+    return f"uv run ad prepare {entry.preparer} --data-folder {raw} --save-folder {save}"
 
 
 def _nearby(entry: Dataset, root: Path) -> Iterator[Path]:

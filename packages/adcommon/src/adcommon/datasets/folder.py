@@ -2,10 +2,10 @@
 
 One category is a folder that holds one of
 
-    train/good, test/good, test/<defect>, ground_truth/<defect>     as MVTec AD; without test, normals are split
-    good, <defect>, ground_truth/<defect>                           normals are split
-    images                                                          all normal, split
-    manifest.csv                                                    column path; optional: label, split, category, mask, defect
+    train/good, test/good, test/<defect>, ground_truth/<defect>   as MVTec AD; without test, normals are split
+    good, <defect>, ground_truth/<defect>                         normals are split
+    images                                                        all normal, split
+    manifest.csv    with the column path, and perhaps label, split, category, mask, defect
 
 and a folder of such folders is a dataset of several categories. Masks are optional. `good` may be called
 `ok` or `normal`. A split leaves a quarter of the normal images, drawn with a seed, for the test.
@@ -91,7 +91,9 @@ def _split_normals(normal: list[Record], anomalous: list[Record], seed: int, roo
     """Keep a quarter of the normal images for the test, drawn from the sorted list."""
     normal = in_order(normal, root)
     trained, tested = quarter_split(len(normal), seed)
-    logger.info("folder %s normal %d train %d test %d seed %d", root, len(normal), len(trained), len(tested), seed)
+    logger.info(
+        "folder %s normal %d train %d test %d seed %d", root, len(normal), len(trained), len(tested), seed
+    )
     train = [normal[index] for index in sorted(trained)]
     return Split(train, in_order([*(normal[index] for index in tested), *anomalous], root))
 
@@ -103,7 +105,9 @@ def _scan_manifest(root: Path, category: str, seed: int) -> Scan:
     for row in rows:
         label = _LABELS[row["label"]]
         mask = root / row["mask"] if row["mask"] else None
-        record = Record(root / row["path"], category, label, row["defect"] or ("good", "anomalous")[label], mask)
+        record = Record(
+            root / row["path"], category, label, row["defect"] or ("good", "anomalous")[label], mask
+        )
         records["test" if label == 1 else row["split"]].append(record)
         if mask is not None and not mask.exists():
             missing[record.image] = mask.parent
@@ -118,7 +122,7 @@ def _manifest_rows(root: Path) -> list[Mapping[str, str]]:
     """The rows of manifest.csv, every column filled; the first wrong row is an error with its line number."""
     path = root / MANIFEST
     defaults = {"label": "", "split": "", "category": root.resolve().name, "mask": "", "defect": ""}
-    rows = []
+    rows: list[Mapping[str, str]] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         if "path" not in (reader.fieldnames or ()):

@@ -1,6 +1,7 @@
 """Scanners of folder layouts: from a category's folder to its records, before anything is judged.
 
-Normal images lie in folders named good, ok or NORMAL, in any case. Masks belong to images by stem, never by position.
+Normal images lie in folders named good, ok or NORMAL, in any case. A mask belongs to an image by its stem,
+never by its position in a list.
 """
 
 from collections import defaultdict
@@ -84,13 +85,11 @@ def scan_category(folder: Path, category: str, *, other_train_folders: bool = Fa
     defects = {source.name: source for source in subfolders(folder / "test") if not is_normal(source)}
     anomalous = scan_defects(defects, folder / "ground_truth", category)
     test = in_order([*normal, *anomalous.split.test], folder)
-    return Scan(
-        Split(in_order(train, folder), test), anomalous.has_masks, anomalous.missing, anomalous.extra
-    )
+    return Scan(Split(in_order(train, folder), test), anomalous.has_masks, anomalous.missing, anomalous.extra)
 
 
 def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Scan:
-    """Scan folders of anomalous images, each with its masks in the folder of the same name below `mask_root`."""
+    """Scan folders of anomalous images, whose masks lie in folders of the same names below `mask_root`."""
     test: list[Record] = []
     missing: dict[Path, Path] = {}
     extra: list[Path] = []
@@ -113,7 +112,7 @@ def in_order(records: Iterable[Record], root: Path) -> list[Record]:
 
 
 def pair_masks(images: Iterable[Path], folder: Path) -> Pairing:
-    """Find each image's mask by stem: `<stem>_mask.png`, `<stem>.png`, `<stem>_label.bmp`, or the folder `<stem>`.
+    """Find each image's mask: `<stem>_mask.png`, `<stem>.png`, `<stem>_label.bmp`, or the folder `<stem>`.
 
     Raises:
         BadValue: several of these exist for one image.

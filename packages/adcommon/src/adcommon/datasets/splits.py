@@ -14,8 +14,8 @@ def quarter_split(
 ) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " test"]]:
     """Split `count` normal images: positions of those to train with, and of the quarter (rounded up) to test.
 
-    The same positions in the same order as scikit-learn's `train_test_split(test_size=0.25, random_state=seed)`,
-    which InCTRL calls.
+    The positions and their order are those of `train_test_split(test_size=0.25, random_state=seed)` of
+    scikit-learn, which InCTRL calls.
 
     >>> train, test = quarter_split(7)
     >>> train.tolist(), test.tolist()

@@ -3,6 +3,7 @@
 Every metric here depends on the order of the scores only: nothing is normalised, clipped or cast.
 """
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
@@ -10,7 +11,7 @@ from heapq import heappop, heappush
 import numpy as np
 from jaxtyping import Float64, Int64, Real, Shaped
 
-from adcommon.metrics.inputs import Array, scores_and_labels, warn
+from adcommon.metrics.inputs import Array, scores_and_labels
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Ranking:
         return float(np.mean(self.hits / (self.hits + self.not_below)))
 
     def f1_max(self) -> tuple[float, float]:
-        """Best F1 over all thresholds, and the smallest threshold that reaches it (always a positive's score)."""
+        """Best F1 over all thresholds, and the smallest threshold reaching it, always a positive's score."""
         if len(self.positives) == 0:
             return float("nan"), float("nan")
         f1 = 2 * self.hits / (len(self.positives) + self.hits + self.not_below)
@@ -116,9 +117,10 @@ def thin(curve: Curve, points: int) -> Curve:
     def push(start: int, end: int) -> None:
         if end - start > 1:
             inner = slice(start + 1, end)
-            doubled = (x[inner] - x[start]) * (y[end] - y[start]) - (y[inner] - y[start]) * (x[end] - x[start])
-            corner = int(np.argmax(np.abs(doubled)))
-            area = abs(float(doubled[corner])) / 2
+            run, rise = x[end] - x[start], y[end] - y[start]
+            triangles = np.abs((x[inner] - x[start]) * rise - (y[inner] - y[start]) * run) / 2
+            corner = int(np.argmax(triangles))
+            area = float(triangles[corner])
             if area > small:
                 heappush(pieces, (-area, start, start + 1 + corner, end))
 
@@ -150,57 +152,65 @@ def auroc(scores: Real[Array, "*shape"], labels: Shaped[Array, "*label_shape"]) 
     """
     ranking = rank(scores, labels)
     value = ranking.auroc()
-    warn_undefined("AUROC", "", ranking, "score")
+    warn_undefined(["AUROC"], [], len(ranking.positives), ranking.negatives, "score")
     warn_inverted("AUROC", value)
     return value
 
 
 def average_precision(scores: Real[Array, "*shape"], labels: Shaped[Array, "*label_shape"]) -> float:
-    """AP = sum over distinct thresholds, descending, of the gain in recall times the precision; no interpolation."""
+    """AP = sum over distinct thresholds, descending, of the gain in recall times the precision."""
     ranking = rank(scores, labels)
-    warn_undefined("", "AP", ranking, "score")
+    warn_undefined([], ["AP"], len(ranking.positives), ranking.negatives, "score")
     return ranking.average_precision()
 
 
 def f1_max(scores: Real[Array, "*shape"], labels: Shaped[Array, "*label_shape"]) -> tuple[float, float]:
     """Best F1 = 2 TP / (P + TP + FP) of {score >= t} over all t, and the smallest t that reaches it."""
     ranking = rank(scores, labels)
-    warn_undefined("", "F1-max", ranking, "score")
+    warn_undefined([], ["F1-max"], len(ranking.positives), ranking.negatives, "score")
     return ranking.f1_max()
 
 
 def image_metrics(scores: Real[Array, " images"], labels: Shaped[Array, " labels"]) -> ImageResult:
     """AUROC, AP and F1-max of image scores; the label comes from the folder or list, not from the mask."""
     ranking = rank(scores, labels)
-    value = ranking.auroc()
-    warn_undefined("image AUROC", "image AP and F1-max", ranking, "image")
-    warn_inverted("image AUROC", value)
-    return ImageResult(
-        value,
+    result = ImageResult(
+        ranking.auroc(),
         ranking.average_precision(),
         *ranking.f1_max(),
         normal=ranking.negatives,
         anomalous=len(ranking.positives),
     )
+    undefined_without = ["image AUROC"], ["image AP", "image F1-max"]
+    warn_undefined(*undefined_without, result.anomalous, result.normal, "image")
+    warn_inverted("image AUROC", result.auroc)
+    return result
 
 
-def warn_undefined(needs_both: str, needs_anomalous: str, ranking: Ranking, what: str) -> None:
-    """One warning if the metrics named are NaN, with the reason.
+def warn_undefined(
+    needs_both: list[str], needs_anomalous: list[str], anomalous: int, normal: int, what: str
+) -> None:
+    """One warning if any of the metrics named is NaN, with the reason.
 
     Args:
         needs_both: metrics that need normal and anomalous scores.
         needs_anomalous: metrics that need anomalous scores only.
-        what: of what there is none: "score", "image", "pixel".
+        anomalous: how many there are.
+        normal: how many there are.
+        what: of what: "score", "image", "pixel".
     """
-    anomalous, total = len(ranking.positives), len(ranking.positives) + ranking.negatives
     if anomalous == 0:
-        names = " and ".join(filter(None, [needs_both, needs_anomalous]))
-        warn(f"{names} undefined (NaN): none of {total} {what}s is anomalous")
-    elif ranking.negatives == 0 and needs_both:
-        warn(f"{needs_both} undefined (NaN): all {total} {what}s are anomalous")
+        names = ", ".join(needs_both + needs_anomalous)
+        warnings.warn(f"{names} undefined (NaN): none of {normal} {what}s is anomalous", stacklevel=3)
+    elif normal == 0 and needs_both:
+        names = ", ".join(needs_both)
+        warnings.warn(f"{names} undefined (NaN): none of {anomalous} {what}s is normal", stacklevel=3)
 
 
 def warn_inverted(name: str, value: float) -> None:
-    """A warning if an AUROC is worse than chance."""
+    """A warning if an AUROC is worse than chance; nothing is flipped."""
     if value < 0.5:
-        warn(f"{name} is {value:.4f}, below 0.5: are the scores inverted? Higher must mean more anomalous.")
+        warnings.warn(
+            f"{name} is {value:.4f}, below 0.5: are the scores inverted? Higher must mean more anomalous.",
+            stacklevel=3,
+        )

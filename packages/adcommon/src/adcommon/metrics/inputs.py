@@ -1,6 +1,5 @@
 """What the metrics accept: NumPy arrays or torch tensors of any device, checked once at the door."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,10 +12,10 @@ from adcommon.errors import BadValue
 Array = np.ndarray | Tensor
 
 
-def as_numpy(array: Shaped[Array, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+def as_numpy(array: Shaped[Array, "..."] | Sequence[int]) -> Shaped[np.ndarray, "..."]:
     """The same values in the same precision, on the CPU."""
     if not isinstance(array, Tensor):
-        return array
+        return np.asarray(array)
     array = array.detach().cpu()
     return (array.float() if array.dtype == torch.bfloat16 else array).numpy()  # NumPy has no bfloat16
 
@@ -28,12 +27,12 @@ def without_nan(
     if scores.size and np.isnan(scores.min()):
         raise BadValue(
             f"{name}: {int(np.isnan(scores).sum())} of {scores.size} {what} are NaN, which has no rank; "
-            "expected numbers (-inf and inf are allowed). Look for a division by zero or an overflow in the model."
+            "expected numbers (-inf, inf are allowed); look for a division by zero or overflow in the model"
         )
     return scores
 
 
-def binary_labels(labels: Shaped[Array, "*shape"]) -> Bool[np.ndarray, "*shape"]:
+def binary_labels(labels: Shaped[Array, "..."] | Sequence[int]) -> Bool[np.ndarray, "..."]:
     """Labels as booleans, True = anomalous."""
     labels = as_numpy(labels)
     strange = labels[(labels != 0) & (labels != 1)]
@@ -48,7 +47,7 @@ def scores_and_labels(
     """Both flat, checked, of one length."""
     if tuple(scores.shape) != tuple(labels.shape):
         raise BadValue(
-            f"scores have shape {tuple(scores.shape)} but labels {tuple(labels.shape)}; expected one label per score"
+            f"scores have shape {tuple(scores.shape)} but labels {tuple(labels.shape)}; expected equal shapes"
         )
     return without_nan(as_numpy(scores), "scores", "values").ravel(), binary_labels(labels).ravel()
 
@@ -59,8 +58,8 @@ def binary_mask(mask: Shaped[np.ndarray, "height width"], name: str) -> Bool[np.
         marked = mask[mask != 0]
         if marked.size and not (marked[0] > 0 and (marked == marked[0]).all()):
             raise BadValue(
-                f"{name}: the mask is {mask.dtype} with {np.unique(mask).size} different values, expected 0 and one "
-                "other; an interpolated mask has no clear edge: resize masks with nearest, or pass `mask > 0.5`"
+                f"{name}: the mask is {mask.dtype} with {np.unique(mask).size} different values; expected 0 "
+                "and one other, because an interpolated mask has no clear edge: resize masks with nearest"
             )
     return mask > 0
 
@@ -82,8 +81,8 @@ def paired_images(
     maps, masks = as_numpy(maps), as_numpy(masks)
     if maps.shape != masks.shape:
         raise BadValue(
-            f"anomaly maps have shape {maps.shape} but masks {masks.shape}; expected equal shapes: bring maps and "
-            "masks to one evaluation size first (maps bilinear, masks nearest)"
+            f"anomaly maps have shape {maps.shape} but masks {masks.shape}; expected equal shapes: bring "
+            "both to one evaluation size first (maps bilinear, masks nearest)"
         )
     if maps.ndim not in (2, 3):
         raise BadValue(
@@ -97,8 +96,3 @@ def paired_images(
         raise BadValue(f"{len(names)} names for {len(maps)} anomaly maps; expected one name per map")
     for name, image_map, mask in zip(names, maps, masks, strict=True):
         yield name, without_nan(image_map, name, "values of the anomaly map"), binary_mask(mask, name)
-
-
-def warn(message: str) -> None:
-    """A warning that points at the caller of the metric."""
-    warnings.warn(message, stacklevel=3)

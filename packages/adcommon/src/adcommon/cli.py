@@ -1,0 +1,116 @@
+"""The command `ad`: what concerns every method. Each sub-command imports what it needs inside, torch last of all."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from adcommon import __version__
+from adcommon.commands import evaluate_app, predict_app
+from adcommon.datasets import DATASETS
+from adcommon.errors import BadValue
+from adcommon.options import execute
+
+app = App(name="ad", help="Visual anomaly detection: what all methods share.", version=__version__)
+prepare = App(name="prepare", help="Turn a dataset's official download into the tree that training reads.")
+app.command(prepare)
+app.command(evaluate_app("evaluate"))
+app.command(predict_app("predict"))
+
+Root = Annotated[Path | None, Parameter(name="--data-root")]
+Link = Literal["copy", "hard", "symlink"]
+
+
+def main() -> None:
+    """The console command `ad`."""
+    execute(app)
+
+
+@app.command
+def quickstart(*methods: str, out: Path = Path("quickstart"), force: bool = False) -> None:
+    """Train on real images that need no download, some minutes on two CPU cores, and show what came out.
+
+    Args:
+        methods: Methods to run; all that have a quick start by default.
+        out: Folder for models, tables and pictures.
+        force: Overwrite what an earlier quick start left.
+    """
+    from adcommon.quickstart import quickstart as run
+
+    run(out, methods, force=force)
+
+
+@app.command
+def methods() -> None:
+    """List the installed methods and their commands."""
+    from adcommon.methods import commands, installed
+
+    for name in installed():
+        print(f"{name:<12} {' '.join(commands(name))}")
+
+
+@app.command
+def datasets(data_root: Root = None) -> None:
+    """List the datasets: categories, licence, official page, and what was found on this machine.
+
+    Args:
+        data_root: Folder that holds the datasets. [default: $AD_DATA, else ./data]
+    """
+    from adcommon.datasets.access import locate
+
+    for name, entry in DATASETS.items():
+        found = locate(entry, data_root or default_root())
+        print(f"{name:<10} {entry.title}")
+        print(f"{'':<10} categories: {' '.join(entry.categories) or 'as found on disk'}")
+        print(f"{'':<10} licence: {entry.licence}; {entry.url}")
+        print(
+            f"{'':<10} {'found: ' + str(found) if found else 'not found below ' + str(data_root or default_root())}"
+        )
+
+
+@app.command
+def check(dataset: str, *category: str, data_root: Root = None) -> None:
+    """List every problem of a dataset at once; the exit code is 1 if there is one.
+
+    Args:
+        dataset: Name as `ad datasets` lists it.
+        category: Categories to look at; all by default.
+        data_root: Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]
+    """
+    from adcommon.datasets.check import check as look
+
+    problems = look(dataset, data_root or default_root(), category)
+    for problem in problems:
+        print(problem)
+    print(f"{len(problems)} problems" if problems else "no problems found")
+    if problems:
+        raise SystemExit(1)
+
+
+@app.command
+def weights() -> None:
+    """List the backbone weights: file, origin, checksum, and whether they are on this machine."""
+    from adcommon.weights import table
+
+    print(table())
+
+
+@app.command
+def report(*results: Path) -> None:
+    """Print results.json of one run as a table, or compare several runs in one table.
+
+    Args:
+        results: Files named results.json, or the folders that hold them.
+    """
+    from adcommon.report import comparison, read_results, text
+
+    if not results:
+        raise BadValue("no results given; pass the --out folder of one or more runs")
+    rows = {str(path): read_results(path) for path in results}
+    print(text(rows[str(results[0])]) if len(rows) == 1 else comparison(rows))
+
+
+def default_root() -> Path:
+    """Where datasets are looked for if nothing is said."""
+    return Path(os.environ.get("AD_DATA", "data"))

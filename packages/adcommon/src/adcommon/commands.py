@@ -1,0 +1,79 @@
+"""The commands that are the same for every method: `evaluate` and `predict`, for a model of any method or of one."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from adcommon.options import EvaluateSettings
+
+
+def predict_app(name: str, method: str | None = None) -> App:
+    """The command that scores images with a trained model.
+
+    Args:
+        method: refuse models of other methods; None accepts all that are installed.
+    """
+    app = App(
+        name=name, help="Score images with a trained model: a CSV of scores and decisions, and pictures."
+    )
+
+    @app.default
+    def command(
+        images: Path,
+        *,
+        model: Annotated[Path, Parameter(alias="--checkpoint")],
+        out: Path = Path("predictions"),
+        threshold: float | None = None,
+        maps: bool = True,
+        batch_size: int = 8,
+        gpu: str | None = None,
+        device: str | None = None,
+    ) -> None:
+        """Score images with a trained model.
+
+        Args:
+            images: An image, or a folder of images at any depth.
+            model: The `model` folder that a training run left.
+            out: Folder for predictions.csv and the pictures.
+            threshold: Image score above which an image is called anomalous. [default: the one stored in the model]
+            maps: Write a picture of every anomaly map.
+            batch_size: Images per batch.
+            gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
+            device: Device by its torch name: cpu, cuda:1, mps.
+        """
+        from adcommon.methods import load_model_folder
+        from adcommon.predict import predict, summary
+        from adcommon.runs import start_logging
+        from adcommon.runtime import choose_device
+
+        start_logging(None)
+        chosen = choose_device(gpu, device)
+        detector, config = load_model_folder(model, method=method, device=chosen)
+        if threshold is None and config.get("threshold"):
+            threshold = config["threshold"]["value"]
+        rows = predict(
+            detector, images, out, threshold=threshold, batch_size=batch_size, device=chosen, maps=maps
+        )
+        print(summary(rows, out))
+
+    return app
+
+
+def evaluate_app(name: str) -> App:
+    """The command that measures a model of any installed method by the standard protocol."""
+    app = App(name=name, help="Evaluate a trained model of any method on the test images of a dataset.")
+
+    @app.default
+    def command(*, settings: EvaluateSettings) -> None:
+        """Evaluate a trained model of any method on the test images of a dataset."""
+        from adcommon.evaluation import evaluate_folder
+        from adcommon.report import text, write_results
+        from adcommon.runs import start_logging
+
+        start_logging(None)
+        rows = evaluate_folder(settings)
+        write_results(settings.out, rows)
+        print(text(rows))
+
+    return app

@@ -1,0 +1,293 @@
+"""Records -> batches: decoded once, in an order that can be resumed and shared between processes."""
+
+import hashlib
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import Dataset as TorchDataset
+
+import adcommon.images
+import adcommon.preprocess
+from adcommon.disk_cache import DiskCache
+from adcommon.errors import BadValue, EmptySplit, UnreadableImage, UserError
+from adcommon.preprocess import Preprocess
+from adcommon.protocol import Batch
+from adcommon.records import Record
+
+DEFAULT_MEMORY_BYTES = 2**30
+"""Decoded images a dataset keeps in memory: 5,400 of 256x256 pixels."""
+
+
+class AnomalyDataset:
+    """Images and masks of records, each decoded once.
+
+    A decoded image is kept in memory, up to a limit, and in `cache`, under a key made of the file's
+    content: a file that changes between two runs is decoded again, whatever its size and date say.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        preprocess: Preprocess,
+        cache: DiskCache | None = None,
+        *,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            records: what to load; `Batch.indices` are positions in it.
+            preprocess: makes pixels and masks of files.
+            cache: keeps decoded images between runs.
+            memory_bytes: limit of what is kept in memory, all loader processes together.
+        """
+        self.records = records
+        self.preprocess = preprocess
+        self.cache = cache
+        self.memory_bytes = memory_bytes
+        self._kept: dict[tuple[str, int], np.ndarray] = {}
+        self._kept_bytes = 0
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self.records)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a loader process gets: not the images that this one has decoded."""
+        return self.__dict__ | {"_kept": {}, "_kept_bytes": 0}
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The images at these positions, in this order."""
+        records = [self.records[index] for index in indices]
+        pixels = np.stack([self._pixels(index) for index in indices])
+        masks = np.zeros((len(indices), *pixels.shape[1:3]), dtype=bool)
+        for mask, index, record in zip(masks, indices, records, strict=True):
+            if record.mask is not None:
+                mask[:] = self._mask(index)
+        return Batch(
+            images=self.preprocess.normalise(torch.from_numpy(pixels)),
+            masks=torch.from_numpy(masks),
+            labels=torch.tensor([record.label for record in records], dtype=torch.int64),
+            indices=torch.tensor(indices, dtype=torch.int64),
+        )
+
+    def content_key(self, index: int) -> str:
+        """Text that is equal for equal pixels and mask: their files' content, the preprocessing, its code."""
+        record = self.records[index]
+        mask = "none" if record.mask is None else _content_digest(record.mask)
+        return f"{_content_digest(record.image)} {mask} {self.preprocess.key()} {_code_version()}"
+
+    def _pixels(self, index: int) -> np.ndarray:
+        record = self.records[index]
+        return self._keep("pixels", index, partial(self.preprocess.pixels, record.image, record.mask))
+
+    def _mask(self, index: int) -> np.ndarray:
+        record = self.records[index]
+        kind = f"mask {self.preprocess.mask_rule}"
+        return self._keep(kind, index, partial(self.preprocess.mask, record.mask, record.image))
+
+    def _keep(self, kind: str, index: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array from memory, else from the cache, else decoded; left in both."""
+        array = self._kept.get((kind, index))
+        if array is not None:
+            return array
+        if self.cache is None:
+            array = decode()
+        else:
+            key = f"{kind} {self.content_key(index)}"
+            array = self.cache.get(key)
+            if array is None:
+                array = decode()
+                self.cache.put(key, array)
+        worker = get_worker_info()
+        if self._kept_bytes + array.nbytes <= self.memory_bytes // (worker.num_workers if worker else 1):
+            self._kept[kind, index] = array
+            self._kept_bytes += array.nbytes
+        return array
+
+
+class OrderedBatches:
+    """All batches of a dataset, in its order; may be iterated again and keeps its processes."""
+
+    def __init__(self, dataset: AnomalyDataset, batch_size: int, workers: int) -> None:
+        """As `test_batches`."""
+        _require(batch_size=(batch_size, 1), workers=(workers, 0))
+        count = len(dataset)
+        self._dataset = dataset
+        self._indices = [
+            list(range(first, min(first + batch_size, count))) for first in range(0, count, batch_size)
+        ]
+        self._loader = _loader(dataset, self._indices, workers, seed=0) if workers else None
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """From the first batch to the last, which may be smaller."""
+        return map(self._dataset.batch, self._indices) if self._loader is None else _received(self._loader)
+
+
+def test_batches(
+    dataset: AnomalyDataset,
+    batch_size: int,
+    workers: int = 0,  # noqa: PT028
+) -> OrderedBatches:
+    """The batches of a dataset in its order."""
+    return OrderedBatches(dataset, batch_size, workers)
+
+
+test_batches.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
+
+
+def train_batches(
+    dataset: AnomalyDataset,
+    batch_size: int,
+    *,
+    seed: int,
+    start: int = 0,
+    drop_last: bool = False,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """Batches without end, each epoch in another order, which depends on `seed` and the epoch alone.
+
+    With several processes each gets its contiguous share of every global batch; the last batch of an
+    epoch is trimmed to a multiple of `world`, and left out if nothing remains.
+
+    Args:
+        dataset: what to load.
+        batch_size: images per global batch.
+        seed: of the orders.
+        start: batches to pass over, as many as were already consumed; their images are not read.
+        drop_last: leave out the smaller batch at the end of an epoch.
+        workers: loading processes; 0 loads in this one.
+        rank: number of this process, from 0.
+        world: number of processes that train together.
+    """
+    _require(seed=(seed, 0), start=(start, 0), workers=(workers, 0), rank=(rank, 0))
+    if rank >= world:
+        raise BadValue(f"rank is {rank}; expected less than world = {world}")
+    per_epoch = batches_per_epoch(len(dataset), batch_size, drop_last=drop_last, world=world)
+    indices = _endless(len(dataset), batch_size, per_epoch, seed, start, rank, world)
+    if workers == 0:
+        return map(dataset.batch, indices)
+    return _received(_loader(dataset, indices, workers, seed))
+
+
+def batches_per_epoch(images: int, batch_size: int, *, drop_last: bool = False, world: int = 1) -> int:
+    """How many batches `train_batches` makes of each pass over the images."""
+    _require(batch_size=(batch_size, 1), world=(world, 1))
+    if images == 0:
+        raise EmptySplit("no images to train on")
+    if batch_size % world:
+        raise BadValue(
+            f"batch size {batch_size} cannot be shared equally by {world} processes; "
+            f"expected a multiple of {world}"
+        )
+    whole, rest = divmod(images, batch_size)
+    batches = whole + (not drop_last and rest >= world)
+    if batches == 0:
+        raise BadValue(
+            f"{images} training images make no batch of {batch_size} images for {world} processes; "
+            "use a smaller batch"
+        )
+    return batches
+
+
+def epoch_order(images: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch sees the images."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(images)
+
+
+def _endless(
+    images: int, batch_size: int, per_epoch: int, seed: int, start: int, rank: int, world: int
+) -> Iterator[list[int]]:
+    """The positions of one process's batches."""
+    first_epoch, first_batch = divmod(start, per_epoch)
+    for epoch in itertools.count(first_epoch):
+        order = epoch_order(images, seed, epoch)
+        for number in range(first_batch, per_epoch):
+            global_batch = order[number * batch_size : (number + 1) * batch_size]
+            share = len(global_batch) // world
+            yield global_batch[rank * share : (rank + 1) * share].tolist()
+        first_batch = 0
+
+
+class _Source(TorchDataset[Batch | UserError]):
+    """Batches by their positions, for the processes of a `DataLoader`.
+
+    A user's mistake travels as a value: raised there, its message would come back inside a traceback.
+    """
+
+    def __init__(self, dataset: AnomalyDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, indices: list[int]) -> Batch | UserError:
+        try:
+            return self._dataset.batch(indices)
+        except UserError as error:
+            return error
+
+
+def _loader(
+    dataset: AnomalyDataset, indices: Iterable[list[int]], workers: int, seed: int
+) -> DataLoader[Batch | UserError]:
+    return DataLoader(
+        _Source(dataset),
+        sampler=indices,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=True,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def _received(loader: DataLoader[Batch | UserError]) -> Iterator[Batch]:
+    for received in loader:
+        if isinstance(received, UserError):
+            raise received
+        yield received
+
+
+def _require(**values: tuple[int, int]) -> None:
+    """Refuse a value (first) below its minimum (second)."""
+    for name, (value, minimum) in values.items():
+        if value < minimum:
+            raise BadValue(f"{name} is {value}; expected at least {minimum}")
+
+
+_digests: dict[Path, tuple[int, int, str]] = {}
+
+
+def _content_digest(path: Path) -> str:
+    """Hash of a file, or of the parts of a mask; a file of known size and date is read once per process."""
+    if path.is_dir():
+        return " ".join(_content_digest(part) for part in adcommon.images.list_images(path))
+    try:
+        status = path.stat()
+        size, modified_ns, digest = _digests.get(path, (-1, -1, ""))
+        if (size, modified_ns) != (status.st_size, status.st_mtime_ns):
+            # Where processors have instructions for it, SHA-256 takes 0.8 ms per megabyte, BLAKE2 twice that.
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            _digests[path] = (status.st_size, status.st_mtime_ns, digest)
+        return digest
+    except OSError as error:
+        raise UnreadableImage(f"cannot read the image {path}: {error.strerror}") from error
+
+
+@cache
+def _code_version() -> str:
+    """Changes with the code and the library that make pixels of a file."""
+    code = "".join(inspect.getsource(module) for module in (adcommon.images, adcommon.preprocess))
+    return f"{hashlib.blake2b(code.encode(), digest_size=8).hexdigest()} pillow {PIL.__version__}"

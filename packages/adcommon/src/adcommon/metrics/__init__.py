@@ -1,0 +1,22 @@
+"""Metrics of visual anomaly detection: exact, from the order of the scores only.
+
+NumPy arrays in, torch tensors of any device accepted. The papers' own variants are in
+`adcommon.metrics.reference`, bounded memory in `adcommon.metrics.streaming`, MVTec LOCO's saturated overlap
+in `adcommon.metrics.spro`.
+"""
+
+from adcommon.metrics.accumulator import PixelMetrics, PixelResult
+from adcommon.metrics.curves import Curve, ImageResult, auroc, average_precision, f1_max, image_metrics
+from adcommon.metrics.pro import aupro
+
+__all__ = [
+    "Curve",
+    "ImageResult",
+    "PixelMetrics",
+    "PixelResult",
+    "aupro",
+    "auroc",
+    "average_precision",
+    "f1_max",
+    "image_metrics",
+]

@@ -1,0 +1,120 @@
+"""Pixel metrics of a test set, collected image by image: exact, in any order, from several processes."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Real, Shaped
+
+from adcommon.errors import BadValue
+from adcommon.metrics.curves import Curve, warn_inverted, warn_undefined
+from adcommon.metrics.inputs import Array, binary_labels, paired_images
+from adcommon.metrics.pro import RegionScores, check_limit
+
+
+@dataclass(frozen=True)
+class PixelResult:
+    """Metrics over all pixels of all images; fractions in [0, 1], NaN where undefined."""
+
+    auroc: float
+    ap: float
+    """Average precision."""
+    f1max: float
+    threshold: float
+    """Smallest score t at which {map >= t} reaches F1-max; chosen with the masks, so an oracle."""
+    aupro: dict[float, float]
+    """False-positive-rate limit -> area under the per-region-overlap curve up to it, divided by it."""
+    regions: int
+    """Number of 8-connected anomalous regions, image by image."""
+    positives: int
+    """Number of anomalous pixels."""
+    negatives: int
+    """Number of normal pixels."""
+
+
+class PixelMetrics:
+    """Collects anomaly maps and masks; `compute` gives AUROC, AP, F1-max and AUPRO from one sort.
+
+    Keeps one copy of the scores in their own precision plus 16 bytes per anomalous pixel (4 bytes per pixel
+    for float32 maps); where that is too much use `adcommon.metrics.streaming`.
+    """
+
+    def __init__(self) -> None:
+        """Nothing collected yet."""
+        self._scores = RegionScores()
+        self._images = 0
+        self._without_region: list[str] = []
+
+    def update(
+        self,
+        maps: Real[Array, "*stack height width"],
+        masks: Shaped[Array, "*mask_stack mask_height mask_width"],
+        names: Sequence[str] | None = None,
+        labels: Shaped[Array, " labels"] | Sequence[int] | None = None,
+    ) -> None:
+        """Add a stack of images, or one image; images of different calls may differ in size.
+
+        Args:
+            maps: higher means more anomalous; any scale, only the order counts; NaN is refused.
+            masks: of the maps' size; anything positive is anomalous. Float masks hold 0 and one other value.
+            names: what messages call the images; default "image 0", "image 1", ...
+            labels: 0 normal, 1 anomalous; only to warn of anomalous images whose mask is empty.
+        """
+        anomalous = None if labels is None else binary_labels(labels)
+        images = list(paired_images(maps, masks, names, self._images))
+        if anomalous is not None and len(anomalous) != len(images):
+            raise BadValue(f"{len(anomalous)} labels for {len(images)} anomaly maps; expected one per map")
+        for number, (name, image_map, mask) in enumerate(images):
+            self._scores.add_image(image_map, mask)
+            if anomalous is not None and anomalous[number] and not mask.any():
+                self._without_region.append(name)
+        self._images += len(images)
+
+    def merge(self, other: "PixelMetrics") -> None:
+        """Add what another accumulator has collected, for example another process's share of the images."""
+        self._scores.merge(other._scores)
+        self._images += other._images
+        self._without_region += other._without_region
+
+    def compute(self, limits: Sequence[float] = (0.3, 0.05)) -> PixelResult:
+        """All metrics of the images so far.
+
+        Warns once with the reason if any is undefined, if AUROC is below 0.5 (nothing is flipped), and if
+        images labelled anomalous have an empty mask.
+
+        Args:
+            limits: false-positive rates up to which AUPRO integrates.
+        """
+        for limit in limits:
+            check_limit(limit)
+        ranking, _ = self._scores.rank()
+        result = PixelResult(
+            ranking.auroc(),
+            ranking.average_precision(),
+            *ranking.f1_max(),
+            aupro={limit: self._scores.aupro(limit) for limit in limits},
+            regions=self._scores.regions,
+            positives=len(ranking.positives),
+            negatives=ranking.negatives,
+        )
+        undefined_without = ["pixel AUROC", "AUPRO"], ["pixel AP", "pixel F1-max"]
+        warn_undefined(*undefined_without, result.positives, result.negatives, "pixel")
+        warn_inverted("pixel AUROC", result.auroc)
+        if self._without_region:
+            names = ", ".join(self._without_region[:5]) + (", ..." if len(self._without_region) > 5 else "")
+            warnings.warn(
+                f"{len(self._without_region)} of {self._images} images are labelled anomalous but have an "
+                f"empty mask at evaluation size, so that all their pixels count as normal: {names}",
+                stacklevel=2,
+            )
+        return result
+
+    def curve(self, kind: Literal["pro", "roc"] = "pro", points: int = 2000) -> Curve:
+        """The PRO or ROC curve for plots, thinned to at most `points` corners that lose the least area."""
+        ranking, weights = self._scores.rank()
+        return ranking.curve(weights if kind == "pro" else None, points)
+
+    def pro_at(self, threshold: float) -> float:
+        """PRO at a threshold: the mean over regions of the share of pixels with a score >= threshold."""
+        return self._scores.pro_at(threshold)

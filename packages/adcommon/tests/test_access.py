@@ -1,0 +1,133 @@
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from adcommon.datasets import load_records
+from adcommon.errors import DatasetNotFound, EmptySplit, MaskMissing, NotPrepared, UnknownName
+from adcommon.testing.trees import make_class_folders, make_mvtec
+
+
+@pytest.mark.parametrize(
+    "place", ["", "mvtec_anomaly_detection", "MVTec", "mvtec_anomaly_detection/mvtec_anomaly_detection"]
+)
+def test_dataset_is_found_at_the_root_and_in_its_usual_folders(tmp_path: Path, place: str) -> None:
+    make_mvtec(tmp_path / place, categories=("bottle",), train=5)
+    assert len(load_records("mvtec", tmp_path, "bottle").train) == 5
+
+
+@pytest.mark.parametrize(
+    ("layout", "place"),
+    [("bad", "VisA_pytorch/1cls"), ("bad", "1cls"), ("defect", "visa"), ("ko", "VisA/visa")],
+)
+def test_all_prepared_forms_of_visa_load_alike(tmp_path: Path, layout: str, place: str) -> None:
+    make_mvtec(tmp_path / place, categories=("candle",), defects=(layout,))
+    split = load_records("visa", tmp_path, "candle")
+    assert len(split.train) == 6
+    assert split.pixel_truth
+
+
+@pytest.mark.parametrize(
+    ("dataset", "category"), [("oct2017", "OCT2017"), ("aptos", "APTOS"), ("isic2018", "ISIC2018")]
+)
+def test_medical_sets_are_one_category_of_class_folders(tmp_path: Path, dataset: str, category: str) -> None:
+    make_class_folders(tmp_path / category)
+    (tmp_path / category / "train/DRUSEN").mkdir()
+    shutil.copy(tmp_path / category / "test/ABNORMAL/000.png", tmp_path / category / "train/DRUSEN")
+    split = load_records(dataset, tmp_path, category)
+    assert [len(split.train), len(split.test)] == [6, 6]
+    assert not split.pixel_truth
+
+
+def test_missing_dataset_says_what_to_get_and_where_to_put_it(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFound) as error:
+        load_records("mvtec", tmp_path, "bottle")
+    message = str(error.value)
+    assert f"MVTec AD not found at {tmp_path}" in message
+    assert f"bottle/train/good there or in {tmp_path / 'mvtec_anomaly_detection'}" in message
+    assert "https://www.mvtec.com/company/research/datasets/mvtec-ad" in message
+    assert f"uv run ad check mvtec --data-root {tmp_path}" in message
+    with pytest.raises(
+        DatasetNotFound, match=r"ad prepare visa --data-folder DOWNLOAD --save-folder .*/VisA_pytorch"
+    ):
+        load_records("visa", tmp_path, "candle")
+    with pytest.raises(DatasetNotFound, match="no such folder"):
+        load_records("mvtec", tmp_path / "nowhere", "bottle")
+    with pytest.raises(DatasetNotFound, match="--data-root"):
+        load_records("mvtec", None, "bottle")
+
+
+@pytest.mark.parametrize("given", ["stuff", "stuff/other/bottle"])
+def test_root_one_level_too_high_or_too_low_names_the_right_path(tmp_path: Path, given: str) -> None:
+    right = make_mvtec(tmp_path / "stuff/other", categories=("bottle",))
+    with pytest.raises(DatasetNotFound, match=f"Found it at {right}: pass --data-root {right}"):
+        load_records("mvtec", tmp_path / given, "bottle")
+
+
+def test_another_medical_dataset_is_not_taken_for_the_missing_one(tmp_path: Path) -> None:
+    make_class_folders(tmp_path / "OCT2017")
+    with pytest.raises(DatasetNotFound, match="Official page"):
+        load_records("aptos", tmp_path, "APTOS")
+
+
+@pytest.mark.parametrize("place", ["", "VisA"])
+def test_raw_visa_says_how_to_prepare_it(tmp_path: Path, place: str) -> None:
+    raw = tmp_path / place
+    (raw / "candle/Data/Images/Normal").mkdir(parents=True)
+    command = f"uv run ad prepare visa --data-folder {raw} --save-folder {tmp_path / 'VisA_pytorch'}"
+    with pytest.raises(NotPrepared, match=command):
+        load_records("visa", tmp_path, "candle")
+
+
+def test_mistyped_category_suggests_the_right_one(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, categories=("bottle",))
+    with pytest.raises(UnknownName, match="did you mean 'bottle'"):
+        load_records("mvtec", tmp_path, "Botle")
+
+
+@pytest.mark.parametrize(
+    ("emptied", "message"),
+    [
+        ("train/good", "'bottle' of 'mvtec' has no normal training images"),
+        ("test/good", "test/good of category 'bottle' of 'mvtec' is empty: image AUROC cannot be computed"),
+        ("test/spot", "'bottle' of 'mvtec' has no anomalous test images: image AUROC cannot be computed"),
+    ],
+)
+def test_an_empty_split_is_an_error(tmp_path: Path, emptied: str, message: str) -> None:
+    make_mvtec(tmp_path, categories=("bottle",))
+    for path in (tmp_path / "bottle" / emptied).iterdir():
+        path.unlink()
+    with pytest.raises(EmptySplit, match=message):
+        load_records("mvtec", tmp_path, "bottle")
+
+
+def test_missing_masks_are_counted_and_the_places_listed(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, categories=("bottle",))
+    for name in ("001_mask.png", "002_mask.png"):
+        (tmp_path / "bottle/ground_truth/spot" / name).unlink()
+    with pytest.raises(MaskMissing) as error:
+        load_records("mvtec", tmp_path, "bottle")
+    message = str(error.value)
+    assert "2 anomalous images of category 'bottle' have no mask" in message
+    assert str(tmp_path / "bottle/test/spot/001.png") in message
+    for name in ("001_mask.png", "001.png", "001.bmp", "001_label.bmp"):
+        assert str(tmp_path / "bottle/ground_truth/spot" / name) in message
+
+
+def test_a_dataset_with_masks_needs_them_even_if_none_is_there(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, categories=("bottle",), masks=False)
+    with pytest.raises(MaskMissing, match="3 anomalous images"):
+        load_records("mvtec", tmp_path, "bottle")
+
+
+def test_extra_masks_and_wrong_counts_are_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_mvtec(tmp_path, categories=("bottle",))
+    shutil.copy(
+        tmp_path / "bottle/ground_truth/spot/000_mask.png", tmp_path / "bottle/ground_truth/spot/099_mask.png"
+    )
+    with caplog.at_level(logging.WARNING):
+        load_records("mvtec", tmp_path, "bottle")
+    assert "1 masks belong to no image" in caplog.text
+    assert "099_mask.png" in caplog.text
+    assert "bottle train: expected 209 images, found 6" in caplog.text

@@ -1,0 +1,70 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adcommon.datasets import DATASETS, find_categories
+from adcommon.datasets.counts import Counts
+from adcommon.errors import UnknownName
+from adcommon.records import Record, Split
+
+
+def test_published_totals() -> None:
+    mvtec = DATASETS["mvtec"].counts.values()
+    assert sum(counts.train for counts in mvtec) == 3629
+    assert sum(counts.normal for counts in mvtec) == 467
+    assert sum(sum(counts.defects.values()) for counts in mvtec) == 1258
+    visa = DATASETS["visa"].counts.values()
+    assert sum(counts.train for counts in visa) == 8659
+    assert sum(counts.normal + sum(counts.defects.values()) for counts in visa) == 2162
+    aptos = DATASETS["aptos"].counts["APTOS"]
+    assert aptos.normal + sum(aptos.defects.values()) == 2662
+
+
+def test_entries_are_complete_and_consistent() -> None:
+    for name, entry in DATASETS.items():
+        assert name == entry.name
+        assert entry.title
+        assert entry.url
+        assert entry.licence
+        assert entry.citation
+        assert set(entry.counts) <= {*entry.categories, *entry.extra_categories}
+        assert entry.embedded or entry.layout == "folder" or (entry.folder and entry.download)
+        assert not entry.raw_marks or entry.preparer
+
+
+def test_categories_are_in_the_owners_order() -> None:
+    assert find_categories("mvtec", None)[:3] == ("bottle", "cable", "capsule")
+    assert len(find_categories("mvtec", None)) == 15
+    assert len(find_categories("visa", None)) == 12
+    assert find_categories("elpv", None) == ("mono", "poly")
+
+
+def test_mistyped_dataset_suggests_the_right_one() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'mvtec'"):
+        find_categories("mvtek", None)
+
+
+def test_differences_name_the_folder_and_both_numbers() -> None:
+    def records(count: int, label: int, defect: str) -> list[Record]:
+        return [Record(Path("0.png"), "bottle", label, defect)] * count
+
+    counts = Counts(2, 1, {"crack": 1, "hole": 1})
+    split = Split(records(1, 0, "good"), [*records(1, 0, "good"), *records(2, 1, "crack")])
+    assert counts.differences(split) == [
+        "train: expected 2 images, found 1",
+        "test/crack: expected 1 images, found 2",
+        "test/hole: expected 1 images, found 0",
+    ]
+    one_folder = Counts(1, 1, {"bad": 2})
+    assert one_folder.differences(split) == []  # whatever the preparer calls the folder of anomalous images
+
+
+def test_datasets_are_listed_without_torch() -> None:
+    code = (
+        "import sys, adcommon.datasets.fewshot, adcommon.prepare.visa, adcommon.prepare.aptos, "
+        "adcommon.prepare.isic2018, adcommon.prepare.elpv, adcommon.testing.trees, adcommon.datasets.check; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,154 @@
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adcommon.datasets import find_categories, load_records
+from adcommon.datasets.splits import quarter_split
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, MaskMissing, UnknownName
+from adcommon.records import Record
+from adcommon.testing.trees import make_folder, make_mvtec
+
+
+def load(folder: Path, category: str | None = None, seed: int = 0) -> tuple[list[Record], list[Record]]:
+    split = load_records("folder", folder, category or find_categories("folder", folder)[0], seed=seed)
+    return split.train, split.test
+
+
+def test_plain_images_are_normal_and_a_quarter_of_them_tests(tmp_path: Path) -> None:
+    make_folder(tmp_path / "made", good=20)
+    images = (tmp_path / "made/good").rename(tmp_path / "parts")
+    assert find_categories("folder", images) == ("parts",)
+    train, test = load(images)
+    assert (len(train), len(test)) == (15, 5)
+    assert {record.label for record in [*train, *test]} == {0}
+    expected = sorted(sorted(images.iterdir())[index] for index in quarter_split(20, 0)[1])
+    assert [record.image for record in test] == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(0, 400), seed=st.integers(0, 2**32 - 1))
+def test_the_split_is_a_partition_with_a_quarter_rounded_up(count: int, seed: int) -> None:
+    train, test = quarter_split(count, seed)
+    assert sorted([*train, *test]) == list(range(count))
+    assert len(test) == -(-count // 4)
+
+
+def test_the_split_depends_on_the_seed_and_on_nothing_else(tmp_path: Path) -> None:
+    make_folder(tmp_path / "parts", good=24)
+    tests = [[record.image.name for record in load(tmp_path / "parts", seed=seed)[1]] for seed in (0, 0, 1)]
+    assert tests[0] == tests[1] != tests[2]
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_folders_beside_good_are_defects_and_masks_are_optional(tmp_path: Path, masks: bool) -> None:
+    make_folder(tmp_path / "parts", good=8, defects=("scratch", "stain"), masks=masks)
+    train, test = load(tmp_path / "parts")
+    assert len(train) == 6
+    assert [record.defect for record in test] == ["good"] * 2 + ["scratch"] * 3 + ["stain"] * 3
+    assert load_records("folder", tmp_path / "parts", "parts").pixel_truth is masks
+
+
+def test_a_tree_like_mvtec_keeps_its_own_split(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, categories=("parts",), train=5, test_good=2, test_defect=4)
+    train, test = load(tmp_path / "parts")
+    assert (len(train), len(test)) == (5, 6)
+    assert load_records("folder", tmp_path / "parts", "parts").pixel_truth
+
+
+@pytest.mark.parametrize("place", ["train/good", "train"])
+def test_training_images_alone_are_split(tmp_path: Path, place: str) -> None:
+    make_folder(tmp_path / "made", good=8)
+    (tmp_path / "parts" / place).parent.mkdir(parents=True)
+    (tmp_path / "made/good").rename(tmp_path / "parts" / place)
+    train, test = load(tmp_path / "parts")
+    assert (len(train), len(test)) == (6, 2)
+
+
+def test_a_folder_of_such_folders_has_several_categories(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, categories=("screw",))
+    make_folder(tmp_path / "nut", defects=("bent",))
+    shutil.copytree(tmp_path / "nut/good", tmp_path / "plain")
+    (tmp_path / ".hidden").mkdir()
+    assert find_categories("folder", tmp_path) == ("nut", "plain", "screw")
+    for category in ("nut", "plain", "screw"):
+        train, test = load(tmp_path, category)
+        assert {record.category for record in [*train, *test]} == {category}
+        assert train
+    with pytest.raises(UnknownName, match="did you mean 'screw'"):
+        load(tmp_path, "srew")
+
+
+def test_one_kind_of_test_image_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_folder(tmp_path / "parts")
+    with caplog.at_level(logging.WARNING):
+        load(tmp_path / "parts")
+    assert "no anomalous test images: image AUROC cannot be computed" in caplog.text
+
+
+def test_nothing_to_read_is_an_error_that_shows_the_forms(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFound, match=r"no images found in (.|\n)*train/good"):
+        load(tmp_path)
+    with pytest.raises(DatasetNotFound, match="no such folder"):
+        load(tmp_path / "nowhere")
+    make_folder(tmp_path / "parts", good=1)
+    with pytest.raises(EmptySplit, match="no normal training images"):
+        load(tmp_path / "parts")
+
+
+def test_some_masks_but_not_all_are_an_error(tmp_path: Path) -> None:
+    make_folder(tmp_path / "parts", defects=("scratch",), masks=True)
+    (tmp_path / "parts/ground_truth/scratch/001_mask.png").unlink()
+    with pytest.raises(MaskMissing, match=r"1 anomalous images(.|\n)*has no ground_truth"):
+        load(tmp_path / "parts")
+
+
+def test_a_csv_file_may_say_everything(tmp_path: Path) -> None:
+    make_folder(tmp_path, good=8, defects=("scratch",), masks=True)
+    rows = ["path,label,split,category,mask,defect"]
+    rows += [f"good/{index:03d}.png,0,{'train' if index < 5 else 'test'},nut,," for index in range(8)]
+    rows += [
+        f"scratch/{index:03d}.png,anomalous,,nut,ground_truth/scratch/{index:03d}_mask.png,scratch"
+        for index in range(3)
+    ]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    assert find_categories("folder", tmp_path) == ("nut",)
+    split = load_records("folder", tmp_path, "nut")
+    assert len(split.train) == 5
+    assert [record.defect for record in split.test] == ["good"] * 3 + ["scratch"] * 3
+    assert split.pixel_truth
+
+
+def test_a_csv_file_of_paths_is_a_list_of_normal_images(tmp_path: Path) -> None:
+    make_folder(tmp_path / "parts", good=8)
+    (tmp_path / "parts/manifest.csv").write_text("path\n" + "\n".join(f"good/{i:03d}.png" for i in range(8)))
+    train, test = load(tmp_path / "parts", "parts")
+    assert (len(train), len(test)) == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image\na.png", "no column 'path'"),
+        ("path,label\ngood/000.png,2", "line 2: label is '2'; expected 0 or normal"),
+        ("path,split\ngood/000.png,val", "line 2: split is 'val'"),
+        ("path,label,split\ngood/000.png,1,train", "an anomalous image cannot train"),
+        ("path\ngood/000.png\ngood/999.png", r"line 3: no such image: .*999\.png"),
+    ],
+)
+def test_wrong_rows_of_a_csv_file_are_named_by_line(tmp_path: Path, text: str, message: str) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "manifest.csv").write_text(text)
+    with pytest.raises(BadValue, match=message):
+        find_categories("folder", tmp_path)
+
+
+def test_a_mask_named_in_a_csv_file_must_exist(tmp_path: Path) -> None:
+    make_folder(tmp_path, defects=("scratch",))
+    rows = "path,label,mask\ngood/000.png,0,\ngood/001.png,0,\nscratch/000.png,1,masks/000.png\n"
+    (tmp_path / "manifest.csv").write_text(rows)
+    with pytest.raises(MaskMissing, match="1 anomalous images"):
+        load(tmp_path)

@@ -1,0 +1,194 @@
+"""The console commands: parse, loop over categories, print; torch is imported inside the functions."""
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from adcommon.commands import predict_app
+from adcommon.datasets import load_splits
+from adcommon.options import EvaluateSettings, Settings, execute, experiment
+from adcommon.records import Evaluation
+from adcommon.report import row, text, write_results
+from adcommon.runs import RunGroup, StopSignal, start_logging
+from cyclopts import App
+
+from recontrast.published import PUBLISHED
+from recontrast.recipes import CATEGORIES, RECIPES, Recipe
+
+
+def train() -> None:
+    """`recontrast-train`: any dataset of the catalogue, or a plain folder of images."""
+    experiment(
+        "recontrast-train",
+        _run,
+        RECIPES,
+        default="own",
+        summary="Train ReContrast on any dataset, or on a folder of your own images (--data DIR).",
+    )
+
+
+def mvtec() -> None:
+    """`recontrast-mvtec`: one model per category of MVTec AD."""
+    _paper("mvtec", "Train and evaluate ReContrast on MVTec AD, one model per category, as the paper does.")
+
+
+def visa() -> None:
+    """`recontrast-visa`: one model per category of VisA."""
+    _paper("visa", "Train and evaluate ReContrast on VisA, one model per category, as the paper does.")
+
+
+def oct2017() -> None:
+    """`recontrast-oct`: OCT2017."""
+    _paper("oct", "Train and evaluate ReContrast on OCT2017, as the paper does.")
+
+
+def aptos() -> None:
+    """`recontrast-aptos`: APTOS 2019."""
+    _paper("aptos", "Train and evaluate ReContrast on APTOS 2019, as the paper does.")
+
+
+def isic() -> None:
+    """`recontrast-isic`: ISIC 2018."""
+    _paper("isic", "Train and evaluate ReContrast on ISIC 2018 (task 3), as the paper does.")
+
+
+def mvtec_multiclass() -> None:
+    """`recontrast-mvtec-multiclass`: one model for all categories of MVTec AD."""
+    _paper("mvtec_multiclass", "Train and evaluate one ReContrast for all categories of MVTec AD.")
+
+
+def visa_multiclass() -> None:
+    """`recontrast-visa-multiclass`: one model for all categories of VisA."""
+    _paper("visa_multiclass", "Train and evaluate one ReContrast for all categories of VisA.")
+
+
+def mvtec_stable() -> None:
+    """`recontrast-mvtec-stable`: MVTec AD with the authors' stabilising measures."""
+    _paper(
+        "mvtec_stable", "Train and evaluate ReContrast on MVTec AD with the authors' stabilising measures."
+    )
+
+
+def visa_stable() -> None:
+    """`recontrast-visa-stable`: VisA with the authors' stabilising measures."""
+    _paper("visa_stable", "Train and evaluate ReContrast on VisA with the authors' stabilising measures.")
+
+
+def quickstart(out: Path, *, force: bool = False) -> None:
+    """What `ad quickstart` runs: solar cells, a small backbone whose weights are installed, some minutes on a CPU."""
+    settings = Settings(category=("mono",), out=out, maps=True, force=force)
+    _run("quickstart", RECIPES["quickstart"], settings)
+
+
+def evaluate() -> None:
+    """`recontrast-evaluate`: a trained model on the test images of any dataset."""
+    app = App(
+        name="recontrast-evaluate", help="Evaluate a trained ReContrast on the test images of a dataset."
+    )
+    app.default(_evaluate)
+    execute(app)
+
+
+def predict() -> None:
+    """`recontrast-predict`: scores, decisions and pictures for any images."""
+    execute(predict_app("recontrast-predict", method="recontrast"))
+
+
+def _paper(recipe: str, summary: str) -> None:
+    name = f"recontrast-{recipe.replace('_', '-')}"
+    experiment(name, _run, {recipe: RECIPES[recipe]}, default=recipe, summary=summary)
+
+
+def _run(base: str, recipe: Recipe, settings: Settings) -> None:
+    """Train and evaluate one model per category, or one for all; tables are written after each."""
+    if settings.data is not None:
+        recipe = replace(recipe, dataset="folder")
+    own_order = CATEGORIES.get(base, ()) if recipe.dataset == RECIPES[base].dataset else ()
+    splits = load_splits(recipe.dataset, settings.root(), settings.category or own_order)
+    jobs = {"all": splits} if recipe.multiclass else {name: {name: split} for name, split in splits.items()}
+
+    from adcommon.runtime import choose_device, start
+
+    from recontrast.train import train as train_model
+
+    start_logging(None)
+    accelerator = start(choose_device(settings.gpu, settings.device), recipe.precision)
+    main = accelerator.is_main_process
+    with accelerator.main_process_first():
+        group = RunGroup(
+            settings.folder(f"recontrast-{base}"),
+            resume=settings.resume or not main,
+            force=settings.force and main,
+        )
+    if main:
+        start_logging(group.folder)
+        group.write_recipe({**asdict(recipe), **settings.as_flags()})
+    published = PUBLISHED.get(base) if asdict(recipe) == asdict(RECIPES[base]) else None
+
+    rows: list[dict[str, Any]] = []
+    with StopSignal() as stop:
+        for name, job in jobs.items():
+            run = group.run(name)
+            done = run.finished()
+            if done is None:
+                began = time.monotonic()
+                evaluations = train_model(recipe, job, run, accelerator, settings, stop)
+                seconds = time.monotonic() - began
+                done = [_row(evaluation, recipe, settings.weights, seconds) for evaluation in evaluations]
+                if main:
+                    run.finish(done)
+            rows += done
+            if main:
+                group.write_results(rows, published)
+                print(text(rows, published))
+    if main:
+        print(f"\nmodels, tables and logs are in {group.folder}")
+
+
+def _evaluate(*, settings: EvaluateSettings) -> None:
+    """Evaluate a trained ReContrast on the test images of a dataset."""
+    from adcommon.checkpoints import load_model
+    from adcommon.disk_cache import default_cache
+    from adcommon.runtime import choose_device
+
+    from recontrast.detector import load_detector
+    from recontrast.evaluate import evaluate as evaluate_model
+
+    start_logging(None)
+    config, _ = load_model(settings.model, method="recontrast")
+    recipe = replace(Recipe(**config["recipe"]), test_batch_size=settings.batch_size)
+    dataset = "folder" if settings.data else settings.dataset or recipe.dataset
+    splits = load_splits(dataset, settings.root(), settings.category or config["categories"])
+    device = choose_device(settings.gpu, settings.device)
+    began = time.monotonic()
+    evaluations = evaluate_model(
+        load_detector(settings.model, device=device),
+        {name: split.test for name, split in splits.items()},
+        recipe,
+        device=device,
+        cache=default_cache("images", enabled=settings.cache),
+        workers=settings.workers,
+        eval_size=settings.eval_size,
+        maps=settings.out / "maps" if settings.maps else None,
+    )
+    seconds = time.monotonic() - began
+    rows = [
+        _row(evaluation, replace(recipe, dataset=dataset), config["weights"], seconds)
+        for evaluation in evaluations
+    ]
+    write_results(settings.out, rows)
+    print(text(rows))
+
+
+def _row(evaluation: Evaluation, recipe: Recipe, weights: str, seconds: float) -> dict[str, Any]:
+    return row(
+        evaluation,
+        method="recontrast",
+        dataset=recipe.dataset,
+        setting="multi-class" if recipe.multiclass else "one-class",
+        backbone=recipe.backbone,
+        weights=weights,
+        seed=recipe.seed,
+        seconds=seconds,
+    )

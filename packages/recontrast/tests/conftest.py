@@ -1,0 +1,24 @@
+"""Small untrained models for the tests of this package."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from adcommon.backbones import create_trunk
+from recontrast.model import ReContrast
+
+
+@pytest.fixture
+def make_model() -> Callable[..., ReContrast]:
+    """A model with random weights, always the same; keyword arguments are the constructor's."""
+
+    def make(backbone: str = "resnet18", **options: object) -> ReContrast:
+        torch.manual_seed(0)
+        return ReContrast(create_trunk(backbone, "random"), backbone, **options)
+
+    return make
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
