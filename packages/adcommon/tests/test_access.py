@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from adcommon.datasets import load_records
+from adcommon.datasets import DATASETS, load_records, load_splits
+from adcommon.datasets.access import locate
 from adcommon.errors import DatasetNotFound, EmptySplit, MaskMissing, NotPrepared, UnknownName
 from adcommon.testing.trees import make_class_folders, make_mvtec
 
@@ -89,9 +90,9 @@ def test_mistyped_category_suggests_the_right_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("emptied", "message"),
     [
-        ("train/good", "'bottle' of 'mvtec' has no normal training images"),
-        ("test/good", "test/good of category 'bottle' of 'mvtec' is empty: image AUROC cannot be computed"),
-        ("test/spot", "'bottle' of 'mvtec' has no anomalous test images: image AUROC cannot be computed"),
+        ("train/good", r"no normal training images of category 'bottle' of 'mvtec' in .*bottle; expected"),
+        ("test/good", "no normal test images of category 'bottle' .*: image AUROC cannot be computed"),
+        ("test/spot", "no anomalous test images of category 'bottle' .*: image AUROC cannot be computed"),
     ],
 )
 def test_an_empty_split_is_an_error(tmp_path: Path, emptied: str, message: str) -> None:
@@ -100,6 +101,12 @@ def test_an_empty_split_is_an_error(tmp_path: Path, emptied: str, message: str) 
         path.unlink()
     with pytest.raises(EmptySplit, match=message):
         load_records("mvtec", tmp_path, "bottle")
+
+
+def test_a_category_without_a_folder_is_named(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, categories=("bottle",))
+    with pytest.raises(DatasetNotFound, match=r"category 'cable' of 'mvtec' is not there: no folder .*cable"):
+        load_records("mvtec", tmp_path, "cable")
 
 
 def test_missing_masks_are_counted_and_the_places_listed(tmp_path: Path) -> None:
@@ -131,3 +138,22 @@ def test_extra_masks_and_wrong_counts_are_warnings(tmp_path: Path, caplog: pytes
     assert "1 masks belong to no image" in caplog.text
     assert "099_mask.png" in caplog.text
     assert "bottle train: expected 209 images, found 6" in caplog.text
+
+
+def test_splits_of_several_categories_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, categories=("bottle", "cable"))
+    splits = load_splits("mvtec", tmp_path, ("cable", "bottle"))
+    assert list(splits) == ["cable", "bottle"]
+    assert splits["bottle"] == load_records("mvtec", tmp_path, "bottle")
+    assert list(load_splits("folder", tmp_path)) == ["bottle", "cable"]
+
+
+def test_locate_answers_without_raising(tmp_path: Path) -> None:
+    assert locate(DATASETS["mvtec"], tmp_path) is None
+    right = make_mvtec(tmp_path / "mvtec", categories=("bottle",))
+    assert locate(DATASETS["mvtec"], tmp_path) == right
+    assert locate(DATASETS["folder"], tmp_path) is None
+    for name in ("elpv", "textile"):
+        found = locate(DATASETS[name], tmp_path)
+        assert found is not None
+        assert found.is_dir()

@@ -4,10 +4,11 @@ import pytest
 import timm
 import torch
 import torchvision
+from torch import nn
+
 from adcommon.backbones import FeaturePyramid, create_trunk, normalisation
 from adcommon.errors import BadValue, UnknownName, WrongCheckpoint
 from adcommon.preprocess import Preprocess
-from torch import nn
 
 LITE0 = "tf_efficientnet_lite0.in1k"
 

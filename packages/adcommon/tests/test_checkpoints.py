@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
 from adcommon.checkpoints import (
     FORMAT_VERSION,
     load_foreign,
@@ -24,8 +27,6 @@ from adcommon.checkpoints import (
 from adcommon.errors import WrongCheckpoint
 from adcommon.preprocess import Preprocess
 from adcommon.threshold import Threshold
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
 ROW = {
     "method": "recontrast",
@@ -325,11 +326,8 @@ def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:
 
 
 def test_the_card_says_what_how_well_under_which_protocol_and_whose_data() -> None:
-    plain_config = config() | {
-        "threshold": {"value": 1.25, "false_alarm_rate": 0.01, "images": 120, "supported": True}
-    }
     card = model_card(
-        plain_config,
+        config(),
         title="ReContrast",
         paper="Guo et al., arXiv 2306.02602",
         data_notice="MVTec AD is CC BY-NC-SA 4.0: not for commercial use.",
@@ -348,7 +346,7 @@ def test_the_card_says_what_how_well_under_which_protocol_and_whose_data() -> No
     ):
         assert part in card
     bare = model_card(
-        plain_config | {"threshold": None, "metrics": []}, title="x", paper="x", data_notice="x", command="x"
+        config() | {"threshold": None, "metrics": []}, title="x", paper="x", data_notice="x", command="x"
     )
     assert "No decision threshold is stored." in bare
     assert "Not evaluated." in bare

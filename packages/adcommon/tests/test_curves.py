@@ -4,13 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from adcommon.errors import BadValue
-from adcommon.metrics import Curve, auroc, average_precision, f1_max, image_metrics
-from adcommon.metrics.curves import rank, thin
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sklearn_metrics
+
+from adcommon.errors import BadValue
+from adcommon.metrics import Curve, auroc, average_precision, f1_max, image_metrics
+from adcommon.metrics.curves import rank, step_curve, thin
 
 
 @st.composite
@@ -46,8 +47,9 @@ def test_metrics_equal_scikit_learn_also_with_ties(case: tuple[np.ndarray, np.nd
         sklearn_metrics.average_precision_score(labels, scores), abs=1e-12
     )
     value, threshold = f1_max(scores, labels)
-    assert (value, threshold) == (pytest.approx(best_f1_by_trying(scores, labels)[0], abs=1e-12), threshold)
-    assert threshold == best_f1_by_trying(scores, labels)[1]
+    expected, expected_threshold = best_f1_by_trying(scores, labels)
+    assert value == pytest.approx(expected, abs=1e-12)
+    assert threshold == expected_threshold
 
 
 @given(scored())
@@ -149,7 +151,7 @@ def test_float64_scores_are_not_narrowed() -> None:
 @given(scored())
 def test_roc_curve_has_the_area_of_auroc(case: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = case
-    curve = rank(scores, labels).curve()
+    curve = step_curve(rank(scores, labels))
     assert np.trapezoid(curve.value, curve.fpr) == pytest.approx(quietly(auroc, scores, labels), abs=1e-9)
     assert (curve.fpr[0], curve.value[0], curve.fpr[-1], curve.value[-1]) == (0, 0, 1, 1)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adcommon.disk_cache import DiskCache, default_cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from adcommon.disk_cache import DiskCache, default_cache
 
 SOME = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 

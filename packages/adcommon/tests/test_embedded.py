@@ -98,5 +98,5 @@ def test_wrong_labels_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFound, match=r"no labels\.csv in .*; expected"):
         read_cells(tmp_path)
     (tmp_path / "labels.csv").write_text("images/a.png 1.0 mono\nimages/b.png,0,mono\n")
-    with pytest.raises(BadValue, match="line 2: 'images/b.png,0,mono'; expected"):
+    with pytest.raises(BadValue, match=r"line 2: 'images/b.png,0,mono'; expected"):
         read_cells(tmp_path)

@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
+
 from adcommon.backbones import FeaturePyramid
 from adcommon.datasets import loading
 from adcommon.datasets.loading import AnomalyDataset
@@ -13,8 +16,6 @@ from adcommon.errors import BadValue
 from adcommon.feature_cache import cached_features
 from adcommon.preprocess import Preprocess
 from adcommon.records import Record
-from PIL import Image
-from torch import nn
 
 LITE0 = "tf_efficientnet_lite0.in1k"
 SMALL = Preprocess(image_size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

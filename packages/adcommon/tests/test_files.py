@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 import torch
+
 from adcommon.checkpoints import load_model, load_resume, save_model, save_resume
 from adcommon.errors import OutputFailed, UnreadableImage
 from adcommon.files import atomic_folder, atomic_write, json_text, output_errors, plain, remove_leftovers

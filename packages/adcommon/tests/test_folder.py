@@ -68,6 +68,15 @@ def test_training_images_alone_are_split(tmp_path: Path, place: str) -> None:
     assert (len(train), len(test)) == (6, 2)
 
 
+def test_test_images_alone_can_be_evaluated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_mvtec(tmp_path, categories=("parts",))
+    shutil.rmtree(tmp_path / "parts/train")
+    assert find_categories("folder", tmp_path / "parts") == ("parts",)
+    train, test = load(tmp_path / "parts")
+    assert (len(train), len(test)) == (0, 6)
+    assert "no normal training images" in caplog.text
+
+
 def test_a_folder_of_such_folders_has_several_categories(tmp_path: Path) -> None:
     make_mvtec(tmp_path, categories=("screw",))
     make_folder(tmp_path / "nut", defects=("bent",))
@@ -86,7 +95,7 @@ def test_one_kind_of_test_image_is_a_warning(tmp_path: Path, caplog: pytest.LogC
     make_folder(tmp_path / "parts")
     with caplog.at_level(logging.WARNING):
         load(tmp_path / "parts")
-    assert "no anomalous test images: image AUROC cannot be computed" in caplog.text
+    assert "no anomalous test images of category 'parts'" in caplog.text
 
 
 def test_nothing_to_read_is_an_error_that_shows_the_forms(tmp_path: Path) -> None:
@@ -94,7 +103,7 @@ def test_nothing_to_read_is_an_error_that_shows_the_forms(tmp_path: Path) -> Non
         load(tmp_path)
     with pytest.raises(DatasetNotFound, match="no such folder"):
         load(tmp_path / "nowhere")
-    make_folder(tmp_path / "parts", good=1)
+    (tmp_path / "parts/train/good").mkdir(parents=True)
     with pytest.raises(EmptySplit, match="no normal training images"):
         load(tmp_path / "parts")
 
@@ -152,3 +161,15 @@ def test_a_mask_named_in_a_csv_file_must_exist(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text(rows)
     with pytest.raises(MaskMissing, match="1 anomalous images"):
         load(tmp_path)
+
+
+def test_a_csv_file_may_name_images_elsewhere(tmp_path: Path) -> None:
+    make_folder(tmp_path / "made", good=8)
+    (tmp_path / "lists").mkdir()
+    paths = [
+        *(f"../made/good/{i:03d}.png" for i in range(4)),
+        *(tmp_path / f"made/good/{i:03d}.png" for i in range(4, 8)),
+    ]
+    (tmp_path / "lists/manifest.csv").write_text("path\n" + "\n".join(map(str, paths)))
+    train, test = load(tmp_path / "lists")
+    assert (len(train), len(test)) == (6, 2)

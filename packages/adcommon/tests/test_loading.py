@@ -6,15 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
 from adcommon.datasets import loading
 from adcommon.datasets.loading import AnomalyDataset, batches_per_epoch, epoch_order, train_batches
 from adcommon.disk_cache import DiskCache
 from adcommon.errors import BadValue, EmptySplit, UnreadableImage
 from adcommon.preprocess import Preprocess
 from adcommon.records import Record
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
 COUNT = 13
 SMALL = Preprocess(image_size=8)

@@ -7,10 +7,11 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from adcommon.errors import BadValue
-from adcommon.threshold import Threshold, calibrate, images_needed
 from hypothesis import given
 from hypothesis import strategies as st
+
+from adcommon.errors import BadValue
+from adcommon.threshold import Threshold, calibrate, images_needed
 
 
 @pytest.mark.parametrize("images", [19, 99, 150])

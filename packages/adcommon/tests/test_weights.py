@@ -8,6 +8,7 @@ import safetensors.torch
 import skimage.data
 import timm
 import torch
+
 from adcommon import weights
 from adcommon.errors import BadValue, ChecksumMismatch, UnknownName, WeightsNotFound, WrongCheckpoint
 from adcommon.preprocess import Preprocess

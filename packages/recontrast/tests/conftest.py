@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
+
 from adcommon.backbones import create_trunk
 from recontrast.model import ReContrast
 
@@ -13,8 +15,12 @@ def make_model() -> Callable[..., ReContrast]:
     """A model with random weights, always the same; keyword arguments are the constructor's."""
 
     def make(backbone: str = "resnet18", **options: object) -> ReContrast:
+        trunk = create_trunk(backbone, "random")
+        for layer in trunk.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                nn.init.ones_(layer.weight)  # timm starts residual branches at zero
         torch.manual_seed(0)
-        return ReContrast(create_trunk(backbone, "random"), backbone, **options)
+        return ReContrast(trunk, backbone, **options)
 
     return make
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from adcommon import report
 from adcommon.errors import WrongCheckpoint
-from adcommon.files import atomic_folder, atomic_write, json_text
+from adcommon.files import atomic_folder, atomic_write, json_text, plain
 from adcommon.runs import library_versions
 
 FORMAT_VERSION = 1
@@ -160,8 +160,8 @@ def model_card(config: Mapping[str, Any], *, title: str, paper: str, data_notice
     `config` is that of `save_model`; `paper` the citation with its URL; `data_notice` the licence of the
     training images, which a model may inherit; `command` the command line that trained it.
     """
-    method, rows = config["method"], config["metrics"]
-    threshold = config["threshold"]
+    values = plain(config)
+    method, rows, threshold = values["method"], values["metrics"], values["threshold"]
     decision = "No decision threshold is stored."
     if threshold is not None:
         decision = (
@@ -171,16 +171,16 @@ def model_card(config: Mapping[str, Any], *, title: str, paper: str, data_notice
             f"{'.' if threshold['supported'] else ', which that few cannot support.'}"
         )
     measured = report.markdown(rows) if rows else "Not evaluated.\n"
-    recipe = "\n".join(f"- `{name}`: {value}" for name, value in config["recipe"].items())
+    recipe = "\n".join(f"- `{name}`: {value}" for name, value in values["recipe"].items())
     return f"""---
 library_name: adcommon
 tags: [anomaly-detection, {method}]
 ---
-# {title}: {config["category"]}
+# {title}: {values["category"]}
 
 Paper: {paper}
 
-Backbone: `{config["backbone"]}`. {decision}
+Backbone: `{values["backbone"]}`. {decision}
 
 ## How to use it
 

@@ -1,4 +1,4 @@
-"""The command `ad`: what concerns every method. Each sub-command imports what it needs inside, torch last of all."""
+"""The command `ad`: what concerns every method. A sub-command imports what it needs when it runs."""
 
 import os
 from pathlib import Path
@@ -59,13 +59,14 @@ def datasets(data_root: Root = None) -> None:
     """
     from adcommon.datasets.access import locate
 
+    root = data_root or default_root()
     for name, entry in DATASETS.items():
-        found = locate(entry, data_root or default_root())
+        found = locate(entry, root)
         print(f"{name:<10} {entry.title}")
         print(f"{'':<10} categories: {' '.join(entry.categories) or 'as found on disk'}")
         print(f"{'':<10} licence: {entry.licence}; {entry.url}")
         print(
-            f"{'':<10} {'found: ' + str(found) if found else 'not found below ' + str(data_root or default_root())}"
+            f"{'':<10} {f'found: {found}' if found else f'not found below {root}'}"
         )
 
 

@@ -1,10 +1,12 @@
-"""The commands that are the same for every method: `evaluate` and `predict`, for a model of any method or of one."""
+"""The commands that are the same for every method: `evaluate` and `predict`."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from adcommon.datasets import load_splits
 from adcommon.options import EvaluateSettings
 
 
@@ -36,20 +38,20 @@ def predict_app(name: str, method: str | None = None) -> App:
             images: An image, or a folder of images at any depth.
             model: The `model` folder that a training run left.
             out: Folder for predictions.csv and the pictures.
-            threshold: Image score above which an image is called anomalous. [default: the one stored in the model]
+            threshold: Image score above which an image is anomalous. [default: the one stored in the model]
             maps: Write a picture of every anomaly map.
             batch_size: Images per batch.
             gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
             device: Device by its torch name: cpu, cuda:1, mps.
         """
-        from adcommon.methods import load_model_folder
+        from adcommon.methods import load_folder
         from adcommon.predict import predict, summary
         from adcommon.runs import start_logging
         from adcommon.runtime import choose_device
 
         start_logging(None)
         chosen = choose_device(gpu, device)
-        detector, config = load_model_folder(model, method=method, device=chosen)
+        detector, config = load_folder(model, method=method, device=chosen)
         if threshold is None and config.get("threshold"):
             threshold = config["threshold"]["value"]
         rows = predict(
@@ -67,12 +69,48 @@ def evaluate_app(name: str) -> App:
     @app.default
     def command(*, settings: EvaluateSettings) -> None:
         """Evaluate a trained model of any method on the test images of a dataset."""
-        from adcommon.evaluation import evaluate_folder
-        from adcommon.report import text, write_results
+        from adcommon.datasets.loading import AnomalyDataset
+        from adcommon.disk_cache import default_cache
+        from adcommon.evaluation import collect, has_pixel_truth, measure, write_maps
+        from adcommon.methods import load_folder
+        from adcommon.report import row, text, write_results
         from adcommon.runs import start_logging
+        from adcommon.runtime import choose_device
 
         start_logging(None)
-        rows = evaluate_folder(settings)
+        device = choose_device(settings.gpu, settings.device)
+        detector, config = load_folder(settings.model, device=device)
+        dataset = "folder" if settings.data else settings.dataset or config["dataset"]
+        splits = load_splits(dataset, settings.root(), settings.category or config["categories"])
+        began = time.monotonic()
+        cache = default_cache("images", enabled=settings.cache)
+        evaluations = []
+        for name, split in splits.items():
+            scores = collect(
+                detector,
+                AnomalyDataset(split.test, detector.preprocess, cache),
+                batch_size=settings.batch_size,
+                device=device,
+                workers=settings.workers,
+                keep_maps=has_pixel_truth(split.test) or settings.maps,
+            )
+            evaluations.append(measure(scores, category=name, eval_size=settings.eval_size))
+            if settings.maps:
+                write_maps(scores, settings.out / "maps" / name)
+        seconds = time.monotonic() - began
+        rows = [
+            row(
+                evaluation,
+                method=config["method"],
+                dataset=dataset,
+                setting=config["setting"],
+                backbone=config["backbone"],
+                weights=config["weights"],
+                seed=config["seed"],
+                seconds=seconds,
+            )
+            for evaluation in evaluations
+        ]
         write_results(settings.out, rows)
         print(text(rows))
 

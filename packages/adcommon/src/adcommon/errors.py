@@ -61,7 +61,7 @@ class WrongCheckpoint(UserError, ValueError):
 
 
 class Stopped(Exception):
-    """A run that was asked to stop (SIGTERM, Ctrl-C) and has saved its state; commands end with exit code 143."""
+    """A run that was asked to stop and has saved its state; commands end with exit code 143."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownName:

@@ -1,10 +1,11 @@
-"""From a detector to numbers: `collect` scores every test image once, `measure` computes the standard metrics.
+"""From a detector to numbers: `collect` scores every test image once, `measure` has the standard metrics.
 
 Several protocols may read the same `Scores`: a paper's own metrics live in its package.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,11 +13,13 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from tqdm import tqdm
 
 from adcommon.datasets.loading import AnomalyDataset, test_batches
+from adcommon.files import atomic_write
 from adcommon.images import image_size, open_mask
 from adcommon.metrics import PixelMetrics, image_metrics
 from adcommon.preprocess import Preprocess
 from adcommon.protocol import Detector
 from adcommon.records import Evaluation, Record
+from adcommon.visualise import panel, png
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def collect(
     """Score every image of a dataset once, in order.
 
     Args:
-        keep_maps: False saves the memory of the maps (4 bytes a pixel) where no pixel metric or picture is wanted.
+        keep_maps: False saves their memory (4 bytes a pixel) where no pixel metric or picture is wanted.
     """
     image_scores = np.empty(len(dataset), dtype=np.float32)
     size = dataset.preprocess.size
@@ -76,8 +79,8 @@ def measure(scores: Scores, *, category: str, eval_size: str = "map") -> Evaluat
     Pixel metrics pool all pixels of all test images; masks are resized with nearest neighbour.
 
     Args:
-        eval_size: "map": at the size of the anomaly maps; "original": maps are resized to each image's own size
-            (bilinear) and masks stay as they are.
+        eval_size: "map": at the size of the anomaly maps; "original": maps are resized to each image's own
+            size (bilinear) and masks stay as they are.
     """
     image = image_metrics(scores.image_scores, scores.labels)
     evaluation = Evaluation(
@@ -127,3 +130,25 @@ def maps_with_masks(
             mask = np.zeros((height, width), dtype=bool)
         restored = preprocess.restore(torch.from_numpy(anomaly_map[None]), *mask.shape)
         yield record, restored[0].numpy(), mask
+
+
+def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> None:
+    """Write a panel per image, `<defect>/<image>.png`: image, truth, map, overlay.
+
+    Colours compare within a category: the map's range is that of all its images.
+
+    Args:
+        threshold: decision threshold of the image score, shown beside it.
+    """
+    if scores.anomaly_maps is None:
+        return
+    low, high = float(scores.anomaly_maps.min()), float(scores.anomaly_maps.max())
+    for record, score, anomaly_map in zip(
+        scores.records, scores.image_scores, scores.anomaly_maps, strict=True
+    ):
+        image = scores.preprocess.pixels(record.image, record.mask)
+        mask = None if record.mask is None else scores.preprocess.mask(record.mask, record.image)
+        picture = panel(
+            image, mask, anomaly_map, score=float(score), threshold=threshold, low=low, high=high
+        )
+        atomic_write(folder / record.defect / f"{record.image.stem}.png", png(picture))

@@ -144,7 +144,8 @@ def _unreadable(path: Path, error: Exception) -> UnreadableImage:
     if not path.exists():
         reason = "no such file"
     elif path.is_file():
-        start = path.read_bytes()[:200].lstrip().lower()
+        with path.open("rb") as file:
+            start = file.read(200).lstrip().lower()
         if start.startswith(b"version https://git-lfs"):
             reason = "it is a Git LFS pointer, not the file itself; run: git lfs pull"
         elif start.startswith((b"<!doctype html", b"<html")):

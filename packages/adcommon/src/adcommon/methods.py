@@ -6,8 +6,15 @@ A method registers `<method>.detector:load_detector`, called as
 
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from adcommon.errors import unknown_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from adcommon.protocol import Detector
 
 
 def installed(group: str = "adcommon.methods") -> dict[str, EntryPoint]:
@@ -25,3 +32,29 @@ def find(method: str, group: str = "adcommon.methods") -> Callable:
     if method not in points:
         raise unknown_name("method", method, points)
     return points[method].load()
+
+
+def commands(method: str) -> list[str]:
+    """The console commands of a method's package, sorted."""
+    scripts = entry_points(group="console_scripts")
+    return sorted(point.name for point in scripts if point.module.partition(".")[0] == method)
+
+
+def load_folder(
+    folder: Path, *, method: str | None = None, device: "torch.device | str" = "cpu"
+) -> "tuple[Detector, dict[str, Any]]":
+    """The detector in a model folder, whatever its method, and the folder's config.
+
+    Args:
+        folder: what a training run left: config.json and model.safetensors.
+        method: refuse models of other methods.
+        device: where the model goes.
+
+    Raises:
+        WrongCheckpoint: no model folder, or one of another method.
+        UnknownName: the model's method is not installed.
+    """
+    from adcommon.checkpoints import load_model
+
+    config, _ = load_model(folder, method)
+    return find(config["method"])(folder, device=device), config

@@ -174,7 +174,7 @@ def experiment(
         def command(
             *,
             recipe: Annotated[recipe_type, flat] = recipe_type(),  # type: ignore[valid-type]  # noqa: B008
-            settings: Settings = Settings(),  # noqa: B008
+            settings: Settings = Settings(),
         ) -> None:
             body(base, recipe, settings)
 

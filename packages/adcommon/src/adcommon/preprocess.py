@@ -136,13 +136,11 @@ class Preprocess:
         Bilinear, pixel centres at halves (align_corners=False); pixels that the crop had cut off
         take the value of the nearest pixel inside.
         """
-        rows = self._place_in_crop(height, *self._resized_side(height, width), device=maps.device)
-        columns = self._place_in_crop(width, *self._resized_side(width, height), device=maps.device)
-        grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)], dim=-1).to(
-            maps.dtype
-        )
+        rows = self._place_in_crop(height, *self._resized_side(height, width))
+        columns = self._place_in_crop(width, *self._resized_side(width, height))
+        grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)], dim=-1)
         restored = F.grid_sample(
-            maps[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
+            maps[None], grid[None].to(maps), mode="bilinear", padding_mode="border", align_corners=False
         )
         return restored[0]
 
@@ -155,11 +153,9 @@ class Preprocess:
         # Faithful: halves are rounded to the even neighbour, as torchvision's centre crop does.
         return resized, round((resized - self.size) / 2)
 
-    def _place_in_crop(
-        self, side: int, resized: int, start: int, device: torch.device
-    ) -> Float[Tensor, " side"]:
+    def _place_in_crop(self, side: int, resized: int, start: int) -> Float[Tensor, " side"]:
         """Positions of an image's pixel centres in the crop, whose edges are -1 and 1."""
-        centres = (torch.arange(side, device=device, dtype=torch.float64) + 0.5) * (resized / side)
+        centres = (torch.arange(side, dtype=torch.float64) + 0.5) * (resized / side)
         return (centres - start) * (2 / self.size) - 1
 
     def _fit(self, image: Image.Image, resampling: Image.Resampling) -> np.ndarray:

@@ -47,7 +47,7 @@ class Prediction:
 
 
 class Detector(Protocol):
-    """A trained method, bound to a category and to whatever it needs besides the image; nobody inherits from it."""
+    """A trained method, bound to all it needs besides the image; nobody inherits from it."""
 
     preprocess: Preprocess
 

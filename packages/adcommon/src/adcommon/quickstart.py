@@ -1,7 +1,7 @@
 """`ad quickstart`: every installed method that has one trains on real images that need no download.
 
-A method registers a function `quickstart(out: Path) -> None` in the entry-point group `adcommon.quickstart`; it trains
-with its quick-start recipe and leaves `results.json` in `out`.
+A method registers `quickstart(out: Path, *, force: bool)` in the entry-point group `adcommon.quickstart`;
+it trains with its quick-start recipe and leaves `results.json` in `out`.
 """
 
 import logging

@@ -16,7 +16,7 @@ class Record:
     defect: str = "good"
     """Kind of anomaly, the name of its test folder: "broken_large"."""
     mask: Path | None = None
-    """Ground-truth mask, or a folder of masks that belong together; None: normal, or no pixel truth exists."""
+    """Ground-truth mask, or a folder of masks that belong together; None: normal, or without pixel truth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Evaluation:
 
     category: str
     protocol: str = "standard"
-    """"standard", or the name of the paper's own protocol ("recontrast"), whose numbers do not compare with others."""
+    """"standard", or a paper's own ("recontrast"), whose numbers do not compare with others."""
     normal: int
     """Number of normal test images."""
     anomalous: int

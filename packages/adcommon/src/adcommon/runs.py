@@ -29,7 +29,7 @@ import yaml
 from tqdm import tqdm
 
 from adcommon import report
-from adcommon.errors import OutputExists, UserError
+from adcommon.errors import OutputExists
 from adcommon.files import atomic_write, json_text, output_errors, plain, remove_leftovers
 
 _OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md")
@@ -138,10 +138,6 @@ class RunGroup:
     def write_results(self, rows: Sequence[report.Row], published: report.Published | None = None) -> None:
         """Write results.json, results.csv and results.md; after every category, with the rows so far."""
         report.write_results(self.folder, rows, published)
-
-
-class Stopped(UserError):
-    """A run that was asked to stop and saved its state: no mistake, but the command has no result."""
 
 
 class StopSignal:

@@ -108,8 +108,8 @@ def distribute(
 def any_process(flag: bool, accelerator: Accelerator, *, when: bool = True) -> bool:
     """True on every process as soon as `flag` is set on one of them.
 
-    Asking costs a message between processes: with several of them the question is put only `when` it is due, which
-    all must agree on; one process alone always answers at once.
+    Asking costs a message between processes: several of them ask only `when` it is due, which all must
+    agree on; one process alone answers at once.
     """
     if accelerator.num_processes == 1:
         return flag

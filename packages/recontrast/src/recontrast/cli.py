@@ -5,14 +5,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from cyclopts import App
+
 from adcommon.commands import predict_app
 from adcommon.datasets import load_splits
 from adcommon.options import EvaluateSettings, Settings, execute, experiment
 from adcommon.records import Evaluation
 from adcommon.report import row, text, write_results
 from adcommon.runs import RunGroup, StopSignal, start_logging
-from cyclopts import App
-
 from recontrast.published import PUBLISHED
 from recontrast.recipes import CATEGORIES, RECIPES, Recipe
 
@@ -76,7 +76,7 @@ def visa_stable() -> None:
 
 
 def quickstart(out: Path, *, force: bool = False) -> None:
-    """What `ad quickstart` runs: solar cells, a small backbone whose weights are installed, some minutes on a CPU."""
+    """What `ad quickstart` runs: real solar cells, a backbone whose weights are installed."""
     settings = Settings(category=("mono",), out=out, maps=True, force=force)
     _run("quickstart", RECIPES["quickstart"], settings)
 
@@ -109,7 +109,6 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     jobs = {"all": splits} if recipe.multiclass else {name: {name: split} for name, split in splits.items()}
 
     from adcommon.runtime import choose_device, start
-
     from recontrast.train import train as train_model
 
     start_logging(None)
@@ -151,7 +150,6 @@ def _evaluate(*, settings: EvaluateSettings) -> None:
     from adcommon.checkpoints import load_model
     from adcommon.disk_cache import default_cache
     from adcommon.runtime import choose_device
-
     from recontrast.detector import load_detector
     from recontrast.evaluate import evaluate as evaluate_model
 

@@ -1,4 +1,4 @@
-"""The decoder: the backbone mirrored, from the code back to three feature levels, with one head per level and source.
+"""The decoder: the mirrored backbone, from the code to three feature levels, with heads for either encoder.
 
 Each stage doubles the resolution in its first block with a transposed convolution (arXiv 2201.10703).
 """
@@ -45,21 +45,21 @@ class Decoder(nn.Module):
             code: its first half was made from the trained encoder, its second half from the frozen one.
 
         Returns:
-            The first half's reconstructions of the frozen features, the second half's of the trained features; each
-            of three levels, fine to coarse.
+            Reconstructions of the frozen features, from the first half, and of the trained features, from the
+            second; each of three levels, fine to coarse.
         """
         coarse = self.layer1(code)
         middle = self.layer2(coarse)
         fine = self.layer3(middle)
-        levels = [level.chunk(2) for level in (fine, middle, coarse)]
+        levels, half = (fine, middle, coarse), code.shape[0] // 2
         heads = (self.out1, self.out2, self.out3)
-        from_trained = [head[0](half) for head, (half, _) in zip(heads, levels, strict=True)]
-        from_frozen = [head[1](half) for head, (_, half) in zip(heads, levels, strict=True)]
+        from_trained = [head[0](level[:half]) for head, level in zip(heads, levels, strict=True)]
+        from_frozen = [head[1](level[half:]) for head, level in zip(heads, levels, strict=True)]
         return from_trained, from_frozen
 
 
 class _BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; with an `upsample` the first one is transposed and doubles the size."""
+    """Two 3x3 convolutions and a shortcut; with an `upsample` the first convolution doubles the size."""
 
     def __init__(
         self, channels: int, planes: int, plan: Plan, act: nn.Module, upsample: nn.Module | None = None

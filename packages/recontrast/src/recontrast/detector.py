@@ -1,7 +1,7 @@
 """From images to anomaly maps and image scores (section 3.4 of the paper), and back from a model folder.
 
-Two ways to combine the six distance maps are in use: the one-class experiments *sum* them and smooth with a
-Gaussian of 4 pixels; the multi-class ones take their *mean* and smooth with a 5x5 kernel whose border is zero.
+Two ways to combine the six distance maps are in use: the one-class experiments *sum* them and smooth with
+a Gaussian of 4 pixels; the multi-class ones take their *mean* and smooth with a 5x5 kernel, zero outside.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from adcommon.anomaly_maps import (
     gaussian_blur,
     kernel_blur,
@@ -20,9 +23,6 @@ from adcommon.anomaly_maps import (
 from adcommon.checkpoints import load_model, load_strict
 from adcommon.preprocess import Preprocess
 from adcommon.protocol import Prediction
-from jaxtyping import Float
-from torch import Tensor
-
 from recontrast.model import ReContrast, build_empty, distance_maps
 from recontrast.recipes import Recipe
 

@@ -5,24 +5,23 @@ anomalous) and in AUPRO (each anomalous image alone, 200 thresholds, then the me
 Without pixel truth it reports F1 and accuracy at the threshold that is best on the test labels.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+
 from adcommon.datasets.loading import AnomalyDataset
 from adcommon.disk_cache import DiskCache
-from adcommon.evaluation import Scores, collect, has_pixel_truth, measure
+from adcommon.evaluation import Scores, collect, has_pixel_truth, measure, write_maps
+from adcommon.files import atomic_write
 from adcommon.metrics import PixelMetrics
-from adcommon.metrics.reference import recontrast as reference
+from adcommon.metrics.reference.recontrast import recontrast_aupro, recontrast_best_f1
 from adcommon.records import Evaluation, Record
-
+from adcommon.visualise import heat_map, png, reference_overlay
 from recontrast.detector import ReContrastDetector
 from recontrast.recipes import Recipe
-
-logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -62,7 +61,10 @@ def evaluate(
         if recipe.protocol == "recontrast":
             evaluations.append(paper_protocol(scores, evaluations[-1], recipe))
         if maps is not None:
-            write_maps(scores, dataset, maps / category if len(tests) > 1 else maps)
+            folder = maps / category if len(tests) > 1 else maps
+            write_maps(scores, folder)
+            if recipe.protocol == "recontrast":
+                write_reference_pictures(scores, folder)
     return evaluations
 
 
@@ -72,21 +74,38 @@ def paper_protocol(scores: Scores, standard: Evaluation, recipe: Recipe) -> Eval
         standard,
         protocol="recontrast",
         regions=None,
+        pixel_auroc=None,
+        pixel_ap=None,
         pixel_f1max=None,
         pixel_threshold=None,
         aupro=None,
         aupro_05=None,
     )
     if scores.anomaly_maps is None or not has_pixel_truth(scores.records):
-        decision = reference.best_f1(scores.image_scores, scores.labels)
-        return replace(paper, extra={"image_f1": decision.f1, "image_accuracy": decision.accuracy})
-    grown = replace(scores.preprocess, mask_rule="any")
-    masks = np.stack([grown.mask(record.mask, record.image) for record in scores.records])
+        best = recontrast_best_f1(scores.image_scores, scores.labels)
+        return replace(paper, extra={"image_f1": best.f1, "image_accuracy": best.accuracy})
+    preprocess = replace(scores.preprocess, mask_rule=recipe.mask_rule)
+    masks = np.stack([preprocess.mask(record.mask, record.image) for record in scores.records])
+    names = [str(record.image) for record in scores.records]
     pixels = PixelMetrics()
-    pixels.update(scores.anomaly_maps, masks)
+    pixels.update(scores.anomaly_maps, masks, labels=scores.labels, names=names)
     result = pixels.compute(limits=())
     if recipe.map_protocol == "mean":  # the multi-class scripts report pixel AP and no AUPRO
         return replace(paper, pixel_auroc=result.auroc, pixel_ap=result.ap)
-    anomalous = scores.labels == 1
-    aupro = reference.aupro_per_image(scores.anomaly_maps[anomalous], masks[anomalous])
-    return replace(paper, pixel_auroc=result.auroc, pixel_ap=None, aupro=aupro)
+    aupro = recontrast_aupro(scores.anomaly_maps, masks, names=names, labels=scores.labels)
+    return replace(paper, pixel_auroc=result.auroc, aupro=aupro)
+
+
+def write_reference_pictures(scores: Scores, folder: Path) -> None:
+    """Write what the authors' scripts draw of every test image.
+
+    `<defect>_<image>_seg.png` is the map in JET colours, stretched per image; `..._cam.png` the same on the image.
+    """
+    if scores.anomaly_maps is None:
+        return
+    for record, anomaly_map in zip(scores.records, scores.anomaly_maps, strict=True):
+        heat = heat_map(anomaly_map)
+        image = scores.preprocess.pixels(record.image, record.mask)
+        name = f"{record.defect}_{record.image.stem}"
+        atomic_write(folder / f"{name}_seg.png", png(heat))
+        atomic_write(folder / f"{name}_cam.png", png(reference_overlay(image, heat)))

@@ -1,13 +1,13 @@
-"""ReContrast's losses: cosine distances of whole feature maps, and hard mining on their gradients (arXiv 2306.02602)."""
+"""ReContrast's losses (arXiv 2306.02602): cosine distance of whole feature maps, mining on gradients."""
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from adcommon.anomaly_maps import cosine_distance
 from jaxtyping import Float
 from torch import Tensor
 
+from adcommon.anomaly_maps import cosine_distance
 from recontrast.model import Outputs
 
 Levels = Sequence[Float[Tensor, "batch _ _ _"]]
@@ -40,8 +40,8 @@ def mined_global_cosine(
 ) -> Float[Tensor, ""]:
     """Global cosine whose gradient is multiplied by `factor` where reconstruction is already easy.
 
-    A position is easy if its distance is below mean + alpha * standard deviation of the level's distances over
-    the batch. The value is that of `global_cosine`.
+    A position is easy if its distance is below mean + alpha * standard deviation of the level's distances
+    over the batch. The value is that of `global_cosine`.
 
     Args:
         alpha: from `mining_alpha`; at -3 hardly a position is easy, at 1 all but the hardest ones are.

@@ -1,8 +1,10 @@
 """ReContrast's network (arXiv 2306.02602): two encoders, one bottleneck, one decoder.
 
-    image --> encoder         (trained) --> trained features --+                 +--> from trained: rebuilds FROZEN features
-                                                               +--> bottleneck --+
-    image --> encoder_freeze  (never)   --> frozen features  --+    and decoder  +--> from frozen:  rebuilds TRAINED features
+    image --> encoder (trained) -------> trained features --+                 +--> rebuilt FROZEN features
+                                                            +--> bottleneck --+    (from_trained)
+                                                            |    and decoder  |
+    image --> encoder_freeze (never) --> frozen features  --+                 +--> rebuilt TRAINED features
+                                                                                   (from_frozen)
 
 The pairs are crossed: each target is compared with what the decoder makes of the *other* encoder's features.
 """
@@ -13,12 +15,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from adcommon.anomaly_maps import cosine_distance
-from adcommon.backbones import create_trunk
-from adcommon.errors import BadValue
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adcommon.anomaly_maps import cosine_distance
+from adcommon.backbones import create_trunk
+from adcommon.errors import BadValue
 from recontrast.bottleneck import Bottleneck, plan_of
 from recontrast.decoder import Decoder
 from recontrast.partial_norm import replace_norms
@@ -75,9 +77,10 @@ class ReContrast(nn.Module):
         """
         super().__init__()
         self.encoder_norm_train = encoder_norm_train
-        channels, plan = encoder.feature_info.channels(), plan_of(backbone)
+        channels: list[int] = encoder.feature_info.channels()  # type: ignore[union-attr, operator]
+        plan = plan_of(backbone)
         self.encoder = encoder
-        # Faithful: copied before epsilon is lowered. In eval mode a PartialNorm is a batch norm, so the copy keeps its own.
+        # Faithful: copied before epsilon is lowered. It keeps batch norm: PartialNorm in eval mode.
         self.encoder_freeze = deepcopy(encoder).requires_grad_(False)
         if encoder_eps is not None:
             for norm in encoder.modules():
@@ -90,7 +93,7 @@ class ReContrast(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> "ReContrast":
-        """Training mode for bottleneck and decoder; the frozen encoder never, the trained one as constructed."""
+        """Bottleneck and decoder follow `mode`, the trained encoder if made so, the frozen one never."""
         super().train(mode)
         self.encoder.train(mode and self.encoder_norm_train)
         self.encoder_freeze.eval()
@@ -110,16 +113,16 @@ class ReContrast(nn.Module):
     ) -> Outputs:
         """Features of both encoders and their crossed reconstructions.
 
-        Bottleneck and decoder see both encoders' features as one batch (trained first): their batch statistics
-        are joint, and two separate passes would give other numbers.
+        Bottleneck and decoder see both encoders' features as one batch (trained first): their batch
+        statistics are joint, and two separate passes would give other numbers.
 
         Args:
             frozen: what `frozen_features(images)` gave; None: computed here.
         """
         if images.shape[2] % STRIDE or images.shape[3] % STRIDE:
             raise BadValue(
-                f"images of {images.shape[2]}x{images.shape[3]} pixels; ReContrast needs sides that are multiples "
-                f"of {STRIDE} (--image-size, --crop-size)"
+                f"images of {images.shape[2]}x{images.shape[3]} pixels; ReContrast needs sides that are "
+                f"multiples of {STRIDE} (--image-size, --crop-size)"
             )
         trained = self.encoder(images)
         frozen = self.frozen_features(images) if frozen is None else frozen
@@ -128,7 +131,7 @@ class ReContrast(nn.Module):
         return Outputs(*map(_full_precision, (frozen, from_trained, trained, from_frozen)))
 
     def resume_buffers(self) -> dict[str, Tensor]:
-        """What a resumed training needs besides the state dict: the variances PartialNorm remembers; else empty."""
+        """What resuming needs besides the state dict: the variances that PartialNorm remembers, if any."""
         return {
             name: buffer
             for name, buffer in self.named_buffers()

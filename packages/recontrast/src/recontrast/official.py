@@ -1,15 +1,15 @@
 """Checkpoints in the layout of the authors' code, and reverse distillation's.
 
-The authors released no checkpoint and no script of theirs saves one; the layout is the complete model's state dict,
-`encoder.*`, `encoder_freeze.*`, `bottleneck.*`, `decoder.*`, as this project's model has it too.
+The authors released no checkpoint and no script of theirs saves one; the layout is the complete model's state
+dict, `encoder.*`, `encoder_freeze.*`, `bottleneck.*`, `decoder.*`, as this project's model has it too.
 """
 
 from collections.abc import Mapping
 
 import torch
-from adcommon.errors import WrongCheckpoint
 from torch import Tensor
 
+from adcommon.errors import WrongCheckpoint
 from recontrast.model import ReContrast
 
 UNUSED = ("bottleneck.conv4.", "bottleneck.bn4.")
@@ -34,17 +34,17 @@ def to_official(model: ReContrast) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_reverse_distillation(model: ReContrast, checkpoint: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Fill bottleneck and decoder from a checkpoint {"bn": ..., "decoder": ...} of reverse distillation (RD4AD).
+    """Fill bottleneck and decoder from a checkpoint {"bn": ..., "decoder": ...} of reverse distillation.
 
-    Its decoder has no output heads: ours become identities. With an untrained encoder, in eval mode, both
-    reconstructions are then reverse distillation's, and the sum of the six maps is twice the sum of its three.
+    Its decoder has no output heads: ours become identities. With a pretrained encoder, in eval mode, both
+    reconstructions are then reverse distillation's, and the sum of six maps is twice the sum of its three.
 
     Raises:
         WrongCheckpoint: as `load_official`.
     """
     if not {"bn", "decoder"} <= checkpoint.keys():
         raise WrongCheckpoint(
-            f"not a reverse-distillation checkpoint: it holds {sorted(checkpoint)}, expected 'bn' and 'decoder'"
+            f"not reverse distillation's: it holds {sorted(checkpoint)}, expected 'bn' and 'decoder'"
         )
     parts = {"bottleneck": checkpoint["bn"], "decoder": checkpoint["decoder"]}
     state = {

@@ -13,7 +13,7 @@ from recontrast.recipes import Recipe
 
 
 def make_optimiser(model: ReContrast, recipe: Recipe) -> tuple[AdamW, LambdaLR]:
-    """AdamW over decoder, bottleneck and trained encoder, and its schedule (one call of `step` per iteration).
+    """AdamW over decoder, bottleneck and trained encoder, and its schedule, stepped per iteration.
 
     One optimiser with three groups computes what the reference's two do: AdamW treats each parameter alone.
     """

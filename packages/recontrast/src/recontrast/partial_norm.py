@@ -5,19 +5,20 @@ It replaces the trained encoder's batch norm in the "stable" experiments of the 
 
 import torch
 import torch.nn.functional as F
-from adcommon.errors import BadValue
 from jaxtyping import Float
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
+
+from adcommon.errors import BadValue
 
 
 class PartialNorm(nn.Module):
     """Batch norm over (N, H, W) with a floor under the variance, one per channel.
 
-    With v the batch variance, v_pre the running variance at construction or at the last load of a state dict, and
-    v_min = min(v_pre, var_threshold): training normalises by v where its unbiased value exceeds v_min, else by the
-    constant v_min, and the running variance follows whichever was used. In eval mode it is ordinary batch norm.
-    The state dict is that of `nn.BatchNorm2d`; v_pre is a buffer outside it.
+    With v the batch variance, v_pre the running variance at construction or at the last load of a state dict,
+    and v_min = min(v_pre, var_threshold): training normalises by v where its unbiased value exceeds v_min,
+    else by the constant v_min, and the running variance follows whichever was used. In eval mode it is
+    ordinary batch norm. The state dict is that of `nn.BatchNorm2d`; v_pre is a buffer outside it.
     """
 
     # Not a subclass of BatchNorm2d: torch's conversion to SyncBatchNorm would silently undo it.
@@ -105,7 +106,8 @@ class PartialNorm(nn.Module):
 
     def extra_repr(self) -> str:
         """Channels and constants, for printing a model."""
-        return f"{len(self.weight)}, eps={self.eps}, momentum={self.momentum}, var_threshold={self.var_threshold}"
+        constants = f"eps={self.eps}, momentum={self.momentum}, var_threshold={self.var_threshold}"
+        return f"{len(self.weight)}, {constants}"
 
 
 def replace_norms(module: nn.Module, var_threshold: float) -> None:

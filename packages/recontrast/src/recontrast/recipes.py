@@ -18,12 +18,12 @@ class Recipe:
     decoder_activation: Literal["relu", "gelu"] = "relu"
     """Activation inside the decoder's blocks; gelu is the exact (erf) form."""
     encoder_norm: Literal["auto", "train", "eval"] = "auto"
-    """Batch norm of the trained encoder while training: batch statistics (train), the pretrained ones (eval), or
-    train but for the categories in `encoder_norm_eval` (auto)."""
+    """Batch norm of the trained encoder while training: batch statistics (train), the pretrained ones (eval),
+    or train but for the categories in `encoder_norm_eval` (auto)."""
     encoder_norm_eval: tuple[str, ...] = ("toothbrush", "leather", "grid", "tile", "wood", "screw")
-    """Categories whose encoder norm is in eval mode under `auto`; the authors chose them by looking at results."""
+    """Categories whose encoder norm is in eval mode under `auto`; the authors chose them by their results."""
     partial_norm: float | None = None
-    """Replace the trained encoder's batch norm by PartialNorm with this variance threshold; none: ordinary."""
+    """Variance threshold of the PartialNorm in the trained encoder; none: ordinary batch norm."""
     encoder_eps: float | None = None
     """Epsilon of the trained encoder's norms; none: the backbone's own."""
 
@@ -34,8 +34,8 @@ class Recipe:
     upright: bool = False
     """Apply the photographs' EXIF orientation."""
     mask_rule: Literal["nearest", "any", "half"] = "any"
-    """When a pixel of a resized mask is anomalous in the paper's own metrics: `any` (the reference's rule) if a
-    bilinear filter touches an anomalous pixel, which grows regions; `half` if it gives at least 0.5; `nearest`."""
+    """When a pixel of a resized mask is anomalous: `any` (the reference's rule) if a bilinear filter touches
+    an anomalous pixel, which grows regions; `half` if it gives at least 0.5; `nearest` if the nearest is."""
 
     iterations: int = 2000
     """Optimiser steps."""
@@ -71,13 +71,13 @@ class Recipe:
     """Iterations after each reset in which the encoder is not updated."""
 
     protocol: Literal["standard", "recontrast"] = "recontrast"
-    """`recontrast` reports the paper's own metrics beside the standard ones: masks by `mask_rule`, AUPRO per image."""
+    """`recontrast` adds the paper's metrics to the standard ones: masks by `mask_rule`, AUPRO per image."""
     evaluate_every: int = 250
     """Steps between evaluations on the test set."""
     test_batch_size: int = 16
     """Images per batch at test time. The reference's one-class scripts take 1; the numbers are the same."""
     map_protocol: Literal["sum", "mean"] = "sum"
-    """How the six distance maps become one: sum and Gaussian of 4 pixels, or mean and a 5x5 kernel with zero border."""
+    """How six distance maps become one: sum, Gaussian of 4 pixels; or mean, 5x5 kernel with a zero border."""
     image_score: Literal["max", "top1", "mean"] = "max"
     """Image score: maximum of the map, mean of its largest 1 %, or mean."""
     calibration_share: float = 0.0
@@ -86,7 +86,7 @@ class Recipe:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the network; the loss and the mining statistics stay in fp32."""
     channels_last: bool = False
-    """Keep images and weights in channels-last order, which tensor cores prefer; same numbers up to rounding."""
+    """Memory order that tensor cores prefer; same numbers up to rounding."""
     sync_batch_norm: bool = False
     """On several GPUs: batch statistics over all of them instead of each one's own."""
 
@@ -139,7 +139,7 @@ MVTEC_STABLE = replace(
     evaluate_every=500,
     image_score="top1",
 )
-# Faithful: the authors' VisA script never restarts the counter, so its encoder never rests; and it scores by maximum.
+# Faithful: the authors' VisA script never restarts the counter, so its encoder never rests.
 VISA_STABLE = replace(MVTEC_STABLE, dataset="visa", iterations=4000, encoder_pause=0, image_score="max")
 
 OWN = replace(
@@ -152,7 +152,7 @@ OWN = replace(
     protocol="standard",
     calibration_share=0.1,
 )
-"""For data the paper did not use: the encoder keeps its pretrained statistics, masks follow the standard rule."""
+"""For data the paper did not use: the encoder keeps its pretrained statistics, masks the standard rule."""
 
 RECIPES: dict[str, Recipe] = {
     "mvtec": MVTEC,
@@ -167,20 +167,29 @@ RECIPES: dict[str, Recipe] = {
     "own": OWN,
 }
 
-_MVTEC_ORDER = "carpet bottle hazelnut leather cable capsule grid pill transistor metal_nut screw toothbrush zipper tile wood"
-_MVTEC_MULTICLASS_ORDER = "carpet grid leather tile wood bottle cable capsule hazelnut metal_nut pill screw toothbrush transistor zipper"
-_MVTEC_STABLE_ORDER = "carpet cable capsule pill transistor screw toothbrush zipper tile wood bottle hazelnut leather grid metal_nut"
-_VISA_ORDER = "candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 pcb3 pcb4 pipe_fryum"
+_MVTEC = (
+    "carpet bottle hazelnut leather cable capsule grid pill "
+    "transistor metal_nut screw toothbrush zipper tile wood"
+)
+_MVTEC_MULTICLASS = (
+    "carpet grid leather tile wood bottle cable capsule "
+    "hazelnut metal_nut pill screw toothbrush transistor zipper"
+)
+_MVTEC_STABLE = (
+    "carpet cable capsule pill transistor screw toothbrush zipper "
+    "tile wood bottle hazelnut leather grid metal_nut"
+)
+_VISA = "candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 pcb3 pcb4 pipe_fryum"
 
 CATEGORIES: dict[str, tuple[str, ...]] = {
-    "mvtec": tuple(_MVTEC_ORDER.split()),
-    "visa": tuple(_VISA_ORDER.split()),
+    "mvtec": tuple(_MVTEC.split()),
+    "visa": tuple(_VISA.split()),
     "oct": ("OCT2017",),
     "aptos": ("APTOS",),
     "isic": ("ISIC2018",),
-    "mvtec_multiclass": tuple(_MVTEC_MULTICLASS_ORDER.split()),
-    "visa_multiclass": tuple(_VISA_ORDER.split()),
-    "mvtec_stable": tuple(_MVTEC_STABLE_ORDER.split()),
-    "visa_stable": tuple(_VISA_ORDER.split()),
+    "mvtec_multiclass": tuple(_MVTEC_MULTICLASS.split()),
+    "visa_multiclass": tuple(_VISA.split()),
+    "mvtec_stable": tuple(_MVTEC_STABLE.split()),
+    "visa_stable": tuple(_VISA.split()),
 }
 """Categories in the order of the authors' scripts, by recipe name."""

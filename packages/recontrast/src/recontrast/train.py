@@ -1,6 +1,6 @@
 """Training (section 3 of the paper): one loop, in the order of time.
 
-Iterations are counted from 0, as the paper's schedules do; a *step* in logs and files is the number of updates done.
+Iterations are counted from 0, as in the paper's schedules; a *step* in logs and files counts updates done.
 """
 
 import logging
@@ -11,6 +11,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
 from adcommon.backbones import normalisation
 from adcommon.checkpoints import load_resume, save_model, save_resume
 from adcommon.datasets.loading import AnomalyDataset, train_batches
@@ -25,10 +29,6 @@ from adcommon.records import Evaluation, Record, Split
 from adcommon.runs import Run, StopSignal
 from adcommon.runtime import any_process, distribute, set_seed
 from adcommon.threshold import Threshold, calibrate
-from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
-
 from recontrast.detector import ReContrastDetector
 from recontrast.evaluate import evaluate
 from recontrast.losses import mining_alpha
@@ -230,7 +230,7 @@ def _restore(
     schedule: LambdaLR,
     accelerator: Accelerator,
 ) -> int:
-    """Set everything back to the last saved state; returns the number of steps it had done, 0 if there is none."""
+    """Set everything back to the last saved state; the number of steps it had done, 0 if there is none."""
     state = load_resume(run.state)
     step = 0 if state is None else int(state["step"])
     if state is not None:

@@ -147,7 +147,11 @@ _ENTRIES = (
         licence="CC BY-NC-SA 4.0",
         citation="Buerhop-Lutz et al., A Benchmark for Visual Identification of Defective Solar Cells, 2018",
         papers=("InCTRL",),
-        counts={"elpv": Counts(1131, 377, {"mono": 313, "poly": 402})},
+        counts={
+            "mono": Counts(454, 134, {"mono": 313}),
+            "poly": Counts(677, 243, {"poly": 402}),
+            "elpv": Counts(1131, 377, {"mono": 313, "poly": 402}),
+        },
     ),
     Dataset(
         name="textile",
@@ -167,7 +171,7 @@ _ENTRIES = (
         layout="synthetic",
         pixel_truth=True,
         url="https://scikit-image.org",
-        licence="textures: CC0 and public domain, from scikit-image; defects: drawn here",
+        licence="textures: CC0, shipped with scikit-image; the rest is drawn here",
         citation="drawn by this package on textures of scikit-image",
     ),
     Dataset(

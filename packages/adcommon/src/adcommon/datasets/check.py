@@ -13,20 +13,22 @@ import numpy as np
 from tqdm import tqdm
 
 from adcommon.datasets.access import (
+    category_folder,
     count_differences,
     extra_masks,
     find_categories,
     find_dataset,
-    find_root,
     missing_masks,
     scan_dataset,
 )
 from adcommon.datasets.catalog import Dataset
-from adcommon.datasets.folder import folder_categories
 from adcommon.datasets.layouts import Scan
+from adcommon.datasets.roots import find_root
 from adcommon.errors import MaskSizeMismatch, UserError
 from adcommon.images import open_image, open_mask
 from adcommon.records import Record
+
+Severity = Literal["error", "warning", "note"]
 
 _JUNK = ("thumbs.db", "desktop.ini", "__macosx")
 _SHOWN = 5
@@ -37,7 +39,7 @@ _THREADS = 8
 class Problem:
     """One thing that is not as it should be."""
 
-    severity: Literal["error", "warning", "note"]
+    severity: Severity
     """error: loading or measuring fails; warning: numbers may mislead; note: without effect."""
     category: str
     message: str
@@ -63,13 +65,15 @@ class _Decoded:
     empty_mask: bool = False
 
 
-def check(dataset: str, root: Path | None, category: str | None = None, *, seed: int = 0) -> list[Problem]:
+def check(
+    dataset: str, root: Path | None, categories: tuple[str, ...] = (), *, seed: int = 0
+) -> list[Problem]:
     """Decode every image and mask of a dataset and list all problems, also beyond the first.
 
     Args:
         dataset: name of the dataset.
         root: as for `load_records`.
-        category: only this one; by default all.
+        categories: only these; by default all.
         seed: as for `load_records`.
 
     Raises:
@@ -78,12 +82,12 @@ def check(dataset: str, root: Path | None, category: str | None = None, *, seed:
     entry = find_dataset(dataset)
     if entry.layout in ("category_folders", "medical"):
         find_root(entry, root)
-    categories = find_categories(dataset, root) if category is None else (category,)
-    return [problem for name in categories for problem in _check_category(entry, root, name, seed)]
+    names = categories or find_categories(dataset, root)
+    return [problem for name in names for problem in _check_category(entry, root, name, seed)]
 
 
 def _check_category(entry: Dataset, root: Path | None, category: str, seed: int) -> Iterator[Problem]:
-    folder = _category_folder(entry, root, category)
+    folder = category_folder(entry, root, category)
     if folder is not None and not folder.is_dir():
         yield Problem("error", category, f"no folder {folder}")
         return
@@ -105,25 +109,13 @@ def _check_category(entry: Dataset, root: Path | None, category: str, seed: int)
     yield from _check_duplicates(decoded, len(scan.split.train), category)
 
 
-def _category_folder(entry: Dataset, root: Path | None, category: str) -> Path | None:
-    """The folder whose other content is looked at; None for datasets that the user does not keep."""
-    match entry.layout:
-        case "category_folders":
-            return find_root(entry, root) / category
-        case "medical":
-            return find_root(entry, root)
-        case "folder" if root is not None:
-            return folder_categories(root).get(category)
-        case _:
-            return None
-
-
 def _check_structure(entry: Dataset, scan: Scan, category: str) -> Iterator[Problem]:
     if not scan.split.train:
         yield Problem("error", category, "no normal training images")
     for label, kind in enumerate(("normal", "anomalous")):
         if label not in {record.label for record in scan.split.test}:
-            yield Problem("error", category, f"no {kind} test images: image AUROC cannot be computed")
+            severity: Severity = "warning" if entry.layout == "folder" else "error"
+            yield Problem(severity, category, f"no {kind} test images: image AUROC cannot be computed")
     if scan.missing and (entry.pixel_truth or scan.has_masks):
         yield Problem("error", category, missing_masks(scan.missing, category), tuple(scan.missing))
     if scan.extra:

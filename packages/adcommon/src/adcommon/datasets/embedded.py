@@ -49,6 +49,11 @@ def elpv_folder() -> Path:
     return _package_folder("elpv_dataset", "elpv-dataset") / "data"
 
 
+def textile_folder() -> Path:
+    """Folder of nominal, local and global in the package conformal-clip-data."""
+    return _package_folder("conformal_clip_data", "conformal-clip-data") / "data/textile_images/simulated"
+
+
 def read_cells(folder: Path) -> list[Cell]:
     """The rows of `folder`/labels.csv in their order: path, probability and kind, separated by blanks."""
     table = folder / "labels.csv"
@@ -113,19 +118,19 @@ def scan_elpv(category: str) -> Scan:
         ]
 
     test = [*records(split.good, 0), *records(split.anomalous, 1)]
-    return Scan(Split(in_order(records(split.train, 0), folder), in_order(test, folder)))
+    return Scan(Split(in_order(records(split.train, 0)), in_order(test)))
 
 
 def scan_textile(category: str) -> Scan:
     """The simulated textile from its package; a quarter of the nominal images tests."""
-    folder = _package_folder("conformal_clip_data", "conformal-clip-data") / "data/textile_images/simulated"
+    folder = textile_folder()
     nominal = list_images(folder / "nominal")
     train, test = quarter_split(len(nominal))
     records = [Record(nominal[index], category, 0) for index in test]
     for defect in ("local", "global"):
         records += [Record(image, category, 1, defect) for image in list_images(folder / defect)]
     trained = [Record(nominal[index], category, 0) for index in train]
-    return Scan(Split(in_order(trained, folder), in_order(records, folder)))
+    return Scan(Split(in_order(trained), in_order(records)))
 
 
 def _package_folder(module: str, distribution: str) -> Path:

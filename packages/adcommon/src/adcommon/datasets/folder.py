@@ -8,7 +8,8 @@ One category is a folder that holds one of
     manifest.csv    with the column path, and perhaps label, split, category, mask, defect
 
 and a folder of such folders is a dataset of several categories. Masks are optional. `good` may be called
-`ok` or `normal`. A split leaves a quarter of the normal images, drawn with a seed, for the test.
+`ok` or `normal`. A split leaves a quarter of the normal images, drawn with a seed, for the test. A folder
+that has `test` but no `train` can only be evaluated.
 """
 
 import csv
@@ -57,10 +58,10 @@ def scan_folder(folder: Path, category: str, *, seed: int) -> Scan:
     """Scan one category of the user's own images; see the module for the forms it may have."""
     if (folder / MANIFEST).is_file():
         return _scan_manifest(folder, category, seed)
-    if (folder / "train").is_dir():
+    if (folder / "train").is_dir() or (folder / "test").is_dir():
         scan = scan_category(folder, category)
         loose = [Record(image, category, 0) for image in list_images(folder / "train")]
-        train = in_order([*scan.split.train, *loose], folder)
+        train = in_order([*scan.split.train, *loose])
         if (folder / "test").is_dir():
             return Scan(Split(train, scan.split.test), scan.has_masks, scan.missing, scan.extra)
         return Scan(_split_normals(train, [], seed, folder))
@@ -83,19 +84,20 @@ def scan_folder(folder: Path, category: str, *, seed: int) -> Scan:
 
 
 def _is_category(folder: Path) -> bool:
-    names = subfolders(folder)
-    return any(is_normal(source) or source.name == "train" for source in names) or bool(list_images(folder))
+    sources = subfolders(folder)
+    divided = any(is_normal(source) or source.name in ("train", "test") for source in sources)
+    return divided or bool(list_images(folder))
 
 
 def _split_normals(normal: list[Record], anomalous: list[Record], seed: int, root: Path) -> Split:
     """Keep a quarter of the normal images for the test, drawn from the sorted list."""
-    normal = in_order(normal, root)
+    normal = in_order(normal)
     trained, tested = quarter_split(len(normal), seed)
     logger.info(
         "folder %s normal %d train %d test %d seed %d", root, len(normal), len(trained), len(tested), seed
     )
     train = [normal[index] for index in sorted(trained)]
-    return Split(train, in_order([*(normal[index] for index in tested), *anomalous], root))
+    return Split(train, in_order([*(normal[index] for index in tested), *anomalous]))
 
 
 def _scan_manifest(root: Path, category: str, seed: int) -> Scan:
@@ -114,8 +116,8 @@ def _scan_manifest(root: Path, category: str, seed: int) -> Scan:
     has_masks = any(row["mask"] for row in rows)
     if records[""]:
         split = _split_normals(records[""], records["test"], seed, root)
-        return Scan(Split(in_order([*records["train"], *split.train], root), split.test), has_masks, missing)
-    return Scan(Split(in_order(records["train"], root), in_order(records["test"], root)), has_masks, missing)
+        return Scan(Split(in_order([*records["train"], *split.train]), split.test), has_masks, missing)
+    return Scan(Split(in_order(records["train"]), in_order(records["test"])), has_masks, missing)
 
 
 def _manifest_rows(root: Path) -> list[Mapping[str, str]]:

@@ -84,8 +84,8 @@ def scan_category(folder: Path, category: str, *, other_train_folders: bool = Fa
     ]
     defects = {source.name: source for source in subfolders(folder / "test") if not is_normal(source)}
     anomalous = scan_defects(defects, folder / "ground_truth", category)
-    test = in_order([*normal, *anomalous.split.test], folder)
-    return Scan(Split(in_order(train, folder), test), anomalous.has_masks, anomalous.missing, anomalous.extra)
+    test = in_order([*normal, *anomalous.split.test])
+    return Scan(Split(in_order(train), test), anomalous.has_masks, anomalous.missing, anomalous.extra)
 
 
 def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Scan:
@@ -106,9 +106,9 @@ def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Sc
     return Scan(Split([], test), mask_root.is_dir(), missing, extra)
 
 
-def in_order(records: Iterable[Record], root: Path) -> list[Record]:
-    """Records sorted by the image's path below `root`, in code-point order: the same on every machine."""
-    return sorted(records, key=lambda record: record.image.relative_to(root).as_posix())
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """Records of one tree sorted by the image's path in code-point order: the same on every machine."""
+    return sorted(records, key=lambda record: record.image.as_posix())
 
 
 def pair_masks(images: Iterable[Path], folder: Path) -> Pairing:

@@ -49,13 +49,17 @@ def defects_of(category: str) -> tuple[str, ...]:
     return PLATE_DEFECTS if category == "plate" else SURFACE_DEFECTS
 
 
+def cache_folder() -> Path:
+    """Where the images are kept: $AD_CACHE, else ~/.cache/adcommon."""
+    return Path(os.environ.get("AD_CACHE") or "~/.cache/adcommon").expanduser()
+
+
 def draw_category(category: str, seed: int) -> Path:
     """Draw a category into the cache, unless it is there, and return its folder, laid out as MVTec AD.
 
     The folder appears complete or not at all, also when several processes draw it at the same time.
     """
-    cache = Path(os.environ.get("AD_CACHE") or Path.home() / ".cache/adcommon")
-    folder = cache / f"synthetic-{VERSION}-seed{seed}" / category
+    folder = cache_folder() / f"synthetic-{VERSION}-seed{seed}" / category
     if folder.is_dir():
         return folder
     logger.info("dataset synthetic category %s drawn into %s", category, folder)

@@ -8,7 +8,7 @@ from typing import Literal
 from jaxtyping import Real, Shaped
 
 from adcommon.errors import BadValue
-from adcommon.metrics.curves import Curve, warn_inverted, warn_undefined
+from adcommon.metrics.curves import Curve, step_curve, warn_inverted, warn_undefined
 from adcommon.metrics.inputs import Array, binary_labels, paired_images
 from adcommon.metrics.pro import RegionScores, check_limit
 
@@ -34,7 +34,7 @@ class PixelResult:
 
 
 class PixelMetrics:
-    """Collects anomaly maps and masks; `compute` gives AUROC, AP, F1-max and AUPRO from one sort.
+    """Collects anomaly maps and masks; `compute` gives AUROC, AP, F1-max and AUPRO at once.
 
     Keeps one copy of the scores in their own precision plus 16 bytes per anomalous pixel (4 bytes per pixel
     for float32 maps); where that is too much use `adcommon.metrics.streaming`.
@@ -113,7 +113,7 @@ class PixelMetrics:
     def curve(self, kind: Literal["pro", "roc"] = "pro", points: int = 2000) -> Curve:
         """The PRO or ROC curve for plots, thinned to at most `points` corners that lose the least area."""
         ranking, weights = self._scores.rank()
-        return ranking.curve(weights if kind == "pro" else None, points)
+        return step_curve(ranking, weights if kind == "pro" else None, points)
 
     def pro_at(self, threshold: float) -> float:
         """PRO at a threshold: the mean over regions of the share of pixels with a score >= threshold."""

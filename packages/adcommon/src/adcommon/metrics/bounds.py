@@ -50,21 +50,19 @@ class Walk:
 
     def auroc_errors(self) -> Float64[np.ndarray, " bins"]:
         """By how much each bin's path can differ from its chord: half the rectangle."""
-        area = (self.negatives / self.negatives.sum()) * (self.positives / self.positives.sum())
-        return np.where(self.ties, 0.0, area / 2)
+        return np.where(self.ties, 0.0, _shares(self.negatives) * _shares(self.positives) / 2)
 
     def auroc(self) -> Bounded:
         """AUROC with every bin a tie."""
         if not self.defined:
             return UNDEFINED
-        fpr = np.cumsum(self.negatives) / self.negatives.sum()
-        middle = fpr - self.negatives / self.negatives.sum() / 2
-        value = 1 - float(self.positives @ middle) / int(self.positives.sum())
+        width = _shares(self.negatives)
+        value = 1 - float(_shares(self.positives) @ (np.cumsum(width) - width / 2))
         return Bounded.around(value, float(self.auroc_errors().sum()))
 
     def _below_limit(self, limit: float) -> tuple[np.ndarray, np.ndarray]:
         """Width of each bin in FPR that lies below the limit, and the share of the bin that this is."""
-        width = self.negatives / self.negatives.sum()
+        width = _shares(self.negatives)
         start = np.cumsum(width) - width
         used = np.clip(limit - start, 0.0, width)
         return used, np.divide(used, width, out=np.zeros_like(used), where=width > 0)
@@ -76,7 +74,7 @@ class Walk:
         the part's rectangle, and the chord has the triangle.
         """
         used, share = self._below_limit(limit)
-        return np.where(self.ties, 0.0, self.weights / self.regions * used * (1 - share / 2) / limit)
+        return np.where(self.ties, 0.0, self.weights / max(1, self.regions) * used * (1 - share / 2) / limit)
 
     def aupro(self, limit: float) -> Bounded:
         """AUPRO with every bin a tie."""
@@ -122,6 +120,11 @@ class Walk:
         best = float(f1.max())
         high = float(np.where(self.ties | (self.positives == 0), f1, inside).max())
         return Bounded(best, best, high), int(np.flatnonzero(f1 == best)[-1])
+
+
+def _shares(counts: Int64[np.ndarray, " bins"]) -> Float64[np.ndarray, " bins"]:
+    """Each bin's share of the total; 0 if there is none."""
+    return counts / max(1, counts.sum())
 
 
 def _reciprocal_sum(

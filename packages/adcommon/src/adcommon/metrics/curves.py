@@ -1,17 +1,14 @@
-"""AUROC, average precision and F1-max from scores and labels: exact, tie-aware, one sort by value.
-
-Every metric here depends on the order of the scores only: nothing is normalised, clipped or cast.
-"""
+"""AUROC, average precision and F1-max from scores and labels, exact and tie-aware, and curves for plots."""
 
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
 from heapq import heappop, heappush
 
 import numpy as np
-from jaxtyping import Float64, Int64, Real, Shaped
+from jaxtyping import Float64, Real, Shaped
 
 from adcommon.metrics.inputs import Array, scores_and_labels
+from adcommon.metrics.ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -38,71 +35,24 @@ class Curve:
     """True-positive rate (ROC) or mean overlap per region (PRO), ascending."""
 
 
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """Where each positive stands among the negatives: all that the exact metrics need."""
+def step_curve(
+    ranking: Ranking, weights: Float64[np.ndarray, " positives"] | None = None, points: int = 2000
+) -> Curve:
+    """The cumulative weight of positives over the false-positive rate; without weights the ROC curve.
 
-    positives: Real[np.ndarray, " positives"]
-    """Ascending."""
-    above: Int64[np.ndarray, " positives"]
-    """Number of negatives with a higher score."""
-    not_below: Int64[np.ndarray, " positives"]
-    """Number of negatives with an equal or higher score."""
-    negatives: int
-
-    @classmethod
-    def of_sorted(
-        cls, positives: Real[np.ndarray, " positives"], negatives: Real[np.ndarray, " negatives"]
-    ) -> "Ranking":
-        """From both groups' scores in ascending order."""
-        count = len(negatives)
-        above = count - np.searchsorted(negatives, positives, side="right")
-        not_below = count - np.searchsorted(negatives, positives, side="left")
-        return cls(positives, above, not_below, count)
-
-    @cached_property
-    def hits(self) -> Int64[np.ndarray, " positives"]:
-        """Number of positives that are not below each positive."""
-        return len(self.positives) - np.searchsorted(self.positives, self.positives, side="left")
-
-    def auroc(self) -> float:
-        """Share of (positive, negative) pairs in the right order, ties counting one half."""
-        pairs = len(self.positives) * self.negatives
-        if pairs == 0:
-            return float("nan")
-        # In integers, so that constant scores give 0.5 exactly.
-        return (2 * pairs - int(self.above.sum()) - int(self.not_below.sum())) / (2 * pairs)
-
-    def average_precision(self) -> float:
-        """Mean over positives of the precision at that positive's score."""
-        if len(self.positives) == 0:
-            return float("nan")
-        return float(np.mean(self.hits / (self.hits + self.not_below)))
-
-    def f1_max(self) -> tuple[float, float]:
-        """Best F1 over all thresholds, and the smallest threshold reaching it, always a positive's score."""
-        if len(self.positives) == 0:
-            return float("nan"), float("nan")
-        f1 = 2 * self.hits / (len(self.positives) + self.hits + self.not_below)
-        best = int(np.argmax(f1))
-        return float(f1[best]), float(self.positives[best])
-
-    def curve(self, weights: Float64[np.ndarray, " positives"] | None = None, points: int = 2000) -> Curve:
-        """The cumulative weight of positives over the false-positive rate; without weights the ROC curve.
-
-        Between two positives the curve is flat and over tied scores it is a chord, so its corners are
-        the positives only; `thin` keeps at most `points` of them.
-        """
-        if len(self.positives) == 0 or self.negatives == 0:
-            return Curve(np.full(2, np.nan), np.full(2, np.nan))
-        weights = np.ones(len(self.positives)) if weights is None else weights
-        falling = self.positives[::-1]
-        last_of_tie = np.append(falling[1:] != falling[:-1], True)
-        height = (np.cumsum(weights[::-1]) / weights.sum())[last_of_tie]
-        left, right = self.above[::-1][last_of_tie], self.not_below[::-1][last_of_tie]
-        fpr = np.stack([left, right], axis=1).ravel() / self.negatives
-        value = np.stack([np.append(0.0, height[:-1]), height], axis=1).ravel()
-        return thin(Curve(np.concatenate([[0.0], fpr, [1.0]]), np.concatenate([[0.0], value, [1.0]])), points)
+    Between two positives the curve is flat and over tied scores it is a chord, so its corners are
+    the positives only; `thin` keeps at most `points` of them.
+    """
+    if len(ranking.positives) == 0 or ranking.negatives == 0:
+        return Curve(np.full(2, np.nan), np.full(2, np.nan))
+    weights = np.ones(len(ranking.positives)) if weights is None else weights
+    falling = ranking.positives[::-1]
+    last_of_tie = np.append(falling[1:] != falling[:-1], True)
+    height = (np.cumsum(weights[::-1]) / weights.sum())[last_of_tie]
+    left, right = ranking.above[::-1][last_of_tie], ranking.not_below[::-1][last_of_tie]
+    fpr = np.stack([left, right], axis=1).ravel() / ranking.negatives
+    value = np.stack([np.append(0.0, height[:-1]), height], axis=1).ravel()
+    return thin(Curve(np.concatenate([[0.0], fpr, [1.0]]), np.concatenate([[0.0], value, [1.0]])), points)
 
 
 def thin(curve: Curve, points: int) -> Curve:
@@ -139,7 +89,7 @@ def thin(curve: Curve, points: int) -> Curve:
 def rank(scores: Real[Array, "*shape"], labels: Shaped[Array, "*label_shape"]) -> Ranking:
     """The ranking behind every metric of this module; scores and labels are checked here."""
     scores, labels = scores_and_labels(scores, labels)
-    return Ranking.of_sorted(np.sort(scores[labels]), np.sort(scores[~labels]))
+    return Ranking.of(np.sort(scores[labels]), [scores[~labels]])
 
 
 def auroc(scores: Real[Array, "*shape"], labels: Shaped[Array, "*label_shape"]) -> float:

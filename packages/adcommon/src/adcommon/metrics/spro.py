@@ -9,6 +9,7 @@ Source: Bergmann et al., Beyond Dents and Scratches, IJCV 2022.
 
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Integer, Real
 
 from adcommon.errors import BadValue
-from adcommon.metrics.curves import rank, warn_inverted, warn_undefined
+from adcommon.metrics.curves import rank, warn_inverted
 from adcommon.metrics.inputs import Array, as_numpy, without_nan
 from adcommon.metrics.pro import RegionScores
 
@@ -45,7 +46,7 @@ def parse_saturations(config: str) -> dict[int, Saturation]:
     """Pixel value of a defect's channel -> its saturation, from the text of defects_config.json."""
     return {
         entry["pixel_value"]: Saturation(
-            entry["defect_name"], entry["saturation_threshold"], entry["relative_saturation"]
+            entry["defect_name"], float(entry["saturation_threshold"]), entry["relative_saturation"]
         )
         for entry in json.loads(config)
     }
@@ -97,10 +98,8 @@ class LocoMetrics:
         `image_map`: higher means more anomalous. `channels`: the annotation files of the image, each zero but
         for the pixel value of its defect; none for a good image. `name`: what errors call the image.
         """
-        image_map, channels = (
-            without_nan(as_numpy(image_map), name, "values of the anomaly map"),
-            as_numpy(channels),
-        )
+        image_map = without_nan(as_numpy(image_map), name, "values of the anomaly map")
+        channels = as_numpy(channels)
         if channels.shape[1:] != image_map.shape:
             raise BadValue(
                 f"{name}: the anomaly map has shape {image_map.shape} but its channels {channels.shape[1:]}; "
@@ -149,15 +148,16 @@ class LocoMetrics:
         regions = RegionScores()
         for group in ("good", *groups):
             regions.merge(self._regions[group])
-        name = " and ".join(groups)
-        ranking, _ = regions.rank()
-        warn_undefined([f"{name} AU-sPRO"], [], len(ranking.positives), ranking.negatives, "pixel")
         maxima = {group: np.array(self._maxima[group]) for group in ("good", *groups)}
         labels = np.concatenate([np.full(len(values), group != "good") for group, values in maxima.items()])
-        image_ranking = rank(np.concatenate(list(maxima.values())), labels)
-        image_auroc = image_ranking.auroc()
-        warn_undefined(
-            [f"{name} image AUROC"], [], len(image_ranking.positives), image_ranking.negatives, "image"
-        )
-        warn_inverted(f"{name} image AUROC", image_auroc)
-        return GroupResult({limit: regions.aupro(limit) for limit in limits}, image_auroc)
+        images = rank(np.concatenate(list(maxima.values())), labels)
+        result = GroupResult({limit: regions.aupro(limit) for limit in limits}, images.auroc())
+        name = " and ".join(groups)
+        if np.isnan([*result.auspro.values(), result.image_auroc]).any():
+            warnings.warn(
+                f"AU-sPRO or image AUROC of the {name} anomalies undefined (NaN): {images.negatives} good "
+                f"and {len(images.positives)} anomalous images with {regions.regions} channels",
+                stacklevel=3,
+            )
+        warn_inverted(f"{name} image AUROC", result.image_auroc)
+        return result

@@ -1,7 +1,7 @@
-"""Golden files: seeded weights and inputs, and a reader that compares with what a reference implementation gave.
+"""Golden files: what a reference gave on seeded weights and inputs, and a reader that compares.
 
-A golden folder holds `.npz` files, some `.json` files and a `meta.json` that says of each file how it was made
-and how closely its arrays must be met. Tests read everything that may vary from there.
+A golden folder holds `.npz` files, some `.json` files and a `meta.json` that says how each file was made and
+how closely its arrays must be met. Tests read everything that may vary from there.
 """
 
 import json
@@ -19,11 +19,12 @@ import numpy as np
 def seeded_tensor(name: str, shape: Sequence[int], salt: int = 0) -> np.ndarray:
     """The value that golden weights give to the state-dict entry `name`; counters (int64) are zero.
 
-    It depends on name, shape and salt only: PCG64, seeded with the CRC-32 of the name. Scales and variances are
-    uniform in [0.5, 1.5), means and biases normal with deviation 0.1, kernels normal with deviation 1/sqrt(fan in).
+    It depends on name, shape and salt only: PCG64, seeded with the CRC-32 of the name and the salt. Scales
+    and variances are uniform in [0.5, 1.5); means and biases normal with deviation 0.1; kernels normal with
+    deviation 1 / sqrt(fan in).
 
     >>> seeded_tensor("bn1.running_var", (2,)).round(4)
-    array([0.5706, 0.6459], dtype=float32)
+    array([0.8014, 1.1008], dtype=float32)
     """
     shape = tuple(int(length) for length in shape)
     if name.endswith("num_batches_tracked"):
@@ -102,7 +103,7 @@ class GoldenFile:
         return [name for name in names if dtype is None or self.tolerance(name).dtype == dtype]
 
     def check(self, name: str, got: Any, stored: Any = None) -> float:
-        """Compare `got` with the stored array `name` (or with a value given as `stored`), within its tolerance.
+        """Compare `got` with the stored array `name`, or with the value `stored`, within its tolerance.
 
         Returns:
             The largest absolute difference (0 for texts).
@@ -186,8 +187,8 @@ def _compare(what: str, got: np.ndarray, stored: np.ndarray, tolerance: Toleranc
     if excess.size and excess.max() > 0:
         worst = np.unravel_index(excess.argmax(), excess.shape)
         raise AssertionError(
-            f"{what}: {int((excess > 0).sum())} of {excess.size} values differ; worst at {tuple(map(int, worst))}: "
-            f"got {got64[worst]:.10g}, stored {stored64[worst]:.10g}, difference {difference[worst]:.3g} "
-            f"(atol {tolerance.atol}, rtol {tolerance.rtol}, computed in {tolerance.dtype})"
+            f"{what}: {int((excess > 0).sum())} of {excess.size} values differ; worst at "
+            f"{tuple(map(int, worst))}: got {got64[worst]:.10g}, stored {stored64[worst]:.10g}, difference "
+            f"{difference[worst]:.3g} (atol {tolerance.atol}, rtol {tolerance.rtol}, {tolerance.dtype})"
         )
     return float(difference.max(initial=0.0))

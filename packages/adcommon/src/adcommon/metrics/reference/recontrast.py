@@ -78,8 +78,8 @@ def recontrast_best_f1(scores: Real[Array, " images"], labels: Shaped[Array, " l
     """F1, accuracy and specificity at the threshold with the highest F = 2PR / (P + R + 1e-7).
 
     The threshold is chosen with the test labels. Candidates are the distinct scores, ascending; the first
-    maximum wins. The reported F1 is the plain one. Without anomalous images F is 0 everywhere and the smallest
-    score is the threshold.
+    maximum wins. The reported F1 is the plain one. Without anomalous images F is 0 everywhere and the
+    smallest score is the threshold.
     """
     thresholds, hits, false = distinct_counts(scores, labels)
     anomalous, normal = int(hits[0]), int(false[0])

@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Real, Shaped
 
-from adcommon.metrics.curves import Ranking, rank, warn_undefined
+from adcommon.metrics.curves import rank, warn_undefined
 from adcommon.metrics.inputs import Array, as_numpy
+from adcommon.metrics.ranking import Ranking
 from adcommon.metrics.reference.overlaps import area_under, equal_steps, sort_regions
 
 

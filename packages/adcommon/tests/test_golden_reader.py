@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adcommon.testing.golden import GoldenFolder, seeded_input, seeded_state, seeded_tensor
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> GoldenFolder:
+    """One file with two outputs of different tolerance, one of which may be left out."""
+    exact = {"rtol": 0.0, "atol": 0.0, "dtype": "int64"}
+    close = {"rtol": 0.0, "atol": [0.1, 0.5], "dtype": "float32"}
+    entry = {
+        "kind": "sums",
+        "stored_inputs": {"x": {}},
+        "outputs": {"count": {}, "rows": {}, "drifting": {}},
+        "not_compared": ["drifting"],
+        "tolerance": {"count": exact, "*": close},
+    }
+    other = {"kind": "table", "tolerance": {"*": exact}}
+    meta = {"method": "toy", "salt": 3, "files": {"sums": entry, "table.json": other}}
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    (tmp_path / "table.json").write_text('{"a": [1, 2]}')
+    (tmp_path / "shapes.json").write_text('{"one": {"w": [2, 2]}, "two": {"b": [3]}}')
+    rows = np.array([[1.0, np.nan], [3.0, np.inf]])
+    np.savez(tmp_path / "sums.npz", x=np.ones(2), count=np.array(2), rows=rows, drifting=np.zeros(1))
+    return GoldenFolder(tmp_path)
+
+
+def test_seeded_values_are_those_of_the_golden_files() -> None:
+    kernel = seeded_tensor("encoder.conv1.weight", (64, 3, 7, 7))
+    np.testing.assert_allclose(kernel.std(), 147**-0.5, rtol=0.02)
+    assert kernel.dtype == np.float32
+    np.testing.assert_allclose(seeded_tensor("bn1.running_var", (2,)), [0.8014, 1.1008], atol=1e-4)
+    scale = seeded_tensor("bn1.weight", (1000,))
+    assert 0.5 <= scale.min() < 0.52
+    assert 1.48 < scale.max() < 1.5
+    assert abs(seeded_tensor("bn1.bias", (1000,))).max() < 0.5
+    assert seeded_tensor("bn1.num_batches_tracked", ()).dtype == np.int64
+
+
+def test_name_and_salt_decide_the_seeded_values() -> None:
+    shapes = {"a.weight": (4, 4), "b.weight": (4, 4)}
+    state, salted = seeded_state(shapes), seeded_state(shapes, salt=1)
+    assert not np.array_equal(state["a.weight"], state["b.weight"])
+    assert not np.array_equal(state["a.weight"], salted["a.weight"])
+    assert not np.array_equal(seeded_input("a.weight", (4, 4)), state["a.weight"])
+
+
+def test_values_within_tolerance_pass_and_nan_equals_nan(folder: GoldenFolder) -> None:
+    with folder.open("sums") as golden:
+        golden.check_all({"count": 2, "rows": [[1.05, np.nan], [3.4, np.inf]]})
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([[1.2, np.nan], [3.0, np.inf]], r"worst at \(0, 0\): got 1.2, stored 1, difference 0.2"),
+        ([[np.nan, np.nan], [3.0, np.inf]], "got nan, stored 1"),
+        ([[1.0, 0.0], [3.0, np.inf]], "got 0, stored nan"),
+        ([[1.0, np.nan], [3.0, 7.0]], "got 7, stored inf"),
+        ([[1.0, np.nan]], r"shape \(1, 2\), stored \(2, 2\)"),
+    ],
+)
+def test_a_value_out_of_tolerance_is_named(folder: GoldenFolder, rows: list, text: str) -> None:
+    with pytest.raises(AssertionError, match=rf"sums.npz: rows: .*{text}"):
+        folder.open("sums").check("rows", rows)
+
+
+def test_an_output_left_out_fails(folder: GoldenFolder) -> None:
+    with pytest.raises(AssertionError, match="never compared: rows"), folder.open("sums") as golden:
+        golden.check("count", 2)
+    with pytest.raises(AssertionError, match="nothing computes rows"):
+        folder.open("sums").check_all({"count": 2})
+
+
+def test_a_kind_without_a_reader_is_found(folder: GoldenFolder) -> None:
+    assert folder.without_reader(["sums"]) == ["table.json"]
+    assert folder.without_reader(["sums", "table"]) == []
+
+
+def test_states_inputs_and_tables_are_read(folder: GoldenFolder) -> None:
+    state = folder.state({"shapes": ["shapes.json"], "key": "one"})
+    np.testing.assert_array_equal(state["w"], seeded_tensor("w", (2, 2), salt=3))
+    given = folder.open("sums").input({"seeded": "image", "shape": [2, 3]})
+    np.testing.assert_array_equal(given, seeded_input("image", (2, 3), salt=3))
+    table = folder.open("table.json")
+    assert table.check("a", [1, 2], table.json()["a"]) == 0
+    with pytest.raises(AssertionError, match="1 of 2 values differ"):
+        table.check("a", [1, 3], table.json()["a"])
+
+
+def test_a_missing_folder_fails(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"meta\.json"):
+        GoldenFolder(tmp_path / "nowhere")

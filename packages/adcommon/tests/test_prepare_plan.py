@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from adcommon.errors import BadValue, OutputExists, OutputFailed, UnreadableImage
+from adcommon.prepare.plan import Plan, Step, carry_out
+from adcommon.prepare.raw import write_mask
+from adcommon.testing.trees import make_folder
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    raw = make_folder(tmp_path / "raw", good=6)
+    steps = [Step(f"a/train/good/{path.name}", path) for path in sorted((raw / "good").iterdir())]
+    return Plan(dataset="toy", source=raw, folder=tmp_path / "out/toy", steps=steps, options={"size": 3})
+
+
+def tree(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+def test_the_tree_the_manifest_and_nothing_else_is_written(plan: Plan) -> None:
+    before = {path: path.read_bytes() for path in plan.source.rglob("*.png")}
+    carry_out(plan)
+    assert tree(plan.folder) == {step.target for step in plan.steps} | {"manifest.json"}
+    assert [path.name for path in plan.folder.parent.iterdir()] == ["toy"]
+    for step in plan.steps:
+        assert (plan.folder / step.target).read_bytes() == step.source.read_bytes()
+    assert {path: path.read_bytes() for path in plan.source.rglob("*.png")} == before
+    manifest = json.loads((plan.folder / "manifest.json").read_text())
+    assert manifest["dataset"] == "toy"
+    assert manifest["counts"] == {"a/train/good": 6}
+    assert manifest["options"] == {"size": 3}
+    assert manifest["version"]
+
+
+@pytest.mark.parametrize("link", ["hard", "symlink"])
+def test_links_save_the_space(plan: Plan, link: str) -> None:
+    carry_out(plan, link=link)
+    for step in plan.steps:
+        target = plan.folder / step.target
+        assert target.samefile(step.source)
+        assert target.is_symlink() == (link == "symlink")
+
+
+def test_preparing_again_changes_nothing_and_force_rebuilds(plan: Plan) -> None:
+    carry_out(plan)
+    first = plan.folder / plan.steps[0].target
+    first.write_bytes(b"mine")
+    carry_out(plan)
+    assert first.read_bytes() == b"mine"
+    carry_out(plan, force=True)
+    assert first.read_bytes() == plan.steps[0].source.read_bytes()
+
+
+def test_finished_files_survive_an_interruption(plan: Plan) -> None:
+    calls: list[str] = []
+
+    def fail_once(source: Path, target: Path) -> None:
+        calls.append(source.name)
+        if source.name == "003.png" and calls.count("003.png") == 1:
+            raise UnreadableImage(f"cannot read the image {source}")
+        target.write_bytes(source.read_bytes())
+
+    steps = [Step(step.target, step.source, fail_once) for step in plan.steps]
+    plan = Plan(dataset="toy", source=plan.source, folder=plan.folder, steps=steps)
+    with pytest.raises(UnreadableImage, match=r"1 of 6 files cannot be prepared(.|\n)*003\.png"):
+        carry_out(plan)
+    assert not plan.folder.exists()
+    assert len(calls) == 6  # the error of one file does not stop the others
+    (plan.folder.parent / ".toy.preparing/a/train/good/.003.png.0123").touch()  # as after a kill
+    carry_out(plan)
+    assert calls[6:] == ["003.png"]
+    assert len(tree(plan.folder)) == 7
+
+
+def test_an_interrupted_run_with_other_options_is_not_resumed(plan: Plan) -> None:
+    unfinished = plan.folder.parent / ".toy.preparing"
+    (unfinished / "a/train/good").mkdir(parents=True)
+    (unfinished / "a/train/good/000.png").write_bytes(b"of other options")
+    carry_out(plan)
+    assert (plan.folder / "a/train/good/000.png").read_bytes() != b"of other options"
+
+
+def test_what_is_in_the_way_is_not_overwritten(plan: Plan) -> None:
+    (plan.folder / "a").mkdir(parents=True)
+    (plan.folder / "a/mine.txt").touch()
+    (plan.folder / "other.txt").touch()
+    with pytest.raises(OutputExists, match=r"already holds a\b(.|\n)*--force"):
+        carry_out(plan)
+    carry_out(plan, force=True)
+    assert tree(plan.folder) == {step.target for step in plan.steps} | {"manifest.json", "other.txt"}
+
+
+def test_the_raw_download_is_neither_written_nor_deleted(plan: Plan, tmp_path: Path) -> None:
+    inside = Plan(dataset="toy", source=plan.source, folder=plan.source / "out", steps=plan.steps)
+    with pytest.raises(BadValue, match="lies in the raw download"):
+        carry_out(inside)
+    steps = [Step(f"raw/{step.source.name}", step.source) for step in plan.steps]
+    over = Plan(dataset="toy", source=plan.source, folder=tmp_path, steps=steps)
+    with pytest.raises(BadValue, match="would delete the raw download"):
+        carry_out(over, force=True)
+    assert len(list(plan.source.rglob("*.png"))) == 6
+
+
+def test_a_place_that_cannot_be_written_says_so(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputFailed, match="choose another --save-folder"):
+        carry_out(plan)
+
+
+def test_the_summary_counts_every_folder(plan: Plan) -> None:
+    assert plan.counts() == {"a/train/good": 6}
+    assert "6 files" in plan.summary()
+    assert "a/train/good: 6" in plan.summary()
+
+
+def test_an_unreadable_mask_is_collected_like_any_other_error(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    steps = [*plan.steps, Step("a/ground_truth/x/0.png", tmp_path / "broken.png", write_mask)]
+    with pytest.raises(UnreadableImage, match=r"broken\.png"):
+        carry_out(Plan(dataset="toy", source=plan.source, folder=plan.folder, steps=steps))
