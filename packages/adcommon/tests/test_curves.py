@@ -12,6 +12,7 @@ from sklearn import metrics as sklearn_metrics
 from adcommon.errors import BadValue
 from adcommon.metrics import Curve, auroc, average_precision, f1_max, image_metrics
 from adcommon.metrics.curves import rank, step_curve, thin
+from adcommon.metrics.ranking import Ranking
 
 
 @st.composite
@@ -72,6 +73,42 @@ def test_order_of_images_is_irrelevant(case: tuple[np.ndarray, np.ndarray], rand
     order = list(range(len(scores)))
     random.shuffle(order)
     assert quietly(image_metrics, scores[order], labels[order]) == quietly(image_metrics, scores, labels)
+
+
+extreme = st.sampled_from(
+    [-np.inf, -3e38, -7.0, -1e-38, -0.0, 0.0, 1e-40, 1.0, 1.0000001, 20.0, 20.000002, 3e38, np.inf]
+)
+
+
+@given(
+    hnp.arrays(np.float32, st.integers(1, 30), elements=extreme.map(np.float32).map(float)),
+    st.lists(
+        hnp.arrays(np.float32, st.integers(0, 30), elements=extreme.map(np.float32).map(float)), max_size=3
+    ),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_ranks_are_those_of_comparing_every_pair(
+    positives: np.ndarray, pieces: list[np.ndarray], dtype: type
+) -> None:
+    positives = np.sort(positives).astype(dtype)
+    pieces = [piece.astype(dtype) if number else piece for number, piece in enumerate(pieces)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ranking = Ranking.of(positives, pieces)
+    negatives = np.concatenate([np.empty(0), *pieces])
+    assert ranking.above.tolist() == (negatives > positives[:, None]).sum(axis=1).tolist()
+    assert ranking.not_below.tolist() == (negatives >= positives[:, None]).sum(axis=1).tolist()
+    assert ranking.negatives == len(negatives)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint8, np.int64])
+def test_ranks_of_many_scores_are_exact_in_every_precision(dtype: type) -> None:
+    generator = np.random.default_rng(0)
+    positives = np.sort((100 + 20 * generator.normal(size=500)).astype(dtype))
+    negatives = (90 + 15 * generator.normal(size=20_000)).astype(dtype)
+    ranking = Ranking.of(positives, [negatives[:7000], negatives[7000:]])
+    assert ranking.above.tolist() == [(negatives > score).sum() for score in positives]
+    assert ranking.not_below.tolist() == [(negatives >= score).sum() for score in positives]
 
 
 def test_constant_scores_give_exactly_one_half_without_a_warning() -> None:

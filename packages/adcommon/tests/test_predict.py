@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -218,12 +217,3 @@ def test_a_place_that_cannot_be_written_ends_the_prediction(photos: Path, tmp_pa
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputFailed, match="choose another --out"):
         predict(BrightnessDetector(), photos, tmp_path / "out")
-
-
-def test_images_go_to_the_detectors_device(tmp_path: Path) -> None:
-    class OnMeta(BrightnessDetector):
-        def score(self, images: Tensor) -> Prediction:
-            assert images.device.type == "meta"
-            return Prediction(torch.zeros(len(images)), None)
-
-    predict(OnMeta(), save(tmp_path / "a.png", 5), tmp_path / "out", device="meta")

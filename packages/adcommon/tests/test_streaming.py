@@ -130,14 +130,19 @@ def test_the_threshold_reaches_the_reported_f1() -> None:
     )
 
 
-def test_only_offending_bins_are_split() -> None:
+def test_only_chosen_bins_are_split_and_every_key_has_its_bin() -> None:
     bins = Bins.uniform(4, np.dtype(np.float32))
-    occupied = np.zeros(16, dtype=bool)
-    occupied[[3, 9, 10]] = True
-    finer = bins.split(np.array([9]), occupied, room=8)
-    assert np.diff(finer.first.astype(np.int64)).tolist().count(2**28 // 8) == 8
-    assert {bins.first[3], bins.first[4], bins.first[9], bins.first[10], bins.first[11]} <= set(finer.first)
-    assert len(finer.first) == 1 + 2 + 8 + 2  # from 0; bin 3 and its end; the parts of 9; bin 10 and its end
+    finer = bins.split(np.array([9, 3]), room=16)
+    finest = finer.split(finer.index(np.array([bins.first[9]])), room=2**12)
+    assert finer.bits.tolist() == [28] * 3 + [25] * 8 + [28] * 5 + [25] * 8 + [28] * 6
+    assert len(finest.first) == len(finer.first) - 1 + 2**12
+    assert finest.bits.min() == 25 - 12
+    keys = np.random.default_rng(0).integers(0, 2**32, 5000).astype(np.uint32)
+    for partition in (bins, finer, finest):
+        np.testing.assert_array_equal(
+            partition.index(keys), np.searchsorted(partition.first, keys, side="right") - 1
+        )
+        np.testing.assert_array_equal(np.diff(partition.first.astype(np.int64)), 2.0 ** partition.bits[:-1])
 
 
 def test_merged_parts_equal_the_whole_also_after_refinement() -> None:

@@ -15,7 +15,7 @@ def make_model() -> Callable[..., ReContrast]:
     """A model with random weights, always the same; keyword arguments are the constructor's."""
 
     def make(backbone: str = "resnet18", **options: object) -> ReContrast:
-        trunk = create_trunk(backbone, "random")
+        trunk = create_trunk(backbone, None)
         for layer in trunk.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 nn.init.ones_(layer.weight)  # timm starts residual branches at zero

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
@@ -41,7 +42,7 @@ from recontrast.detector import ReContrastDetector, combine
 from recontrast.losses import global_cosine, mined_global_cosine, mining_alpha, recontrast_loss, region_cosine
 from recontrast.model import ReContrast, distance_maps
 from recontrast.official import load_official
-from recontrast.optimiser import holds_encoder, make_optimiser, resets_optimiser
+from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
 from recontrast.partial_norm import PartialNorm
 from recontrast.recipes import RECIPES
 
@@ -55,15 +56,25 @@ def readers() -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test with a parameter `file` runs on all files of the kind it is named after."""
-    if "file" not in metafunc.fixturenames:
-        return
     given = metafunc.config.getoption("--golden-root")
     folder = GoldenFolder(Path(given or Path(__file__).parent / "golden") / "recontrast")
-    names = folder.names(metafunc.function.__name__[len("test_") :])
     # A step of a wide ResNet in float64 takes seconds: its trajectories run when golden files are asked for.
-    slow = [] if given else [name for name in names if name.startswith("train_wrn")]
-    marked = [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
-    metafunc.parametrize("file", marked, indirect=True)
+    train = folder.names("train")
+    slow = [name for name in train if folder.files[name]["backbone"].startswith("wide")]
+    if "file" in metafunc.fixturenames:
+        names = folder.names(metafunc.function.__name__[len("test_") :])
+        left_out = [] if given else slow
+        marked = [pytest.param(name, marks=pytest.mark.slow) if name in left_out else name for name in names]
+        metafunc.parametrize("file", marked, indirect=True)
+    if "paper_file" in metafunc.fixturenames:
+        names = [name for name in train if name not in slow and has_the_papers_mining(folder.files[name])]
+        one_per_mode = {folder.files[name]["mode"]: name for name in names}
+        metafunc.parametrize("paper_file", one_per_mode.values())
+
+
+def has_the_papers_mining(entry: dict) -> bool:
+    """True where hard mining has the values that are no recipe field."""
+    return (entry["alpha_start"], entry["alpha_end"], entry["hard_mining_factor"]) == (-3, 1, 0)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +93,7 @@ def build(folder: GoldenFolder):
 
     def build(entry: dict) -> ReContrast:
         trained, frozen = entry["encoder_norm"], entry["encoder_freeze_norm"]
-        encoder = create_trunk(entry["backbone"], "random")
+        encoder = create_trunk(entry["backbone"], None)
         for norm in encoder.modules():
             if isinstance(norm, nn.BatchNorm2d):
                 norm.eps, norm.momentum = frozen["eps"], frozen["momentum"]
@@ -167,7 +178,7 @@ def test_losses(file: GoldenFile) -> None:
         run("global_cosine_nostop", global_cosine, stop_gradient=False)
         run("region_cosine", region_cosine)
         for case in file.entry["hard_mining"]:
-            prefix, options = case["prefix"], {"alpha": case["alpha"], "factor": case["factor"]}
+            prefix, options = case["prefix"], {"alpha": float(case["alpha"]), "factor": float(case["factor"])}
             gradients = run(prefix, mined_global_cosine, **options)
             values[f"{prefix}_loss{suffix}"] = values[f"{prefix}{suffix}"]
             values[f"{prefix}_kept_fraction"] = [
@@ -213,8 +224,8 @@ def train_as_the_reference(file: GoldenFile, model: ReContrast) -> dict[str, obj
     model.train()
     for iteration in range(entry["steps"]):
         images = torch.from_numpy(file.input(entry["inputs"][iteration])).to(dtype)
-        alpha = mining_alpha(iteration, entry["total_iters"], entry["ramp"], **limits(entry))
-        factor = entry["hard_mining_factor"]
+        alpha = mining_alpha(iteration, entry["total_iters"], float(entry["ramp"]), **limits(entry))
+        factor = float(entry["hard_mining_factor"])
         outputs = model(images)
         loss = recontrast_loss(outputs, alpha, factor=factor)
         for optimiser in optimisers:
@@ -286,6 +297,47 @@ def test_train(file: GoldenFile, build) -> None:
         file.check_all(values)
 
 
+def test_the_commands_own_steps_follow_the_trajectories(folder: GoldenFolder, build, paper_file: str) -> None:
+    """The functions that the training commands call, in float64."""
+    file = folder.open(paper_file)
+    entry, adam, stable = file.entry, file.entry["optimizers"][0], file.entry["stable"]
+    lr = {
+        name: given["lr"] for o in entry["optimizers"] for given in o["groups"] for name in given["modules"]
+    }
+    milestone = entry["scheduler"]["milestones"][0] if entry["scheduler"] else entry["total_iters"]
+    pauses = stable and stable["reset_sets_counter_to_zero"]
+    recipe = replace(
+        RECIPES["mvtec"],
+        iterations=entry["total_iters"],
+        mining_ramp=float(entry["ramp"]),
+        decoder_lr=lr["decoder"],
+        encoder_lr=lr["encoder"],
+        lr_milestone=(milestone + 0.5) / entry["total_iters"],
+        lr_factor=entry["scheduler"]["factor"] if entry["scheduler"] else 1.0,
+        adam_beta1=adam["betas"][0],
+        adam_beta2=adam["betas"][1],
+        adam_eps=adam["eps"],
+        amsgrad=adam["amsgrad"],
+        weight_decay=adam["weight_decay"],
+        reset_every=stable["reset_every"] if stable else 0,
+        encoder_pause=stable["pause"] - 1 if pauses else 0,
+    )
+    model, accelerator = build(entry).double().train(), Accelerator(cpu=True)
+    optimiser, schedule = make_optimiser(model, recipe)
+    losses = []
+    for iteration, given in enumerate(entry["inputs"]):
+        images = torch.from_numpy(file.input(given)).double()
+        alpha = mining_alpha(iteration, recipe.iterations, recipe.mining_ramp)
+        hold = holds_encoder(recipe, iteration)
+        losses.append(float(update(model, images, optimiser, accelerator, alpha=alpha, hold_encoder=hold)))
+        schedule.step()
+        if resets_optimiser(recipe, iteration):
+            reset(optimiser)
+    file.check("loss_f64", losses)
+    state = model.state_dict()
+    file.check("checks_f64", [summary(state[name]) for name in entry["check_names"]])
+
+
 def test_partial_norm(file: GoldenFile) -> None:
     entry, values = file.entry, {}
     for suffix, dtype in PRECISIONS.items():
@@ -323,7 +375,7 @@ def test_partial_norm(file: GoldenFile) -> None:
 def test_init_stats(file: GoldenFile) -> None:
     with file:
         for given in file.entry["models"]:
-            trunk = create_trunk(given["backbone"], "random")
+            trunk = create_trunk(given["backbone"], None)
             torch.manual_seed(file.entry["seed"])
             getattr(torchvision.models, given["backbone"])()  # the reference's encoder is drawn first
             model = ReContrast(trunk, given["backbone"], decoder_activation=given["decoder_activation"])
@@ -345,7 +397,7 @@ def test_schedules(file: GoldenFile, make_model, tmp_path: Path) -> None:
     assert stored.keys() == {*file.entry["scripts"], "aptos_split"}
     check_aptos_split(file, tmp_path)
     for script, given in file.entry["scripts"].items():
-        recipe = replace(RECIPES[script], iterations=given["total_iters"], mining_ramp=given["ramp"])
+        recipe = replace(RECIPES[script], iterations=given["total_iters"], mining_ramp=float(given["ramp"]))
         every = range(recipe.iterations)
         computed: dict[str, object] = {"total_iters": recipe.iterations}
         computed["alpha"] = {
@@ -468,7 +520,7 @@ def test_metrics(file: GoldenFile) -> None:
 
     for given in entry["gaussian_of"]:
         array = file[given["input"]] if given["index"] is None else file[given["input"]][given["index"]]
-        blurred = gaussian_blur(torch.from_numpy(array)[None], entry["gaussian"]["sigma"])
+        blurred = gaussian_blur(torch.from_numpy(array)[None], float(entry["gaussian"]["sigma"]))
         values[given["output"]] = blurred[0]
     kernel = {"size": entry["kernel"]["size"], "sigma_px": float(entry["kernel"]["sigma"])}
     impulse = torch.zeros(1, kernel["size"], kernel["size"])

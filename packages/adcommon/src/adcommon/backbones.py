@@ -15,7 +15,9 @@ from adcommon.preprocess import Preprocess
 _RANDOM_SEED = 0
 
 
-def create_trunk(tag: str, weights: str = "pretrained", *, strides: Sequence[int] = (4, 8, 16)) -> nn.Module:
+def create_trunk(
+    tag: str, weights: str | None = "pretrained", *, strides: Sequence[int] = (4, 8, 16)
+) -> nn.Module:
     """A timm `features_only` network that maps images to a list of feature maps, fine to coarse.
 
     Its entries bear timm's names (equal to torchvision's where both have the network), and nothing above
@@ -23,12 +25,12 @@ def create_trunk(tag: str, weights: str = "pretrained", *, strides: Sequence[int
 
     Args:
         tag: exact timm tag, "wide_resnet50_2.tv_in1k".
-        weights: "pretrained", "random", or a .pth or .safetensors file.
+        weights: "pretrained", "random", or a .pth or .safetensors file; None: a checkpoint will fill it.
         strides: pixels of the image per cell of each map, rising.
     """
-    weight_files.check_tag(tag, weights)
+    weight_files.check_tag(tag, weights or "random")
     out_indices = _out_indices(tag, strides)
-    state = weight_files.resolve(tag, weights)
+    state = None if weights is None else weight_files.resolve(tag, weights)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_RANDOM_SEED)
         trunk = timm.create_model(

@@ -8,12 +8,18 @@ from cyclopts import App, Parameter
 
 from adcommon import __version__
 from adcommon.commands import evaluate_app, predict_app
-from adcommon.datasets import DATASETS
 from adcommon.errors import BadValue
 from adcommon.options import execute
 
 app = App(name="ad", help="Visual anomaly detection: what all methods share.", version=__version__)
 prepare = App(name="prepare", help="Turn a dataset's official download into the tree that training reads.")
+for dataset, summary in {
+    "visa": "VisA: the official splits.",
+    "aptos": "APTOS 2019: fundus crops, and the split of ReContrast.",
+    "isic2018": "ISIC 2018, task 3.",
+    "elpv": "ELPV solar cells, as a tree of folders; `elpv` as a dataset needs no preparation.",
+}.items():
+    prepare.command(f"adcommon.prepare.{dataset}:prepare", name=dataset, help=summary)
 app.command(prepare)
 app.command(evaluate_app("evaluate"))
 app.command(predict_app("predict"))
@@ -57,6 +63,7 @@ def datasets(data_root: Root = None) -> None:
     Args:
         data_root: Folder that holds the datasets. [default: $AD_DATA, else ./data]
     """
+    from adcommon.datasets import DATASETS
     from adcommon.datasets.access import locate
 
     root = data_root or default_root()
@@ -72,7 +79,7 @@ def datasets(data_root: Root = None) -> None:
 
 @app.command
 def check(dataset: str, *category: str, data_root: Root = None) -> None:
-    """List every problem of a dataset at once; the exit code is 1 if there is one.
+    """List every problem of a dataset at once; the exit code is 1 if there is an error.
 
     Args:
         dataset: Name as `ad datasets` lists it.
@@ -84,9 +91,28 @@ def check(dataset: str, *category: str, data_root: Root = None) -> None:
     problems = look(dataset, data_root or default_root(), category)
     for problem in problems:
         print(problem)
-    print(f"{len(problems)} problems" if problems else "no problems found")
-    if problems:
+    errors = sum(problem.severity == "error" for problem in problems)
+    print(f"{errors} errors, {len(problems) - errors} warnings and notes" if problems else "no problems found")
+    if errors:
         raise SystemExit(1)
+
+
+@app.command
+def few_shot(
+    source: Path, shots: int, *, out: Path = Path("references.txt"), seed: int = 0
+) -> None:
+    """Draw normal reference images from a folder and write them to a list, one path a line.
+
+    Args:
+        source: Folder of normal images.
+        shots: Number of references.
+        out: The list.
+        seed: Of the draw; with one seed, fewer references are the beginning of more.
+    """
+    from adcommon.datasets.fewshot import draw_references, write_references
+
+    write_references(out, draw_references(source, shots, seed=seed), source)
+    print(f"{shots} references of {source} are listed in {out}")
 
 
 @app.command
@@ -94,7 +120,10 @@ def weights() -> None:
     """List the backbone weights: file, origin, checksum, and whether they are on this machine."""
     from adcommon.weights import table
 
-    print(table())
+    for source in table():
+        print(source.tag)
+        print(f"    file {source.file}, SHA-256 {source.sha256 or 'unknown'}..., {source.url}")
+        print(f"    {f'found: {source.found}' if source.found else 'not on this machine'}")
 
 
 @app.command

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from adcommon.datasets import load_splits
 from adcommon.options import EvaluateSettings
 
 
@@ -54,9 +53,7 @@ def predict_app(name: str, method: str | None = None) -> App:
         detector, config = load_folder(model, method=method, device=chosen)
         if threshold is None and config.get("threshold"):
             threshold = config["threshold"]["value"]
-        rows = predict(
-            detector, images, out, threshold=threshold, batch_size=batch_size, device=chosen, maps=maps
-        )
+        rows = predict(detector, images, out, threshold=threshold, batch_size=batch_size, maps=maps)
         print(summary(rows, out))
 
     return app
@@ -69,6 +66,7 @@ def evaluate_app(name: str) -> App:
     @app.default
     def command(*, settings: EvaluateSettings) -> None:
         """Evaluate a trained model of any method on the test images of a dataset."""
+        from adcommon.datasets import load_splits
         from adcommon.datasets.loading import AnomalyDataset
         from adcommon.disk_cache import default_cache
         from adcommon.evaluation import collect, has_pixel_truth, measure, write_maps
@@ -90,7 +88,6 @@ def evaluate_app(name: str) -> App:
                 detector,
                 AnomalyDataset(split.test, detector.preprocess, cache),
                 batch_size=settings.batch_size,
-                device=device,
                 workers=settings.workers,
                 keep_maps=has_pixel_truth(split.test) or settings.maps,
             )

@@ -49,7 +49,6 @@ def collect(
     dataset: AnomalyDataset,
     *,
     batch_size: int,
-    device: torch.device | str = "cpu",
     workers: int = 0,
     keep_maps: bool = True,
 ) -> Scores:
@@ -64,7 +63,7 @@ def collect(
     for batch in tqdm(
         test_batches(dataset, batch_size, workers), desc="scoring", unit="batch", disable=None, leave=False
     ):
-        prediction = detector.score(batch.images.to(device))
+        prediction = detector.score(batch.images)
         image_scores[batch.indices] = prediction.image_scores.cpu().numpy()
         if prediction.anomaly_maps is None:
             anomaly_maps = None
@@ -148,7 +147,5 @@ def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> 
     ):
         image = scores.preprocess.pixels(record.image, record.mask)
         mask = None if record.mask is None else scores.preprocess.mask(record.mask, record.image)
-        picture = panel(
-            image, mask, anomaly_map, score=float(score), threshold=threshold, low=low, high=high
-        )
+        picture = panel(image, mask, anomaly_map, score=float(score), threshold=threshold, low=low, high=high)
         atomic_write(folder / record.defect / f"{record.image.stem}.png", png(picture))

@@ -47,7 +47,6 @@ def predict(
     threshold: float | None = None,
     batch_size: int = 8,
     workers: int = 0,
-    device: torch.device | str = "cpu",
     maps: bool = True,
     map_range: tuple[float, float] | None = None,
 ) -> list[PredictedImage]:
@@ -63,7 +62,6 @@ def predict(
         threshold: see `PredictedImage.decision`.
         batch_size: images scored at once.
         workers: threads that decode images and draw pictures while the detector works; 0 is 1.
-        device: where the detector is.
         maps: write the pictures, if the method has anomaly maps.
         map_range: what the first and the last colour mean, so that colours compare between images; None: each
             map's own minimum and maximum.
@@ -76,7 +74,7 @@ def predict(
         tqdm(desc="predicting", total=len(paths), unit="image", disable=None) as progress,
     ):
         for chunk, decoded in _decoded(paths, detector.preprocess, batch_size, pool):
-            scores, anomaly_maps = _score(detector, [d for d in decoded if not isinstance(d, str)], device)
+            scores, anomaly_maps = _score(detector, [d for d in decoded if not isinstance(d, str)])
             remaining = iter(zip(scores, anomaly_maps, strict=True))
             drawing = []
             for path, pixels in zip(chunk, decoded, strict=True):
@@ -153,12 +151,12 @@ def _decode(path: Path, preprocess: Preprocess) -> UInt8[np.ndarray, "size size 
 
 
 def _score(
-    detector: Detector, pixels: Sequence[UInt8[np.ndarray, "size size 3"]], device: torch.device | str
+    detector: Detector, pixels: Sequence[UInt8[np.ndarray, "size size 3"]]
 ) -> tuple[list[float], Sequence[Float[torch.Tensor, "height width"] | None]]:
     """The score and the map, if there are maps, of each image."""
     if not pixels:
         return [], []
-    prediction = detector.score(detector.preprocess.normalise(np.stack(pixels)).to(device))
+    prediction = detector.score(detector.preprocess.normalise(np.stack(pixels)))
     scores = prediction.image_scores.tolist()
     if prediction.anomaly_maps is None:
         return scores, [None] * len(scores)

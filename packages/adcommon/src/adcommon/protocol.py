@@ -1,7 +1,7 @@
 """What passes between loader, method and measurement; no logic."""
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -23,13 +23,13 @@ class Batch:
     indices: Int64[Tensor, " batch"]
     """Positions in the dataset's records."""
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its images on `device`; the rest stays where it is."""
-        return type(self)(self.images.to(device, non_blocking=True), self.masks, self.labels, self.indices)
+        return Batch(self.images.to(device, non_blocking=True), self.masks, self.labels, self.indices)
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; called by the loader when copies to a GPU follow."""
-        return type(self)(
+        return Batch(
             self.images.pin_memory(),
             self.masks.pin_memory(),
             self.labels.pin_memory(),
@@ -46,11 +46,15 @@ class Prediction:
     """None: the method scores images only."""
 
 
+@runtime_checkable
 class Detector(Protocol):
     """A trained method, bound to all it needs besides the image; nobody inherits from it."""
 
     preprocess: Preprocess
 
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
-        """Scores and maps of preprocessed images; pure, and independent of how images are batched."""
+        """Scores and maps of preprocessed images, which may be on any device.
+
+        Pure, in evaluation mode, and independent of how images are batched.
+        """
         ...

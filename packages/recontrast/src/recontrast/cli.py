@@ -8,10 +8,8 @@ from typing import Any
 from cyclopts import App
 
 from adcommon.commands import predict_app
-from adcommon.datasets import load_splits
 from adcommon.options import EvaluateSettings, Settings, execute, experiment
-from adcommon.records import Evaluation
-from adcommon.report import row, text, write_results
+from adcommon.report import text, write_results
 from adcommon.runs import RunGroup, StopSignal, start_logging
 from recontrast.published import PUBLISHED
 from recontrast.recipes import CATEGORIES, RECIPES, Recipe
@@ -102,6 +100,8 @@ def _paper(recipe: str, summary: str) -> None:
 
 def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     """Train and evaluate one model per category, or one for all; tables are written after each."""
+    from adcommon.datasets import load_splits
+
     if settings.data is not None:
         recipe = replace(recipe, dataset="folder")
     own_order = CATEGORIES.get(base, ()) if recipe.dataset == RECIPES[base].dataset else ()
@@ -114,15 +114,15 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     start_logging(None)
     accelerator = start(choose_device(settings.gpu, settings.device), recipe.precision)
     main = accelerator.is_main_process
-    with accelerator.main_process_first():
+    with accelerator.main_process_first():  # the others find the folder as it is to be
         group = RunGroup(
             settings.folder(f"recontrast-{base}"),
             resume=settings.resume or not main,
             force=settings.force and main,
         )
-    if main:
-        start_logging(group.folder)
-        group.write_recipe({**asdict(recipe), **settings.as_flags()})
+        if main:
+            start_logging(group.folder)
+            group.write_recipe({**asdict(recipe), **settings.as_flags()})
     published = PUBLISHED.get(base) if asdict(recipe) == asdict(RECIPES[base]) else None
 
     rows: list[dict[str, Any]] = []
@@ -131,10 +131,7 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
             run = group.run(name)
             done = run.finished()
             if done is None:
-                began = time.monotonic()
-                evaluations = train_model(recipe, job, run, accelerator, settings, stop)
-                seconds = time.monotonic() - began
-                done = [_row(evaluation, recipe, settings.weights, seconds) for evaluation in evaluations]
+                done = train_model(recipe, job, run, accelerator, settings, stop)
                 if main:
                     run.finish(done)
             rows += done
@@ -148,14 +145,16 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
 def _evaluate(*, settings: EvaluateSettings) -> None:
     """Evaluate a trained ReContrast on the test images of a dataset."""
     from adcommon.checkpoints import load_model
+    from adcommon.datasets import load_splits
     from adcommon.disk_cache import default_cache
     from adcommon.runtime import choose_device
     from recontrast.detector import load_detector
     from recontrast.evaluate import evaluate as evaluate_model
+    from recontrast.evaluate import report_row
 
     start_logging(None)
     config, _ = load_model(settings.model, method="recontrast")
-    recipe = replace(Recipe(**config["recipe"]), test_batch_size=settings.batch_size)
+    recipe = replace(Recipe.from_json(config["recipe"]), test_batch_size=settings.batch_size)
     dataset = "folder" if settings.data else settings.dataset or recipe.dataset
     splits = load_splits(dataset, settings.root(), settings.category or config["categories"])
     device = choose_device(settings.gpu, settings.device)
@@ -164,29 +163,13 @@ def _evaluate(*, settings: EvaluateSettings) -> None:
         load_detector(settings.model, device=device),
         {name: split.test for name, split in splits.items()},
         recipe,
-        device=device,
         cache=default_cache("images", enabled=settings.cache),
         workers=settings.workers,
         eval_size=settings.eval_size,
         maps=settings.out / "maps" if settings.maps else None,
     )
     seconds = time.monotonic() - began
-    rows = [
-        _row(evaluation, replace(recipe, dataset=dataset), config["weights"], seconds)
-        for evaluation in evaluations
-    ]
+    recipe = replace(recipe, dataset=dataset)
+    rows = [report_row(evaluation, recipe, config["weights"], seconds) for evaluation in evaluations]
     write_results(settings.out, rows)
     print(text(rows))
-
-
-def _row(evaluation: Evaluation, recipe: Recipe, weights: str, seconds: float) -> dict[str, Any]:
-    return row(
-        evaluation,
-        method="recontrast",
-        dataset=recipe.dataset,
-        setting="multi-class" if recipe.multiclass else "one-class",
-        backbone=recipe.backbone,
-        weights=weights,
-        seed=recipe.seed,
-        seconds=seconds,
-    )

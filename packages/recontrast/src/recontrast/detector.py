@@ -23,7 +23,7 @@ from adcommon.anomaly_maps import (
 from adcommon.checkpoints import load_model, load_strict
 from adcommon.preprocess import Preprocess
 from adcommon.protocol import Prediction
-from recontrast.model import ReContrast, build_empty, distance_maps
+from recontrast.model import ReContrast, build, distance_maps
 from recontrast.recipes import Recipe
 
 BLUR_SIGMA_PX = 4.0
@@ -44,20 +44,21 @@ class ReContrastDetector:
         """Put the model in evaluation mode and bind it to its preprocessing.
 
         Args:
-            model: stays where it is; give `score` images on the same device.
+            model: stays where it is; `score` takes images from anywhere.
             preprocess: how its training images were made.
             map_protocol: "sum" or "mean" of the six maps, as the module's docstring says.
             image_score: maximum, mean of the largest 1 %, or mean of the map.
         """
         self.model = model.eval()
+        self.device = next(model.parameters()).device
         self.preprocess = preprocess
         self.map_protocol = map_protocol
         self.image_score = image_score
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
-        """Anomaly maps at the images' size, and one score per image."""
-        distances = distance_maps(self.model(images))
+        """Anomaly maps at the images' size, and one score per image; both on the model's device."""
+        distances = distance_maps(self.model(images.to(self.device)))
         size = (images.shape[2], images.shape[3])
         maps = combine(distances, size, self.map_protocol)
         scores = {
@@ -99,8 +100,8 @@ def load_detector(
         device: where the model goes.
     """
     config, tensors = load_model(folder, method="recontrast")
-    recipe = Recipe(**config["recipe"])
-    model = build_empty(recipe)
+    recipe = Recipe.from_json(config["recipe"])
+    model = build(recipe, weights=None)
     load_strict(model, tensors, where=str(folder))
     return ReContrastDetector(
         model.to(device),

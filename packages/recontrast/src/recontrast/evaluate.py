@@ -8,9 +8,9 @@ Without pixel truth it reports F1 and accuracy at the threshold that is best on 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from adcommon.datasets.loading import AnomalyDataset
 from adcommon.disk_cache import DiskCache
@@ -19,6 +19,7 @@ from adcommon.files import atomic_write
 from adcommon.metrics import PixelMetrics
 from adcommon.metrics.reference.recontrast import recontrast_aupro, recontrast_best_f1
 from adcommon.records import Evaluation, Record
+from adcommon.report import row
 from adcommon.visualise import heat_map, png, reference_overlay
 from recontrast.detector import ReContrastDetector
 from recontrast.recipes import Recipe
@@ -29,7 +30,6 @@ def evaluate(
     tests: Mapping[str, Sequence[Record]],
     recipe: Recipe,
     *,
-    device: torch.device | str,
     cache: DiskCache | None = None,
     workers: int = 0,
     eval_size: str = "map",
@@ -53,7 +53,6 @@ def evaluate(
             detector,
             dataset,
             batch_size=recipe.test_batch_size,
-            device=device,
             workers=workers,
             keep_maps=maps is not None or has_pixel_truth(records),
         )
@@ -66,6 +65,25 @@ def evaluate(
             if recipe.protocol == "recontrast":
                 write_reference_pictures(scores, folder)
     return evaluations
+
+
+def report_row(evaluation: Evaluation, recipe: Recipe, weights: str, seconds: float) -> dict[str, Any]:
+    """An evaluation as a row of results.json.
+
+    Args:
+        weights: where the backbone's came from.
+        seconds: wall time of training and evaluation.
+    """
+    return row(
+        evaluation,
+        method="recontrast",
+        dataset=recipe.dataset,
+        setting="multi-class" if recipe.multiclass else "one-class",
+        backbone=recipe.backbone,
+        weights=weights,
+        seed=recipe.seed,
+        seconds=seconds,
+    )
 
 
 def paper_protocol(scores: Scores, standard: Evaluation, recipe: Recipe) -> Evaluation:
@@ -99,7 +117,7 @@ def paper_protocol(scores: Scores, standard: Evaluation, recipe: Recipe) -> Eval
 def write_reference_pictures(scores: Scores, folder: Path) -> None:
     """Write what the authors' scripts draw of every test image.
 
-    `<defect>_<image>_seg.png` is the map in JET colours, stretched per image; `..._cam.png` the same on the image.
+    `<defect>_<image>_seg.png` is the map in JET colours, stretched per image; `..._cam.png` lies on the image.
     """
     if scores.anomaly_maps is None:
         return

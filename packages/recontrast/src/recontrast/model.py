@@ -144,11 +144,11 @@ class ReContrast(nn.Module):
             buffer.copy_(buffers[name])
 
 
-def build(recipe: Recipe, *, weights: str = "pretrained", category: str = "") -> ReContrast:
+def build(recipe: Recipe, *, weights: str | None = "pretrained", category: str = "") -> ReContrast:
     """The untrained model of a recipe, its encoders with their backbone's weights.
 
     Args:
-        weights: the backbone's: "pretrained", "random" or a file.
+        weights: the backbone's: "pretrained", "random" or a file; None: a checkpoint will fill the model.
         category: decides the encoder's norm mode where the recipe says "auto".
     """
     return ReContrast(
@@ -159,11 +159,6 @@ def build(recipe: Recipe, *, weights: str = "pretrained", category: str = "") ->
         partial_norm=recipe.partial_norm,
         encoder_eps=recipe.encoder_eps,
     )
-
-
-def build_empty(recipe: Recipe) -> ReContrast:
-    """The model of a recipe, to be filled from a checkpoint; needs no backbone weights."""
-    return build(recipe, weights="random")
 
 
 def distance_maps(outputs: Outputs) -> list[Float[Tensor, "batch _ _"]]:

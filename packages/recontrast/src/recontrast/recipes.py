@@ -1,7 +1,10 @@
 """Every number of the paper's experiments, one constant per script of the authors; no torch here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
+
+from adcommon.errors import BadValue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +88,35 @@ class Recipe:
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the network; the loss and the mining statistics stay in fp32."""
-    channels_last: bool = False
+    channels_last: bool = True
     """Memory order that tensor cores prefer; same numbers up to rounding."""
     sync_batch_norm: bool = False
     """On several GPUs: batch statistics over all of them instead of each one's own."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        for name in ("iterations", "batch_size", "test_batch_size", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
+        side = self.image_size if self.crop_size is None else self.crop_size
+        if side < 32 or side % 32:
+            raise BadValue(
+                f"the network's input has sides of {side} pixels (--image-size, --crop-size); expected multiples of 32"
+            )
 
     def trains_encoder_norm(self, category: str) -> bool:
         """True if the trained encoder's norms use batch statistics while training on this category."""
         if self.encoder_norm == "auto":
             return category not in self.encoder_norm_eval
         return self.encoder_norm == "train"
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe in a model's config, where tuples have become lists."""
+        own: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**own)
 
 
 MVTEC = Recipe()
@@ -154,6 +176,16 @@ OWN = replace(
 )
 """For data the paper did not use: the encoder keeps its pretrained statistics, masks the standard rule."""
 
+QUICKSTART = replace(
+    OWN,
+    dataset="elpv",
+    backbone="tf_efficientnet_lite0.in1k",
+    image_size=128,
+    iterations=300,
+    evaluate_every=1000,
+)
+"""Solar cells on two CPU cores within some minutes: a small backbone whose weights are installed, small images."""
+
 RECIPES: dict[str, Recipe] = {
     "mvtec": MVTEC,
     "visa": VISA,
@@ -165,6 +197,7 @@ RECIPES: dict[str, Recipe] = {
     "mvtec_stable": MVTEC_STABLE,
     "visa_stable": VISA_STABLE,
     "own": OWN,
+    "quickstart": QUICKSTART,
 }
 
 _MVTEC = (

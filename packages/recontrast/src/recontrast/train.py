@@ -4,8 +4,12 @@ Iterations are counted from 0, as in the paper's schedules; a *step* in logs and
 """
 
 import logging
+import shlex
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +20,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from adcommon.backbones import normalisation
-from adcommon.checkpoints import load_resume, save_model, save_resume
+from adcommon.checkpoints import load_resume, model_card, save_model, save_resume
+from adcommon.datasets import DATASETS
 from adcommon.datasets.loading import AnomalyDataset, train_batches
 from adcommon.datasets.splits import hold_out
 from adcommon.disk_cache import DiskCache, default_cache
@@ -25,12 +30,12 @@ from adcommon.evaluation import collect
 from adcommon.files import plain
 from adcommon.options import Settings
 from adcommon.preprocess import Preprocess
-from adcommon.records import Evaluation, Record, Split
+from adcommon.records import Record, Split
 from adcommon.runs import Run, StopSignal
 from adcommon.runtime import any_process, distribute, set_seed
 from adcommon.threshold import Threshold, calibrate
 from recontrast.detector import ReContrastDetector
-from recontrast.evaluate import evaluate
+from recontrast.evaluate import evaluate, report_row
 from recontrast.losses import mining_alpha
 from recontrast.model import ReContrast, build
 from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
@@ -38,6 +43,10 @@ from recontrast.recipes import Recipe
 
 logger = logging.getLogger(__name__)
 
+PAPER = (
+    "Guo, Lu, Jia, Zhang, Li: ReContrast: Domain-Specific Anomaly Detection via Contrastive Reconstruction, "
+    "NeurIPS 2023, https://arxiv.org/abs/2306.02602"
+)
 LOG_EVERY = 25
 """Steps between readings of the loss; a reading waits for the device."""
 
@@ -49,7 +58,7 @@ def train(
     accelerator: Accelerator,
     settings: Settings,
     stop: StopSignal,
-) -> list[Evaluation]:
+) -> list[dict[str, Any]]:
     """Train one model on the normal images of `splits`, save it, and evaluate it on each category.
 
     Args:
@@ -57,7 +66,11 @@ def train(
         run: where metrics, resume state, model and pictures go.
         settings: weights, workers, cache, how often to save, what to write.
         stop: looked at after every step; if set, the state is saved and `Stopped` raised.
+
+    Returns:
+        Rows of the report, also stored with the model; on the main process only.
     """
+    began = time.monotonic()
     set_seed(recipe.seed)
     device = accelerator.device
     category = "+".join(splits)
@@ -68,14 +81,11 @@ def train(
     training, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
 
     model = build(recipe, weights=settings.weights, category=category)
-    model = model.to(device=device, memory_format=layout)
+    model = model.to(device).to(memory_format=layout)
     optimiser, schedule = make_optimiser(model, recipe)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     first = _restore(run, recipe, model, optimiser, schedule, accelerator) if settings.resume else 0
 
-    detector = ReContrastDetector(
-        model, preprocess, map_protocol=recipe.map_protocol, image_score=recipe.image_score
-    )
     wrapped = distribute(model, accelerator, sync_batch_norm=recipe.sync_batch_norm)
     batches = train_batches(
         AnomalyDataset(training, preprocess, cache),
@@ -120,7 +130,7 @@ def train(
             losses.clear()
             progress.set_postfix(loss=f"{values[-1]:.3f}")
             if accelerator.is_main_process:
-                interim = _interim(detector, splits, recipe, settings, cache, device) if evaluates else {}
+                interim = _interim(model, preprocess, splits, recipe, settings, cache) if evaluates else {}
                 _log(run, step, values, interim)
                 if saves:
                     _save(run, step, recipe, model, optimiser, schedule, accelerator)
@@ -132,23 +142,38 @@ def train(
             )
     progress.close()
 
-    evaluations: list[Evaluation] = []
+    rows: list[dict[str, Any]] = []
     if accelerator.is_main_process:
-        threshold = _calibrate(detector, held_out, recipe, settings, cache, device)
+        detector = _detector(model, preprocess, recipe)
+        threshold = _calibrate(detector, held_out, recipe, settings, cache)
         evaluations = evaluate(
             detector,
             {name: split.test for name, split in splits.items()},
             recipe,
-            device=device,
             cache=cache,
             workers=settings.workers,
             eval_size=settings.eval_size,
             maps=run.maps if settings.maps else None,
         )
-        config = _config(recipe, category, preprocess, settings, threshold, evaluations)
-        save_model(run.model, tensors=model.state_dict(), config=config, card=_card(config))
+        seconds = time.monotonic() - began
+        rows = [report_row(evaluation, recipe, settings.weights, seconds) for evaluation in evaluations]
+        config = {
+            "method": "recontrast",
+            "dataset": recipe.dataset,
+            "category": category,
+            "categories": list(splits),
+            "setting": "multi-class" if recipe.multiclass else "one-class",
+            "recipe": plain(recipe),
+            "backbone": recipe.backbone,
+            "weights": settings.weights,
+            "seed": recipe.seed,
+            "preprocess": plain(preprocess),
+            "threshold": plain(threshold),
+            "metrics": rows,
+        }
+        save_model(run.model, tensors=model.state_dict(), config=config, card=_card(config, recipe))
     accelerator.wait_for_everyone()
-    return evaluations
+    return rows
 
 
 def make_preprocess(recipe: Recipe) -> Preprocess:
@@ -164,22 +189,27 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
     )
 
 
+def _detector(model: ReContrast, preprocess: Preprocess, recipe: Recipe) -> ReContrastDetector:
+    """The model as it stands, put in evaluation mode."""
+    return ReContrastDetector(
+        model, preprocess, map_protocol=recipe.map_protocol, image_score=recipe.image_score
+    )
+
+
 def _interim(
-    detector: ReContrastDetector,
+    model: ReContrast,
+    preprocess: Preprocess,
     splits: Mapping[str, Split],
     recipe: Recipe,
     settings: Settings,
     cache: DiskCache | None,
-    device: torch.device,
 ) -> dict[str, float]:
     """Test metrics in the middle of a training, for metrics.csv and the log; nothing is selected by them."""
-    detector.model.eval()
     tests = {name: split.test for name, split in splits.items()}
     standard = evaluate(
-        detector,
+        _detector(model, preprocess, recipe),
         tests,
         replace(recipe, protocol="standard"),
-        device=device,
         cache=cache,
         workers=settings.workers,
     )
@@ -268,12 +298,20 @@ def _calibrate(
     recipe: Recipe,
     settings: Settings,
     cache: DiskCache | None,
-    device: torch.device,
 ) -> Threshold | None:
     """The decision threshold from normal images that training has not seen; None if none were held out."""
     if not held_out:
         return None
-    detector.model.eval()
     dataset = AnomalyDataset(held_out, detector.preprocess, cache)
-    scores = collect(detector, dataset, batch_size=recipe.test_batch_size, device=device, keep_maps=False)
+    scores = collect(detector, dataset, batch_size=recipe.test_batch_size, keep_maps=False)
     return calibrate(scores.image_scores, settings.false_alarm_rate)
+
+
+def _card(config: Mapping[str, Any], recipe: Recipe) -> str:
+    return model_card(
+        config,
+        title="ReContrast",
+        paper=PAPER,
+        data_notice=f"{DATASETS[recipe.dataset].title}: {DATASETS[recipe.dataset].licence}",
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    )

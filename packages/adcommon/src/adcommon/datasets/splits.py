@@ -1,9 +1,13 @@
 """Splits that are drawn at random, here and by the papers."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int64
+
+from adcommon.errors import BadValue
+from adcommon.records import Record
 
 INCTRL_SEED = 42
 """Seed of the splits of ELPV, KolektorSDD, AITEX, BrainMRI and HeadCT in InCTRL (arXiv 2403.06495)."""
@@ -25,3 +29,20 @@ def quarter_split(
     order = np.random.RandomState(seed).permutation(count)
     tested = math.ceil(count / 4)
     return order[tested:], order[:tested]
+
+
+def hold_out(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """Training images, and those kept out of training to choose the decision threshold; both in their order.
+
+    Args:
+        share: of all images, in [0, 1); rounded down, and 0 keeps none out.
+
+    Raises:
+        BadValue: nothing would be left to train with.
+    """
+    if not 0 <= share < 1:
+        raise BadValue(f"the share of images kept out of training is {share}; expected 0 or more, below 1")
+    count = math.floor(share * len(records))
+    kept_out = set(np.random.default_rng(seed).permutation(len(records))[:count].tolist())
+    training = [record for position, record in enumerate(records) if position not in kept_out]
+    return training, [records[position] for position in sorted(kept_out)]

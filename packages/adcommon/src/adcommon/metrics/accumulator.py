@@ -10,7 +10,7 @@ from jaxtyping import Real, Shaped
 from adcommon.errors import BadValue
 from adcommon.metrics.curves import Curve, step_curve, warn_inverted, warn_undefined
 from adcommon.metrics.inputs import Array, binary_labels, paired_images
-from adcommon.metrics.pro import RegionScores, check_limit
+from adcommon.metrics.pro import RegionScores
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class PixelResult:
 class PixelMetrics:
     """Collects anomaly maps and masks; `compute` gives AUROC, AP, F1-max and AUPRO at once.
 
-    Keeps one copy of the scores in their own precision plus 16 bytes per anomalous pixel (4 bytes per pixel
-    for float32 maps); where that is too much use `adcommon.metrics.streaming`.
+    Keeps one copy of the scores in their own precision (4 bytes per pixel for float32 maps) and some 40 bytes
+    per anomalous pixel; where that is too much use `adcommon.metrics.streaming`.
     """
 
     def __init__(self) -> None:
@@ -86,8 +86,6 @@ class PixelMetrics:
         Args:
             limits: false-positive rates up to which AUPRO integrates.
         """
-        for limit in limits:
-            check_limit(limit)
         ranking, _ = self._scores.rank()
         result = PixelResult(
             ranking.auroc(),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, UInt
+from jaxtyping import Float, Int64, UInt, UInt8
 
 
 def order_key(scores: Float[np.ndarray, "*shape"]) -> UInt[np.ndarray, "*shape"]:
@@ -30,47 +30,39 @@ def score_of_key(key: int, dtype: np.dtype) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Bins:
-    """A partition of all keys into consecutive bins."""
+    """A partition of all keys into consecutive bins of 2**n keys each."""
 
     first: UInt[np.ndarray, " bins"]
     """Smallest key of each bin, ascending from 0."""
-    shift: int | None = None
-    """Key bits below the bin number, if all bins are equally wide."""
+    bits: UInt8[np.ndarray, " bins"]
+    """n of each bin; 0: one key, so that all scores in it are equal."""
+    coarser: "Bins | None" = None
+    """The partition that this one refines."""
+    offset: Int64[np.ndarray, " coarser_bins"] | None = None
+    """Number of the first of its parts here, for each coarser bin."""
 
     @classmethod
     def uniform(cls, bits: int, dtype: np.dtype) -> "Bins":
         """2**bits bins by the leading bits of the key."""
         unsigned = np.dtype(f"u{dtype.itemsize}")
-        shift = 8 * dtype.itemsize - bits
-        return cls(np.arange(1 << bits, dtype=unsigned) << unsigned.type(shift), shift)
-
-    @property
-    def last(self) -> UInt[np.ndarray, " bins"]:
-        """Largest key of each bin."""
-        return np.append(self.first[1:] - 1, np.iinfo(self.first.dtype).max).astype(self.first.dtype)
+        rest = 8 * dtype.itemsize - bits
+        first = np.arange(1 << bits, dtype=unsigned) << unsigned.type(rest)
+        return cls(first, np.full(1 << bits, rest, dtype=np.uint8))
 
     def index(self, keys: UInt[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
         """Number of the bin of each key."""
-        if self.shift is not None:
-            return (keys >> keys.dtype.type(self.shift)).astype(np.int64)
-        return np.searchsorted(self.first, keys, side="right") - 1
+        if self.coarser is None or self.offset is None:
+            return (keys >> keys.dtype.type(self.bits[0])).astype(np.int64)
+        outer = self.coarser.index(keys)
+        start = self.offset[outer]
+        return start + ((keys - self.coarser.first[outer]) >> self.bits[start]).astype(np.int64)
 
-    def split(
-        self, chosen: Int64[np.ndarray, " chosen"], occupied: Bool[np.ndarray, " bins"], room: int
-    ) -> "Bins":
-        """The chosen bins in as many equal parts as `room` allows; empty neighbours become one bin.
-
-        Args:
-            chosen: numbers of bins to split; each holds 2**n keys, as bins with scores in them do.
-            occupied: bins that keep their borders although they are not split.
-            room: number of bins the parts may take together.
-        """
-        last = self.last
-        width = last[chosen] - self.first[chosen] + self.first.dtype.type(1)
-        parts = 1 << max(1, (room // len(chosen)).bit_length() - 1)
-        step = np.maximum(width // self.first.dtype.type(parts), 1)
-        cuts = self.first[chosen][:, None] + step[:, None] * np.arange(parts, dtype=self.first.dtype)
-        inside = cuts <= last[chosen][:, None]
-        kept = occupied | np.roll(occupied, 1)  # the bin after an occupied one marks its end
-        kept[0] = True
-        return Bins(np.unique(np.concatenate([self.first[kept], cuts[inside]])))
+    def split(self, chosen: Int64[np.ndarray, " chosen"], room: int) -> "Bins":
+        """The chosen bins in equal parts, about `room` parts together but at least two each."""
+        halvings = np.zeros(len(self.first), dtype=np.uint8)
+        halvings[chosen] = np.minimum(max(1, (room // len(chosen)).bit_length() - 1), self.bits[chosen])
+        parts = 1 << halvings.astype(np.int64)
+        offset = np.cumsum(parts) - parts
+        bits = np.repeat(self.bits - halvings, parts)
+        number = (np.arange(parts.sum()) - np.repeat(offset, parts)).astype(self.first.dtype)
+        return Bins(np.repeat(self.first, parts) + (number << bits), bits, self, offset)

@@ -57,7 +57,7 @@ class Walk:
         if not self.defined:
             return UNDEFINED
         width = _shares(self.negatives)
-        value = 1 - float(_shares(self.positives) @ (np.cumsum(width) - width / 2))
+        value = 1 - float(np.sum(_shares(self.positives) * (np.cumsum(width) - width / 2)))
         return Bounded.around(value, float(self.auroc_errors().sum()))
 
     def _below_limit(self, limit: float) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +82,7 @@ class Walk:
             return UNDEFINED
         used, share = self._below_limit(limit)
         rise = self.weights / self.regions
-        area = (np.cumsum(rise) - rise) @ used + rise @ (used * share) / 2
+        area = np.sum((np.cumsum(rise) - rise) * used + rise * used * share / 2)
         return Bounded.around(float(area) / limit, float(self.aupro_errors(limit).sum()))
 
     def average_precision(self) -> Bounded:

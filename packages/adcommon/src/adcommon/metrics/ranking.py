@@ -1,7 +1,4 @@
-"""Where positives stand among negatives: the one thing that AUROC, AP, F1-max and AUPRO are computed from.
-
-Everything here depends on the order of the scores only: nothing is normalised, clipped or cast.
-"""
+"""Where positives stand among negatives: the one thing that AUROC, AP, F1-max and AUPRO are computed from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,13 +24,10 @@ class Ranking:
     def of(cls, positives: Real[np.ndarray, " positives"], negatives: Sequence[np.ndarray]) -> "Ranking":
         """From positives in ascending order, and negatives in any order and any number of pieces.
 
-        A grid of cells over the positives' range saves sorting most negatives: those in a cell without a
-        positive are only counted. The other ones are sorted and searched.
+        A grid of cells over the positives' range saves sorting the negatives: those in a cell without a
+        positive need only be counted. The rivals, about a tenth, are sorted and searched.
         """
-        narrow = {np.dtype(np.float16), np.dtype(np.float32)}.issuperset(
-            scores.dtype for scores in (positives, *negatives)
-        )
-        grid = Grid.over(positives, np.dtype(np.float32 if narrow else np.float64))
+        grid = Grid.over(positives, [piece.dtype for piece in negatives])
         cells = grid.cells(positives)
         shared = np.zeros(grid.count + 2, dtype=bool)
         shared[cells] = True
@@ -41,11 +35,12 @@ class Ranking:
         rivals = [np.empty(0, positives.dtype)]
         for piece in negatives:
             piece_cells = grid.cells(piece)
-            rival = shared[piece_cells]
-            rivals.append(piece[rival])
-            np.add.at(counts, piece_cells[~rival], 1)
-        ordered = np.sort(np.concatenate(rivals))  # by value: an argsort takes ten times as long
-        higher = counts.sum() - np.cumsum(counts)[cells] + len(ordered)
+            np.add.at(counts, piece_cells, 1)
+            rivals.append(piece[shared[piece_cells]])
+        counts[shared] = 0
+        ordered = np.concatenate(rivals)
+        ordered.sort()  # by value: an argsort takes ten times as long
+        higher = counts.sum() - np.cumsum(counts, out=counts)[cells] + len(ordered)
         return cls(
             positives,
             above=higher - np.searchsorted(ordered, positives, side="right"),
@@ -96,19 +91,20 @@ class Grid:
     """Precision of the arithmetic, the same for all scores."""
 
     @classmethod
-    def over(cls, scores: Real[np.ndarray, " scores"], dtype: np.dtype) -> "Grid":
-        """About eight cells per score over the range of the finite ones."""
+    def over(cls, scores: Real[np.ndarray, " scores"], other_dtypes: Sequence[np.dtype]) -> "Grid":
+        """About eight cells per score over the range of the finite ones; `cells` takes other dtypes too."""
+        narrow = {np.dtype(np.float16), np.dtype(np.float32)}.issuperset([scores.dtype, *other_dtypes])
+        dtype = np.dtype(np.float32 if narrow else np.float64)
         finite = scores[np.isfinite(scores)].astype(np.float64)
         span = float(np.ptp(finite)) if len(finite) else 0.0
         if not 1e-30 < span < 1e30:
             return cls(0.0, 1.0, 1, dtype)
-        count = 1 << min(max(16, (8 * len(finite)).bit_length()), 22)
+        count = 1 << min(max(16, (8 * len(finite)).bit_length()), 21)
         return cls(float(finite.min()), count / span, count, dtype)
 
     def cells(self, scores: Real[np.ndarray, " scores"]) -> Int32[np.ndarray, " scores"]:
         """The cell of each score."""
         with np.errstate(over="ignore"):
-            position = (scores.astype(self.dtype, copy=False) - self.dtype.type(self.low)) * self.dtype.type(
-                self.scale
-            )
-        return np.clip(position, -1, self.count).astype(np.int32) + 1
+            position = scores.astype(self.dtype, copy=False) - self.dtype.type(self.low)
+            position *= self.dtype.type(self.scale)
+        return np.clip(position, -1, self.count, out=position).astype(np.int32) + 1

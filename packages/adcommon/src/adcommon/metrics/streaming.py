@@ -82,11 +82,12 @@ class StreamingMetrics:
                     f"{name}: the anomaly map is {image_map.dtype}, but as {self._dtype} some scores would "
                     f'become equal; create the accumulator with dtype="{image_map.dtype}"'
                 )
-            bins = self._bins.index(order_key(image_map.astype(self._dtype)))
+            keys = order_key(image_map.astype(self._dtype))
             weights, regions = region_weights(mask)
-            np.add.at(self._negatives, bins[~mask], 1)
-            np.add.at(self._positives, bins[mask], 1)
-            np.add.at(self._weights, bins[mask], weights)
+            np.add.at(self._negatives, self._bins.index(keys[~mask]), 1)
+            bins = self._bins.index(keys[mask])
+            np.add.at(self._positives, bins, 1)
+            np.add.at(self._weights, bins, weights)
             self._regions += regions
             self._images += 1
 
@@ -121,7 +122,7 @@ class StreamingMetrics:
             offending[order[np.cumsum(errors[order]) > tolerance / 2]] = True
         bins = self._bins
         if offending.any():
-            bins = bins.split(walk.numbers[offending], self._negatives + self._positives > 0, 1 << self._bits)
+            bins = bins.split(walk.numbers[offending], 1 << self._bits)
         finer = StreamingMetrics(self._bits, self._dtype.name)
         finer._begin(bins)
         return finer
@@ -131,7 +132,7 @@ class StreamingMetrics:
         numbers = np.flatnonzero(self._negatives + self._positives)[::-1]
         return Walk(
             numbers,
-            self._bins.first[numbers] == self._bins.last[numbers],
+            self._bins.bits[numbers] == 0,
             self._negatives[numbers],
             self._positives[numbers],
             self._weights[numbers],

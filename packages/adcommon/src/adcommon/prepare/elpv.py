@@ -18,8 +18,8 @@ from adcommon.prepare.raw import Listing, refuse_missing
 
 
 def prepare(
-    data_folder: Path | None,
-    save_folder: Path,
+    data_folder: Path | None = None,
+    save_folder: Path = Path("data"),
     *,
     from_package: bool = False,
     min_probability: float = 1.0,

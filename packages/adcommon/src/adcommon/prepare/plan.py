@@ -64,6 +64,10 @@ class Plan:
         """Number of files for each folder of the tree."""
         return dict(sorted(Counter(step.target.rpartition("/")[0] for step in self.steps).items()))
 
+    def __str__(self) -> str:
+        """What a command prints."""
+        return self.summary()
+
     def summary(self) -> str:
         """The tree and its counts in lines of text; what a dry run prints."""
         lines = [f"{self.folder}: {len(self.steps)} files from {self.source}"]

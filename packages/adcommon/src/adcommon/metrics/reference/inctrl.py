@@ -26,7 +26,7 @@ class WinCLIPResult:
 
     auroc: float
     aupr: float
-    """Trapezoid area under the precision-recall curve; above average precision by up to the third decimal."""
+    """Trapezoid area under the precision-recall curve, which is not average precision."""
     f1max: float
     """Best F1 over the thresholds 0, 0.01, ..., 0.99 only; scores cluster, so it is coarse."""
 

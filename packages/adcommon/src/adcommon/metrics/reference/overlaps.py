@@ -34,8 +34,8 @@ class SortedRegions:
         if len(self.negatives):
             fpr = _above(self.negatives, thresholds) / len(self.negatives)
         if self.regions:
-            shares = [_above(*pair) for pair in ((scores, thresholds) for scores in self.regions)]
-            pro = (np.stack(shares, axis=1) / np.array(self.areas)).mean(axis=1)
+            hits = [_above(scores, thresholds) for scores in self.regions]
+            pro = (np.stack(hits, axis=1) / np.array(self.areas)).mean(axis=1)
         return fpr, pro
 
 

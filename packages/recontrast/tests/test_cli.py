@@ -1,0 +1,289 @@
+"""The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from adcommon.testing.trees import make_class_folders, make_folder, make_mvtec
+
+SMALL = [
+    *("--backbone", "resnet18", "--weights", "random", "--image-size", "64", "--batch-size", "4"),
+    *("--iterations", "4", "--evaluate-every", "2", "--device", "cpu"),
+]
+
+
+def call(command: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a function of `recontrast.cli` as its console script would be run."""
+    return subprocess.run(
+        script(command, *arguments), capture_output=True, text=True, env=os.environ | environment
+    )
+
+
+def script(command: str, *arguments: str | Path) -> list[str]:
+    code = (
+        f"import sys; sys.argv[0] = 'recontrast-{command}'; from recontrast.cli import {command}; {command}()"
+    )
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short `recontrast-mvtec` on two drawn categories."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_mvtec(folder / "mvtec", categories=("bottle", "cable"))
+    done = call(
+        "mvtec",
+        *("--data-root", folder, "--category", "bottle", "cable", "--out", folder / "run", "--maps"),
+        *SMALL,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_mvtec_leaves_models_metrics_tables_and_pictures(trained: Path) -> None:
+    run = trained / "run"
+    rows = json.loads((run / "results.json").read_text())
+    assert [(row["category"], row["protocol"]) for row in rows] == [
+        *(("bottle", "standard"), ("bottle", "recontrast")),
+        *(("cable", "standard"), ("cable", "recontrast")),
+    ]
+    for row in rows:
+        assert row["weights"] == "random"
+        assert 0 <= row["pixel_auroc"] <= 1
+        assert 0 <= row["aupro"] <= 1
+    with (run / "bottle" / "metrics.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [int(entry["step"]) for entry in table] == [1, 2, 3, 4]
+    assert [entry["bottle/image_auroc"] != "" for entry in table] == [False, True, False, False]
+    assert (run / "recipe.yaml").exists()
+    assert "RANDOM" in (run / "results.md").read_text().upper()
+    assert sorted(path.name for path in (run / "cable" / "model").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+    defects = {path.parent.name for path in (run / "cable" / "maps").glob("*/*.png")}
+    assert "good" in defects
+    assert list((run / "cable" / "maps").glob("good_*_seg.png"))
+
+
+def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:
+    out = trained / "again"
+    done = call(
+        "evaluate",
+        *("--model", trained / "run" / "cable" / "model", "--data-root", trained, "--out", out),
+        *("--device", "cpu"),
+    )
+    assert done.returncode == 0, done.stderr
+    before = [
+        row
+        for row in json.loads((trained / "run" / "results.json").read_text())
+        if row["category"] == "cable"
+    ]
+    after = json.loads((out / "results.json").read_text())
+    for old, new in zip(before, after, strict=True):
+        assert old | {"seconds": 0} == new | {"seconds": 0}
+
+
+def test_predict_writes_scores_and_maps_and_survives_a_damaged_file(trained: Path, tmp_path: Path) -> None:
+    images = make_folder(tmp_path / "images", good=3, defective=0)
+    (images / "broken.png").write_bytes(b"not an image")
+    done = call(
+        "predict",
+        *(images, "--model", trained / "run" / "bottle" / "model", "--out", tmp_path / "out"),
+        *("--device", "cpu", "--threshold", "0.5"),
+    )
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert sum(row["error"] != "" for row in rows) == 1
+    assert len(list((tmp_path / "out" / "maps").rglob("*.png"))) == 3
+
+
+def test_own_images_train_without_masks_and_store_a_threshold(tmp_path: Path) -> None:
+    images = make_folder(tmp_path / "mine", good=24, defective=3)
+    done = call(
+        "train",
+        *("--data", images, "--out", tmp_path / "run", "--false-alarm-rate", "0.4", *SMALL),
+    )
+    assert done.returncode == 0, done.stderr
+    config = json.loads(next((tmp_path / "run").glob("*/model/config.json")).read_text())
+    assert config["threshold"]["images"] == 1
+    assert config["dataset"] == "folder"
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [row["pixel_auroc"] for row in rows] == [None]
+
+
+def test_one_model_for_all_categories(tmp_path: Path) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle", "cable"))
+    done = call(
+        "mvtec_multiclass",
+        *("--data-root", tmp_path, "--category", "bottle", "cable", "--out", tmp_path / "run", *SMALL),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert {row["setting"] for row in rows} == {"multi-class"}
+    assert (tmp_path / "run" / "all" / "model" / "config.json").exists()
+
+
+def test_medical_set_reports_the_papers_f1_and_accuracy(tmp_path: Path) -> None:
+    make_class_folders(tmp_path / "APTOS")
+    done = call("aptos", "--data-root", tmp_path, "--out", tmp_path / "run", *SMALL)
+    assert done.returncode == 0, done.stderr
+    paper = json.loads((tmp_path / "run" / "results.json").read_text())[1]
+    assert paper["protocol"] == "recontrast"
+    assert set(paper["extra"]) == {"image_f1", "image_accuracy"}
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle",))
+    shared = [
+        "--data-root",
+        tmp_path,
+        "--category",
+        "bottle",
+        *SMALL,
+        "--iterations",
+        "6",
+        "--save-every",
+        "1",
+    ]
+    whole = call("mvtec_stable", *shared, "--reset-every", "2", "--out", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+
+    arguments = [*shared, "--reset-every", "2", "--out", tmp_path / "killed"]
+    process = subprocess.Popen(script("mvtec_stable", *arguments), stderr=subprocess.DEVNULL)
+    state = tmp_path / "killed" / "bottle" / "resume" / "state.pt"
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+
+    resumed = call("mvtec_stable", *arguments, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming after step" in resumed.stderr
+    file = Path("bottle", "model", "model.safetensors")
+    assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    metrics = Path("bottle", "metrics.csv")
+    assert (tmp_path / "killed" / metrics).read_text() == (tmp_path / "whole" / metrics).read_text()
+
+
+def test_sigterm_saves_and_a_resume_with_other_values_is_refused(tmp_path: Path) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle",))
+    arguments = ["--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run", *SMALL]
+    arguments += ["--iterations", "100000", "--evaluate-every", "100000"]
+    process = subprocess.Popen(script("mvtec", *arguments), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "training bottle" in line:
+            break
+    time.sleep(1)
+    process.terminate()
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "--resume" in rest
+    changed = call("mvtec", *arguments, "--resume", "--decoder-lr", "0.5")
+    assert changed.returncode == 2
+    assert "decoder_lr was 0.002, is 0.5" in changed.stderr
+
+
+def test_missing_data_says_what_to_download_and_where_to_put_it(tmp_path: Path) -> None:
+    done = call("mvtec", "--data-root", tmp_path / "nothing")
+    assert done.returncode == 2
+    for part in ("mvtec_anomaly_detection.tar.xz", "https://www.mvtec.com", "train/good", str(tmp_path)):
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--category", "botle"], "did you mean 'bottle'"),
+        (["--iteratoins", "3"], "--iterations"),
+        (["--data-root", ".", "--gpu", "first"], "--gpu is 'first'"),
+        (["--backbone", "resnett18"], "unknown backbone: 'resnett18'"),
+        (["--image-size", "50"], "multiples"),
+        (["--iterations", "0"], "iterations is 0"),
+    ],
+)
+def test_a_bad_value_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], words: str) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle",))
+    done = call(
+        "mvtec",
+        *("--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run", *SMALL, *arguments),
+    )
+    assert done.returncode == 2, done.stderr
+    assert words in " ".join((done.stdout + done.stderr).replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_weights_name_the_file_the_address_and_the_folder(tmp_path: Path) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle",))
+    done = call(
+        "mvtec",
+        *("--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run"),
+        HF_HUB_OFFLINE="1",
+        TORCH_HOME=str(tmp_path / "hub"),
+    )
+    assert done.returncode == 2
+    for part in (
+        "wide_resnet50_2-95faca4d.pth",
+        "https://download.pytorch.org",
+        "95faca4d",
+        str(tmp_path / "hub"),
+    ):
+        assert part in done.stderr
+
+
+def test_a_full_folder_is_not_overwritten(trained: Path) -> None:
+    arguments = ["--data-root", trained, "--category", "bottle", "--out", trained / "run", *SMALL]
+    done = call("mvtec", *arguments)
+    assert done.returncode == 2
+    assert "--resume" in done.stderr
+    assert "--force" in done.stderr
+
+
+def test_a_wrong_model_folder_is_refused(tmp_path: Path) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle",))
+    done = call("evaluate", "--model", tmp_path / "mvtec", "--device", "cpu")
+    assert done.returncode == 2
+    assert "config.json" in done.stderr
+
+
+def test_two_processes_share_each_batch(tmp_path: Path) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle",))
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "--no-python",
+    ]
+    done = subprocess.run(
+        [
+            *torchrun,
+            *script(
+                "mvtec", "--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run", *SMALL
+            ),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "processes 2" in done.stderr
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert len(rows) == 2
+    assert load_file(tmp_path / "run" / "bottle" / "model" / "model.safetensors")
