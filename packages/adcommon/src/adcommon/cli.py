@@ -72,14 +72,12 @@ def datasets(data_root: Root = None) -> None:
         print(f"{name:<10} {entry.title}")
         print(f"{'':<10} categories: {' '.join(entry.categories) or 'as found on disk'}")
         print(f"{'':<10} licence: {entry.licence}; {entry.url}")
-        print(
-            f"{'':<10} {f'found: {found}' if found else f'not found below {root}'}"
-        )
+        print(f"{'':<10} {f'found: {found}' if found else f'not found below {root}'}")
 
 
 @app.command
 def check(dataset: str, *category: str, data_root: Root = None) -> None:
-    """List every problem of a dataset at once; the exit code is 1 if there is an error.
+    """List every problem of a dataset at once; exit code 1 if there is an error.
 
     Args:
         dataset: Name as `ad datasets` lists it.
@@ -92,15 +90,15 @@ def check(dataset: str, *category: str, data_root: Root = None) -> None:
     for problem in problems:
         print(problem)
     errors = sum(problem.severity == "error" for problem in problems)
-    print(f"{errors} errors, {len(problems) - errors} warnings and notes" if problems else "no problems found")
+    print(
+        f"{errors} errors, {len(problems) - errors} warnings and notes" if problems else "no problems found"
+    )
     if errors:
         raise SystemExit(1)
 
 
 @app.command
-def few_shot(
-    source: Path, shots: int, *, out: Path = Path("references.txt"), seed: int = 0
-) -> None:
+def few_shot(source: Path, shots: int, *, out: Path = Path("references.txt"), seed: int = 0) -> None:
     """Draw normal reference images from a folder and write them to a list, one path a line.
 
     Args:

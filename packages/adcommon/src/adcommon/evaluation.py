@@ -64,11 +64,12 @@ def collect(
         test_batches(dataset, batch_size, workers), desc="scoring", unit="batch", disable=None, leave=False
     ):
         prediction = detector.score(batch.images)
-        image_scores[batch.indices] = prediction.image_scores.cpu().numpy()
+        places = batch.indices.numpy()
+        image_scores[places] = prediction.image_scores.cpu().numpy()
         if prediction.anomaly_maps is None:
             anomaly_maps = None
         elif anomaly_maps is not None:
-            anomaly_maps[batch.indices] = prediction.anomaly_maps.cpu().numpy()
+            anomaly_maps[places] = prediction.anomaly_maps.cpu().numpy()
     return Scores(dataset.records, dataset.preprocess, image_scores, anomaly_maps)
 
 

@@ -144,7 +144,7 @@ def with_defaults(recipe: R) -> type[R]:
 def execute(app: App) -> None:
     """Run a command on the process's arguments; a user's mistake is one message and exit code 2."""
     try:
-        app(exit_on_error=False)
+        app(sys.argv[1:], exit_on_error=False)
     except CycloptsError:
         sys.exit(2)  # cyclopts has printed its message
     except UserError as error:

@@ -11,6 +11,7 @@ import random
 import numpy as np
 import torch
 from accelerate import Accelerator
+from timm.layers import convert_sync_batchnorm
 
 from adcommon.errors import BadValue
 
@@ -93,13 +94,15 @@ def distribute(
     Batch-norm statistics stay per process unless `sync_batch_norm`, which torch offers on GPUs only; a model
     with batch norm therefore trains slightly differently on several processes.
     """
+    on_gpu = accelerator.device.type == "cuda"
+    if sync_batch_norm and not (on_gpu and accelerator.num_processes > 1):
+        raise BadValue(
+            "--sync-batch-norm needs several GPUs; start with torchrun, or leave it out"
+        )
     if accelerator.num_processes == 1:
         return model
-    on_gpu = accelerator.device.type == "cuda"
     if sync_batch_norm:
-        if not on_gpu:
-            raise BadValue("--sync-batch-norm needs GPUs; torch has no synchronised batch norm on the CPU")
-        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = convert_sync_batchnorm(model)  # timm's keeps the activations that it fuses into norms
     return torch.nn.parallel.DistributedDataParallel(
         model, device_ids=[accelerator.device] if on_gpu else None
     )

@@ -1,4 +1,4 @@
-"""From images to anomaly maps and image scores (section 3.4 of the paper), and back from a model folder.
+"""From images to anomaly maps and image scores, and back from a model folder.
 
 Two ways to combine the six distance maps are in use: the one-class experiments *sum* them and smooth with
 a Gaussian of 4 pixels; the multi-class ones take their *mean* and smooth with a 5x5 kernel, zero outside.
@@ -70,7 +70,7 @@ class ReContrastDetector:
 
 
 def combine(
-    distances: Sequence[Float[Tensor, "batch level_height level_width"]],
+    distances: Sequence[Float[Tensor, "batch _ _"]],
     size: tuple[int, int],
     protocol: Literal["sum", "mean"],
 ) -> Float[Tensor, "batch height width"]:

@@ -1,4 +1,4 @@
-"""Evaluation: the standard metrics, and the paper's own protocol beside them (section 4.1).
+"""Evaluation: the standard metrics, and the paper's own protocol beside them.
 
 The paper's protocol differs from the standard one in its masks (every pixel that a bilinear resize touches is
 anomalous) and in AUPRO (each anomalous image alone, 200 thresholds, then the mean; it is usually higher).
@@ -110,14 +110,16 @@ def paper_protocol(scores: Scores, standard: Evaluation, recipe: Recipe) -> Eval
     result = pixels.compute(limits=())
     if recipe.map_protocol == "mean":  # the multi-class scripts report pixel AP and no AUPRO
         return replace(paper, pixel_auroc=result.auroc, pixel_ap=result.ap)
-    aupro = recontrast_aupro(scores.anomaly_maps, masks, names=names, labels=scores.labels)
+    # Faithful: the reference's thresholds are equal steps in float64; float32 steps move the value.
+    maps = scores.anomaly_maps.astype(np.float64)
+    aupro = recontrast_aupro(maps, masks, names=names, labels=scores.labels)
     return replace(paper, pixel_auroc=result.auroc, aupro=aupro)
 
 
 def write_reference_pictures(scores: Scores, folder: Path) -> None:
     """Write what the authors' scripts draw of every test image.
 
-    `<defect>_<image>_seg.png` is the map in JET colours, stretched per image; `..._cam.png` lies on the image.
+    `<defect>_<image>_seg.png` is the map in JET colours, stretched per image; `..._cam.png` adds the image.
     """
     if scores.anomaly_maps is None:
         return

@@ -1,4 +1,4 @@
-"""One update of the model, and the schedules around it (sections 3.3 and 4.1 of the paper)."""
+"""One update of the model, and the schedules around it."""
 
 import torch
 from accelerate import Accelerator
@@ -49,7 +49,7 @@ def update(
     """One optimiser step; returns the loss before it.
 
     Args:
-        alpha: hard-mining threshold in standard deviations above the mean distance (section 3.3).
+        alpha: hard-mining threshold in standard deviations above the mean distance.
         hold_encoder: leave the trained encoder as it is in this step.
     """
     with accelerator.autocast():

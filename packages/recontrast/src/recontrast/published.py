@@ -5,7 +5,7 @@ of the last iteration. Their means agree with the numbers the paper is quoted fo
 protocol is the paper's: masks above zero after bilinear resizing, AUPRO of each anomalous image alone.
 """
 
-_PIXELS = ("pixel_auroc", "image_auroc", "aupro_per_image")
+_PIXELS = ("pixel_auroc", "image_auroc", "aupro")
 _DECISION = ("image_auroc", "image_f1", "image_accuracy")
 
 _MVTEC = {

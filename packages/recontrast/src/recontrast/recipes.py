@@ -101,7 +101,8 @@ class Recipe:
         side = self.image_size if self.crop_size is None else self.crop_size
         if side < 32 or side % 32:
             raise BadValue(
-                f"the network's input has sides of {side} pixels (--image-size, --crop-size); expected multiples of 32"
+                f"the network's input has sides of {side} pixels (--image-size, --crop-size); "
+                "expected a multiple of 32"
             )
 
     def trains_encoder_norm(self, category: str) -> bool:
@@ -184,7 +185,7 @@ QUICKSTART = replace(
     iterations=300,
     evaluate_every=1000,
 )
-"""Solar cells on two CPU cores within some minutes: a small backbone whose weights are installed, small images."""
+"""Solar cells on two CPU cores: a small backbone whose weights are installed, small images."""
 
 RECIPES: dict[str, Recipe] = {
     "mvtec": MVTEC,

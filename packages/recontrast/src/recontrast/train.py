@@ -1,4 +1,4 @@
-"""Training (section 3 of the paper): one loop, in the order of time.
+"""Training: one loop, in the order of time.
 
 Iterations are counted from 0, as in the paper's schedules; a *step* in logs and files counts updates done.
 """
@@ -205,7 +205,8 @@ def _interim(
     cache: DiskCache | None,
 ) -> dict[str, float]:
     """Test metrics in the middle of a training, for metrics.csv and the log; nothing is selected by them."""
-    tests = {name: split.test for name, split in splits.items()}
+    both = {0, 1}
+    tests = {name: split.test for name, split in splits.items() if {r.label for r in split.test} == both}
     standard = evaluate(
         _detector(model, preprocess, recipe),
         tests,
