@@ -69,7 +69,7 @@ def evaluate_app(name: str) -> App:
         from adcommon.datasets import load_splits
         from adcommon.datasets.loading import AnomalyDataset
         from adcommon.disk_cache import default_cache
-        from adcommon.evaluation import collect, has_pixel_truth, measure, write_maps
+        from adcommon.evaluation import collect, has_pixel_truth, measure, with_decision, write_maps
         from adcommon.methods import load_folder
         from adcommon.report import row, text, write_results
         from adcommon.runs import start_logging
@@ -91,9 +91,13 @@ def evaluate_app(name: str) -> App:
                 workers=settings.workers,
                 keep_maps=has_pixel_truth(split.test) or settings.maps,
             )
-            evaluations.append(measure(scores, category=name, eval_size=settings.eval_size))
+            evaluation = measure(scores, category=name, eval_size=settings.eval_size)
+            threshold = config["threshold"] and config["threshold"]["value"]
+            evaluations.append(
+                evaluation if threshold is None else with_decision(evaluation, scores, threshold)
+            )
             if settings.maps:
-                write_maps(scores, settings.out / "maps" / name)
+                write_maps(scores, settings.out / "maps" / name, threshold)
         seconds = time.monotonic() - began
         rows = [
             row(

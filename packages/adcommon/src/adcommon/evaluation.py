@@ -112,6 +112,21 @@ def measure(scores: Scores, *, category: str, eval_size: str = "map") -> Evaluat
     )
 
 
+def with_decision(evaluation: Evaluation, scores: Scores, threshold: float) -> Evaluation:
+    """The evaluation, and in `extra` what the stored decision threshold does on the test images.
+
+    `detection_rate` is the share of anomalous images above it, `false_alarm_rate` that of normal ones.
+    """
+    above = scores.image_scores > threshold
+    rates = {"detection_rate": 1, "false_alarm_rate": 0}
+    extra = {
+        name: float(above[scores.labels == label].mean())
+        for name, label in rates.items()
+        if (scores.labels == label).any()
+    }
+    return replace(evaluation, extra=evaluation.extra | extra)
+
+
 def maps_with_masks(
     scores: Scores, eval_size: str = "map"
 ) -> Iterator[tuple[Record, Shaped[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]]:

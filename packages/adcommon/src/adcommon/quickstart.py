@@ -39,6 +39,7 @@ def quickstart(out: Path, methods: Sequence[str] = (), *, force: bool = False) -
         logger.info("%s done in %.0f s", name, time.monotonic() - began)
         rows += read_results(out / name / "results.json")
     write_results(out, rows)
-    print(text(rows))
+    if len(starts) > 1:
+        print(text(rows))
     print(f"\nEverything is in {out}: models, tables, and pictures of the anomaly maps.")
     return out / "results.json"

@@ -96,9 +96,7 @@ def distribute(
     """
     on_gpu = accelerator.device.type == "cuda"
     if sync_batch_norm and not (on_gpu and accelerator.num_processes > 1):
-        raise BadValue(
-            "--sync-batch-norm needs several GPUs; start with torchrun, or leave it out"
-        )
+        raise BadValue("--sync-batch-norm needs several GPUs; start with torchrun, or leave it out")
     if accelerator.num_processes == 1:
         return model
     if sync_batch_norm:

@@ -166,6 +166,7 @@ def _evaluate(*, settings: EvaluateSettings) -> None:
         cache=default_cache("images", enabled=settings.cache),
         workers=settings.workers,
         eval_size=settings.eval_size,
+        threshold=config["threshold"] and config["threshold"]["value"],
         maps=settings.out / "maps" if settings.maps else None,
     )
     seconds = time.monotonic() - began

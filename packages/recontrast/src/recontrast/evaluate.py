@@ -14,7 +14,7 @@ import numpy as np
 
 from adcommon.datasets.loading import AnomalyDataset
 from adcommon.disk_cache import DiskCache
-from adcommon.evaluation import Scores, collect, has_pixel_truth, measure, write_maps
+from adcommon.evaluation import Scores, collect, has_pixel_truth, measure, with_decision, write_maps
 from adcommon.files import atomic_write
 from adcommon.metrics import PixelMetrics
 from adcommon.metrics.reference.recontrast import recontrast_aupro, recontrast_best_f1
@@ -33,6 +33,7 @@ def evaluate(
     cache: DiskCache | None = None,
     workers: int = 0,
     eval_size: str = "map",
+    threshold: float | None = None,
     maps: Path | None = None,
 ) -> list[Evaluation]:
     """Measure a detector on the test images of each category.
@@ -41,6 +42,7 @@ def evaluate(
         tests: test images by category.
         recipe: its protocol ("recontrast" adds the paper's rows) and its test batch.
         eval_size: of the standard pixel metrics, see `adcommon.evaluation.measure`.
+        threshold: decision threshold of the image score; its rates join the standard evaluation.
         maps: folder for a picture of every test image; None writes none.
 
     Returns:
@@ -56,12 +58,13 @@ def evaluate(
             workers=workers,
             keep_maps=maps is not None or has_pixel_truth(records),
         )
-        evaluations.append(measure(scores, category=category, eval_size=eval_size))
+        standard = measure(scores, category=category, eval_size=eval_size)
+        evaluations.append(standard if threshold is None else with_decision(standard, scores, threshold))
         if recipe.protocol == "recontrast":
-            evaluations.append(paper_protocol(scores, evaluations[-1], recipe))
+            evaluations.append(paper_protocol(scores, standard, recipe))
         if maps is not None:
             folder = maps / category if len(tests) > 1 else maps
-            write_maps(scores, folder)
+            write_maps(scores, folder, threshold)
             if recipe.protocol == "recontrast":
                 write_reference_pictures(scores, folder)
     return evaluations

@@ -14,18 +14,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from adcommon.backbones import normalisation
-from adcommon.checkpoints import load_resume, model_card, save_model, save_resume
+from adcommon.checkpoints import model_card, save_model
 from adcommon.datasets import DATASETS
 from adcommon.datasets.loading import AnomalyDataset, train_batches
 from adcommon.datasets.splits import hold_out
 from adcommon.disk_cache import DiskCache, default_cache
-from adcommon.errors import BadValue, Stopped
+from adcommon.errors import Stopped
 from adcommon.evaluation import collect
 from adcommon.files import plain
 from adcommon.options import Settings
@@ -40,6 +38,7 @@ from recontrast.losses import mining_alpha
 from recontrast.model import ReContrast, build
 from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
 from recontrast.recipes import Recipe
+from recontrast.resume import restore, save
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ def train(
     model = model.to(device).to(memory_format=layout)
     optimiser, schedule = make_optimiser(model, recipe)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
-    first = _restore(run, recipe, model, optimiser, schedule, accelerator) if settings.resume else 0
+    first = restore(run, recipe, model, optimiser, schedule, accelerator) if settings.resume else 0
 
     wrapped = distribute(model, accelerator, sync_batch_norm=recipe.sync_batch_norm)
     batches = train_batches(
@@ -133,7 +132,7 @@ def train(
                 interim = _interim(model, preprocess, splits, recipe, settings, cache) if evaluates else {}
                 _log(run, step, values, interim)
                 if saves:
-                    _save(run, step, recipe, model, optimiser, schedule, accelerator)
+                    save(run, step, recipe, model, optimiser, schedule, accelerator)
             accelerator.wait_for_everyone()
             model.train()
         if stops:
@@ -153,6 +152,7 @@ def train(
             cache=cache,
             workers=settings.workers,
             eval_size=settings.eval_size,
+            threshold=None if threshold is None else threshold.value,
             maps=run.maps if settings.maps else None,
         )
         seconds = time.monotonic() - began
@@ -227,70 +227,6 @@ def _log(run: Run, step: int, losses: Sequence[float], interim: Mapping[str, flo
     """Write the losses of the steps up to `step`, and what was measured there."""
     for behind, loss in zip(range(len(losses) - 1, -1, -1), losses, strict=True):
         run.log(step - behind, {"loss": loss} | (dict(interim) if behind == 0 else {}))
-
-
-def _save(
-    run: Run,
-    step: int,
-    recipe: Recipe,
-    model: ReContrast,
-    optimiser: AcceleratedOptimizer,
-    schedule: LambdaLR,
-    accelerator: Accelerator,
-) -> None:
-    save_resume(
-        run.state,
-        {
-            "step": step,
-            "recipe": plain(recipe),
-            "model": model.state_dict(),
-            "partial_norm": model.resume_buffers(),
-            "optimiser": optimiser.state_dict(),
-            "schedule": schedule.state_dict(),
-            "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
-            "torch_generator": torch.get_rng_state(),
-        },
-    )
-
-
-def _restore(
-    run: Run,
-    recipe: Recipe,
-    model: ReContrast,
-    optimiser: AcceleratedOptimizer,
-    schedule: LambdaLR,
-    accelerator: Accelerator,
-) -> int:
-    """Set everything back to the last saved state; the number of steps it had done, 0 if there is none."""
-    state = load_resume(run.state)
-    step = 0 if state is None else int(state["step"])
-    if state is not None:
-        _same_recipe(state["recipe"], plain(recipe), run)
-        model.load_state_dict(state["model"])
-        model.load_resume_buffers(state["partial_norm"])
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        if accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["torch_generator"])
-        logger.info("resuming after step %d", step)
-    if accelerator.is_main_process:
-        run.rewind(step)
-    accelerator.wait_for_everyone()
-    return step
-
-
-def _same_recipe(before: Mapping[str, Any], now: Mapping[str, Any], run: Run) -> None:
-    changed = [
-        f"{name} was {before.get(name)}, is {value}"
-        for name, value in now.items()
-        if before.get(name) != value
-    ]
-    if changed:
-        raise BadValue(
-            f"the run in {run.folder} was begun with other values: {'; '.join(changed)}.\n"
-            "  Resume it with the same ones (its recipe.yaml works with --config), or choose another --out"
-        )
 
 
 def _calibrate(
