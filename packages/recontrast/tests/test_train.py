@@ -74,19 +74,15 @@ def test_the_cache_changes_no_number(tree: Path, monkeypatch: pytest.MonkeyPatch
     assert all(torch.equal(plain[name], cached[name]) for name in plain)
 
 
-def test_bf16_and_channels_last_end_near_the_plain_numbers(tree: Path) -> None:
-    from accelerate.state import AcceleratorState
-
-    plain, _ = run_once(tree, "plain", replace(SMALL, channels_last=False))
+def test_channels_last_ends_near_the_plain_numbers(tree: Path) -> None:
     losses = {}
-    for name in ("plain", "last"):
-        if name == "last":
-            run_once(tree, name, replace(SMALL, channels_last=True))
+    for channels_last in (False, True):
+        name = f"channels_last_{channels_last}"
+        run_once(tree, name, replace(SMALL, channels_last=channels_last))
         table = (tree / name / "bottle" / "metrics.csv").read_text().splitlines()
-        losses[name] = [float(line.split(",")[1]) for line in table[1:]]
-    assert losses["last"] == pytest.approx(losses["plain"], abs=0.02)
-    assert losses["last"][0] == pytest.approx(losses["plain"][0], abs=1e-5)
-    AcceleratorState._reset_state()
+        losses[channels_last] = [float(line.split(",")[1]) for line in table[1:]]
+    assert losses[True][0] == pytest.approx(losses[False][0], abs=1e-5)
+    assert losses[True] == pytest.approx(losses[False], abs=0.02)  # Adam's first steps magnify rounding
 
 
 def test_the_model_folder_says_everything_about_itself(tree: Path) -> None:

@@ -106,7 +106,8 @@ class RegionScores:
         area[cut] = (limit - start[cut]) ** 2 / (2 * (end[cut] - start[cut]))
         below = start < limit
         # Not `@`: the threads that BLAS starts for it took 20 times as long on shared cores.
-        return float(np.sum(weights[below] * area[below])) / (self.regions * limit)
+        total = float(np.sum(weights[below] * area[below])) / (self.regions * limit)
+        return min(total, 1.0)  # weights of a third or a seventh add up to a little more than 1
 
     def pro_at(self, threshold: float) -> float:
         """PRO at a threshold: the mean over regions of the share of pixels with a score >= threshold."""
