@@ -1,6 +1,6 @@
 """ReContrast's training step: ours against a plain reference-style step, in one run.
 
-The reference-style step is fp32 and contiguous, computes both head sets for both halves of the batch, and mines
+The reference-style step is fp32 and contiguous, computes both head sets for both halves and mines
 with gradient hooks; ours is the one that `recontrast-*` runs. They start from the same weights, see the same
 images, and take turns. Prints seconds per step, the ratios (above 1: ours is faster), and how far the first
 losses differ.

@@ -177,7 +177,7 @@ def test_medical_set_reports_the_papers_f1_and_accuracy(tmp_path: Path) -> None:
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
     shared = ["--data-root", tmp_path, "--category", "bottle", "--save-every", "1", "--reset-every", "2"]
-    shared += small(iterations="12", evaluate_every="12")
+    shared += small(iterations="7", evaluate_every="7")
     process = subprocess.Popen(
         script("mvtec_stable", *shared, "--out", tmp_path / "killed"), stderr=subprocess.DEVNULL
     )
