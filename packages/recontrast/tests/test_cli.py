@@ -220,6 +220,21 @@ def test_sigterm_saves_and_a_resume_with_other_values_is_refused(tmp_path: Path)
     assert "decoder_lr was 0.002, is 0.5" in changed.stderr
 
 
+def test_a_full_disk_ends_with_a_message_and_the_run_goes_on_later(tmp_path: Path) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle",))
+    arguments = ["--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run", *small()]
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000_000, 50_000_000)); "
+    limit += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    command = script("mvtec", *arguments)
+    command[2] = limit + command[2]
+    full = subprocess.run(command, capture_output=True, text=True)
+    assert full.returncode == 2, full.stderr
+    assert "cannot write" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert call("mvtec", *arguments, "--resume").returncode == 0
+    assert (tmp_path / "run" / "bottle" / "model" / "model.safetensors").exists()
+
+
 def test_missing_data_says_what_to_download_and_where_to_put_it(tmp_path: Path) -> None:
     done = call("mvtec", "--data-root", tmp_path / "nothing")
     assert done.returncode == 2
