@@ -265,6 +265,16 @@ def test_a_bad_value_is_one_message_and_exit_code_2(tmp_path: Path, arguments: l
     assert words in " ".join((done.stdout + done.stderr).replace("│", " ").split())
 
 
+def test_a_damaged_image_is_named_before_the_first_step(tmp_path: Path) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle",))
+    damaged = sorted((tmp_path / "mvtec" / "bottle" / "train" / "good").iterdir())[-1]
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    done = call("mvtec", "--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run", *small())
+    assert done.returncode == 2
+    assert str(damaged) in done.stderr
+    assert not (tmp_path / "run" / "bottle" / "metrics.csv").exists()
+
+
 def test_missing_weights_name_the_file_the_address_and_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

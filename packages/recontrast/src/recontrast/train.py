@@ -21,6 +21,7 @@ from adcommon.backbones import normalisation
 from adcommon.checkpoints import model_card, save_model
 from adcommon.datasets import DATASETS
 from adcommon.datasets.loading import AnomalyDataset, train_batches
+from adcommon.datasets.readable import read_all
 from adcommon.datasets.splits import hold_out
 from adcommon.disk_cache import DiskCache, default_cache
 from adcommon.errors import Stopped
@@ -79,6 +80,11 @@ def train(
     normal = [record for split in splits.values() for record in split.train]
     training, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
 
+    dataset = AnomalyDataset(training, preprocess, cache)
+    others = [held_out, *(split.test for split in splits.values())]
+    with accelerator.main_process_first():
+        read_all([dataset, *(AnomalyDataset(records, preprocess, cache) for records in others)])
+
     model = build(recipe, weights=settings.weights, category=category)
     model = model.to(device).to(memory_format=layout)
     optimiser, schedule = make_optimiser(model, recipe)
@@ -87,7 +93,7 @@ def train(
 
     wrapped = distribute(model, accelerator, sync_batch_norm=recipe.sync_batch_norm)
     batches = train_batches(
-        AnomalyDataset(training, preprocess, cache),
+        dataset,
         recipe.batch_size,
         seed=recipe.seed,
         start=first,
