@@ -80,6 +80,8 @@ def train(
     normal = [record for split in splits.values() for record in split.train]
     training, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
 
+    if recipe.calibration_share and not held_out:
+        logger.warning("no decision threshold: too few normal images (%d) to keep any for it", len(normal))
     dataset = AnomalyDataset(training, preprocess, cache)
     others = [held_out, *(split.test for split in splits.values())]
     with accelerator.main_process_first():
