@@ -109,6 +109,7 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     jobs = {"all": splits} if recipe.multiclass else {name: {name: split} for name, split in splits.items()}
 
     from adcommon.runtime import choose_device, start
+    from recontrast.train import check_inputs
     from recontrast.train import train as train_model
 
     start_logging(None)
@@ -123,6 +124,7 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
         if main:
             start_logging(group.folder)
             group.write_recipe({**asdict(recipe), **settings.as_flags()})
+            check_inputs(recipe, splits, settings)
     published = PUBLISHED.get(base) if asdict(recipe) == asdict(RECIPES[base]) else None
 
     rows: list[dict[str, Any]] = []

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from adcommon.backbones import normalisation
+from adcommon.backbones import create_trunk, normalisation
 from adcommon.checkpoints import model_card, save_model
 from adcommon.datasets import DATASETS
 from adcommon.datasets.loading import AnomalyDataset, train_batches
@@ -79,13 +79,8 @@ def train(
     cache = default_cache("images", enabled=settings.cache)
     normal = [record for split in splits.values() for record in split.train]
     training, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
-
     if recipe.calibration_share and not held_out:
         logger.warning("no decision threshold: too few normal images (%d) to keep any for it", len(normal))
-    dataset = AnomalyDataset(training, preprocess, cache)
-    others = [held_out, *(split.test for split in splits.values())]
-    with accelerator.main_process_first():
-        read_all([dataset, *(AnomalyDataset(records, preprocess, cache) for records in others)])
 
     model = build(recipe, weights=settings.weights, category=category)
     model = model.to(device).to(memory_format=layout)
@@ -95,7 +90,7 @@ def train(
 
     wrapped = distribute(model, accelerator, sync_batch_norm=recipe.sync_batch_norm)
     batches = train_batches(
-        dataset,
+        AnomalyDataset(training, preprocess, cache),
         recipe.batch_size,
         seed=recipe.seed,
         start=first,
@@ -182,6 +177,18 @@ def train(
         save_model(run.model, tensors=model.state_dict(), config=config, card=_card(config, recipe))
     accelerator.wait_for_everyone()
     return rows
+
+
+def check_inputs(recipe: Recipe, splits: Mapping[str, Split], settings: Settings) -> None:
+    """Fail now and not after hours: weights that are missing, images and masks that cannot be used.
+
+    Every image of every category is decoded once, which fills the cache.
+    """
+    create_trunk(recipe.backbone, settings.weights)
+    cache = default_cache("images", enabled=settings.cache)
+    preprocess = make_preprocess(recipe)
+    records = [[*split.train, *split.test] for split in splits.values()]
+    read_all(AnomalyDataset(both, preprocess, cache, memory_bytes=0) for both in records)
 
 
 def make_preprocess(recipe: Recipe) -> Preprocess:
