@@ -10,7 +10,6 @@ from adcommon.datasets.loading import AnomalyDataset
 from adcommon.evaluation import (
     Scores,
     collect,
-    has_pixel_truth,
     maps_with_masks,
     measure,
     with_decision,
@@ -19,6 +18,7 @@ from adcommon.evaluation import (
 from adcommon.metrics import auroc
 from adcommon.preprocess import Preprocess
 from adcommon.protocol import Prediction
+from adcommon.records import has_pixel_truth
 from adcommon.testing.trees import make_class_folders, make_mvtec
 
 

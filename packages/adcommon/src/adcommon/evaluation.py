@@ -19,7 +19,7 @@ from adcommon.images import image_size, open_mask
 from adcommon.metrics import PixelMetrics, image_metrics
 from adcommon.preprocess import Preprocess
 from adcommon.protocol import Detector
-from adcommon.records import Evaluation, Record
+from adcommon.records import Evaluation, Record, has_pixel_truth
 from adcommon.visualise import panel, png
 
 
@@ -37,12 +37,6 @@ class Scores:
     def labels(self) -> Int64[np.ndarray, " images"]:
         """0 normal, 1 anomalous; from the folder, never from the mask."""
         return np.array([record.label for record in self.records], dtype=np.int64)
-
-
-def has_pixel_truth(records: Sequence[Record]) -> bool:
-    """True if there are anomalous images and each of them has a mask."""
-    anomalous = [record for record in records if record.label == 1]
-    return bool(anomalous) and all(record.mask is not None for record in anomalous)
 
 
 def collect(

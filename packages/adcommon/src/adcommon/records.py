@@ -1,5 +1,6 @@
 """Plain facts about files and results; no torch, no logic."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,9 +29,14 @@ class Split:
 
     @property
     def pixel_truth(self) -> bool:
-        """True if every anomalous test image has a mask, so that pixel metrics are defined."""
-        anomalous = [record for record in self.test if record.label == 1]
-        return bool(anomalous) and all(record.mask is not None for record in anomalous)
+        """True if pixel metrics are defined on the test images."""
+        return has_pixel_truth(self.test)
+
+
+def has_pixel_truth(records: Sequence[Record]) -> bool:
+    """True if there are anomalous images and each of them has a mask."""
+    anomalous = [record for record in records if record.label == 1]
+    return bool(anomalous) and all(record.mask is not None for record in anomalous)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

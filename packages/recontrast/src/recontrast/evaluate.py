@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from adcommon.disk_cache import DiskCache
-from adcommon.evaluation import Scores, collect_all, has_pixel_truth, measure, with_decision, write_maps
+from adcommon.evaluation import Scores, collect_all, measure, with_decision, write_maps
 from adcommon.files import atomic_write
 from adcommon.metrics import PixelMetrics
 from adcommon.metrics.reference.recontrast import recontrast_aupro, recontrast_best_f1
-from adcommon.records import Evaluation, Record
+from adcommon.records import Evaluation, Record, has_pixel_truth
 from adcommon.report import row
 from adcommon.visualise import heat_map, png, reference_overlay
 from recontrast.detector import ReContrastDetector
