@@ -26,6 +26,14 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """A test that draws from torch's global generator draws the same in every run."""
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache."""
     monkeypatch.setenv("AD_CACHE", str(tmp_path / "cache"))
