@@ -112,16 +112,25 @@ def test_another_backbone_or_preprocess_is_computed_again(pyramid, dataset, cach
     assert all_equal(store.batch(range(COUNT)), pyramid(dataset.batch(range(COUNT)).images))
 
 
-def test_only_a_changed_image_is_computed_again(pyramid, records, cache, passed, monkeypatch):
-    before = cached_features(pyramid, AnomalyDataset(records, SMALL), COUNT, cache).batch(range(COUNT))
+def test_only_the_batch_of_a_changed_image_is_computed_again(pyramid, records, cache, passed, monkeypatch):
+    before = cached_features(pyramid, AnomalyDataset(records, SMALL), 2, cache).batch(range(COUNT))
     status = records[2].image.stat()
     draw(records[2].image, 99)
     os.utime(records[2].image, ns=(status.st_atime_ns, status.st_mtime_ns))
     monkeypatch.setattr(loading, "_digests", {})  # as in a new process
-    after = cached_features(pyramid, AnomalyDataset(records, SMALL), COUNT, cache).batch(range(COUNT))
-    assert passed == [COUNT, 1]
+    after = cached_features(pyramid, AnomalyDataset(records, SMALL), 2, cache).batch(range(COUNT))
+    assert passed == [2, 2, 1, 2]
     for a, b in zip(before, after, strict=True):
         assert [torch.equal(a[row], b[row]) for row in range(COUNT)] == [True, True, False, True, True]
+
+
+def test_a_broken_off_fill_goes_on_with_whole_batches(pyramid, dataset, cache, passed):
+    cached_features(pyramid, dataset, 2, cache)
+    lost = cached_features(pyramid, dataset, 2, cache)._keys(3)[0]
+    cache._path(lost).unlink()
+    passed.clear()
+    cached_features(pyramid, dataset, 2, cache)
+    assert passed == [2]
 
 
 def test_what_fits_nowhere_is_computed_again_when_asked_for(pyramid, dataset, passed):

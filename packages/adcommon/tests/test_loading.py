@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adcommon.datasets import loading
-from adcommon.datasets.loading import AnomalyDataset, batches_per_epoch, epoch_order, train_batches
+from adcommon.datasets.loading import AnomalyDataset, train_batches
+from adcommon.datasets.order import batches_per_epoch, epoch_order
 from adcommon.disk_cache import DiskCache
 from adcommon.errors import BadValue, EmptySplit, UnreadableImage
 from adcommon.preprocess import Preprocess

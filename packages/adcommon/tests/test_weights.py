@@ -10,6 +10,7 @@ import timm
 import torch
 
 from adcommon import weights
+from adcommon.efficientnet_names import entry_names
 from adcommon.errors import BadValue, ChecksumMismatch, UnknownName, WeightsNotFound, WrongCheckpoint
 from adcommon.preprocess import Preprocess
 
@@ -83,29 +84,7 @@ def test_the_wheels_weights_recognise_pictures(picture, chances):
 def test_the_wheels_tensors_are_in_the_order_of_timms_entries():
     state = weights.resolve(LITE0)
     file = torch.load(weights.describe(LITE0).found, weights_only=True)
-    assert same(state, dict(zip(weights.entry_names("tf_efficientnet_lite0"), file.values(), strict=True)))
-
-
-def test_efficientnets_with_squeeze_layers_get_timms_names():
-    names = weights.entry_names("tf_efficientnet_b4")
-    there = {
-        "_conv_stem.weight": "conv_stem.weight",
-        "_bn0.bias": "bn1.bias",
-        "_blocks.1._depthwise_conv.weight": "blocks.0.1.conv_dw.weight",
-        "_blocks.1._se_reduce.bias": "blocks.0.1.se.conv_reduce.bias",
-        "_blocks.1._project_conv.weight": "blocks.0.1.conv_pw.weight",
-        "_blocks.2._expand_conv.weight": "blocks.1.0.conv_pw.weight",
-        "_blocks.31._expand_conv.weight": "blocks.6.1.conv_pw.weight",
-        "_blocks.31._se_expand.weight": "blocks.6.1.se.conv_expand.weight",
-        "_blocks.31._bn2.running_var": "blocks.6.1.bn3.running_var",
-        "_conv_head.weight": "conv_head.weight",
-        "_bn1.weight": "bn2.weight",
-        "_fc.bias": "classifier.bias",
-    }
-    state = {name: torch.tensor(float(number)) for number, name in enumerate(there)}
-    renamed = weights.from_efficientnet_pytorch(state, "tf_efficientnet_b4.aa_in1k")
-    assert renamed == {there[name]: tensor for name, tensor in state.items()}
-    assert renamed.keys() <= set(names)
+    assert same(state, dict(zip(entry_names("tf_efficientnet_lite0"), file.values(), strict=True)))
 
 
 def test_the_wheel_needs_no_network_and_says_so():

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adcommon import weights as weight_files
+from adcommon.efficientnet_names import entry_names
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.preprocess import Preprocess
 
@@ -38,8 +39,30 @@ def create_trunk(
         )
     _cut(trunk)
     if state is not None:
-        _load(trunk, state, tag)
+        fill_trunk(trunk, state, tag)
     return trunk
+
+
+def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], tag: str) -> None:
+    """Fill every entry of a trunk from timm's names; only layers of the network above it may be left over.
+
+    Raises:
+        WrongCheckpoint: names every entry that is missing, unexpected or of another shape.
+    """
+    wanted = trunk.state_dict()
+    given = {_flat(name): tensor for name, tensor in state.items()}
+    whole = {_flat(name) for name in entry_names(tag.partition(".")[0])}
+    # Files older than this counter lack it; nothing reads it.
+    needed = [name for name in wanted if not name.endswith("num_batches_tracked")]
+    missing = [name for name in needed if _flat(name) not in given]
+    unexpected = [name for name in state if _flat(name) not in whole]
+    found = {name: given[_flat(name)] for name in wanted if _flat(name) in given}
+    misshapen = [name for name, tensor in found.items() if tensor.shape != wanted[name].shape]
+    problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
+    if any(problems.values()):
+        found_words = "; ".join(f"{word}: {', '.join(names)}" for word, names in problems.items() if names)
+        raise WrongCheckpoint(f"the weights do not fit the backbone '{tag}': {found_words}")
+    trunk.load_state_dict(found, strict=False)
 
 
 def normalisation(tag: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -55,7 +78,7 @@ class FeaturePyramid(nn.Module):
     def __init__(
         self,
         tag: str,
-        weights: str = "pretrained",
+        weights: str | None = "pretrained",
         *,
         strides: Sequence[int] = (4, 8, 16),
         channels_last: bool = False,
@@ -64,14 +87,14 @@ class FeaturePyramid(nn.Module):
 
         Args:
             tag: exact timm tag.
-            weights: "pretrained", "random", or a file.
+            weights: "pretrained", "random", or a file; None: a checkpoint will fill it.
             strides: pixels of the image per cell of each map, rising.
             channels_last: memory layout that is faster on most devices; values change by rounding.
         """
         super().__init__()
         self.tag = tag
         self.strides = tuple(strides)
-        self.is_random = weight_files.is_random(weights)
+        self.is_random = weights is not None and weight_files.is_random(weights)
         self.trunk = create_trunk(tag, weights, strides=strides).requires_grad_(False)
         self.channels: tuple[int, ...] = tuple(_feature_info(self.trunk).channels())
         self.channels_last = channels_last
@@ -137,24 +160,6 @@ def _cut(trunk: nn.Module) -> None:
     parent, _, stage = _feature_info(trunk).module_name()[-1].partition(".")
     if parent == "blocks" and isinstance(trunk.blocks, nn.Sequential):
         trunk.blocks = trunk.blocks[: int(stage) + 1]
-
-
-def _load(trunk: nn.Module, state: Mapping[str, Tensor], tag: str) -> None:
-    """Fill every entry of the trunk; only layers of the same network above it may be left over."""
-    wanted = trunk.state_dict()
-    given = {_flat(name): tensor for name, tensor in state.items()}
-    whole = {_flat(name) for name in weight_files.entry_names(tag.partition(".")[0])}
-    # Files older than this counter lack it; nothing reads it.
-    needed = [name for name in wanted if not name.endswith("num_batches_tracked")]
-    missing = [name for name in needed if _flat(name) not in given]
-    unexpected = [name for name in state if _flat(name) not in whole]
-    found = {name: given[_flat(name)] for name in wanted if _flat(name) in given}
-    misshapen = [name for name, tensor in found.items() if tensor.shape != wanted[name].shape]
-    problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
-    if any(problems.values()):
-        found_words = "; ".join(f"{word}: {', '.join(names)}" for word, names in problems.items() if names)
-        raise WrongCheckpoint(f"the weights do not fit the backbone '{tag}': {found_words}")
-    trunk.load_state_dict(found, strict=False)
 
 
 def _flat(name: str) -> str:

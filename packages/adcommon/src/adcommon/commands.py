@@ -9,11 +9,12 @@ from cyclopts import App, Parameter
 from adcommon.options import EvaluateSettings
 
 
-def predict_app(name: str, method: str | None = None) -> App:
+def predict_app(name: str, method: str | None = None, *, official: bool = False) -> App:
     """The command that scores images with a trained model.
 
     Args:
         method: refuse models of other methods; None accepts all that are installed.
+        official: the method's loader also reads its authors' checkpoints: a file instead of a folder.
     """
     app = App(
         name=name, help="Score images with a trained model: a CSV of scores and decisions, and pictures."
@@ -35,7 +36,8 @@ def predict_app(name: str, method: str | None = None) -> App:
 
         Args:
             images: An image, or a folder of images at any depth.
-            model: The `model` folder that a training run left.
+            model: The `model` folder that a training run left, or, where a method reads them, a checkpoint
+                of its authors.
             out: Folder for predictions.csv and the pictures.
             threshold: Image score above which an image is anomalous. [default: the one stored in the model]
             maps: Write a picture of every anomaly map.
@@ -43,16 +45,19 @@ def predict_app(name: str, method: str | None = None) -> App:
             gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
             device: Device by its torch name: cpu, cuda:1, mps.
         """
-        from adcommon.methods import load_folder
+        from adcommon.methods import find, load_folder
         from adcommon.predict import predict, summary
         from adcommon.runs import start_logging
         from adcommon.runtime import choose_device
 
         start_logging(None)
         chosen = choose_device(gpu, device)
-        detector, config = load_folder(model, method=method, device=chosen)
-        if threshold is None and config.get("threshold"):
-            threshold = config["threshold"]["value"]
+        if official and method and model.is_file():
+            detector = find(method)(model, device=chosen)
+        else:
+            detector, config = load_folder(model, method=method, device=chosen)
+            if threshold is None and config.get("threshold"):
+                threshold = config["threshold"]["value"]
         rows = predict(detector, images, out, threshold=threshold, batch_size=batch_size, maps=maps)
         print(summary(rows, out))
 

@@ -6,14 +6,15 @@ neither the images nor the backbone after the first pass.
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
-from adcommon.backbones import FeaturePyramid
 from adcommon.datasets.loading import AnomalyDataset
 from adcommon.disk_cache import DiskCache
 from adcommon.errors import BadValue
@@ -23,7 +24,37 @@ logger = logging.getLogger(__name__)
 DEFAULT_MEMORY_BYTES = 2 * 2**30
 """Features kept in memory: 10,000 images of 272 channels on 14x14 cells in float32."""
 
-_DTYPES = {torch.float32: np.dtype(np.float32), torch.float16: np.dtype(np.float16)}
+_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float16: np.dtype(np.float16),
+}
+
+
+@runtime_checkable
+class FrozenFeatures(Protocol):
+    """A module that never changes and maps images to a list of feature maps: `FeaturePyramid`, or more.
+
+    It computes in evaluation mode, without gradients; all that decides its maps is in tag, repr and state.
+    """
+
+    tag: str
+    """Name of the network."""
+    strides: tuple[int, ...]
+    """Pixels per cell of each map, in order."""
+
+    def __call__(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> list[Float[Tensor, "batch _channels _height _width"]]:
+        """One map per stride."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of any module; they say on which device it computes."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """As of any module."""
+        ...
 
 
 class FeatureStore:
@@ -31,7 +62,7 @@ class FeatureStore:
 
     def __init__(
         self,
-        pyramid: FeaturePyramid,
+        network: FrozenFeatures,
         dataset: AnomalyDataset,
         batch_size: int,
         cache: DiskCache | None,
@@ -44,7 +75,7 @@ class FeatureStore:
             raise BadValue(f"features are to be stored as {dtype}; expected torch.float32 or torch.float16")
         if batch_size < 1:
             raise BadValue(f"batch_size is {batch_size}; expected at least 1")
-        self.pyramid = pyramid
+        self.network = network
         self.dataset = dataset
         self.batch_size = batch_size
         self.cache = cache
@@ -53,7 +84,7 @@ class FeatureStore:
         self._kept: dict[int, list[np.ndarray]] = {}
         self._kept_bytes = 0
         preprocess = dataset.preprocess
-        self._recipe = f"{_digest(pyramid)} {self._dtype} {preprocess.mean} {preprocess.std}"
+        self._recipe = f"{_digest(network)} {self._dtype} {preprocess.mean} {preprocess.std}"
 
     def __len__(self) -> int:
         """Number of images."""
@@ -71,11 +102,26 @@ class FeatureStore:
         return [torch.from_numpy(np.stack(level).astype(np.float32, copy=False)) for level in by_level]
 
     def fill(self) -> None:
-        """Compute what neither memory nor the cache holds."""
-        missing = [index for index in range(len(self)) if not self._is_stored(index)]
-        computed = sum(1 for _ in self._compute(missing))
+        """Compute what neither memory nor the cache holds.
+
+        An image always passes through the network in the same company, the images of its batch in the
+        dataset's order, because the last digits of a convolution may depend on it: so a run that was killed
+        here and resumed has the same features as one that was not.
+        """
+        computed = 0
+        for first in tqdm(
+            range(0, len(self), self.batch_size),
+            desc="frozen features",
+            unit="batch",
+            disable=None,
+            leave=False,
+        ):
+            group = range(first, min(first + self.batch_size, len(self)))
+            missing = [index for index in group if not self._is_stored(index)]
+            if missing:
+                computed += sum(1 for _ in self._compute(group))
         logger.info(
-            "frozen features backbone=%s images=%d computed=%d", self.pyramid.tag, len(self), computed
+            "frozen features backbone=%s images=%d computed=%d", self.network.tag, len(self), computed
         )
 
     def _is_stored(self, index: int) -> bool:
@@ -87,18 +133,18 @@ class FeatureStore:
         if index in self._kept or self.cache is None:
             return self._kept.get(index)
         levels = [array for key in self._keys(index) if (array := self.cache.get(key)) is not None]
-        if len(levels) < len(self.pyramid.strides):
+        if len(levels) < len(self.network.strides):
             return None
         self._keep(index, levels)
         return levels
 
     def _compute(self, indices: Sequence[int]) -> Iterator[tuple[int, list[np.ndarray]]]:
         """The maps of these images as they are stored, in batches."""
-        device = next(self.pyramid.parameters()).device
+        device = next(self.network.parameters()).device
         for first in range(0, len(indices), self.batch_size):
             some = indices[first : first + self.batch_size]
             with torch.inference_mode():
-                maps = self.pyramid(self.dataset.batch(some).images.to(device))
+                maps = self.network(self.dataset.batch(some).images.to(device))
             arrays = [level.float().contiguous().cpu().numpy().astype(self._dtype) for level in maps]
             for row, index in enumerate(some):
                 levels = [array[row].copy() for array in arrays]
@@ -109,6 +155,8 @@ class FeatureStore:
                 yield index, levels
 
     def _keep(self, index: int, levels: list[np.ndarray]) -> None:
+        if index in self._kept:
+            return
         size = sum(level.nbytes for level in levels)
         if self._kept_bytes + size <= self._memory_bytes:
             self._kept[index] = levels
@@ -117,11 +165,12 @@ class FeatureStore:
     def _keys(self, index: int) -> list[str]:
         """One key for each level."""
         content = self.dataset.content_key(index)
-        return [f"{self._recipe} {content} stride {stride}" for stride in self.pyramid.strides]
+        strides = enumerate(self.network.strides)
+        return [f"{self._recipe} {content} level {level} stride {stride}" for level, stride in strides]
 
 
 def cached_features(
-    pyramid: FeaturePyramid,
+    network: FrozenFeatures,
     dataset: AnomalyDataset,
     batch_size: int,
     cache: DiskCache | None = None,
@@ -132,24 +181,24 @@ def cached_features(
     """The features of every image of a dataset, computed now where they are not yet stored.
 
     Args:
-        pyramid: computes on the device of its parameters.
+        network: computes on the device of its parameters.
         dataset: whose images are the same in every epoch.
-        batch_size: images per pass through the backbone.
+        batch_size: images per pass through the network.
         cache: keeps features between runs, under a key made of the images' content, the preprocessing,
             the backbone and its weights.
         dtype: how features are stored; float16 halves the room and keeps 3 digits.
         memory_bytes: limit of what is kept in memory. What fits neither there nor in the cache is
             computed again whenever it is asked for.
     """
-    store = FeatureStore(pyramid, dataset, batch_size, cache, dtype=dtype, memory_bytes=memory_bytes)
+    store = FeatureStore(network, dataset, batch_size, cache, dtype=dtype, memory_bytes=memory_bytes)
     store.fill()
     return store
 
 
-def _digest(pyramid: FeaturePyramid) -> str:
-    """Hash of the trunk's structure and of every value in it."""
-    digest = hashlib.blake2b(f"{pyramid.tag} {pyramid.strides} {pyramid.trunk}".encode(), digest_size=16)
-    for name, tensor in pyramid.trunk.state_dict().items():
+def _digest(network: FrozenFeatures) -> str:
+    """Hash of the network's structure and of every value in it."""
+    digest = hashlib.blake2b(f"{network.tag} {network.strides} {network}".encode(), digest_size=16)
+    for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

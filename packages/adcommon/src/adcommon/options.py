@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import App, CycloptsError, Group, Parameter
-from cyclopts.config import Yaml
+from cyclopts.config import Dict, Yaml
 from cyclopts.types import ExistingFile
 
 from adcommon.errors import BadValue, Stopped, UserError, unknown_name
@@ -155,14 +155,27 @@ def execute(app: App) -> None:
         sys.exit(143)
 
 
+def _values(path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] | None) -> Dict | Yaml:
+    """What a configuration file says, in our form or in the authors'."""
+    translated = read_config(path) if read_config else None
+    return Yaml(path, must_exist=True) if translated is None else Dict(dict(translated), source=str(path))
+
+
 def experiment(
-    name: str, body: Callable[[str, R, Settings], None], recipes: Mapping[str, R], default: str, summary: str
+    name: str,
+    body: Callable[[str, R, Settings], None],
+    recipes: Mapping[str, R],
+    default: str,
+    summary: str,
+    read_config: Callable[[Path], Mapping[str, Any] | None] | None = None,
 ) -> None:
     """A training command: parse recipe and settings, then call `body` with the recipe's name and both.
 
     Args:
         recipes: by name; with more than one the command has `--recipe NAME`.
         default: the recipe that is used when none is named.
+        read_config: the values, by flag, of a configuration file in the form of the method's authors; None
+            for a file that is not in their form.
     """
     app = App(name=name, help=summary)
     names = tuple(recipes)
@@ -202,7 +215,7 @@ def experiment(
         if recipe != default:
             app.default_command = None
             register(recipe)
-        app.config = [Yaml(path, must_exist=True) for path in reversed(config)]
+        app.config = [_values(path, read_config) for path in reversed(config)]
         app(tokens, exit_on_error=False)
 
     execute(app.meta)

@@ -5,7 +5,6 @@ has several sets of weights, and a paper's numbers belong to one of them.
 """
 
 import difflib
-import functools
 import hashlib
 import importlib.util
 import logging
@@ -28,6 +27,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from adcommon import errors
+from adcommon.efficientnet_names import from_efficientnet_pytorch
 
 logger = logging.getLogger(__name__)
 
@@ -152,13 +152,6 @@ def table() -> list[Source]:
     return [describe(tag) for tag in KNOWN]
 
 
-@functools.cache
-def entry_names(architecture: str) -> tuple[str, ...]:
-    """Names in the state dict of timm's whole network, classifier included, in order."""
-    with torch.device("meta"):
-        return tuple(timm.create_model(architecture, pretrained=False).state_dict())
-
-
 def _places(tag: str, file: str, repository: str) -> Iterator[Path]:
     """Where the weights may be, in order of precedence."""
     if folder := os.environ.get("AD_WEIGHTS"):
@@ -254,46 +247,3 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise errors.WrongCheckpoint(f"{path} holds no state dict; expected names and tensors")
     return dict(content)
-
-
-_OUTSIDE = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
-_SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
-_SEPARABLE = _SQUEEZE | {
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn1",
-    "_project_conv": "conv_pw",
-    "_bn2": "bn2",
-}
-_EXPANDED = _SQUEEZE | {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-
-
-def from_efficientnet_pytorch(state: Mapping[str, Tensor], tag: str) -> dict[str, Tensor]:
-    """EfficientNet-PyTorch's names, which count blocks through all stages, as timm's; others unchanged."""
-    if "_conv_stem.weight" not in state:
-        return dict(state)
-    names = [name for name in entry_names(tag.partition(".")[0]) if name.startswith("blocks.")]
-    places = dict.fromkeys(".".join(name.split(".")[1:3]) for name in names)
-    place_of = {str(number): place for number, place in enumerate(places)}
-    renamed = {}
-    for name, tensor in state.items():
-        if name.startswith("_blocks."):
-            _, block, layer, entry = name.split(".", 3)
-            layers = _EXPANDED if f"_blocks.{block}._expand_conv.weight" in state else _SEPARABLE
-            renamed[f"blocks.{place_of.get(block, block)}.{layers.get(layer, layer)}.{entry}"] = tensor
-        else:
-            layer, _, entry = name.partition(".")
-            renamed[f"{_OUTSIDE.get(layer, layer)}.{entry}"] = tensor
-    return renamed

@@ -30,6 +30,7 @@ from adcommon.files import plain
 from adcommon.options import Settings
 from adcommon.preprocess import Preprocess
 from adcommon.records import Record, Split
+from adcommon.resume import restore, save
 from adcommon.runs import Run, StopSignal
 from adcommon.runtime import any_process, distribute, set_seed
 from adcommon.threshold import Threshold, calibrate
@@ -39,7 +40,7 @@ from recontrast.losses import mining_alpha
 from recontrast.model import ReContrast, build
 from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
 from recontrast.recipes import Recipe
-from recontrast.resume import restore, save
+from recontrast.resume import parts
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,8 @@ def train(
     model = model.to(device).to(memory_format=layout)
     optimiser, schedule = make_optimiser(model, recipe)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
-    first = restore(run, recipe, model, optimiser, schedule, accelerator) if settings.resume else 0
+    state = parts(model, optimiser, schedule)
+    first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
     wrapped = distribute(model, accelerator, sync_batch_norm=recipe.sync_batch_norm)
     batches = train_batches(
@@ -135,7 +137,7 @@ def train(
                 interim = _interim(model, preprocess, splits, recipe, settings, cache) if evaluates else {}
                 _log(run, step, values, interim)
                 if saves:
-                    save(run, step, recipe, model, optimiser, schedule, accelerator)
+                    save(run, step, recipe, state, accelerator)
             accelerator.wait_for_everyone()
             model.train()
         if stops:

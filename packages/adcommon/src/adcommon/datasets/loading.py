@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -16,8 +15,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 import adcommon.images
 import adcommon.preprocess
+from adcommon.datasets.order import require, train_indices
 from adcommon.disk_cache import DiskCache
-from adcommon.errors import BadValue, EmptySplit, UnreadableImage, UserError
+from adcommon.errors import UnreadableImage, UserError
 from adcommon.preprocess import Preprocess
 from adcommon.protocol import Batch
 from adcommon.records import Record
@@ -119,7 +119,7 @@ class OrderedBatches:
 
     def __init__(self, dataset: AnomalyDataset, batch_size: int, workers: int) -> None:
         """As `test_batches`."""
-        _require(batch_size=(batch_size, 1), workers=(workers, 0))
+        require(batch_size=(batch_size, 1), workers=(workers, 0))
         count = len(dataset)
         self._dataset = dataset
         self._indices = [
@@ -174,53 +174,13 @@ def train_batches(
         rank: number of this process, from 0.
         world: number of processes that train together.
     """
-    _require(seed=(seed, 0), start=(start, 0), workers=(workers, 0), rank=(rank, 0))
-    if rank >= world:
-        raise BadValue(f"rank is {rank}; expected less than world = {world}")
-    per_epoch = batches_per_epoch(len(dataset), batch_size, drop_last=drop_last, world=world)
-    indices = _endless(len(dataset), batch_size, per_epoch, seed, start, rank, world)
+    require(workers=(workers, 0))
+    indices = train_indices(
+        len(dataset), batch_size, seed=seed, start=start, drop_last=drop_last, rank=rank, world=world
+    )
     if workers == 0:
         return map(dataset.batch, indices)
     return _received(_loader(dataset, indices, workers, seed))
-
-
-def batches_per_epoch(images: int, batch_size: int, *, drop_last: bool = False, world: int = 1) -> int:
-    """How many batches `train_batches` makes of each pass over the images."""
-    _require(batch_size=(batch_size, 1), world=(world, 1))
-    if images == 0:
-        raise EmptySplit("no images to train on")
-    if batch_size % world:
-        raise BadValue(
-            f"batch size {batch_size} cannot be shared equally by {world} processes; "
-            f"expected a multiple of {world}"
-        )
-    whole, rest = divmod(images, batch_size)
-    batches = whole + (not drop_last and rest >= world)
-    if batches == 0:
-        raise BadValue(
-            f"{images} training images make no batch of {batch_size} images for {world} processes; "
-            "use a smaller batch"
-        )
-    return batches
-
-
-def epoch_order(images: int, seed: int, epoch: int) -> np.ndarray:
-    """The order in which an epoch sees the images."""
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(images)
-
-
-def _endless(
-    images: int, batch_size: int, per_epoch: int, seed: int, start: int, rank: int, world: int
-) -> Iterator[list[int]]:
-    """The positions of one process's batches."""
-    first_epoch, first_batch = divmod(start, per_epoch)
-    for epoch in itertools.count(first_epoch):
-        order = epoch_order(images, seed, epoch)
-        for number in range(first_batch, per_epoch):
-            global_batch = order[number * batch_size : (number + 1) * batch_size]
-            share = len(global_batch) // world
-            yield global_batch[rank * share : (rank + 1) * share].tolist()
-        first_batch = 0
 
 
 class _Source(TorchDataset[Batch | UserError]):
@@ -258,13 +218,6 @@ def _received(loader: DataLoader[Batch | UserError]) -> Iterator[Batch]:
         if isinstance(received, UserError):
             raise received
         yield received
-
-
-def _require(**values: tuple[int, int]) -> None:
-    """Refuse a value (first) below its minimum (second)."""
-    for name, (value, minimum) in values.items():
-        if value < minimum:
-            raise BadValue(f"{name} is {value}; expected at least {minimum}")
 
 
 _digests: dict[Path, tuple[int, int, str]] = {}
