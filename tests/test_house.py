@@ -28,7 +28,8 @@ TORCH_FREE = [
         "cli",
         "commands",
     ),
-    *("datasets", "datasets.check", "datasets.fewshot", "prepare.visa", "prepare.aptos", "prepare.isic2018"),
+    *("datasets", "datasets.check", "datasets.fewshot", "datasets.manifest", "datasets.cifar10"),
+    *("prepare.visa", "prepare.aptos", "prepare.isic2018"),
     *("prepare.elpv", "testing.trees", "methods", "quickstart"),
 ]
 

@@ -1,12 +1,14 @@
 import logging
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adcommon.datasets import find_categories, load_records
+from adcommon.datasets.manifest import Form, write_manifest
 from adcommon.datasets.splits import quarter_split
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, MaskMissing, UnknownName
 from adcommon.records import Record
@@ -115,7 +117,8 @@ def test_some_masks_but_not_all_are_an_error(tmp_path: Path) -> None:
         load(tmp_path / "parts")
 
 
-def test_a_csv_file_may_say_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_table_takes_the_place_of_folders(tmp_path: Path, as_file: bool) -> None:
     make_folder(tmp_path, good=8, defects=("scratch",), masks=True)
     rows = ["path,label,split,category,mask,defect"]
     rows += [f"good/{index:03d}.png,0,{'train' if index < 5 else 'test'},nut,," for index in range(8)]
@@ -124,52 +127,39 @@ def test_a_csv_file_may_say_everything(tmp_path: Path) -> None:
         for index in range(3)
     ]
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
-    assert find_categories("folder", tmp_path) == ("nut",)
-    split = load_records("folder", tmp_path, "nut")
+    data = tmp_path / "manifest.csv" if as_file else tmp_path
+    assert find_categories("folder", data) == ("nut",)
+    split = load_records("folder", data, "nut")
     assert len(split.train) == 5
     assert [record.defect for record in split.test] == ["good"] * 3 + ["scratch"] * 3
     assert split.pixel_truth
 
 
-def test_a_csv_file_of_paths_is_a_list_of_normal_images(tmp_path: Path) -> None:
+def test_a_table_of_paths_is_a_list_of_normal_images(tmp_path: Path) -> None:
     make_folder(tmp_path / "parts", good=8)
-    (tmp_path / "parts/manifest.csv").write_text("path\n" + "\n".join(f"good/{i:03d}.png" for i in range(8)))
+    (tmp_path / "parts/manifest.csv").write_text("image\n" + "\n".join(f"good/{i:03d}.png" for i in range(8)))
     train, test = load(tmp_path / "parts", "parts")
     assert (len(train), len(test)) == (6, 2)
+    (tmp_path / "parts/manifest.csv").unlink()
+    assert (train, test) == load(tmp_path / "parts", "parts")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("image\na.png", "no column 'path'"),
-        ("path,label\ngood/000.png,2", "line 2: label is '2'; expected 0 or normal"),
-        ("path,split\ngood/000.png,val", "line 2: split is 'val'"),
-        ("path,label,split\ngood/000.png,1,train", "an anomalous image cannot train"),
-        ("path\ngood/000.png\ngood/999.png", r"line 3: no such image: .*999\.png"),
-    ],
-)
-def test_wrong_rows_of_a_csv_file_are_named_by_line(tmp_path: Path, text: str, message: str) -> None:
-    make_folder(tmp_path)
-    (tmp_path / "manifest.csv").write_text(text)
-    with pytest.raises(BadValue, match=message):
-        find_categories("folder", tmp_path)
+@pytest.mark.parametrize("form", get_args(Form))
+def test_every_form_of_lists_is_data_of_ones_own(tmp_path: Path, form: Form) -> None:
+    make_mvtec(tmp_path / "data")
+    splits = {
+        name: load_records("folder", tmp_path / "data", name)
+        for name in find_categories("folder", tmp_path / "data")
+    }
+    write_manifest(form, tmp_path / "lists", splits, None)
+    for name, split in splits.items():
+        listed = load_records("folder", tmp_path / "lists", name)
+        assert [record.image for record in listed.train] == [record.image for record in split.train]
+        assert [record.label for record in listed.test] == [record.label for record in split.test]
+        assert listed.pixel_truth is (form != "inctrl")
 
 
-def test_a_mask_named_in_a_csv_file_must_exist(tmp_path: Path) -> None:
-    make_folder(tmp_path, defects=("scratch",))
-    rows = "path,label,mask\ngood/000.png,0,\ngood/001.png,0,\nscratch/000.png,1,masks/000.png\n"
-    (tmp_path / "manifest.csv").write_text(rows)
-    with pytest.raises(MaskMissing, match="1 anomalous images"):
-        load(tmp_path)
-
-
-def test_a_csv_file_may_name_images_elsewhere(tmp_path: Path) -> None:
-    make_folder(tmp_path / "made", good=8)
-    (tmp_path / "lists").mkdir()
-    paths = [
-        *(f"../made/good/{i:03d}.png" for i in range(4)),
-        *(tmp_path / f"made/good/{i:03d}.png" for i in range(4, 8)),
-    ]
-    (tmp_path / "lists/manifest.csv").write_text("path\n" + "\n".join(map(str, paths)))
-    train, test = load(tmp_path / "lists")
-    assert (len(train), len(test)) == (6, 2)
+def test_a_file_that_is_no_list_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(b"")
+    with pytest.raises(BadValue, match=r"photo\.png is no list of images"):
+        find_categories("folder", tmp_path / "photo.png")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from adcommon.cache_files import cache_folder
+
 logger = logging.getLogger(__name__)
 
 DEFAULT_LIMIT_BYTES = 20 * 1024**3
@@ -146,11 +148,10 @@ def default_cache(
     """The cache called `name` below $AD_CACHE, else below ~/.cache/adcommon; None if not `enabled`."""
     if not enabled:
         return None
-    root = os.environ.get("AD_CACHE") or "~/.cache/adcommon"
     try:
-        return DiskCache(Path(root).expanduser() / name, limit_bytes)
-    except RuntimeError as error:
-        logger.warning("cache switched off folder=%s reason=%s", root, error)
+        return DiskCache(cache_folder() / name, limit_bytes)
+    except RuntimeError as error:  # there is no home folder
+        logger.warning("cache switched off folder=~/.cache/adcommon reason=%s", error)
         return None
 
 

@@ -4,12 +4,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from adcommon.cache_files import cache_folder
 from adcommon.datasets.catalog import DATASETS, Dataset
+from adcommon.datasets.cifar10 import scan_cifar10
 from adcommon.datasets.embedded import elpv_folder, scan_elpv, scan_textile, textile_folder
 from adcommon.datasets.folder import folder_categories, scan_folder
 from adcommon.datasets.layouts import Scan, mask_places, scan_category
 from adcommon.datasets.roots import find_root, given, search
-from adcommon.datasets.synthetic import cache_folder, draw_category
+from adcommon.datasets.synthetic import draw_category
 from adcommon.errors import DatasetNotFound, EmptySplit, MaskMissing, unknown_name
 from adcommon.records import Split
 
@@ -39,7 +41,8 @@ def load_records(dataset: str, root: Path | None, category: str, *, seed: int = 
 
     Args:
         root: the folder that holds the dataset's folder, or that folder itself; unused by embedded datasets.
-        seed: draws what is drawn: the images of `synthetic`, and the split of a `folder` that has none.
+        seed: draws what is drawn: the images of `synthetic`, the split of a `folder` that has none, anomalous
+            images of `cifar10` where a setting takes some of them.
 
     Raises:
         DatasetNotFound: says what to download and where to put it, or where else it was seen.
@@ -75,6 +78,8 @@ def scan_dataset(entry: Dataset, root: Path | None, category: str, *, seed: int 
         if category not in found:
             raise unknown_name(f"category in {root}", category, found)
         return scan_folder(found[category], category, seed=seed)
+    if entry.layout == "cifar10":
+        return scan_cifar10(find_root(entry, root), category, seed=seed)
     if category not in entry.categories + entry.extra_categories:
         raise unknown_name(f"category of '{entry.name}'", category, entry.categories + entry.extra_categories)
     match entry.layout:
@@ -95,7 +100,7 @@ def category_folder(entry: Dataset, root: Path | None, category: str) -> Path | 
     match entry.layout:
         case "category_folders":
             return find_root(entry, root) / category
-        case "medical":
+        case "medical" | "cifar10":
             return find_root(entry, root)
         case "folder":
             return folder_categories(given(entry, root)).get(category)
@@ -146,7 +151,7 @@ def count_differences(entry: Dataset, split: Split, category: str) -> list[str]:
 
 def _refuse_empty(entry: Dataset, split: Split, category: str, folder: Path | None) -> None:
     where = f"category '{category}' of '{entry.name}'"
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not folder.exists():
         raise DatasetNotFound(f"{where} is not there: no folder {folder}")
     if not split.train:
         message = f"no normal training images of {where} in {folder}; expected some in train/good"

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from adcommon.datasets.counts import MVTEC_COUNTS, VISA_COUNTS, Counts
+from adcommon.datasets.counts import CIFAR10_CLASSES, CIFAR10_GROUPS, MVTEC_COUNTS, VISA_COUNTS, Counts
 
-Layout = Literal["category_folders", "medical", "elpv", "textile", "synthetic", "folder"]
+Layout = Literal["category_folders", "medical", "cifar10", "elpv", "textile", "synthetic", "folder"]
 """How a dataset lies on disk:
 
 category_folders: `<category>/train/good`, `<category>/test/<defect>`, `<category>/ground_truth/<defect>`
 medical:          `train/NORMAL`, `test/NORMAL`, `test/<anomaly>`: one category, no masks
+cifar10:          the batches `data_batch_1` ... of the Python version
 elpv, textile:    inside a Python package that is installed with this one
 synthetic:        drawn into the cache folder, then as category_folders
 folder:           the user's own images, see `adcommon.datasets.folder`
@@ -134,6 +135,20 @@ _ENTRIES = (
         citation="Codella et al., Skin Lesion Analysis Toward Melanoma Detection 2018 (arXiv 1902.03368)",
         papers=("ReContrast",),
         counts={"ISIC2018": Counts(6705, 123, {"ABNORMAL": 70})},
+    ),
+    Dataset(
+        name="cifar10",
+        title="CIFAR-10",
+        categories=CIFAR10_CLASSES,
+        extra_categories=tuple(CIFAR10_GROUPS),
+        layout="cifar10",
+        folders=("CIFAR-10/cifar-10-batches-py", "cifar-10-batches-py", "CIFAR-10", "cifar10"),
+        download="cifar-10-python.tar.gz; unpack it into a folder CIFAR-10",
+        pixel_truth=False,
+        url="https://www.cs.toronto.edu/~kriz/cifar.html",
+        licence="none stated; free for research with citation",
+        citation="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+        papers=("InCTRL", "UniAD"),
     ),
     Dataset(
         name="elpv",

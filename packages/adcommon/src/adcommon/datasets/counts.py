@@ -112,3 +112,17 @@ VISA_COUNTS = {
     "pcb4": Counts(904, 101, {"bad": 100}),
     "pipe_fryum": Counts(450, 50, {"bad": 100}),
 }
+
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+CIFAR10_GROUPS = {
+    "animal": ("bird", "cat", "deer", "dog", "frog", "horse"),
+    "object": ("airplane", "automobile", "ship", "truck"),
+    "01234": CIFAR10_CLASSES[:5],
+    "56789": CIFAR10_CLASSES[5:],
+    "02468": CIFAR10_CLASSES[::2],
+    "13579": CIFAR10_CLASSES[1::2],
+}
+"""Classes that are normal together, by category: animals as in InCTRL, five against five as in UniAD."""

@@ -50,6 +50,11 @@ def is_normal(folder: Path) -> bool:
     return folder.name.casefold() in NORMAL_NAMES
 
 
+def defect_of(folder_name: str) -> str:
+    """The defect that a folder of anomalous images stands for: its name, but for names that only say so."""
+    return _DEFECT_OF_FOLDER.get(folder_name, folder_name)
+
+
 def subfolders(folder: Path) -> list[Path]:
     """Visible folders directly in `folder`, by name."""
     if not folder.is_dir():
@@ -96,8 +101,7 @@ def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Sc
     for name, source in defects.items():
         images = list_images(source)
         pairing = pair_masks(images, mask_root / name)
-        defect = _DEFECT_OF_FOLDER.get(name, name)
-        test += [Record(image, category, 1, defect, pairing.masks.get(image)) for image in images]
+        test += [Record(image, category, 1, defect_of(name), pairing.masks.get(image)) for image in images]
         missing |= dict.fromkeys(pairing.missing, mask_root / name)
         extra += pairing.extra
     for source in subfolders(mask_root):

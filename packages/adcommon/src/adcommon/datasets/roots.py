@@ -4,8 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adcommon.datasets.catalog import Dataset
+from adcommon.datasets.cifar10 import has_batches
 from adcommon.datasets.layouts import is_normal, subfolders
 from adcommon.errors import DatasetNotFound, NotPrepared
+
+_EXAMPLES = {
+    "medical": "folders such as train/NORMAL",
+    "cifar10": "data_batch_1 to data_batch_5 and test_batch",
+}
+"""What the root of a dataset holds, where it is not a folder for each category."""
 
 
 def find_root(entry: Dataset, root: Path | None) -> Path:
@@ -40,6 +47,8 @@ def _holds(entry: Dataset, folder: Path) -> bool:
     """True if `folder` is a prepared tree of this dataset."""
     if entry.layout == "medical":
         return any(is_normal(source) for source in subfolders(folder / "train"))
+    if entry.layout == "cifar10":
+        return has_batches(folder)
     return any((folder / category / "train").is_dir() for category in entry.categories)
 
 
@@ -69,9 +78,9 @@ def _around(root: Path) -> list[Path]:
 
 
 def _where_to_get(entry: Dataset, root: Path) -> str:
-    example = "train/NORMAL" if entry.layout == "medical" else f"{entry.categories[0]}/train/good"
+    example = _EXAMPLES.get(entry.layout, f"folders such as {entry.categories[0]}/train/good")
     lines = [f"{entry.title} not found at {root}" + ("" if root.is_dir() else " (no such folder)")]
-    lines.append(f"  Expected folders such as {example} there or in {root / entry.folder}.")
+    lines.append(f"  Expected {example} there or in {root / entry.folder}.")
     seen = next((folder for folder in _nearby(entry, root) if _holds(entry, folder)), None)
     if seen is not None:
         lines.append(f"  Found it at {seen}: pass --data-root {seen}")

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from adcommon.errors import BadValue
-from adcommon.records import Record
+from adcommon.records import Record, Split
 
 INCTRL_SEED = 42
 """Seed of the splits of ELPV, KolektorSDD, AITEX, BrainMRI and HeadCT in InCTRL (arXiv 2403.06495)."""
@@ -29,6 +29,12 @@ def quarter_split(
     order = np.random.RandomState(seed).permutation(count)
     tested = math.ceil(count / 4)
     return order[tested:], order[:tested]
+
+
+def split_normals(normal: Sequence[Record], seed: int) -> Split:
+    """Keep a quarter of the normal images for the test, drawn with a seed; both parts in the given order."""
+    train, test = quarter_split(len(normal), seed)
+    return Split([normal[index] for index in sorted(train)], [normal[index] for index in sorted(test)])
 
 
 def hold_out(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:

@@ -6,9 +6,6 @@ equals, pixel for pixel, the flawless image of the same seed.
 """
 
 import logging
-import os
-import shutil
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -19,8 +16,8 @@ from PIL import Image
 from scipy import ndimage
 from skimage import data
 
+from adcommon.cache_files import cache_folder, made_once
 from adcommon.datasets.catalog import DATASETS
-from adcommon.errors import OutputFailed
 
 logger = logging.getLogger(__name__)
 
@@ -49,36 +46,15 @@ def defects_of(category: str) -> tuple[str, ...]:
     return PLATE_DEFECTS if category == "plate" else SURFACE_DEFECTS
 
 
-def cache_folder() -> Path:
-    """Where the images are kept: $AD_CACHE, else ~/.cache/adcommon."""
-    return Path(os.environ.get("AD_CACHE") or "~/.cache/adcommon").expanduser()
-
-
 def draw_category(category: str, seed: int) -> Path:
-    """Draw a category into the cache, unless it is there, and return its folder, laid out as MVTec AD.
-
-    The folder appears complete or not at all, also when several processes draw it at the same time.
-    """
+    """Draw a category into the cache, unless it is there, and return its folder, laid out as MVTec AD."""
     folder = cache_folder() / f"synthetic-{VERSION}-seed{seed}" / category
-    if folder.is_dir():
-        return folder
-    logger.info("dataset synthetic category %s drawn into %s", category, folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{category}-", dir=folder.parent))
-        try:
-            _draw_tree(unfinished, category, seed)
-            unfinished.chmod(0o755)
-            if not folder.is_dir():
-                unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        if not folder.is_dir():  # else another process was faster
-            raise OutputFailed(
-                f"cannot draw the dataset synthetic: {error}\n  Set AD_CACHE to another folder."
-            ) from None
-    return folder
+
+    def draw(unfinished: Path) -> None:
+        logger.info("dataset synthetic category %s drawn into %s", category, folder)
+        _draw_tree(unfinished, category, seed)
+
+    return made_once(folder, draw, "the dataset synthetic")
 
 
 def draw_sample(

@@ -1,5 +1,6 @@
 """Draw tiny datasets into a folder: textured images, bright square defects, exact masks; no torch here."""
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,6 +70,25 @@ def make_folder(
     for defect in defects:
         ground_truth = folder / "ground_truth" / defect if masks else None
         _draw_defective(folder / defect, ground_truth, defective, size, generator)
+    return folder
+
+
+def make_cifar10(folder: Path, train: int = 2, test: int = 3, seed: int = 0) -> Path:
+    """Draw the batches of CIFAR-10's Python version and return `folder`.
+
+    Args:
+        folder: is made if need be.
+        train: images of each class in each of the five training batches.
+        test: images of each class in the test batch.
+        seed: of everything drawn.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        labels = generator.permutation(np.repeat(np.arange(10), test if name == "test_batch" else train))
+        pixels = generator.integers(0, 256, (len(labels), 3072), dtype=np.uint8)
+        batch = {"batch_label": name, "labels": labels.tolist(), "data": pixels}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
     return folder
 
 
