@@ -1,0 +1,100 @@
+"""Features to train on: of every image once where nothing augments, else of every batch."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from adcommon.augment import random_colour_jitter, random_flips, random_quarter_turn
+from adcommon.datasets.loading import AnomalyDataset, train_batches
+from adcommon.datasets.order import train_indices
+from adcommon.disk_cache import default_cache
+from adcommon.feature_cache import FeatureStore, cached_features
+from adcommon.preprocess import Preprocess
+from adcommon.records import Record
+from uniad.model import UniAD
+from uniad.recipes import Recipe
+
+FEATURE_BATCH = 16
+"""Images per pass through the backbone when features are computed once."""
+
+
+def feature_store(
+    model: UniAD, records: Sequence[Record], preprocess: Preprocess, *, cache: bool
+) -> FeatureStore:
+    """The aligned features of images, computed now where they are not yet stored.
+
+    Args:
+        cache: keep decoded images and features on disk too, not in memory alone.
+    """
+    dataset = AnomalyDataset(records, preprocess, default_cache("images", enabled=cache), memory_bytes=0)
+    return cached_features(model.backbone, dataset, FEATURE_BATCH, default_cache("features", enabled=cache))
+
+
+def training_features(
+    model: UniAD,
+    records: Sequence[Record],
+    preprocess: Preprocess,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    *,
+    start: int,
+    cache: bool,
+    workers: int,
+) -> Iterator[Float[Tensor, "batch channels grid_height grid_width"]]:
+    """Aligned features of batch after batch, without end, on the accelerator's device.
+
+    Args:
+        start: batches to pass over.
+        cache: as for `feature_store`.
+        workers: processes that load images, where images are loaded in every epoch.
+    """
+    rank, world = accelerator.process_index, accelerator.num_processes
+    if recipe.cache_features and not recipe.augments:
+        store = feature_store(model, records, preprocess, cache=cache)
+        for indices in train_indices(
+            len(store), recipe.batch_size, seed=recipe.seed, start=start, rank=rank, world=world
+        ):
+            yield store.batch(indices)[0].to(accelerator.device, non_blocking=True)
+    else:
+        dataset = AnomalyDataset(records, preprocess, default_cache("images", enabled=cache))
+        batches = train_batches(
+            dataset,
+            recipe.batch_size,
+            seed=recipe.seed,
+            start=start,
+            workers=workers,
+            rank=rank,
+            world=world,
+        )
+        for batch in batches:
+            images = augmented(batch.images, preprocess, recipe) if recipe.augments else batch.images
+            yield model.features(images.to(accelerator.device))
+
+
+def augmented(
+    images: Float[Tensor, "batch 3 height width"], preprocess: Preprocess, recipe: Recipe
+) -> Float[Tensor, "batch 3 height width"]:
+    """The images, each changed on its own chance; the draws come from torch's global generator."""
+    generator = Generator().manual_seed(int(torch.randint(2**31, ())))
+    unmasked = torch.zeros(images.shape[2:], dtype=torch.bool)
+    changed = []
+    for pixels in torch.from_numpy(preprocess.unnormalise(images)).permute(0, 3, 1, 2):
+        pixels, _ = random_flips(
+            pixels, unmasked, generator, horizontal=recipe.hflip / 2, vertical=recipe.vflip / 2
+        )
+        if recipe.rotate:
+            pixels, _ = random_quarter_turn(pixels, unmasked, generator)
+        pixels = random_colour_jitter(
+            pixels,
+            generator,
+            brightness=recipe.brightness,
+            contrast=recipe.contrast,
+            saturation=recipe.saturation,
+            hue=recipe.hue,
+            probability=recipe.colorjitter,
+        )
+        changed.append(pixels)
+    return preprocess.normalise(torch.stack(changed).permute(0, 2, 3, 1).contiguous())

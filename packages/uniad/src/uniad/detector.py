@@ -1,0 +1,116 @@
+"""From images, or features kept of them, to anomaly maps and image scores; and back from a model folder."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adcommon.anomaly_maps import mean_score, pooled_max_score, std_score, upsample
+from adcommon.backbones import normalisation
+from adcommon.checkpoints import load_model, load_strict
+from adcommon.preprocess import Preprocess
+from adcommon.protocol import Prediction
+from uniad.model import Outputs, UniAD, build, distance
+from uniad.official import load_checkpoint
+from uniad.recipes import Recipe
+
+
+class UniADDetector:
+    """A trained UniAD; image scores and maps have no fixed range, higher is more anomalous."""
+
+    def __init__(
+        self,
+        model: UniAD,
+        preprocess: Preprocess,
+        *,
+        image_score: Literal["max", "mean", "std"] = "max",
+        pool: int = 16,
+    ) -> None:
+        """Put the model in evaluation mode and bind it to its preprocessing.
+
+        Args:
+            model: stays where it is; `score` takes images from anywhere.
+            preprocess: how its training images were made.
+            image_score: how a map becomes a score, see `image_scores`.
+            pool: side of the squares of "max", pixels.
+        """
+        self.model = model.eval()
+        self.device = next(model.parameters()).device
+        self.preprocess = preprocess
+        self.image_score = image_score
+        self.pool = pool
+
+    @torch.inference_mode()
+    def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
+        """Anomaly maps at the images' size, and one score per image; both on the model's device."""
+        features = self.model.features(images.to(self.device))
+        return self.score_features(features, (images.shape[2], images.shape[3]))
+
+    @torch.inference_mode()
+    def score_features(
+        self, features: Float[Tensor, "batch channels grid_height grid_width"], size: tuple[int, int]
+    ) -> Prediction:
+        """The same from features that `model.features` gave of images of `size` pixels."""
+        rebuilt = self.model.reconstruction(features)
+        maps = upsample(distance(Outputs(features, rebuilt)), size, align_corners=True)
+        return Prediction(image_scores(self.pool)[self.image_score](maps), maps)
+
+
+def image_scores(
+    pool: int = 16,
+) -> dict[str, Callable[[Float[Tensor, "batch height width"]], Float[Tensor, " batch"]]]:
+    """The three ways of the paper to make an image score of a map.
+
+    "max", the paper's for MVTec AD: highest mean of a square of side `pool`; "mean", for CIFAR-10; "std".
+    """
+    return {
+        "max": lambda maps: pooled_max_score(maps, pool),
+        "mean": mean_score,
+        "std": std_score,
+    }
+
+
+def make_preprocess(recipe: Recipe) -> Preprocess:
+    """How the recipe's images are made, normalised as the backbone's weights want it."""
+    mean, std = normalisation(recipe.backbone)
+    return Preprocess(
+        image_size=recipe.image_size,
+        interpolation=recipe.interpolation,
+        upright=recipe.upright,
+        mean=mean,
+        std=std,
+    )
+
+
+def make_detector(model: UniAD, preprocess: Preprocess, recipe: Recipe) -> UniADDetector:
+    """The detector of a model that was trained by a recipe."""
+    return UniADDetector(model, preprocess, image_score=recipe.image_score, pool=recipe.pool)
+
+
+def load_detector(
+    folder: Path,
+    *,
+    category: str | None = None,
+    references: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+) -> UniADDetector:
+    """The detector in a `model` folder of a training run, or in a checkpoint of the authors.
+
+    Args:
+        folder: holds config.json and model.safetensors; or a file such as ckpt.pth.tar.
+        category: has no effect: one model serves all its categories.
+        references: has no effect: UniAD needs no reference images.
+        device: where the model goes.
+    """
+    if folder.is_file():
+        checkpoint = load_checkpoint(folder)
+        recipe = checkpoint.recipe
+        return make_detector(checkpoint.model().to(device), make_preprocess(recipe), recipe)
+    config, tensors = load_model(folder, method="uniad")
+    recipe = Recipe.from_json(config["recipe"])
+    model = build(recipe, weights=None)
+    load_strict(model, tensors, where=str(folder))
+    return make_detector(model.to(device), Preprocess(**config["preprocess"]), recipe)

@@ -1,0 +1,216 @@
+"""Every number of the paper's experiments; no torch here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from adcommon.errors import BadValue
+
+Initialisation = Literal["xavier_uniform", "xavier_normal", "msra_uniform", "msra_normal", "normal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One experiment; the defaults are the paper's on MVTec AD, one model for all categories."""
+
+    dataset: str = "mvtec"
+    """Dataset name; `ad datasets` lists them. `lists` takes the images from --meta-train and --meta-test."""
+    multiclass: Annotated[bool, Parameter(negative=("--no-multiclass", "--separate"))] = True
+    """One model for all categories instead of one per category."""
+    meta_train: Path | None = None
+    """JSON lines of the training images, as the authors' train.json; goes with --meta-test."""
+    meta_test: Path | None = None
+    """JSON lines of the test images, as the authors' test.json."""
+    image_dir: Path | None = None
+    """Folder that the paths in the lists are relative to. [default: the folder of the list]"""
+
+    backbone: str = "tf_efficientnet_b4.aa_in1k"
+    """timm tag of the frozen network."""
+    strides: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (2, 4, 8, 16)
+    """Strides of its maps that are rebuilt, pixels per cell; the authors' `outlayers`."""
+    out_stride: int = 16
+    """Stride of the grid that all maps are brought to."""
+    fixed_padding: bool = True
+    """Pad EfficientNet B0 to B6 as the reference does, for one resolution; False: for the image at hand."""
+
+    image_size: int = 224
+    """Side after the resize, pixels."""
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bilinear"
+    """Filter of the resize."""
+    upright: bool = False
+    """Apply the photographs' EXIF orientation."""
+    hflip: bool = False
+    """Mirror half of the training images left to right."""
+    vflip: bool = False
+    """Mirror half of the training images top to bottom."""
+    rotate: bool = False
+    """Turn training images by 0, 90, 180 or 270 degrees."""
+    colorjitter: float = 0.0
+    """Chance of each of four changes of colour of a training image; 0: none."""
+    brightness: float = 0.1
+    """Largest change of brightness, as a share."""
+    contrast: float = 0.5
+    """Largest change of contrast."""
+    saturation: float = 0.5
+    """Largest change of saturation."""
+    hue: float = 0.07
+    """Largest change of hue, in turns of the colour circle."""
+
+    hidden_dim: int = 256
+    """Numbers of a token in the transformer."""
+    heads: int = 8
+    """Attention heads."""
+    encoder_layers: int = 4
+    """Layers of the encoder."""
+    decoder_layers: int = 4
+    """Layers of the decoder, each with queries of its own."""
+    feedforward: int = 1024
+    """Hidden units of the feed-forward networks."""
+    dropout: float = 0.1
+    """Dropout while training."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """Activation of the feed-forward networks; gelu is the exact form."""
+    pre_norm: bool = False
+    """Norms before each part of a layer instead of after it."""
+    position: Literal["learned", "sine"] = "learned"
+    """Position embedding."""
+    neighbourhood: tuple[int, int] = (7, 7)
+    """Height and width around a token, in tokens, that its attention must not see."""
+    masked: tuple[bool, bool, bool] = (True, True, True)
+    """Where that holds: in the encoder, and in the decoder's first and second attention."""
+    jitter_scale: float = 20.0
+    """Noise on the features while training; 20 gives each channel a deviation of 20 |token| / channels."""
+    jitter_prob: float = 1.0
+    """Share of the training batches that get noise."""
+    initialisation: Initialisation = "xavier_uniform"
+    """Start values of the linear layers."""
+    init_from: Path | None = None
+    """Start from the weights of this model folder, or of a checkpoint of the authors."""
+
+    epochs: int = 1000
+    """Passes over the training images."""
+    iterations: int | None = None
+    """Stop after this many optimiser steps; none: after `epochs`."""
+    batch_size: int = 8
+    """Images per step, over all processes. The authors' run on 8 GPUs has 64, with the same learning rate."""
+    seed: int = 133
+    """Seed of initialisation, order, noise and dropout."""
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Optimiser."""
+    lr: float = 1e-4
+    """Learning rate."""
+    adam_beta1: float = 0.9
+    """Decay of the first moment."""
+    adam_beta2: float = 0.999
+    """Decay of the second moment."""
+    momentum: float = 0.0
+    """Of SGD."""
+    weight_decay: float = 1e-4
+    """Weight decay of every parameter, decoupled under adamw."""
+    lr_step: int = 800
+    """Epochs after which the learning rate is multiplied by `lr_gamma`, again and again."""
+    lr_gamma: float = 0.1
+    """Factor of the learning rate."""
+    clip_norm: float = 0.1
+    """Largest norm of all gradients together; 0: no limit."""
+    loss_weight: float = 1.0
+    """Factor of the loss."""
+
+    protocol: Literal["standard", "uniad"] = "uniad"
+    """`uniad` adds the paper's columns: AUROC of pixels and of each map's mean, pooled maximum, deviation."""
+    reference_auroc: bool = False
+    """In the paper's columns, replace an AUROC below 0.5 by one minus it, as the reference does."""
+    image_score: Literal["max", "mean", "std"] = "max"
+    """Image score: maximum of the map averaged over squares, mean, or standard deviation of the map."""
+    pool: int = 16
+    """Side of these squares, pixels."""
+    evaluate_every: int = 10
+    """Epochs between evaluations on the test set."""
+    keep_best: bool = True
+    """Also keep the model with the best result on the test set, an oracle, in `model-best`."""
+    test_batch_size: int = 16
+    """Images per batch at test time."""
+    calibration_share: float = 0.0
+    """Share of the normal training images kept out of training to choose the decision threshold."""
+
+    cache_features: bool = True
+    """Compute the frozen features of each image once; not while an augmentation is on."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the transformer; features, loss and maps stay in fp32."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        positive = (
+            "epochs",
+            "batch_size",
+            "test_batch_size",
+            "evaluate_every",
+            "lr_step",
+            "pool",
+            "out_stride",
+        )
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.iterations is not None and self.iterations < 1:
+            raise BadValue(f"iterations is {self.iterations}; expected at least 1")
+        coarsest = max(*self.strides, self.out_stride)
+        if self.image_size < coarsest or self.image_size % coarsest:
+            raise BadValue(
+                f"image_size is {self.image_size}; expected a multiple of {coarsest} pixels, the coarsest "
+                "stride in use"
+            )
+        if not 0 <= self.dropout < 1:
+            raise BadValue(f"dropout is {self.dropout}; expected 0 or more, below 1")
+        if (self.meta_train is None) != (self.meta_test is None):
+            raise BadValue("--meta-train and --meta-test go together; one of them is missing")
+
+    @property
+    def augments(self) -> bool:
+        """True if training images change from epoch to epoch, so that their features cannot be kept."""
+        return self.hflip or self.vflip or self.rotate or self.colorjitter > 0
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe in a model's config, where tuples have become lists and paths text."""
+        own: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        for name in ("meta_train", "meta_test", "image_dir", "init_from"):
+            own[name] = None if own.get(name) is None else Path(own[name])
+        return cls(**own)
+
+
+MVTEC = Recipe()
+CIFAR10 = replace(
+    MVTEC,
+    dataset="cifar10",
+    multiclass=False,  # one model per split of five normal classes
+    strides=(2, 4, 8, 16, 32),
+    interpolation="lanczos",
+    batch_size=16,
+    seed=131,
+    image_score="mean",
+)
+VISA = replace(MVTEC, dataset="visa")
+"""Not in the paper; the benchmark ADer trains UniAD on it."""
+
+OWN = replace(
+    MVTEC,
+    dataset="folder",
+    upright=True,
+    epochs=300,
+    lr_step=240,
+    protocol="standard",
+    keep_best=False,
+    calibration_share=0.1,
+)
+"""For data the paper did not use: fewer epochs, a decision threshold from normal images."""
+
+RECIPES: dict[str, Recipe] = {"mvtec": MVTEC, "cifar10": CIFAR10, "visa": VISA, "own": OWN}
+
+CIFAR10_SPLITS = ("01234", "56789", "02468", "13579")
+"""Normal classes of the paper's four experiments on CIFAR-10."""
