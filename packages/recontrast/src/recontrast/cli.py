@@ -3,14 +3,14 @@
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from cyclopts import App
 
 from adcommon.commands import predict_app
+from adcommon.jobs import run_jobs
 from adcommon.options import EvaluateSettings, Settings, execute, experiment
 from adcommon.report import text, write_results
-from adcommon.runs import RunGroup, StopSignal, start_logging
+from adcommon.runs import start_logging
 from recontrast.published import PUBLISHED
 from recontrast.recipes import CATEGORIES, RECIPES, Recipe
 
@@ -108,40 +108,18 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     splits = load_splits(recipe.dataset, settings.root(), settings.category or own_order)
     jobs = {"all": splits} if recipe.multiclass else {name: {name: split} for name, split in splits.items()}
 
-    from adcommon.runtime import choose_device, start
     from recontrast.train import check_inputs
     from recontrast.train import train as train_model
 
-    start_logging(None)
-    accelerator = start(choose_device(settings.gpu, settings.device), recipe.precision)
-    main = accelerator.is_main_process
-    with accelerator.main_process_first():  # the others find the folder as it is to be
-        group = RunGroup(
-            settings.folder(f"recontrast-{base}"),
-            resume=settings.resume or not main,
-            force=settings.force and main,
-        )
-        if main:
-            start_logging(group.folder)
-            group.write_recipe({**asdict(recipe), **settings.as_flags()})
-            check_inputs(recipe, splits, settings)
-    published = PUBLISHED.get(base) if asdict(recipe) == asdict(RECIPES[base]) else None
-
-    rows: list[dict[str, Any]] = []
-    with StopSignal() as stop:
-        for name, job in jobs.items():
-            run = group.run(name)
-            done = run.finished()
-            if done is None:
-                done = train_model(recipe, job, run, accelerator, settings, stop)
-                if main:
-                    run.finish(done)
-            rows += done
-            if main:
-                group.write_results(rows, published)
-                print(text(rows, published))
-    if main:
-        print(f"\nmodels, tables and logs are in {group.folder}")
+    run_jobs(
+        f"recontrast-{base}",
+        recipe,
+        settings,
+        jobs,
+        train=lambda job, run, accelerator, stop: train_model(recipe, job, run, accelerator, settings, stop),
+        check=lambda: check_inputs(recipe, splits, settings),
+        published=PUBLISHED.get(base) if asdict(recipe) == asdict(RECIPES[base]) else None,
+    )
 
 
 def _evaluate(*, settings: EvaluateSettings) -> None:

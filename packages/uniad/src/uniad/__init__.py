@@ -1,6 +1,3 @@
-"""UniAD (NeurIPS 2022): one transformer that detects anomalies in all classes.
-
-Not implemented yet: this package only reserves its place in the workspace.
-"""
+"""UniAD: one transformer that detects anomalies in all classes (NeurIPS 2022, arXiv 2206.03687)."""
 
 __version__ = "0.1.0"

@@ -17,7 +17,7 @@ class Recipe:
     """One experiment; the defaults are the paper's on MVTec AD, one model for all categories."""
 
     dataset: str = "mvtec"
-    """Dataset name; `ad datasets` lists them. `lists` takes the images from --meta-train and --meta-test."""
+    """Dataset name; `ad datasets` lists them."""
     multiclass: Annotated[bool, Parameter(negative=("--no-multiclass", "--separate"))] = True
     """One model for all categories instead of one per category."""
     meta_train: Path | None = None
@@ -26,6 +26,9 @@ class Recipe:
     """JSON lines of the test images, as the authors' test.json."""
     image_dir: Path | None = None
     """Folder that the paths in the lists are relative to. [default: the folder of the list]"""
+
+    normals: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    """Digits of CIFAR-10's normal classes, one model for each: `01234 56789`. [default: the paper's]"""
 
     backbone: str = "tf_efficientnet_b4.aa_in1k"
     """timm tag of the frozen network."""
@@ -210,7 +213,28 @@ OWN = replace(
 )
 """For data the paper did not use: fewer epochs, a decision threshold from normal images."""
 
-RECIPES: dict[str, Recipe] = {"mvtec": MVTEC, "cifar10": CIFAR10, "visa": VISA, "own": OWN}
+QUICKSTART = replace(
+    OWN,
+    dataset="elpv",
+    backbone="tf_efficientnet_lite0.in1k",
+    image_size=128,
+    epochs=8,
+    lr=4e-4,
+    lr_step=6,
+    evaluate_every=1000,
+)
+"""Both kinds of solar cells in one model on two CPU cores: a small backbone whose weights are installed."""
+
+DECODER = replace(MVTEC, batch_size=32, seed=131, protocol="standard", keep_best=False)
+"""The picture decoders of the paper's figures: MVTec AD, one per category."""
+
+RECIPES: dict[str, Recipe] = {
+    "mvtec": MVTEC,
+    "cifar10": CIFAR10,
+    "visa": VISA,
+    "own": OWN,
+    "quickstart": QUICKSTART,
+}
 
 CIFAR10_SPLITS = ("01234", "56789", "02468", "13579")
 """Normal classes of the paper's four experiments on CIFAR-10."""

@@ -58,12 +58,15 @@ def train_decoder(
     accelerator: Accelerator,
     settings: Settings,
     stop: StopSignal,
-) -> None:
+) -> list[dict[str, Any]]:
     """Train the decoder of one category and write its pictures, input above reconstruction.
 
     Args:
         records: images to learn to draw.
         run: where losses, resume state, model and pictures go.
+
+    Returns:
+        No rows: a decoder has no score.
     """
     set_seed(recipe.seed)
     preprocess = make_preprocess(recipe)
@@ -141,6 +144,7 @@ def train_decoder(
             both = [preprocess.pixels(record.image, record.mask), preprocess.unnormalise(drawn)[0]]
             write_jpeg(run.maps / record.defect / f"{record.image.stem}.jpg", np.concatenate(both))
     accelerator.wait_for_everyone()
+    return []
 
 
 def update(
