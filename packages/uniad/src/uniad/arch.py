@@ -79,7 +79,8 @@ def network_values(arch: Sequence[Mapping[str, Any]], where: str) -> dict[str, A
     jitter = options.get("feature_jitter") or {"scale": 0.0, "prob": 0.0}
     values |= {"jitter_scale": float(jitter["scale"]), "jitter_prob": float(jitter["prob"])}
     mask = options.get("neighbor_mask") or {}
-    values["masked"] = tuple(mask.get("mask", (False, False, False)))
+    masks = ("mask_encoder", "mask_memory", "mask_previous")
+    values |= dict(zip(masks, mask.get("mask", (False, False, False)), strict=True))
     if mask:
         values["neighbourhood"] = tuple(mask["neighbor_size"])
     values["initialisation"] = (options.get("initializer") or {}).get("method", "normal")

@@ -82,8 +82,12 @@ class Recipe:
     """Position embedding."""
     neighbourhood: tuple[int, int] = (7, 7)
     """Height and width around a token, in tokens, that its attention must not see."""
-    masked: tuple[bool, bool, bool] = (True, True, True)
-    """Where that holds: in the encoder, and in the decoder's first and second attention."""
+    mask_encoder: bool = True
+    """That holds in the encoder."""
+    mask_memory: bool = True
+    """That holds where the decoder's queries look at the encoder's output."""
+    mask_previous: bool = True
+    """That holds where they look at the decoder layer before."""
     jitter_scale: float = 20.0
     """Noise on the features while training; 20 gives each channel a deviation of 20 |token| / channels."""
     jitter_prob: float = 1.0
@@ -170,6 +174,11 @@ class Recipe:
             raise BadValue(f"dropout is {self.dropout}; expected 0 or more, below 1")
         if (self.meta_train is None) != (self.meta_test is None):
             raise BadValue("--meta-train and --meta-test go together; one of them is missing")
+
+    @property
+    def masked(self) -> tuple[bool, bool, bool]:
+        """Where attention must not see its neighbourhood: in the encoder, and in the decoder's two attentions."""
+        return self.mask_encoder, self.mask_memory, self.mask_previous
 
     @property
     def augments(self) -> bool:

@@ -1,0 +1,106 @@
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from adcommon.backbones import FeaturePyramid
+from adcommon.datasets import load_splits
+from adcommon.preprocess import Preprocess
+from uniad.data import augmented, feature_store, training_features
+from uniad.recipes import MVTEC
+
+PREPROCESS = Preprocess(image_size=64)
+
+
+@pytest.fixture
+def records(mvtec):
+    return load_splits("mvtec", mvtec, ("bottle", "cable"))["bottle"].train
+
+
+def first_batches(model, records, recipe, count: int, start: int = 0, **options) -> list[torch.Tensor]:
+    batches = training_features(
+        model,
+        records,
+        PREPROCESS,
+        recipe,
+        Accelerator(cpu=True),
+        start=start,
+        cache=options.pop("cache", False),
+        workers=0,
+    )
+    return [batch.clone() for batch in islice(batches, count)]
+
+
+@pytest.fixture
+def passes(monkeypatch) -> list[int]:
+    """Images in each pass through the backbone."""
+    seen, forward = [], FeaturePyramid.forward
+
+    def counting(self, images):
+        seen.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(FeaturePyramid, "forward", counting)
+    return seen
+
+
+def test_kept_features_are_computed_once_and_are_those_of_every_epoch(
+    make_model, records, tiny, passes
+) -> None:
+    model = make_model()
+    kept = first_batches(model, records, tiny, 6)
+    assert sum(passes) == len(records)
+    computed = first_batches(model, records, replace(tiny, cache_features=False), 6)
+    for one, other in zip(kept, computed, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_features_on_disk_are_those_of_memory_and_spare_a_second_run_the_backbone(
+    make_model, records, tiny, passes
+) -> None:
+    model = make_model()
+    expected = first_batches(model, records, tiny, 3)
+    first_batches(model, records, tiny, 3, cache=True)
+    passes.clear()
+    again = first_batches(model, records, tiny, 3, cache=True)
+    assert passes == []
+    assert all(torch.equal(a, b) for a, b in zip(expected, again, strict=True))
+
+
+def test_a_later_start_continues_the_order(make_model, records, tiny) -> None:
+    model = make_model()
+    whole = first_batches(model, records, tiny, 5)
+    assert torch.equal(first_batches(model, records, tiny, 1, start=4)[0], whole[4])
+
+
+def test_augmented_images_are_never_kept(make_model, records, tiny, passes) -> None:
+    first_batches(make_model(), records, replace(tiny, hflip=True), 4)
+    assert sum(passes) == 2 * len(records)
+
+
+def test_mirroring_turns_half_of_the_images_and_nothing_else() -> None:
+    images = PREPROCESS.normalise(torch.randint(0, 256, (32, 8, 8, 3), dtype=torch.uint8))
+    changed = augmented(images, PREPROCESS, replace(MVTEC, hflip=True))
+    mirrored = [torch.allclose(a, b.flip(-1), atol=1e-6) for a, b in zip(changed, images, strict=True)]
+    same = [torch.allclose(a, b, atol=1e-6) for a, b in zip(changed, images, strict=True)]
+    assert all(a or b for a, b in zip(mirrored, same, strict=True))
+    assert 4 < sum(mirrored) < 28
+
+
+def test_quarter_turns_and_colours_act_when_asked_for() -> None:
+    images = PREPROCESS.normalise(torch.randint(0, 256, (16, 8, 8, 3), dtype=torch.uint8))
+    turned = augmented(images, PREPROCESS, replace(MVTEC, rotate=True))
+    kinds = {
+        next(k for k in range(4) if torch.allclose(a, b.rot90(k, (-2, -1)), atol=1e-6))
+        for a, b in zip(turned, images, strict=True)
+    }
+    assert len(kinds) > 2
+    assert not torch.allclose(augmented(images, PREPROCESS, replace(MVTEC, colorjitter=1.0)), images)
+
+
+def test_a_store_holds_one_aligned_map_per_image(make_model, records) -> None:
+    store = feature_store(make_model(), records, PREPROCESS, cache=False)
+    (features,) = store.batch([0, 2])
+    assert features.shape == (2, 64 + 128 + 256, 4, 4)

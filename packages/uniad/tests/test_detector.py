@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from adcommon.preprocess import Preprocess
+from adcommon.protocol import Detector
+from uniad.detector import UniADDetector, image_scores, make_preprocess
+from uniad.recipes import CIFAR10, OWN
+
+
+@pytest.fixture
+def detector(make_model) -> UniADDetector:
+    return UniADDetector(make_model(), Preprocess(image_size=64))
+
+
+def test_it_is_a_detector_whose_maps_lie_on_the_image(detector, images) -> None:
+    assert isinstance(detector, Detector)
+    prediction = detector.score(images)
+    assert prediction.anomaly_maps.shape == (3, 64, 64)
+    assert (prediction.anomaly_maps >= 0).all()
+
+
+def test_scores_follow_the_images_through_order_and_batches(detector, images) -> None:
+    whole = detector.score(images)
+    turned = detector.score(images.flip(0))
+    torch.testing.assert_close(turned.image_scores.flip(0), whole.image_scores)
+    alone = torch.cat([detector.score(image[None]).anomaly_maps for image in images])
+    torch.testing.assert_close(alone, whole.anomaly_maps, atol=1e-4, rtol=1e-4)
+
+
+def test_kept_features_give_the_scores_of_the_images(detector, images) -> None:
+    features = detector.model.features(images)
+    kept, direct = detector.score_features(features, (64, 64)), detector.score(images)
+    assert torch.equal(kept.image_scores, direct.image_scores)
+    assert torch.equal(kept.anomaly_maps, direct.anomaly_maps)
+
+
+def test_each_image_score_reads_its_own_property_of_the_map() -> None:
+    maps = torch.zeros(3, 32, 32)
+    maps[0, :16, :16] = 1  # one hot square
+    maps[1] = 0.5  # high everywhere
+    maps[2, ::8, ::8] = 10  # single hot pixels
+    scores = {name: reduce(maps) for name, reduce in image_scores(16).items()}
+    assert scores["max"].tolist() == pytest.approx([1.0, 0.5, 4 * 10 / 256])
+    assert scores["mean"].argmax() == 1
+    assert scores["std"].argmax() == 2
+
+
+def test_preprocessing_follows_the_recipe_and_the_backbones_weights() -> None:
+    cifar = make_preprocess(CIFAR10)
+    assert (cifar.image_size, cifar.interpolation) == (224, "lanczos")
+    assert cifar.mean == pytest.approx((0.485, 0.456, 0.406))
+    assert make_preprocess(OWN).upright
+
+
+def test_scoring_leaves_the_global_generator_alone(detector, images) -> None:
+    before = torch.get_rng_state()
+    detector.score(images)
+    assert torch.equal(before, torch.get_rng_state())

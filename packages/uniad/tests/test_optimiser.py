@@ -1,0 +1,73 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.optim import SGD, Adam, AdamW
+
+from uniad.optimiser import lr_factor, make_optimiser, seed_step, update
+from uniad.recipes import MVTEC
+
+
+@pytest.fixture
+def accelerator() -> Accelerator:
+    return Accelerator(cpu=True)
+
+
+def test_the_rate_falls_one_epoch_after_its_step_and_again_after_the_next() -> None:
+    recipe = replace(MVTEC, lr_step=3, lr_gamma=0.1)
+    factors = [lr_factor(epoch, recipe) for epoch in range(8)]
+    assert factors == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01])
+
+
+def test_the_schedule_counts_epochs_in_steps() -> None:
+    layer = torch.nn.Linear(2, 2)
+    optimiser, schedule = make_optimiser(layer.parameters(), replace(MVTEC, lr_step=1), steps_per_epoch=2)
+    rates = []
+    for _ in range(6):
+        rates.append(schedule.get_last_lr()[0])
+        optimiser.step()
+        schedule.step()
+    assert rates == pytest.approx([1e-4] * 4 + [1e-5] * 2)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", AdamW), ("adam", Adam), ("sgd", SGD)])
+def test_each_optimiser_gets_the_recipes_values(name: str, kind: type) -> None:
+    recipe = replace(MVTEC, optimiser=name, lr=0.5, weight_decay=0.25)
+    optimiser, _ = make_optimiser(torch.nn.Linear(2, 2).parameters(), recipe, steps_per_epoch=1)
+    assert type(optimiser) is kind
+    group = optimiser.param_groups[0]
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
+
+
+def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_returned(make_model, accelerator) -> None:
+    features = 50 * torch.randn(2, 448, 4, 4)
+    model = make_model().train()
+    optimiser, _ = make_optimiser(model.reconstruction.parameters(), MVTEC, steps_per_epoch=1)
+    _, norm = update(model.reconstruction, features, optimiser, accelerator, clip_norm=0.1)
+    total = torch.stack([p.grad.norm() for p in model.reconstruction.parameters()]).norm()
+    assert norm > 0.1
+    assert total.item() == pytest.approx(0.1, rel=1e-4)
+    _, norm = update(model.reconstruction, features, optimiser, accelerator, clip_norm=0.0)
+    total = torch.stack([p.grad.norm() for p in model.reconstruction.parameters()]).norm()
+    assert total.item() == pytest.approx(norm.item(), rel=1e-4)
+
+
+def test_the_loss_falls_on_one_batch(make_model, accelerator, images) -> None:
+    model = make_model(jitter_scale=0.0, dropout=0.0).train()
+    optimiser, _ = make_optimiser(model.reconstruction.parameters(), replace(MVTEC, lr=1e-2), 1)
+    features = model.features(images)
+    losses = [
+        update(model.reconstruction, features, optimiser, accelerator, clip_norm=0.1)[0].item()
+        for _ in range(30)
+    ]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_draws_depend_on_seed_process_and_step_alone() -> None:
+    def draw(*place: int) -> float:
+        seed_step(*place)
+        return torch.rand(()).item()
+
+    assert draw(1, 0, 5) == draw(1, 0, 5)
+    assert len({draw(1, 0, 5), draw(1, 0, 6), draw(1, 1, 5), draw(2, 0, 5)}) == 4
