@@ -96,7 +96,9 @@ class Reconstruction(nn.Module):
         """
         tokens = features.flatten(2).transpose(1, 2)
         if self.training and self.jitter_scale and _happens(self.jitter_prob):
-            tokens = jitter(tokens, torch.randn_like(tokens) if noise is None else noise, self.jitter_scale)
+            if noise is None:  # in the same order whatever the memory layout of the features
+                noise = torch.randn(tokens.shape, dtype=tokens.dtype, device=tokens.device)
+            tokens = jitter(tokens, noise, self.jitter_scale)
         in_encoder, to_memory, to_previous = (self.allowed if masked else None for masked in self.masked)
         rebuilt = self.transformer(
             self.input_proj(tokens), self.pos_embed(), (in_encoder, to_memory, to_previous)

@@ -177,7 +177,7 @@ class Recipe:
 
     @property
     def masked(self) -> tuple[bool, bool, bool]:
-        """Where attention must not see its neighbourhood: in the encoder, and in the decoder's two attentions."""
+        """Where attention must not see its neighbourhood: encoder, and the decoder's two attentions."""
         return self.mask_encoder, self.mask_memory, self.mask_previous
 
     @property
