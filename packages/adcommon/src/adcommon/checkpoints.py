@@ -128,18 +128,30 @@ SafeClass = Callable[..., object] | tuple[Callable[..., object], str]
 
 
 def load_foreign(path: Path, safe_classes: Sequence[SafeClass] = ()) -> dict[str, Any]:
-    """The dict in an authors' checkpoint (torch's zip and older format, whatever the suffix), on the CPU.
+    """The dict in an authors' checkpoint; see `load_safely`.
+
+    Raises:
+        WrongCheckpoint: also a file that holds no dict.
+    """
+    content = load_safely(path, safe_classes)
+    if not isinstance(content, dict):
+        raise WrongCheckpoint(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
+    return content
+
+
+def load_safely(path: Path, safe_classes: Sequence[SafeClass] = ()) -> Any:
+    """What is in an authors' file (torch's zip and older format, whatever the suffix), on the CPU.
 
     Besides tensors and plain values only `safe_classes` are built; no other code of the file runs.
 
     Raises:
-        WrongCheckpoint: no such file, a damaged one, one that holds another class, or no dict.
+        WrongCheckpoint: no such file, a damaged one, or one that holds another class.
     """
     if not path.is_file():
         raise WrongCheckpoint(f"no checkpoint at {path}; expected the file that the authors published")
     try:
         with torch.serialization.safe_globals(list(safe_classes)):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, *_DAMAGED) as error:
         if refused := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
             reason = (
@@ -149,9 +161,6 @@ def load_foreign(path: Path, safe_classes: Sequence[SafeClass] = ()) -> dict[str
         else:
             reason = _download_gone_wrong(path) or _first_line(error)
         raise WrongCheckpoint(f"cannot read the checkpoint {path}: {reason}") from error
-    if not isinstance(content, dict):
-        raise WrongCheckpoint(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
-    return content
 
 
 def model_card(config: Mapping[str, Any], *, title: str, paper: str, data_notice: str, command: str) -> str:

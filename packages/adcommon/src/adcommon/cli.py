@@ -1,6 +1,5 @@
 """The command `ad`: what concerns every method. A sub-command imports what it needs when it runs."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +8,7 @@ from cyclopts import App, Parameter
 from adcommon import __version__
 from adcommon.commands import evaluate_app, predict_app
 from adcommon.errors import BadValue
-from adcommon.options import execute
+from adcommon.options import default_root, execute
 
 app = App(name="ad", help="Visual anomaly detection: what all methods share.", version=__version__)
 prepare = App(name="prepare", help="Turn a dataset's official download into the tree that training reads.")
@@ -23,6 +22,8 @@ for dataset, summary in {
 app.command(prepare)
 app.command(evaluate_app("evaluate"))
 app.command(predict_app("predict"))
+app.command("adcommon.list_commands:manifest", name="manifest", help="Write lists of a dataset's images.")
+app.command("adcommon.list_commands:few_shot", name="few-shot", help="Draw normal reference images.")
 
 Root = Annotated[Path | None, Parameter(name="--data-root")]
 Link = Literal["copy", "hard", "symlink"]
@@ -98,22 +99,6 @@ def check(dataset: str, *category: str, data_root: Root = None) -> None:
 
 
 @app.command
-def few_shot(source: Path, shots: int, *, out: Path = Path("references.txt"), seed: int = 0) -> None:
-    """Draw normal reference images from a folder and write them to a list, one path a line.
-
-    Args:
-        source: Folder of normal images.
-        shots: Number of references.
-        out: The list.
-        seed: Of the draw; with one seed, fewer references are the beginning of more.
-    """
-    from adcommon.datasets.fewshot import draw_references, write_references
-
-    write_references(out, draw_references(source, shots, seed=seed), source)
-    print(f"{shots} references of {source} are listed in {out}")
-
-
-@app.command
 def weights() -> None:
     """List the backbone weights: file, origin, checksum, and whether they are on this machine."""
     from adcommon.weights import table
@@ -137,8 +122,3 @@ def report(*results: Path) -> None:
         raise BadValue("no results given; pass the --out folder of one or more runs")
     rows = {str(path): read_results(path) for path in results}
     print(text(rows[str(results[0])]) if len(rows) == 1 else comparison(rows))
-
-
-def default_root() -> Path:
-    """Where datasets are looked for if nothing is said."""
-    return Path(os.environ.get("AD_DATA", "data"))
