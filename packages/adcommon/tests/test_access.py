@@ -6,7 +6,7 @@ import pytest
 
 from adcommon.datasets import DATASETS, load_records, load_splits
 from adcommon.datasets.access import locate
-from adcommon.errors import DatasetNotFound, EmptySplit, MaskMissing, NotPrepared, UnknownName
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, MaskMissing, NotPrepared, UnknownName
 from adcommon.testing.trees import make_class_folders, make_mvtec
 
 
@@ -157,3 +157,13 @@ def test_locate_answers_without_raising(tmp_path: Path) -> None:
         found = locate(DATASETS[name], tmp_path)
         assert found is not None
         assert found.is_dir()
+
+
+def test_what_must_not_be_loaded_is_an_error(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, categories=("bottle",))
+    masks = tmp_path / "bottle/ground_truth/spot"
+    (masks / "000.png").write_bytes((masks / "000_mask.png").read_bytes())
+    (tmp_path / "bottle/train/bad").mkdir()
+    (tmp_path / "bottle/test/good/000.png").rename(tmp_path / "bottle/train/bad/000.png")
+    with pytest.raises(BadValue, match=r"'bad' among the training images(.|\n)*2 masks for one image"):
+        load_records("mvtec", tmp_path, "bottle")

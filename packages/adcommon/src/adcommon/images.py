@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 from PIL import Image, ImageOps
 
 from adcommon.errors import MaskMissing, MaskSizeMismatch, UnreadableImage
@@ -65,6 +65,12 @@ def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     path = Path(path)
     if path.is_dir():
         return _union(path)
+    return np.asarray(mask_values(path) > 0)
+
+
+def mask_values(path: Path) -> Shaped[np.ndarray, "height width"]:
+    """The stored values of a mask's file: grey, palette index, or the largest of its colours; alpha apart."""
+    path = Path(path)
     try:
         with Image.open(path) as image:
             values = np.asarray(image)
@@ -73,7 +79,7 @@ def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
         raise _unreadable(path, error) from None
     if values.ndim == 3:
         values = (values[..., :-1] if has_alpha else values).max(axis=-1)
-    return np.asarray(values > 0)
+    return np.asarray(values)
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from adcommon.datasets.folder import folder_categories, scan_folder
 from adcommon.datasets.layouts import Scan, mask_places, scan_category
 from adcommon.datasets.roots import find_root, given, search
 from adcommon.datasets.synthetic import draw_category
-from adcommon.errors import DatasetNotFound, EmptySplit, MaskMissing, unknown_name
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, MaskMissing, unknown_name
 from adcommon.records import Split
 
 logger = logging.getLogger(__name__)
@@ -49,10 +49,13 @@ def load_records(dataset: str, root: Path | None, category: str, *, seed: int = 
         NotPrepared: the unprepared download; says how to prepare it.
         UnknownName: of the dataset or the category, with the nearest known one.
         EmptySplit: no images to train or to test with.
+        BadValue: anomalous images among the training images, or two masks for one image.
         MaskMissing: anomalous images without masks where there should be some.
     """
     entry = find_dataset(dataset)
     scan = scan_dataset(entry, root, category, seed=seed)
+    if scan.wrong:
+        raise BadValue("\n".join(scan.wrong[:_SHOWN]))
     _refuse_empty(entry, scan.split, category, category_folder(entry, root, category))
     if scan.extra:
         logger.warning("dataset %s %s", dataset, extra_masks(scan.extra, category))

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adcommon.errors import BadValue
 from adcommon.images import list_images
 from adcommon.records import Record, Split
 
@@ -34,6 +33,8 @@ class Scan:
     """Anomalous images without a mask -> the folder where it was looked for."""
     extra: list[Path] = field(default_factory=list)
     """Masks that belong to no image."""
+    wrong: list[str] = field(default_factory=list)
+    """What must not be loaded: anomalous images among the training images, two masks for one image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Pairing:
     masks: dict[Path, Path]
     missing: list[Path]
     extra: list[Path]
+    wrong: list[str]
+    """Images for which there are several masks."""
 
 
 def is_normal(folder: Path) -> bool:
@@ -67,17 +70,15 @@ def scan_category(folder: Path, category: str, *, other_train_folders: bool = Fa
     """Scan `train/good`, `test/<defect>` and `ground_truth/<defect>` below a category's folder.
 
     Args:
-        other_train_folders: further folders below `train` are passed over; by default they are an error.
-
-    Raises:
-        BadValue: anomalous images among the training images, or two masks for one image.
+        other_train_folders: further folders below `train` are passed over; by default they are wrong.
     """
     train: list[Record] = []
+    wrong: list[str] = []
     for source in subfolders(folder / "train"):
         if is_normal(source):
             train += [Record(image, category, 0) for image in list_images(source)]
         elif not other_train_folders and list_images(source):
-            raise BadValue(
+            wrong.append(
                 f"'{source.name}' among the training images of category '{category}': {source}\n"
                 "  Only normal images can train (a folder named good, ok or NORMAL); move the others to test."
             )
@@ -90,7 +91,8 @@ def scan_category(folder: Path, category: str, *, other_train_folders: bool = Fa
     defects = {source.name: source for source in subfolders(folder / "test") if not is_normal(source)}
     anomalous = scan_defects(defects, folder / "ground_truth", category)
     test = in_order([*normal, *anomalous.split.test])
-    return Scan(Split(in_order(train), test), anomalous.has_masks, anomalous.missing, anomalous.extra)
+    split = Split(in_order(train), test)
+    return Scan(split, anomalous.has_masks, anomalous.missing, anomalous.extra, wrong + anomalous.wrong)
 
 
 def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Scan:
@@ -98,16 +100,18 @@ def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Sc
     test: list[Record] = []
     missing: dict[Path, Path] = {}
     extra: list[Path] = []
+    wrong: list[str] = []
     for name, source in defects.items():
         images = list_images(source)
         pairing = pair_masks(images, mask_root / name)
         test += [Record(image, category, 1, defect_of(name), pairing.masks.get(image)) for image in images]
         missing |= dict.fromkeys(pairing.missing, mask_root / name)
         extra += pairing.extra
+        wrong += pairing.wrong
     for source in subfolders(mask_root):
         if source.name not in defects and not is_normal(source):
             extra += pair_masks([], source).extra
-    return Scan(Split([], test), mask_root.is_dir(), missing, extra)
+    return Scan(Split([], test), mask_root.is_dir(), missing, extra, wrong)
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:
@@ -116,11 +120,7 @@ def in_order(records: Iterable[Record]) -> list[Record]:
 
 
 def pair_masks(images: Iterable[Path], folder: Path) -> Pairing:
-    """Find each image's mask: `<stem>_mask.png`, `<stem>.png`, `<stem>_label.bmp`, or the folder `<stem>`.
-
-    Raises:
-        BadValue: several of these exist for one image.
-    """
+    """Find each image's mask: `<stem>_mask.png`, `<stem>.png`, `<stem>_label.bmp`, or the folder `<stem>`."""
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
         if entry.name.startswith((".", "__")):
@@ -131,20 +131,23 @@ def pair_masks(images: Iterable[Path], folder: Path) -> Pairing:
             by_stem[entry.stem].append(entry)
     masks: dict[Path, Path] = {}
     missing: list[Path] = []
+    wrong: list[str] = []
+    several: set[Path] = set()
     for image in images:
         found = [mask for name in _MASK_NAMES for mask in by_stem.get(name.format(image.stem), ())]
         if len(found) > 1:
-            raise BadValue(
+            wrong.append(
                 f"{len(found)} masks for one image, {image}: {', '.join(str(mask) for mask in found)}\n"
                 "  Keep one of them."
             )
-        if found:
+            several.update(found)
+        elif found:
             masks[image] = found[0]
         else:
             missing.append(image)
-    used = set(masks.values())
+    used = several.union(masks.values())
     extra = [mask for entries in by_stem.values() for mask in entries if mask not in used]
-    return Pairing(masks, missing, extra)
+    return Pairing(masks, missing, extra, wrong)
 
 
 def mask_places(image: Path, folder: Path) -> list[Path]:
