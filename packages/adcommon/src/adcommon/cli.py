@@ -1,5 +1,6 @@
 """The command `ad`: what concerns every method. A sub-command imports what it needs when it runs."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -77,24 +78,31 @@ def datasets(data_root: Root = None) -> None:
 
 
 @app.command
-def check(dataset: str, *category: str, data_root: Root = None) -> None:
-    """List every problem of a dataset at once; exit code 1 if there is an error.
+def check(
+    dataset: str,
+    *category: str,
+    data_root: Root = None,
+    json: Annotated[Path | None, Parameter(name="--json")] = None,
+) -> None:
+    """List every problem of a dataset at once; exit code 1 if there are any, besides notes.
 
     Args:
-        dataset: Name as `ad datasets` lists it.
+        dataset: Name as `ad datasets` lists it; `folder` for my own images.
         category: Categories to look at; all by default.
         data_root: Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]
+        json: File for the problems as a list of objects, with every path.
     """
     from adcommon.datasets.check import check as look
+    from adcommon.files import atomic_write, json_text
 
     problems = look(dataset, data_root or default_root(), category)
     for problem in problems:
         print(problem)
-    errors = sum(problem.severity == "error" for problem in problems)
-    print(
-        f"{errors} errors, {len(problems) - errors} warnings and notes" if problems else "no problems found"
-    )
-    if errors:
+    counts = Counter(problem.severity for problem in problems)
+    print(f"errors: {counts['error']}, warnings: {counts['warning']}, notes: {counts['note']}")
+    if json is not None:
+        atomic_write(json, json_text(problems))
+    if counts["error"] or counts["warning"]:
         raise SystemExit(1)
 
 

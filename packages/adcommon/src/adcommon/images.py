@@ -1,12 +1,13 @@
 """Open one RGB image or one mask; the only caller of Pillow's decoder."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Shaped
 from PIL import Image, ImageOps
 
-from adcommon.errors import MaskMissing, MaskSizeMismatch, UnreadableImage
+from adcommon.errors import DatasetNotFound, MaskMissing, MaskSizeMismatch, UnreadableImage
 
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes, in lower case, of the files that count as images."""
@@ -18,9 +19,22 @@ _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.Decompressi
 
 def list_images(folder: Path) -> list[Path]:
     """The images directly in a folder, sorted by name in code-point order; hidden files are left out."""
-    if not folder.is_dir():
-        return []
-    return sorted((path for path in folder.iterdir() if is_image(path)), key=lambda path: path.name)
+    return list_folder(folder, is_image)
+
+
+def list_folder(folder: Path, wanted: Callable[[Path], bool] = Path.exists) -> list[Path]:
+    """What lies directly in a folder and is `wanted`, by name in code-point order; of no folder, nothing.
+
+    Raises:
+        DatasetNotFound: the folder cannot be read.
+    """
+    try:
+        found = [path for path in folder.iterdir() if wanted(path)] if folder.is_dir() else []
+    except OSError as error:
+        raise DatasetNotFound(
+            f"cannot read the folder {folder}: {error.strerror}\n  Make it readable, or remove it."
+        ) from None
+    return sorted(found, key=lambda path: path.name)
 
 
 def is_image(path: Path) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adcommon.images import list_images
+from adcommon.images import list_folder, list_images
 from adcommon.records import Record, Split
 
 NORMAL_NAMES = ("good", "ok", "normal")
@@ -60,10 +60,7 @@ def defect_of(folder_name: str) -> str:
 
 def subfolders(folder: Path) -> list[Path]:
     """Visible folders directly in `folder`, by name."""
-    if not folder.is_dir():
-        return []
-    visible = (path for path in folder.iterdir() if not path.name.startswith((".", "__")) and path.is_dir())
-    return sorted(visible, key=lambda path: path.name)
+    return list_folder(folder, lambda path: not path.name.startswith((".", "__")) and path.is_dir())
 
 
 def scan_category(folder: Path, category: str, *, other_train_folders: bool = False) -> Scan:
@@ -122,7 +119,7 @@ def in_order(records: Iterable[Record]) -> list[Record]:
 def pair_masks(images: Iterable[Path], folder: Path) -> Pairing:
     """Find each image's mask: `<stem>_mask.png`, `<stem>.png`, `<stem>_label.bmp`, or the folder `<stem>`."""
     by_stem: dict[str, list[Path]] = defaultdict(list)
-    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for entry in list_folder(folder):
         if entry.name.startswith((".", "__")):
             continue
         if entry.is_dir():
