@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Shaped
-from PIL import Image, ImageOps
+from PIL import Image
 
 from adcommon.errors import DatasetNotFound, MaskMissing, MaskSizeMismatch, UnreadableImage
 
@@ -14,6 +14,16 @@ IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", 
 
 _EXIF_ORIENTATION = 0x0112
 _SWAPS_SIDES = (5, 6, 7, 8)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of each EXIF orientation upright; Pillow's own function fails where EXIF is damaged."""
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
@@ -64,7 +74,8 @@ def open_image(
             image.load()
             if expected_size is not None:
                 upright = _is_upright_expected(path, image, upright, expected_size)
-            return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+            turn = _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1)) if upright else None
+            return _to_rgb(image if turn is None else image.transpose(turn))
     except MaskSizeMismatch:
         raise
     except _DECODER_ERRORS as error:
