@@ -1,7 +1,9 @@
 """Random and malicious trees, lists and images: a clear error or a right result, never another exception."""
 
 import io
+import json
 import os
+import pickle
 import random
 import warnings
 from collections.abc import Callable
@@ -11,17 +13,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from adcommon.datasets import load_splits
 from adcommon.datasets.check import check
+from adcommon.datasets.cifar10 import read_batch
 from adcommon.datasets.fewshot import read_references
+from adcommon.datasets.fewshot_files import read_few_shot_file
 from adcommon.datasets.manifest import read_manifest, read_records, write_manifest
 from adcommon.errors import DatasetNotFound, UserError
 from adcommon.images import image_size, list_images, open_image, open_mask
 from adcommon.records import Split
+from adcommon.saturation import read_saturations
 from adcommon.testing.trees import make_mvtec
 
 FOLDERS = ["train", "test", "good", "ok", "ground_truth", "crack", "validation", "manifest.csv", "test.json"]
@@ -187,6 +193,46 @@ def test_any_damaged_image_is_decoded_or_refused(
             warnings.simplefilter("ignore")
             with suppress(UserError):
                 read(path)
+
+
+def pickled_batch() -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 3072), dtype=np.uint8)
+    return pickle.dumps({"labels": [0], "data": pixels}, protocol=2)
+
+
+def few_shot_file(zipped: bool) -> bytes:
+    file = io.BytesIO()
+    torch.save([torch.zeros(3, 2, 2)], file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
+
+
+SATURATION = {
+    "defect_name": "pair",
+    "pixel_value": 254,
+    "saturation_threshold": 20,
+    "relative_saturation": False,
+}
+BINARIES: list[tuple[Callable[[Path], object], bytes]] = [
+    (read_batch, pickled_batch()),
+    (read_few_shot_file, few_shot_file(zipped=True)),
+    (read_few_shot_file, few_shot_file(zipped=False)),
+    (
+        read_saturations,
+        b'[{"defect_name":"a","pixel_value":3,"saturation_threshold":1,"relative_saturation":true}]',
+    ),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(binary=st.sampled_from(BINARIES), seed=st.integers(0, 2**32 - 1))
+def test_any_damaged_file_of_others_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, binary: tuple[Callable[[Path], object], bytes], seed: int
+) -> None:
+    read, content = binary
+    path = tmp_path_factory.getbasetemp() / "damaged.bin"
+    path.write_bytes(mutated(content, random.Random(seed)))
+    with suppress(UserError):
+        read(path)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,10 @@ FORMAT_VERSION = 1
 _NEEDED = ("method", "category", "recipe", "backbone", "preprocess", "threshold", "metrics")
 _ADDED = ("format_version", "versions")
 _TENSORS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
-_DAMAGED = (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError)
+_DAMAGED = (
+    *(RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError),
+    *(AssertionError, OverflowError, MemoryError),
+)
 """What torch raises on a file cut short or overwritten, depending on where the damage lies."""
 
 

@@ -51,12 +51,14 @@ class Saturation:
 
 def parse_saturations(config: str) -> dict[int, Saturation]:
     """Pixel value of a defect's channel -> its saturation, from the text of defects_config.json."""
-    return {
-        entry["pixel_value"]: Saturation(
-            entry["defect_name"], float(entry["saturation_threshold"]), entry["relative_saturation"]
-        )
-        for entry in json.loads(config)
-    }
+    saturations = {}
+    for entry in json.loads(config):
+        threshold = float(entry["saturation_threshold"])
+        if not 0 < threshold < math.inf:
+            raise ValueError(f"saturation_threshold is {threshold}; expected a positive number")
+        saturation = Saturation(str(entry["defect_name"]), threshold, bool(entry["relative_saturation"]))
+        saturations[int(entry["pixel_value"])] = saturation
+    return saturations
 
 
 def read_saturations(path: Path) -> dict[int, Saturation]:
