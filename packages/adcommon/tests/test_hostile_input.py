@@ -1,7 +1,6 @@
 """Random and malicious trees, lists and images: a clear error or a right result, never another exception."""
 
 import io
-import json
 import os
 import pickle
 import random

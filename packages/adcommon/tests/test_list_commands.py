@@ -55,6 +55,17 @@ def test_lists_are_converted_from_any_form_to_any_other(data: Path, tmp_path: Pa
     assert read_manifest(tmp_path / "again", data) == splits
 
 
+def test_a_table_can_be_read_wherever_it_was_written(tmp_path: Path) -> None:
+    splits = load_splits("synthetic", None, ["plate"])
+    manifest("synthetic", category=("plate",), form="csv", out=tmp_path / "far")
+    assert load_splits("folder", tmp_path / "far/manifest.csv") == splits
+    data = make_mvtec(tmp_path / "near")
+    manifest(form="csv", out=data, data=data)
+    assert "alpha/train/good/000.png,0,train" in (data / "manifest.csv").read_text()
+    data.rename(tmp_path / "moved")
+    assert list(load_splits("folder", tmp_path / "moved")) == ["alpha", "beta"]
+
+
 def test_a_folders_split_depends_on_the_seed_that_is_said(tmp_path: Path) -> None:
     images = make_mvtec(tmp_path / "data", categories=("nut",), train=12) / "nut/train/good"
     tables = []

@@ -41,8 +41,8 @@ def manifest(
         data: My own images, or lists to convert: a folder, manifest.csv, or meta.json.
         meta_train: JSON lines to convert: the training images.
         meta_test: JSON lines to convert: the test images.
-        image_dir: Where the paths of lists begin, those read and those written. [default: the dataset's
-            folder]
+        image_dir: Where the paths of lists begin, those read and those written; a manifest.csv is written
+            with paths that hold wherever it is read. [default: the dataset's folder]
         per_category: Name JSON lines as RealNet does: for each category, and for all.
         seed: Draws what has no split of its own.
     """
@@ -63,7 +63,8 @@ def manifest(
         if name not in splits:
             raise unknown_name("category", name, splits)
     chosen = {name: splits[name] for name in category or splits}
-    written = write_manifest(form, out, chosen, image_dir, per_category=per_category)
+    root = out if form == "csv" else image_dir
+    written = write_manifest(form, out, chosen, root, per_category=per_category)
     for path in written:
         print(path)
     train = sum(len(split.train) for split in chosen.values())

@@ -67,7 +67,11 @@ def to_records(
         f"{entry.where}: {entry.image}" for entry in entries if not _exists(found[entry.image], Path.is_file)
     ]
     masks = [f"{entry.where}: {name}" for entry in entries for name in entry.masks if found[name] is None]
-    looked = f"\n  Looked in: {', '.join(str(folder.absolute()) for folder in folders)}"
+    looked = (
+        f"\n  Looked in: {', '.join(str(folder.absolute()) for folder in folders)}\n"
+        "  If the paths begin elsewhere, make a table that is read from anywhere:\n"
+        "  uv run ad manifest --data LISTS --image-dir FOLDER --format csv --out NEW"
+    )
     if images:
         raise DatasetNotFound(
             f"{len(images)} images that a list names are not there:{_first(images)}{looked}"
