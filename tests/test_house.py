@@ -28,7 +28,15 @@ TORCH_FREE = [
         "cli",
         "commands",
     ),
-    *("datasets", "datasets.check", "datasets.fewshot", "datasets.manifest", "datasets.cifar10"),
+    *(
+        "datasets",
+        "datasets.check",
+        "datasets.fewshot",
+        "datasets.manifest",
+        "datasets.cifar10",
+        "list_commands",
+        "saturation",
+    ),
     *("prepare.visa", "prepare.aptos", "prepare.isic2018"),
     *("prepare.elpv", "testing.trees", "methods", "quickstart"),
 ]
