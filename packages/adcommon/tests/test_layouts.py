@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcommon.datasets.layouts import mask_places, pair_masks, scan_category
+from adcommon.datasets.layouts import mask_places, pair_masks, scan_category, scan_loco, scan_rgb
 from adcommon.testing.trees import make_class_folders, make_mvtec
 
 
@@ -143,3 +143,44 @@ def test_masks_of_a_defect_without_images_are_extra(tmp_path: Path) -> None:
     make_mvtec(tmp_path, categories=("a",))
     extra = touch(tmp_path / "a/ground_truth/crack/000_mask.png")
     assert scan_category(tmp_path / "a", "a").extra == [extra]
+
+
+def test_colour_images_of_mvtec_3d_pair_with_the_masks_beside_them(tmp_path: Path) -> None:
+    for name in ("train/good/rgb/000", "validation/good/rgb/000", "test/good/rgb/000", "test/cut/rgb/000"):
+        touch(tmp_path / f"{name}.png")
+    touch(tmp_path / "train/good/xyz/000.tiff")
+    touch(tmp_path / "test/good/gt/000.png")
+    mask = touch(tmp_path / "test/cut/gt/000.png")
+    scan = scan_rgb(tmp_path, "bagel")
+    assert [record.image.parent.parent.name for record in scan.split.train] == ["good"]
+    assert [(record.label, record.defect, record.mask) for record in scan.split.test] == [
+        (1, "cut", mask),
+        (0, "good", None),
+    ]
+    mask.unlink()
+    assert list(scan_rgb(tmp_path, "bagel").missing) == [tmp_path / "test/cut/rgb/000.png"]
+
+
+def test_a_prepared_tree_of_mvtec_3d_is_scanned_as_any_other(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, categories=("bagel",))
+    assert scan_rgb(tmp_path / "bagel", "bagel") == scan_category(tmp_path / "bagel", "bagel")
+
+
+def test_masks_of_loco_are_the_folders_of_their_channels(tmp_path: Path) -> None:
+    group = "logical_anomalies"
+    for name in ("train/good/000.png", "validation/good/000.png", f"test/{group}/004.png"):
+        touch(tmp_path / name)
+    raw = touch(tmp_path / f"ground_truth/{group}/004/000.png").parent
+    (record,) = scan_loco(tmp_path, "pushpins").split.test
+    assert (record.defect, record.mask) == (group, raw)
+    prepared = tmp_path / "ground_truth_channels" / group / "004"
+    prepared.parent.mkdir(parents=True)
+    raw.rename(prepared)
+    raw.parent.rmdir()
+    touch(tmp_path / f"ground_truth/{group}/004_mask.png")
+    assert scan_loco(tmp_path, "pushpins").split.test[0].mask == prepared
+    prepared.parent.rename(tmp_path / "elsewhere")
+    (tmp_path / "ground_truth_channels").rmdir()
+    assert (
+        scan_loco(tmp_path, "pushpins").split.test[0].mask == tmp_path / f"ground_truth/{group}/004_mask.png"
+    )

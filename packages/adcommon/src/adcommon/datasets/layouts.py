@@ -63,11 +63,14 @@ def subfolders(folder: Path) -> list[Path]:
     return list_folder(folder, lambda path: not path.name.startswith((".", "__")) and path.is_dir())
 
 
-def scan_category(folder: Path, category: str, *, other_train_folders: bool = False) -> Scan:
+def scan_category(
+    folder: Path, category: str, *, other_train_folders: bool = False, masks: str = "ground_truth"
+) -> Scan:
     """Scan `train/good`, `test/<defect>` and `ground_truth/<defect>` below a category's folder.
 
     Args:
         other_train_folders: further folders below `train` are passed over; by default they are wrong.
+        masks: the folder beside `train` and `test` that holds the masks.
     """
     train: list[Record] = []
     wrong: list[str] = []
@@ -86,10 +89,49 @@ def scan_category(folder: Path, category: str, *, other_train_folders: bool = Fa
         for image in list_images(source)
     ]
     defects = {source.name: source for source in subfolders(folder / "test") if not is_normal(source)}
-    anomalous = scan_defects(defects, folder / "ground_truth", category)
+    anomalous = scan_defects(defects, folder / masks, category)
     test = in_order([*normal, *anomalous.split.test])
     split = Split(in_order(train), test)
     return Scan(split, anomalous.has_masks, anomalous.missing, anomalous.extra, wrong + anomalous.wrong)
+
+
+def scan_loco(folder: Path, category: str) -> Scan:
+    """Scan a category of MVTec LOCO, raw or prepared; the mask of an image is the folder of its channels.
+
+    A prepared tree without channels has one mask for each image, as any other.
+    """
+    channels = "ground_truth_channels"
+    return scan_category(folder, category, masks=channels if (folder / channels).is_dir() else "ground_truth")
+
+
+def scan_rgb(folder: Path, category: str) -> Scan:
+    """Scan the colour images of a category of MVTec 3D-AD: `test/<defect>/rgb` with masks in `gt` beside it.
+
+    A prepared tree is scanned as any other.
+    """
+    if not any((source / "rgb").is_dir() for source in subfolders(folder / "train")):
+        return scan_category(folder, category)
+    train = [
+        Record(image, category, 0)
+        for source in subfolders(folder / "train")
+        if is_normal(source)
+        for image in list_images(source / "rgb")
+    ]
+    test: list[Record] = []
+    missing: dict[Path, Path] = {}
+    extra: list[Path] = []
+    wrong: list[str] = []
+    for source in subfolders(folder / "test"):
+        images = list_images(source / "rgb")
+        if is_normal(source):
+            test += [Record(image, category, 0) for image in images]
+            continue
+        pairing = pair_masks(images, source / "gt")
+        test += [Record(image, category, 1, source.name, pairing.masks.get(image)) for image in images]
+        missing |= dict.fromkeys(pairing.missing, source / "gt")
+        extra += pairing.extra
+        wrong += pairing.wrong
+    return Scan(Split(in_order(train), in_order(test)), True, missing, extra, wrong)
 
 
 def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Scan:

@@ -10,6 +10,7 @@ from adcommon.errors import DatasetNotFound, NotPrepared
 
 _EXAMPLES = {
     "medical": "folders such as train/NORMAL",
+    "textures": "folders such as images/banded",
     "cifar10": "data_batch_1 to data_batch_5 and test_batch",
 }
 """What the root of a dataset holds, where it is not a folder for each category."""
@@ -45,10 +46,13 @@ def given(entry: Dataset, root: Path | None) -> Path:
 
 def _holds(entry: Dataset, folder: Path) -> bool:
     """True if `folder` is a prepared tree of this dataset."""
-    if entry.layout == "medical":
-        return any(is_normal(source) for source in subfolders(folder / "train"))
-    if entry.layout == "cifar10":
-        return has_batches(folder)
+    match entry.layout:
+        case "medical":
+            return any(is_normal(source) for source in subfolders(folder / "train"))
+        case "textures":
+            return bool(subfolders(folder / "images"))
+        case "cifar10" if has_batches(folder):
+            return True
     return any((folder / category / "train").is_dir() for category in entry.categories)
 
 
@@ -78,7 +82,7 @@ def _around(root: Path) -> list[Path]:
 
 
 def _where_to_get(entry: Dataset, root: Path) -> str:
-    example = _EXAMPLES.get(entry.layout, f"folders such as {entry.categories[0]}/train/good")
+    example = _EXAMPLES.get(entry.layout) or f"folders such as {entry.categories[0]}/train/good"
     lines = [f"{entry.title} not found at {root}" + ("" if root.is_dir() else " (no such folder)")]
     lines.append(f"  Expected {example} there or in {root / entry.folder}.")
     seen = next((folder for folder in _nearby(entry, root) if _holds(entry, folder)), None)
