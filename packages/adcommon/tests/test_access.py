@@ -50,9 +50,7 @@ def test_missing_dataset_says_what_to_get_and_where_to_put_it(tmp_path: Path) ->
     assert f"bottle/train/good there or in {tmp_path / 'mvtec_anomaly_detection'}" in message
     assert "https://www.mvtec.com/company/research/datasets/mvtec-ad" in message
     assert f"uv run ad check mvtec --data-root {tmp_path}" in message
-    with pytest.raises(
-        DatasetNotFound, match=r"ad prepare visa --data-folder DOWNLOAD --save-folder .*/VisA_pytorch"
-    ):
+    with pytest.raises(DatasetNotFound, match=r"ad prepare visa --source DOWNLOAD --target .*/VisA_pytorch"):
         load_records("visa", tmp_path, "candle")
     with pytest.raises(DatasetNotFound, match="no such folder"):
         load_records("mvtec", tmp_path / "nowhere", "bottle")
@@ -77,7 +75,7 @@ def test_another_medical_dataset_is_not_taken_for_the_missing_one(tmp_path: Path
 def test_raw_visa_says_how_to_prepare_it(tmp_path: Path, place: str) -> None:
     raw = tmp_path / place
     (raw / "candle/Data/Images/Normal").mkdir(parents=True)
-    command = f"uv run ad prepare visa --data-folder {raw} --save-folder {tmp_path / 'VisA_pytorch'}"
+    command = f"uv run ad prepare visa --source {raw} --target {tmp_path / 'VisA_pytorch'}"
     with pytest.raises(NotPrepared, match=command):
         load_records("visa", tmp_path, "candle")
 
@@ -209,7 +207,7 @@ def test_textures_of_dtd_are_listed_without_its_junk(tmp_path: Path) -> None:
 
 
 def test_missing_textures_name_the_option_that_needs_them(tmp_path: Path) -> None:
-    with pytest.raises(DatasetNotFound, match=r"DTD\) not found(.|\n)*images/banded(.|\n)*anomaly_types"):
+    with pytest.raises(DatasetNotFound, match=r"DTD not found(.|\n)*images/banded(.|\n)*anomaly_types"):
         dtd_textures(tmp_path)
     (tmp_path / "dtd/images/banded").mkdir(parents=True)
     with pytest.raises(EmptySplit, match="no textures in"):

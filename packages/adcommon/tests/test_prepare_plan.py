@@ -106,7 +106,7 @@ def test_the_raw_download_is_neither_written_nor_deleted(plan: Plan, tmp_path: P
 
 def test_a_place_that_cannot_be_written_says_so(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
-    with pytest.raises(OutputFailed, match="choose another --save-folder"):
+    with pytest.raises(OutputFailed, match="choose another --target"):
         carry_out(plan)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from adcommon import report
 from adcommon.errors import WrongCheckpoint
-from adcommon.files import atomic_folder, atomic_write, json_text, plain
+from adcommon.files import atomic_folder, atomic_write, download_gone_wrong, json_text, plain
 from adcommon.runs import library_versions
 
 FORMAT_VERSION = 1
@@ -79,7 +79,7 @@ def load_model(folder: Path, method: str | None = None) -> tuple[dict[str, Any],
     try:
         return config, load_file(file)
     except (SafetensorError, OSError) as error:
-        raise WrongCheckpoint(f"cannot read {file}: {_download_gone_wrong(file) or error}") from error
+        raise WrongCheckpoint(f"cannot read {file}: {download_gone_wrong(file) or error}") from error
 
 
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
@@ -162,7 +162,7 @@ def load_safely(path: Path, safe_classes: Sequence[SafeClass] = ()) -> Any:
                 "trust the file, load it with torch.load(..., weights_only=False) and save its tensors alone"
             )
         else:
-            reason = _download_gone_wrong(path) or _first_line(error)
+            reason = download_gone_wrong(path) or _first_line(error)
         raise WrongCheckpoint(f"cannot read the checkpoint {path}: {reason}") from error
 
 
@@ -228,7 +228,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise WrongCheckpoint(_not_a_model(folder)) from None
     except (ValueError, OSError) as error:
-        raise WrongCheckpoint(f"cannot read {file}: {_download_gone_wrong(file) or error}") from error
+        raise WrongCheckpoint(f"cannot read {file}: {download_gone_wrong(file) or error}") from error
     wanted = (*_NEEDED, *_ADDED)
     if not isinstance(config, dict) or (missing := [name for name in wanted if name not in config]):
         lacks = "is not an object" if not isinstance(config, dict) else f"lacks {', '.join(missing)}"
@@ -246,17 +246,6 @@ def _not_a_model(folder: Path) -> str:
     below = sorted(path.parent for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{_CONFIG}"))
     hint = f". Did you mean {' or '.join(str(path) for path in below[:3])}?" if below else ""
     return f"{folder} has no {_CONFIG}; {expected}{hint}"
-
-
-def _download_gone_wrong(path: Path) -> str | None:
-    """The common reasons why a file is not what its name says."""
-    with path.open("rb") as file:
-        start = file.read(200).lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer, not the file itself; run: git lfs pull"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "it is an HTML page (a failed download?)"
-    return "the file is empty" if not start else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -12,22 +12,17 @@ from adcommon.errors import BadValue
 from adcommon.options import default_root, execute
 
 app = App(name="ad", help="Visual anomaly detection: what all methods share.", version=__version__)
-prepare = App(name="prepare", help="Turn a dataset's official download into the tree that training reads.")
-for dataset, summary in {
-    "visa": "VisA: the official splits.",
-    "aptos": "APTOS 2019: fundus crops, and the split of ReContrast.",
-    "isic2018": "ISIC 2018, task 3.",
-    "elpv": "ELPV solar cells, as a tree of folders; `elpv` as a dataset needs no preparation.",
-}.items():
-    prepare.command(f"adcommon.prepare.{dataset}:prepare", name=dataset, help=summary)
-app.command(prepare)
+app.command(
+    "adcommon.prepare.command:app",
+    name="prepare",
+    help="Turn a dataset's official download into the tree that training reads.",
+)
 app.command(evaluate_app("evaluate"))
 app.command(predict_app("predict"))
 app.command("adcommon.list_commands:manifest", name="manifest", help="Write lists of a dataset's images.")
 app.command("adcommon.list_commands:few_shot", name="few-shot", help="Draw normal reference images.")
 
 Root = Annotated[Path | None, Parameter(name="--data-root")]
-Link = Literal["copy", "hard", "symlink"]
 
 
 def main() -> None:

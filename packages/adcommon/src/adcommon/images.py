@@ -8,6 +8,7 @@ from jaxtyping import Bool, Shaped
 from PIL import Image
 
 from adcommon.errors import DatasetNotFound, MaskMissing, MaskSizeMismatch, UnreadableImage
+from adcommon.files import download_gone_wrong
 
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes, in lower case, of the files that count as images."""
@@ -175,12 +176,5 @@ def _unreadable(path: Path, error: Exception) -> UnreadableImage:
     if not path.exists():
         reason = "no such file"
     elif path.is_file():
-        with path.open("rb") as file:
-            start = file.read(200).lstrip().lower()
-        if start.startswith(b"version https://git-lfs"):
-            reason = "it is a Git LFS pointer, not the file itself; run: git lfs pull"
-        elif start.startswith((b"<!doctype html", b"<html")):
-            reason = "it is an HTML page (a failed download?), not an image"
-        elif not start:
-            reason = "the file is empty"
+        reason = download_gone_wrong(path) or reason
     return UnreadableImage(f"cannot read the image {path}: {reason}")

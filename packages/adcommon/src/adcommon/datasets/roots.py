@@ -99,7 +99,7 @@ def _where_to_get(entry: Dataset, root: Path) -> str:
 
 def _prepare_command(entry: Dataset, raw: Path, root: Path) -> str:
     save = root / entry.folder.split("/")[0]
-    return f"uv run ad prepare {entry.preparer} --data-folder {raw} --save-folder {save}"
+    return f"uv run ad prepare {entry.preparer} --source {raw} --target {save}"
 
 
 def _nearby(entry: Dataset, root: Path) -> Iterator[Path]:

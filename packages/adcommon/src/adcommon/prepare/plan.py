@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from tqdm import tqdm
 
 import adcommon
 from adcommon.errors import BadValue, OutputExists, OutputFailed, UserError
-from adcommon.files import atomic_write, json_text
+from adcommon.files import atomic_write, json_text, plain
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,13 @@ Link = Literal["copy", "hard", "symlink"]
 MANIFEST = "manifest.json"
 _PLAN = "plan.txt"
 _SHOWN = 5
-_THREADS = 8
+
+
+class Preparer(Protocol):
+    """A dataclass whose fields are the options of `ad prepare NAME`, each with its help text as docstring."""
+
+    def plan(self, source: Path, target: Path, /) -> "Plan":
+        """List what is to be made in `target` from the raw download `source`, without writing anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class Plan:
     """What was chosen; goes into the manifest."""
     notes: tuple[str, ...] = ()
     """What a reader of the tree should know; goes into the manifest."""
+    archives: Mapping[str, str] = field(default_factory=dict)
+    """Names and SHA-256 of the archives that the raw download was unpacked from."""
 
     def counts(self) -> dict[str, int]:
         """Number of files for each folder of the tree."""
@@ -76,9 +84,10 @@ class Plan:
 
     def manifest(self) -> dict[str, object]:
         """What `manifest.json` says."""
+        origin = {"archives": self.archives} if self.archives else {"source": self.source.resolve()}
         return {
             "dataset": self.dataset,
-            "source": str(self.source.resolve()),
+            **origin,
             "options": dict(self.options),
             "notes": list(self.notes),
             "counts": self.counts(),
@@ -86,32 +95,35 @@ class Plan:
 
     def fingerprint(self) -> str:
         """Digest of everything that decides what is written."""
-        files = [[step.target, str(step.source.resolve())] for step in self.steps]
+        files = [[step.target, str(step.source.absolute())] for step in self.steps]
         return hashlib.sha256(json_text({"plan": self.manifest(), "files": files}).encode()).hexdigest()
 
 
-def carry_out(plan: Plan, *, link: Link = "copy", force: bool = False) -> None:
-    """Build the tree of a plan, unless it is there already.
+def carry_out(plan: Plan, *, link: Link = "copy", force: bool = False, workers: int | None = None) -> Plan:
+    """Build the tree of a plan, unless it is there already, and return the plan.
 
     Args:
         plan: what to build.
         link: how unchanged images get there.
         force: replaces what is in the way.
+        workers: files made at the same time; by default one per processor, at most 8.
 
     Raises:
+        BadValue: two files would get one name, or one outside of the tree.
         OutputExists: something else is in the way.
         UnreadableImage: and other errors of single files, all in one message; the finished files are kept.
         OutputFailed: the disk is full, or the place cannot be written.
     """
     if not force and _is_prepared(plan):
         logger.info("dataset %s already prepared in %s", plan.dataset, plan.folder)
-        return
+        return plan
+    _refuse_names(plan)
     _refuse_overlap(plan, force)
     folder = plan.folder.resolve()
     unfinished = folder.with_name(f".{folder.name}.preparing")
     try:
-        _begin(unfinished, plan)
-        _run(plan, unfinished, link)
+        _begin(unfinished, plan, link)
+        _run(plan, unfinished, link, workers or min(8, os.cpu_count() or 1))
         atomic_write(unfinished / MANIFEST, json_text(plan.manifest() | {"version": adcommon.__version__}))
         (unfinished / _PLAN).unlink()
         _move_in_place(unfinished, folder)
@@ -120,20 +132,49 @@ def carry_out(plan: Plan, *, link: Link = "copy", force: bool = False) -> None:
             raise
         raise OutputFailed(
             f"cannot write {plan.folder}: {error}\n"
-            "  Mend that or choose another --save-folder; the same command goes on where it stopped."
+            "  Mend that or choose another --target; the same command goes on where it stopped."
         ) from error
     logger.info("dataset %s files %d prepared in %s", plan.dataset, len(plan.steps), plan.folder)
+    return plan
+
+
+def find_prepared(dataset: str, target: Path, archives: Mapping[str, str], options: object) -> Path | None:
+    """A tree, `target` or a folder in it, that was prepared from these archives with these options."""
+    for folder in (target, *(target.iterdir() if target.is_dir() else ())):
+        found = _read_manifest(folder)
+        expected = {"dataset": dataset, "archives": archives, "options": plain(options)}
+        if {name: found.get(name) for name in expected} == expected:
+            return folder
+    return None
 
 
 def _is_prepared(plan: Plan) -> bool:
-    manifest = plan.folder / MANIFEST
-    if not manifest.is_file():
+    """The manifest is the one this plan would write, and no file is missing."""
+    found = {name: value for name, value in _read_manifest(plan.folder).items() if name != "version"}
+    if found != plain(plan.manifest()):
         return False
+    return all(os.path.lexists(plan.folder / step.target) for step in plan.steps)
+
+
+def _read_manifest(folder: Path) -> dict[str, object]:
+    """What the manifest of a prepared tree says; empty if there is none."""
     try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return {**found, "version": None} == json.loads(json_text(plan.manifest() | {"version": None}))
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _refuse_names(plan: Plan) -> None:
+    """Names may come from tables and archives: none may leave the tree, and no two may be the same."""
+    targets = Counter(step.target for step in plan.steps)
+    twice = sorted(target for target, count in targets.items() if count > 1)
+    if twice:
+        raise BadValue(f"{len(twice)} files would be made from several sources: {', '.join(twice[:_SHOWN])}")
+    for target in targets:
+        parts = target.split("/")
+        if {"", ".", ".."} & set(parts) or "\\" in target or parts[-1].startswith("."):
+            raise BadValue(f"{plan.source} names a file that cannot be made: {target!r}")
 
 
 def _refuse_overlap(plan: Plan, force: bool) -> None:
@@ -141,37 +182,37 @@ def _refuse_overlap(plan: Plan, force: bool) -> None:
     folder, source = plan.folder.resolve(), plan.source.resolve()
     if folder.is_relative_to(source):
         raise BadValue(
-            f"--save-folder {plan.folder} lies in the raw download {plan.source}; choose one outside of it"
+            f"--target {plan.folder} lies in the raw download {plan.source}; choose one outside of it"
         )
     in_the_way = [folder / name for name in _top_level(plan) if (folder / name).exists()]
     if in_the_way and not force:
         raise OutputExists(
             f"{plan.folder} already holds {', '.join(path.name for path in in_the_way)}\n"
-            "  Choose another --save-folder, or replace them with --force."
+            "  Choose another --target, or replace them with --force."
         )
     if any(source.is_relative_to(path) for path in in_the_way):
-        raise BadValue(f"--force would delete the raw download {plan.source}; choose another --save-folder")
+        raise BadValue(f"--force would delete the raw download {plan.source}; choose another --target")
 
 
 def _top_level(plan: Plan) -> list[str]:
     return sorted({step.target.split("/")[0] for step in plan.steps} | {MANIFEST})
 
 
-def _begin(unfinished: Path, plan: Plan) -> None:
+def _begin(unfinished: Path, plan: Plan, link: Link) -> None:
     """Keep what an interrupted run of the same plan has finished, and nothing else."""
-    marker = unfinished / _PLAN
-    if unfinished.exists() and not (marker.is_file() and marker.read_text() == plan.fingerprint()):
+    marker, work = unfinished / _PLAN, f"{plan.fingerprint()} {link}"
+    if unfinished.exists() and not (marker.is_file() and marker.read_text() == work):
         shutil.rmtree(unfinished)
     if not unfinished.exists():
         unfinished.mkdir(parents=True)
-        atomic_write(marker, plan.fingerprint())
+        atomic_write(marker, work)
     for half_written in unfinished.rglob(".*"):
         half_written.unlink()
     for folder in plan.counts():
         (unfinished / folder).mkdir(parents=True, exist_ok=True)
 
 
-def _run(plan: Plan, unfinished: Path, link: Link) -> None:
+def _run(plan: Plan, unfinished: Path, link: Link, workers: int) -> None:
     """Make every file that is not finished, in parallel; errors of single files are collected."""
     steps = [step for step in plan.steps if not os.path.lexists(unfinished / step.target)]
     if len(steps) < len(plan.steps):
@@ -183,7 +224,7 @@ def _run(plan: Plan, unfinished: Path, link: Link) -> None:
         )
     errors: list[UserError] = []
     with (
-        ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(workers) as pool,
         tqdm(total=len(steps), desc=f"preparing {plan.dataset}", unit="file", disable=None) as progress,
     ):
         futures = [pool.submit(_make, step, unfinished, link) for step in steps]

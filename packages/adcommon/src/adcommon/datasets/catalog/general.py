@@ -56,7 +56,7 @@ GENERAL = (
     ),
     Dataset(
         name="dtd",
-        title="Describable Textures (DTD)",
+        title="DTD",
         layout="textures",
         folders=("dtd", "DTD/dtd", "DTD"),
         download="dtd-r1.0.1.tar.gz; unpacked, it is the folder dtd",

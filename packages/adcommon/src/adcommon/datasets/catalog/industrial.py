@@ -106,7 +106,7 @@ INDUSTRIAL = (
     ),
     Dataset(
         name="mvtec_3d",
-        title="MVTec 3D-AD (its colour images)",
+        title="MVTec 3D-AD",
         categories=tuple(MVTEC_3D_COUNTS),
         layout="mvtec_3d",
         folders=("mvtec_3d_anomaly_detection", "mvtec_3d", "mvtec3d"),

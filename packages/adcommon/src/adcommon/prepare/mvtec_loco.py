@@ -1,0 +1,108 @@
+"""MVTec LOCO with one mask for each image, its channels beside it; the download can also be read as it is.
+
+    <source>/pushpins                              <target>/pushpins
+      train/good, validation/good, test/...          the same
+      ground_truth/logical_anomalies/004/000.png     ground_truth/logical_anomalies/004_mask.png, the union
+      ground_truth/logical_anomalies/004/001.png     ground_truth_channels/logical_anomalies/004/000.png, ...
+      defects_config.json                            defects_config.json
+
+A channel is one defect: 0, and one value that `defects_config.json` explains. Channels and their saturation
+areas are what the sPRO of the dataset's paper needs. ReContrast and ResAD read the first channel only, which
+`first_channel_only` reproduces. Source: Bergmann et al., IJCV 130, 2022.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from adcommon.datasets.catalog import DATASETS
+from adcommon.datasets.layouts import scan_category
+from adcommon.datasets.roots import find_root
+from adcommon.errors import BadValue, DatasetNotFound, MaskMissing, MaskSizeMismatch
+from adcommon.images import image_size, list_images, open_mask
+from adcommon.prepare.plan import Plan, Step
+from adcommon.prepare.raw import shorten, write_mask
+
+CONFIG = "defects_config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MvtecLoco:
+    """The channels of each mask united."""
+
+    first_channel_only: bool = False
+    """Masks are the first channel alone, without the others, as ReContrast and ResAD read them."""
+
+    def plan(self, source: Path, target: Path) -> Plan:
+        """See the module; `source` has breakfast_box, juice_bottle, ..."""
+        root = find_root(DATASETS["mvtec_loco"], source)
+        categories = [name for name in DATASETS["mvtec_loco"].categories if (root / name).is_dir()]
+        masks = "the first channel alone" if self.first_channel_only else "the union of all channels"
+        return Plan(
+            dataset="mvtec_loco",
+            source=source,
+            folder=target,
+            steps=[step for name in categories for step in self._steps(root / name, name)],
+            options=asdict(self),
+            notes=(f"masks are {masks}", "validation is not read as training data, as in ResAD"),
+        )
+
+    def _steps(self, folder: Path, category: str) -> Iterator[Step]:
+        values = read_values(folder / CONFIG)
+        scan = scan_category(folder, category)
+        if scan.missing:
+            raise MaskMissing(f"{len(scan.missing)} anomalous images have no mask: {shorten(scan.missing)}")
+        yield Step(f"{category}/{CONFIG}", folder / CONFIG)
+        for image in list_images(folder / "validation/good"):
+            yield Step(f"{category}/validation/good/{image.name}", image)
+        for record in [*scan.split.train, *scan.split.test]:
+            yield Step(f"{category}/{record.image.relative_to(folder).as_posix()}", record.image)
+            if record.mask is None:
+                continue
+            truth = f"{category}/ground_truth/{record.defect}/{record.image.stem}_mask.png"
+            channels = list_images(record.mask)
+            if not channels:
+                raise MaskMissing(f"no channels in {record.mask}; expected 000.png, ...")
+            if self.first_channel_only:
+                yield Step(truth, channels[0], write_mask)
+                continue
+            yield Step(truth, record.mask, partial(write_union, image=record.image, values=values))
+            for channel in channels:
+                place = f"{category}/ground_truth_channels/{record.defect}/{record.image.stem}"
+                yield Step(f"{place}/{channel.name}", channel)
+
+
+def read_values(path: Path) -> frozenset[int]:
+    """The pixel values that `defects_config.json` explains."""
+    if not path.is_file():
+        raise DatasetNotFound(f"no {path}; unpack the archive of MVTec LOCO again")
+    try:
+        return frozenset(int(entry["pixel_value"]) for entry in json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadValue(f"{path} is not a list of defects with a pixel_value each: {error!r}") from None
+
+
+def write_union(source: Path, target: Path, *, image: Path, values: frozenset[int]) -> None:
+    """Write the union of the channels in a folder, after a look at each of them.
+
+    Raises:
+        BadValue: a channel holds another value than one that is explained.
+        MaskSizeMismatch: the channels have not the size of the image.
+    """
+    for channel in list_images(source):
+        if image_size(channel) != image_size(image):
+            raise MaskSizeMismatch(f"{channel} has another size than its image {image}")
+        open_mask(channel)  # says what is wrong with a damaged file
+        with Image.open(channel) as opened:
+            found = set(np.unique(np.asarray(opened)).tolist()) - {0}
+        if len(found) > 1 or not found <= values:
+            raise BadValue(
+                f"{channel} holds the values {sorted(found)}; "
+                f"expected 0 and one of those that {CONFIG} explains: {sorted(values)}"
+            )
+    write_mask(source, target)
