@@ -4,8 +4,8 @@ Only plain files and folders come out. A name that leads elsewhere, a link, a de
 twice, or more data than an archive of its size can honestly hold is an error, after which the folder is gone.
 """
 
-import contextlib
 import hashlib
+import io
 import logging
 import lzma
 import shutil
@@ -15,14 +15,15 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from tqdm import tqdm
 
-from adcommon.errors import OutputFailed, UnreadableArchive
+from adcommon.errors import OutputFailed, UnreadableArchive, UserError
 from adcommon.files import atomic_write, download_gone_wrong, output_errors
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".
 _LARGEST_RATIO = 200
 """Of unpacked to packed bytes; masks are packed to a hundredth, bombs to a thousandth or less."""
 _ALWAYS_ALLOWED = 1 << 30
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
+"""What the decoders raise; an OSError without a number of the system's is that of bz2 or gzip."""
 _JUNK = ("__MACOSX", ".DS_Store")
 _BLOCK = 1 << 20
 _TAR_END = 512
@@ -48,7 +50,8 @@ class Member:
     """Bytes when unpacked, as the archive says."""
     problem: str
     """Why it must not be unpacked; empty for a plain file."""
-    open: Callable[[], AbstractContextManager[BinaryIO]]
+    open: Callable[[], IO[bytes] | None]
+    """None for what is no file."""
 
 
 def is_archive(path: Path) -> bool:
@@ -103,8 +106,13 @@ def _unpack_one(archive: Path, folder: Path, seen: dict[str, Path]) -> None:
                     )
                 _write(archive, member, folder / name)
                 progress.update()
+    except UserError:
+        raise
     except _DAMAGED as error:
-        reason = f"{error or type(error).__name__}; it is damaged or incomplete, download it again"
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        words = str(error).strip().split("\n")[0].rstrip(":") or type(error).__name__
+        reason = f"{words}; it is damaged or incomplete, download it again"
         raise UnreadableArchive(
             f"cannot unpack {archive}: {download_gone_wrong(archive) or reason}"
         ) from None
@@ -112,8 +120,6 @@ def _unpack_one(archive: Path, folder: Path, seen: dict[str, Path]) -> None:
 
 def _safe_name(archive: Path, member: Member) -> str:
     """The member's path below the folder."""
-    if member.problem:
-        raise _refused(archive, member, member.problem)
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     if member.name.startswith("/") or "\\" in member.name or ":" in (parts or [""])[0]:
         raise _refused(archive, member, "is not a relative path")
@@ -121,6 +127,8 @@ def _safe_name(archive: Path, member: Member) -> str:
         raise _refused(archive, member, "leads out of the folder")
     if parts[-1].startswith(".part-") or parts == [_MARKER]:
         raise _refused(archive, member, "has a name that is used while unpacking")
+    if member.problem:
+        raise _refused(archive, member, member.problem)
     return "/".join(parts)
 
 
@@ -142,7 +150,7 @@ def _write(archive: Path, member: Member, target: Path) -> None:
         if target.is_dir():
             raise _refused(archive, member, "is a file where there is a folder")
         try:
-            with member.open() as source, part.open("xb") as file:
+            with member.open() or io.BytesIO() as source, part.open("xb") as file:
                 shutil.copyfileobj(source, file, _BLOCK)
             if part.stat().st_size != member.size:
                 raise EOFError(f"'{member.name}' ends early")
@@ -151,7 +159,7 @@ def _write(archive: Path, member: Member, target: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _members(archive: Path) -> Iterator[Iterator[Member]]:
     """The files of an archive; folders are left out, they come with their files."""
     if archive.name.lower().endswith(".zip"):
@@ -175,10 +183,7 @@ def _zip_members(opened: zipfile.ZipFile) -> Iterator[Member]:
         elif entry.flag_bits & 1:
             problem = "needs a password"
 
-        def read(entry: zipfile.ZipInfo = entry) -> AbstractContextManager[BinaryIO]:
-            return opened.open(entry)  # type: ignore[return-value]
-
-        yield Member(entry.orig_filename, entry.file_size, problem, read)
+        yield Member(entry.orig_filename, entry.file_size, problem, partial(opened.open, entry))
 
 
 def _tar_members(opened: tarfile.TarFile) -> Iterator[Member]:
@@ -195,13 +200,7 @@ def _tar_members(opened: tarfile.TarFile) -> Iterator[Member]:
                 tarfile.data_filter(entry, ".")
             except tarfile.FilterError as error:
                 problem = f"is refused: {error}"
-
-        def read(entry: tarfile.TarInfo = entry) -> AbstractContextManager[BinaryIO]:
-            file = opened.extractfile(entry)
-            assert file is not None  # a regular file has content
-            return file  # type: ignore[return-value]
-
-        yield Member(entry.name, entry.size, problem, read)
+        yield Member(entry.name, entry.size, problem, partial(opened.extractfile, entry))
 
 
 def _refuse_open_end(archive: Path) -> None:

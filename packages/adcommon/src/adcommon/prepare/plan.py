@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -33,6 +33,7 @@ _PLAN = "plan.txt"
 _SHOWN = 5
 
 
+@runtime_checkable
 class Preparer(Protocol):
     """A dataclass whose fields are the options of `ad prepare NAME`, each with its help text as docstring."""
 
