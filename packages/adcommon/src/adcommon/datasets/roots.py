@@ -53,7 +53,8 @@ def _holds(entry: Dataset, folder: Path) -> bool:
             return bool(subfolders(folder / "images"))
         case "cifar10" if has_batches(folder):
             return True
-    return any((folder / category / "train").is_dir() for category in entry.categories)
+    categories = (*entry.categories, *entry.extra_categories)
+    return any((folder / category / "train").is_dir() for category in categories)
 
 
 def _candidates(entry: Dataset, root: Path) -> Iterator[Path]:
