@@ -128,6 +128,14 @@ def test_ids_may_have_a_suffix_and_missing_images_are_listed_together(raw: Path,
         carry_out(Aptos(train_images=8).plan(raw, tmp_path / "out"))
 
 
+def test_a_table_cannot_name_files_elsewhere(raw: Path, tmp_path: Path) -> None:
+    retina(tmp_path / "secret.png", 0)
+    text = (raw / "train.csv").read_text().replace("id00,", "../../secret,")
+    (raw / "train.csv").write_text(text)
+    with pytest.raises(BadValue, match=r"a table names a file outside of .*: \.\./\.\./secret\.png"):
+        Aptos(train_images=8).plan(raw, tmp_path / "out")
+
+
 def test_wrong_downloads_are_named(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(EmptySplit, match="has 12 normal images; expected more than the 1000"):
         carry_out(Aptos().plan(raw, tmp_path / "out"))

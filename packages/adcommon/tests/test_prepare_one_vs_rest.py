@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from PIL import Image
 
 from adcommon.datasets import load_records
+from adcommon.datasets.cifar10 import BATCHES, read_batch
 from adcommon.errors import BadValue, DatasetNotFound, UnknownName
 from adcommon.prepare.one_vs_rest import Cifar10, Mnist, read_idx
 from adcommon.prepare.plan import carry_out
@@ -24,7 +26,7 @@ def test_one_digit_is_normal_and_all_others_test_as_anomalies(mnist: Path, tmp_p
     }
     images = read_idx(mnist / "train-images-idx3-ubyte.gz")
     for number in (7, 17, 27, 37):
-        written = Image.open(tmp_path / f"out/7/train/good/{number}.png")
+        written = Image.open(tmp_path / f"out/7/train/good/{number:05d}.png")
         np.testing.assert_array_equal(np.asarray(written), images[number])
     split = load_records("mnist", tmp_path / "out", "7")
     assert sorted({record.defect for record in split.test}) == [*"01234568", "9", "good"]
@@ -68,6 +70,23 @@ def test_animals_of_cifar_10_against_the_rest(tmp_path: Path) -> None:
         f"animal/test/{name}" for name in ("good", "airplane", "automobile", "ship", "truck")
     }
     assert counts["01234/train/good"] == 10
+
+
+def test_the_batches_of_cifar_10_need_not_be_images(tmp_path: Path) -> None:
+    labels = list(range(10))
+    for seed, names in enumerate(BATCHES.values()):
+        pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 3072), dtype=np.uint8)
+        for name in names:
+            path = tmp_path / "raw/cifar-10-batches-py" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(pickle.dumps({"data": pixels, "labels": labels}, protocol=2))
+    plan = carry_out(Cifar10(categories=("cat",)).plan(tmp_path / "raw", tmp_path / "out"))
+    assert plan.counts()["cat/train/good"] == 5
+    assert plan.counts()["cat/test/dog"] == 1
+    pixels, _ = read_batch(tmp_path / "raw/cifar-10-batches-py/test_batch")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/cat/test/good/00003.png")), pixels[3])
+    split = load_records("cifar10", tmp_path / "out", "cat")
+    assert (len(split.train), len(split.test)) == (5, 10)
 
 
 def test_what_is_missing_or_mistyped_is_named(mnist: Path, tmp_path: Path) -> None:

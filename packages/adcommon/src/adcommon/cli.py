@@ -54,22 +54,22 @@ def methods() -> None:
 
 
 @app.command
-def datasets(data_root: Root = None) -> None:
-    """List the datasets: categories, licence, official page, and what was found on this machine.
+def datasets(*name: str, data_root: Root = None) -> None:
+    """List the datasets: what was found on this machine, licence, and the papers that use them.
 
     Args:
+        name: Say everything about these: categories, official page, and which paper uses them how.
         data_root: Folder that holds the datasets. [default: $AD_DATA, else ./data]
     """
     from adcommon.datasets import DATASETS
-    from adcommon.datasets.access import locate
+    from adcommon.datasets.access import find_dataset
+    from adcommon.datasets.inventory import describe, summarise
 
     root = data_root or default_root()
-    for name, entry in DATASETS.items():
-        found = locate(entry, root)
-        print(f"{name:<10} {entry.title}")
-        print(f"{'':<10} categories: {' '.join(entry.categories) or 'as found on disk'}")
-        print(f"{'':<10} licence: {entry.licence}; {entry.url}")
-        print(f"{'':<10} {f'found: {found}' if found else f'not found below {root}'}")
+    for entry in map(find_dataset, name):
+        print(describe(entry, root))
+    for entry in () if name else DATASETS.values():
+        print(summarise(entry, root))
 
 
 @app.command

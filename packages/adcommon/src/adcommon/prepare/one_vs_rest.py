@@ -1,9 +1,9 @@
 """MNIST and CIFAR-10 as image folders: one class, or several, against all others.
 
     <source>                                  <target>/7                      <target>/even
-      training/7/123.png                        train/good/123.png              train/good/0_21.png, ...
-      testing/7/45.png                          test/good/45.png                test/good/0_3.png, ...
-      testing/1/2.png                           test/1/2.png                    test/1/2.png
+      training/7/00123.png                      train/good/00123.png            train/good/0_00021.png, ...
+      testing/7/00045.png                       test/good/00045.png             test/good/0_00003.png, ...
+      testing/1/00002.png                       test/1/00002.png                test/1/00002.png
 
 Training images are the training images of the normal classes; the test images of all classes test. This is
 the one-class protocol of the field and of InCTRL (arXiv 2403.06495), which ships no converter. Its multi-
@@ -23,6 +23,7 @@ from cyclopts import Parameter
 from jaxtyping import UInt8
 from PIL import Image
 
+from adcommon.datasets.cifar10 import BATCHES, has_batches, read_batch
 from adcommon.datasets.counts import CIFAR10_CLASSES, CIFAR10_GROUPS, MNIST_CLASSES, MNIST_GROUPS
 from adcommon.datasets.layouts import subfolders
 from adcommon.errors import BadValue, DatasetNotFound, unknown_name
@@ -68,9 +69,13 @@ class Cifar10:
     """Classes, `animal` or `object`, or five classes as in UniAD (01234). [default: the ten classes]"""
 
     def plan(self, source: Path, target: Path) -> Plan:
-        """See the module; `source` has train/airplane, ... and test/airplane, ..."""
-        root = find_level(source, "train/airplane", "cifar10")
-        images = {part: _list(root / part, CIFAR10_CLASSES) for part in ("train", "test")}
+        """See the module; `source` has the batches of the Python version, or train/airplane, ... as PNG."""
+        batches = next((folder for folder in (source, *subfolders(source)) if has_batches(folder)), None)
+        if batches is not None:
+            images = {part: _read_batches(batches, names) for part, names in BATCHES.items()}
+        else:
+            root = find_level(source, "train/airplane", "cifar10")
+            images = {part: _list(root / part, CIFAR10_CLASSES) for part in ("train", "test")}
         groups = {name: (name,) for name in CIFAR10_CLASSES} | CIFAR10_GROUPS
         return _plan(
             "cifar10", source, target, images, groups, self.categories or CIFAR10_CLASSES, asdict(self)
@@ -90,7 +95,7 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
         raise BadValue(f"{path} is not one of MNIST's files: {error}") from None
 
 
-def write_pixels(source: Path, target: Path, *, pixels: UInt8[np.ndarray, "height width"]) -> None:
+def write_pixels(source: Path, target: Path, *, pixels: UInt8[np.ndarray, "height width *channels"]) -> None:
     """Write an image that was read from `source`, as PNG."""
     Image.fromarray(pixels).save(target, format="PNG", compress_level=1)
 
@@ -108,13 +113,25 @@ def _read_idx(source: Path, prefix: str) -> Images:
     images, labels = arrays["images"], arrays["labels"]
     if images.shape != (len(labels), 28, 28):
         raise BadValue(f"{source}: {prefix} has images of shape {images.shape} and {len(labels)} labels")
+    return {name: _numbered(paths[0], images, np.flatnonzero(labels == int(name))) for name in MNIST_CLASSES}
+
+
+def _read_batches(folder: Path, names: tuple[str, ...]) -> Images:
+    """The images of some batches; each is named by its number in all of them."""
+    batches = [read_batch(folder / name) for name in names]
+    pixels = np.concatenate([images for images, _ in batches])
+    labels = np.concatenate([values for _, values in batches])
     return {
-        name: [
-            Step(f"{number}.png", paths[0], partial(write_pixels, pixels=images[number]))
-            for number in np.flatnonzero(labels == int(name)).tolist()
-        ]
-        for name in MNIST_CLASSES
+        name: _numbered(folder / names[0], pixels, np.flatnonzero(labels == number))
+        for number, name in enumerate(CIFAR10_CLASSES)
     }
+
+
+def _numbered(source: Path, pixels: UInt8[np.ndarray, "images ..."], numbers: np.ndarray) -> list[Step]:
+    return [
+        Step(f"{number:05d}.png", source, partial(write_pixels, pixels=pixels[number]))
+        for number in numbers.tolist()
+    ]
 
 
 def _list(folder: Path, classes: tuple[str, ...]) -> Images:

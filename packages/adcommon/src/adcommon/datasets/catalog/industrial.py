@@ -163,7 +163,7 @@ INDUSTRIAL = (
         download="NODefect_images, Defect_images and Mask_images; unpack them in one folder",
         pixel_truth=True,
         url="https://www.aitex.es/afid/",
-        licence="free for research by its owners' page: do not pass it on",
+        licence="see the owners' page; do not pass it on",
         citation="Silvestre-Blanes et al., A Public Fabric Database for Defect Detection Methods and "
         "Results, Autex Research Journal 19, 2019",
         uses={"InCTRL": "few-shot test after training on MVTec AD; strips cut into squares"},
