@@ -34,11 +34,11 @@ TORCH_FREE = [
         "datasets.fewshot",
         "datasets.manifest",
         "datasets.cifar10",
+        "datasets.inventory",
         "list_commands",
         "saturation",
     ),
-    *("prepare.visa", "prepare.aptos", "prepare.isic2018"),
-    *("prepare.elpv", "testing.trees", "methods", "quickstart"),
+    *("prepare.command", "testing.trees", "testing.downloads", "methods", "quickstart"),
 ]
 
 
