@@ -84,6 +84,7 @@ def test_several_archives_share_one_folder(tmp_path: Path) -> None:
         ("a/train", "is a file where there is a folder"),
         ("a/train/0.png", "occurs twice"),
         ("a/./train//0.png", "occurs twice"),
+        ("a/" + "x" * 300 + "/0.png", "has a name that is too long"),
     ],
 )
 def test_a_dangerous_name_is_refused_and_nothing_kept(form: str, name: str, why: str, tmp_path: Path) -> None:

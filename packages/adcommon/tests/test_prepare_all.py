@@ -10,6 +10,7 @@ import pytest
 
 from adcommon.datasets import DATASETS, load_records
 from adcommon.datasets.access import dtd_textures
+from adcommon.datasets.check import check
 from adcommon.prepare.aptos import Aptos
 from adcommon.prepare.brats import Brats
 from adcommon.prepare.command import PREPARERS, Request, prepare
@@ -79,6 +80,8 @@ def test_the_prepared_tree_loads(name: str, tmp_path: Path) -> None:
         split = load_records("folder", plan.folder, plan.folder.name if name == "elpv" else category)
     else:
         split = load_records(name, tmp_path / "data", category)
+        problems = check(name, tmp_path / "data", (category,))
+        assert [str(problem) for problem in problems if problem.severity == "error"] == []
     assert {record.label for record in split.train} == {0}
     assert {record.label for record in split.test} == {0, 1}
     assert split.pixel_truth == entry.pixel_truth

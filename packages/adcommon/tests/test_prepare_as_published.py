@@ -37,6 +37,19 @@ def test_only_the_normal_scans_of_oct2017_train(tmp_path: Path) -> None:
     assert counts == {"test/CNV": 2, "test/DME": 2, "test/DRUSEN": 2, "test/NORMAL": 2, "train/NORMAL": 2}
 
 
+def test_the_dataset_may_lie_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    raw = make_download("mpdd", tmp_path / "raw")
+    (raw / "MPDD").rename(raw / "anything")
+    plan = AsPublished("mpdd").plan(raw, tmp_path / "out")
+    assert plan.counts()["tubes/train/good"] == 3
+
+
+def test_names_of_classes_may_have_any_case(tmp_path: Path) -> None:
+    raw = make_download("oct2017", tmp_path / "raw")
+    (raw / "CellData/OCT/train/NORMAL").rename(raw / "CellData/OCT/train/normal")
+    assert Oct2017().plan(raw, tmp_path / "out").counts()["train/NORMAL"] == 2
+
+
 def test_the_folder_val_of_older_versions_is_merged_on_request(tmp_path: Path) -> None:
     raw = make_download("oct2017", tmp_path / "raw")
     draw(raw / "CellData/OCT/val/CNV/CNV-9-9.jpeg")
@@ -49,5 +62,5 @@ def test_the_folder_val_of_older_versions_is_merged_on_request(tmp_path: Path) -
 
 
 def test_another_folder_says_what_to_get(tmp_path: Path) -> None:
-    with pytest.raises(DatasetNotFound, match=r"MPDD not found at(.|\n)*bracket_black/train/good"):
+    with pytest.raises(DatasetNotFound, match=r"not the download of MPDD: it has no bracket_black/train"):
         AsPublished("mpdd").plan(tmp_path, tmp_path / "out")

@@ -32,6 +32,12 @@ def test_colour_images_and_masks_take_the_layout_of_mvtec_ad(tmp_path: Path) -> 
     assert len(raw_split.train) == len(split.train) == 2
 
 
+def test_a_prepared_tree_is_not_prepared_again(tmp_path: Path) -> None:
+    carry_out(Mvtec3d().plan(make_download("mvtec_3d", tmp_path / "raw"), tmp_path / "out"))
+    with pytest.raises(BadValue, match=r"has no train/good/rgb: .* or it is prepared already"):
+        Mvtec3d().plan(tmp_path / "out", tmp_path / "again")
+
+
 def test_masks_must_be_there_and_those_of_normal_images_empty(tmp_path: Path) -> None:
     raw = make_download("mvtec_3d", tmp_path / "raw")
     draw_mask(raw / "bagel/test/good/gt/001.png", (0, 0, 1, 1))

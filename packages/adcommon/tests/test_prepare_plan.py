@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adcommon.errors import BadValue, OutputExists, OutputFailed, UnreadableImage
+from adcommon.errors import BadValue, EmptySplit, OutputExists, OutputFailed, UnreadableImage
 from adcommon.prepare.plan import Plan, Step, carry_out
 from adcommon.prepare.raw import write_mask
 from adcommon.testing.trees import make_folder
@@ -128,6 +128,11 @@ def test_a_name_that_leaves_the_tree_is_refused(target: str, plan: Plan) -> None
     with pytest.raises(BadValue, match="names a file that cannot be made"):
         carry_out(dataclasses.replace(plan, steps=steps))
     assert not plan.folder.parent.exists()
+
+
+def test_an_empty_download_is_an_error(plan: Plan) -> None:
+    with pytest.raises(EmptySplit, match="nothing to prepare: no images of 'toy' in"):
+        carry_out(dataclasses.replace(plan, steps=[]))
 
 
 def test_two_sources_for_one_file_are_refused(plan: Plan) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import logging
 import lzma
+import os
 import shutil
 import stat
 import tarfile
@@ -35,6 +36,8 @@ _LARGEST_RATIO = 200
 _ALWAYS_ALLOWED = 1 << 30
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
 """What the decoders raise; an OSError without a number of the system's is that of bz2 or gzip."""
+_LONGEST_NAME = 255
+"""Bytes that a disk keeps of a name."""
 _JUNK = ("__MACOSX", ".DS_Store")
 _BLOCK = 1 << 20
 _TAR_END = 512
@@ -121,10 +124,12 @@ def _unpack_one(archive: Path, folder: Path, seen: dict[str, Path]) -> None:
 def _safe_name(archive: Path, member: Member) -> str:
     """The member's path below the folder."""
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
-    if member.name.startswith("/") or "\\" in member.name or ":" in (parts or [""])[0]:
+    if member.name.startswith("/") or {"\\", "\0"} & set(member.name) or ":" in (parts or [""])[0]:
         raise _refused(archive, member, "is not a relative path")
     if ".." in parts or not parts:
         raise _refused(archive, member, "leads out of the folder")
+    if max(len(os.fsencode(part)) for part in parts) > _LONGEST_NAME:
+        raise _refused(archive, member, "has a name that is too long")
     if parts[-1].startswith(".part-") or parts == [_MARKER]:
         raise _refused(archive, member, "has a name that is used while unpacking")
     if member.problem:

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adcommon.datasets.catalog import DATASETS, Dataset
-from adcommon.datasets.layouts import subfolders
-from adcommon.datasets.roots import find_root
+from adcommon.datasets.layouts import is_normal, subfolders
 from adcommon.images import list_images
 from adcommon.prepare.plan import Plan, Step
+from adcommon.prepare.raw import find_tree
 
 
 class AsPublished:
@@ -24,7 +24,7 @@ class AsPublished:
     def plan(self, source: Path, target: Path) -> Plan:
         """See the module; `source` may be the level above the dataset's folder."""
         entry = DATASETS[self.dataset]
-        root = find_root(entry, source)
+        root = find_tree(source, self.dataset)
         steps = [
             Step(image.relative_to(root).as_posix(), image)
             for part in _parts(entry)
@@ -42,16 +42,14 @@ class Oct2017:
 
     def plan(self, source: Path, target: Path) -> Plan:
         """See the module; in the archive the dataset is the folder CellData/OCT."""
-        root = find_root(DATASETS["oct2017"], source)
-        places = {"train/NORMAL": "train/NORMAL"}
-        places |= {f"test/{folder.name}": f"test/{folder.name}" for folder in subfolders(root / "test")}
+        root = find_tree(source, "oct2017")
+        normal = [folder for folder in subfolders(root / "train") if is_normal(folder)]
         older = subfolders(root / "val")
-        if self.merge_val:
-            places |= {f"val/{folder.name}": f"test/{folder.name}" for folder in older}
+        tested = [*subfolders(root / "test"), *(older if self.merge_val else ())]
+        places = [("train/NORMAL", folder) for folder in normal]
+        places += [(f"test/{folder.name}", folder) for folder in tested]
         steps = [
-            Step(f"{there}/{image.name}", image)
-            for here, there in places.items()
-            for image in list_images(root / here)
+            Step(f"{place}/{image.name}", image) for place, folder in places for image in list_images(folder)
         ]
         notes = ["only NORMAL trains; the other folders of train were left out"]
         if older and not self.merge_val:

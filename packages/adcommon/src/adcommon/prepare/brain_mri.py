@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adcommon.images import list_images
-from adcommon.prepare.plan import Plan, Step
-from adcommon.prepare.raw import find_level, quarter
+from adcommon.prepare.plan import Plan
+from adcommon.prepare.raw import copies, find_level, quarter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +30,6 @@ class BrainMri:
             dataset="brain_mri",
             source=source,
             folder=target,
-            steps=[
-                Step(f"brainmri/{folder}/{image.name}", image)
-                for folder, images in parts.items()
-                for image in images
-            ],
+            steps=copies("brainmri", parts),
             notes=("order: by name; InCTRL's is that of the disk",),
         )

@@ -75,7 +75,8 @@ class Request:
     force: bool = False
     """Replace what is in the way."""
     dry_run: bool = False
-    """Only say what would be made, with the number of files for each folder."""
+    """Only say what would be made, with the number of files for each folder. An archive is unpacked for that,
+    and what was unpacked is deleted again."""
     verify: bool = True
     """Compare archives with the owners' SHA-256 where it is known."""
 

@@ -16,11 +16,10 @@ from pathlib import Path
 
 from adcommon.datasets.catalog import DATASETS
 from adcommon.datasets.layouts import scan_rgb
-from adcommon.datasets.roots import find_root
 from adcommon.errors import BadValue, MaskMissing
 from adcommon.images import list_images, open_mask
 from adcommon.prepare.plan import Plan, Step
-from adcommon.prepare.raw import decode_all, shorten, write_mask
+from adcommon.prepare.raw import decode_all, find_tree, shorten, write_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class Mvtec3d:
 
     def plan(self, source: Path, target: Path) -> Plan:
         """See the module; `source` has bagel, cable_gland, ..."""
-        root = find_root(DATASETS["mvtec_3d"], source)
+        root = find_tree(source, "mvtec_3d")
         categories = [name for name in DATASETS["mvtec_3d"].categories if (root / name).is_dir()]
         masks = [mask for name in categories for mask in list_images(root / name / "test/good/gt")]
         marked = [
@@ -47,6 +46,8 @@ class Mvtec3d:
 
 
 def _steps(folder: Path, category: str) -> Iterator[Step]:
+    if not (folder / "train/good/rgb").is_dir():
+        raise BadValue(f"{folder} has no train/good/rgb: it is not the download, or it is prepared already")
     scan = scan_rgb(folder, category)
     if scan.missing:
         raise MaskMissing(f"{len(scan.missing)} anomalous images have no mask: {shorten(scan.missing)}")

@@ -22,11 +22,10 @@ from PIL import Image
 
 from adcommon.datasets.catalog import DATASETS
 from adcommon.datasets.layouts import scan_category
-from adcommon.datasets.roots import find_root
 from adcommon.errors import BadValue, DatasetNotFound, MaskMissing, MaskSizeMismatch
 from adcommon.images import image_size, list_images, open_mask
 from adcommon.prepare.plan import Plan, Step
-from adcommon.prepare.raw import shorten, write_mask
+from adcommon.prepare.raw import find_tree, shorten, write_mask
 
 CONFIG = "defects_config.json"
 
@@ -40,7 +39,7 @@ class MvtecLoco:
 
     def plan(self, source: Path, target: Path) -> Plan:
         """See the module; `source` has breakfast_box, juice_bottle, ..."""
-        root = find_root(DATASETS["mvtec_loco"], source)
+        root = find_tree(source, "mvtec_loco")
         categories = [name for name in DATASETS["mvtec_loco"].categories if (root / name).is_dir()]
         masks = "the first channel alone" if self.first_channel_only else "the union of all channels"
         return Plan(
@@ -67,7 +66,9 @@ class MvtecLoco:
             truth = f"{category}/ground_truth/{record.defect}/{record.image.stem}_mask.png"
             channels = list_images(record.mask)
             if not channels:
-                raise MaskMissing(f"no channels in {record.mask}; expected 000.png, ...")
+                raise MaskMissing(
+                    f"no channels in {record.mask}; expected a folder of 000.png, ...; is it prepared?"
+                )
             if self.first_channel_only:
                 yield Step(truth, channels[0], write_mask)
                 continue

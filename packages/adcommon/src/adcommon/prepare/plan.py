@@ -20,7 +20,7 @@ from typing import Literal, Protocol, runtime_checkable
 from tqdm import tqdm
 
 import adcommon
-from adcommon.errors import BadValue, OutputExists, OutputFailed, UserError
+from adcommon.errors import BadValue, EmptySplit, OutputExists, OutputFailed, UserError
 from adcommon.files import atomic_write, json_text, plain
 
 logger = logging.getLogger(__name__)
@@ -110,6 +110,7 @@ def carry_out(plan: Plan, *, link: Link = "copy", force: bool = False, workers: 
         workers: files made at the same time; by default one per processor, at most 8.
 
     Raises:
+        EmptySplit: there is nothing to make.
         BadValue: two files would get one name, or one outside of the tree.
         OutputExists: something else is in the way.
         UnreadableImage: and other errors of single files, all in one message; the finished files are kept.
@@ -118,6 +119,8 @@ def carry_out(plan: Plan, *, link: Link = "copy", force: bool = False, workers: 
     if not force and _is_prepared(plan):
         logger.info("dataset %s already prepared in %s", plan.dataset, plan.folder)
         return plan
+    if not plan.steps:
+        raise EmptySplit(f"nothing to prepare: no images of '{plan.dataset}' in {plan.source}")
     _refuse_names(plan)
     _refuse_overlap(plan, force)
     folder = plan.folder.resolve()

@@ -1,6 +1,6 @@
 """What preparers ask of a raw download: where it begins, which files are missing, what its masks hold."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from adcommon.datasets.catalog import DATASETS
 from adcommon.datasets.layouts import subfolders
+from adcommon.datasets.roots import search
 from adcommon.datasets.splits import quarter_split
 from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.images import open_image, open_mask
+from adcommon.prepare.plan import Step
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -31,17 +33,43 @@ def find_level(source: Path, mark: str, dataset: str) -> Path:
     Raises:
         DatasetNotFound: says what was expected, and where to get it.
     """
-    levels = [[source]]
-    for _ in range(2):
-        levels.append([below for folder in levels[-1] for below in subfolders(folder)])
-    for folder in (folder for level in levels for folder in level):
-        if any(folder.glob(mark)):
-            return folder
+    level = [source]
+    for _ in range(3):
+        for folder in level:
+            if any(folder.glob(mark)):
+                return folder
+        level = [below for folder in level for below in subfolders(folder)]
+    raise _another_download(source, mark, dataset)
+
+
+def find_tree(source: Path, dataset: str) -> Path:
+    """The folder of a dataset that is published in the layout that is read: `source`, or below it.
+
+    Raises:
+        DatasetNotFound: says what was expected, and where to get it.
+    """
     entry = DATASETS[dataset]
-    reason = "no such folder" if not source.is_dir() else f"it has no {mark}, nor has a folder in it"
-    raise DatasetNotFound(
+    for folder in (source, *subfolders(source)):
+        if (root := search(entry, folder)) is not None:
+            return root
+    raise _another_download(source, f"{(*entry.categories, 'images')[0]}/train", dataset)
+
+
+def copies(category: str, parts: Mapping[str, Sequence[Path]]) -> list[Step]:
+    """Steps that take images into the folders of a category as they are."""
+    return [
+        Step(f"{category}/{folder}/{image.name}", image)
+        for folder, images in parts.items()
+        for image in images
+    ]
+
+
+def _another_download(source: Path, mark: str, dataset: str) -> DatasetNotFound:
+    entry = DATASETS[dataset]
+    reason = f"it has no {mark}, nor has a folder in it" if source.is_dir() else "no such folder"
+    return DatasetNotFound(
         f"{source} is not the download of {entry.title}: {reason}\n"
-        f"  Get {entry.download}\n  Official page: {entry.url} (licence: {entry.licence})"
+        f"  Get {entry.download or entry.title}\n  Official page: {entry.url} (licence: {entry.licence})"
     )
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from adcommon.datasets.embedded import textile_folder
 from adcommon.images import list_images
-from adcommon.prepare.plan import Plan, Step
-from adcommon.prepare.raw import find_level, quarter
+from adcommon.prepare.plan import Plan
+from adcommon.prepare.raw import copies, find_level, quarter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,5 @@ class Textile:
             dataset="textile",
             source=source,
             folder=target,
-            steps=[
-                Step(f"textile/{folder}/{image.name}", image)
-                for folder, images in parts.items()
-                for image in images
-            ],
+            steps=copies("textile", parts),
         )
