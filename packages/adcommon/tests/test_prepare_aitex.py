@@ -7,7 +7,7 @@ from PIL import Image
 
 from adcommon.errors import BadValue, MaskMissing, MaskSizeMismatch
 from adcommon.prepare.aitex import Aitex
-from adcommon.prepare.plan import carry_out
+from adcommon.prepare.build import carry_out
 from adcommon.testing.downloads import draw, draw_mask, make_download
 
 

@@ -13,8 +13,9 @@ from adcommon.datasets.access import dtd_textures
 from adcommon.datasets.check import check
 from adcommon.prepare.aptos import Aptos
 from adcommon.prepare.brats import Brats
+from adcommon.prepare.build import MANIFEST, carry_out
 from adcommon.prepare.command import PREPARERS, Request, prepare
-from adcommon.prepare.plan import MANIFEST, Plan, Preparer, carry_out
+from adcommon.prepare.plan import Plan, Preparer
 from adcommon.testing.downloads import make_download
 
 SMALL: dict[str, Preparer] = {"aptos": Aptos(size=24, train_images=2), "brats": Brats(slice=4)}

@@ -8,7 +8,8 @@ from PIL import Image
 from adcommon.datasets import load_records
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
 from adcommon.prepare.aptos import Aptos, crop_fundus
-from adcommon.prepare.plan import Plan, carry_out
+from adcommon.prepare.build import carry_out
+from adcommon.prepare.plan import Plan
 
 
 def retina(path: Path, seed: int) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from adcommon.errors import BadValue, DatasetNotFound, UnreadableImage
 from adcommon.prepare.brats import Brats, NibabelMissing, write_slice
-from adcommon.prepare.plan import carry_out
+from adcommon.prepare.build import carry_out
 from adcommon.testing.downloads import make_download
 
 

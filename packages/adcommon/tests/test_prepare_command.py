@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -8,9 +9,9 @@ import pytest
 
 from adcommon import cli
 from adcommon.datasets.catalog import DATASETS
-from adcommon.errors import BadValue, ChecksumMismatch, DatasetNotFound, UnreadableArchive
+from adcommon.errors import BadValue, ChecksumMismatch, DatasetNotFound, OutputExists, UnreadableArchive
+from adcommon.prepare.build import MANIFEST
 from adcommon.prepare.command import PREPARERS, Request, prepare
-from adcommon.prepare.plan import MANIFEST
 from adcommon.testing.downloads import draw_mask, make_download
 
 
@@ -123,6 +124,22 @@ def test_what_was_unpacked_is_kept_for_the_next_try_and_then_removed(tmp_path: P
     shutil.make_archive(str(tmp_path / "data"), "tar", raw)
     prepare("ksdd", PREPARERS["ksdd"], request)
     assert [path.name for path in (tmp_path / "place").iterdir()] == ["out"]
+
+
+def test_an_archive_is_unpacked_again_if_its_tree_lost_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = make_download("mvtec", tmp_path / "raw")
+    request = Request(
+        source=(Path(shutil.make_archive(str(tmp_path / "data"), "zip", raw)),), target=tmp_path / "out"
+    )
+    prepare("mvtec", PREPARERS["mvtec"], request)
+    (tmp_path / "out/bottle/train/good/000.png").unlink()
+    with pytest.raises(OutputExists, match="--force"):
+        prepare("mvtec", PREPARERS["mvtec"], request)
+    prepare("mvtec", PREPARERS["mvtec"], dataclasses.replace(request, force=True))
+    assert (tmp_path / "out/bottle/train/good/000.png").is_file()
+    assert "already prepared" not in capsys.readouterr().out
 
 
 def test_hard_links_survive_the_unpacked_archive(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from PIL import Image
 
 from adcommon.datasets import load_records
 from adcommon.errors import DatasetNotFound
+from adcommon.prepare.build import carry_out
 from adcommon.prepare.elpv import Elpv
-from adcommon.prepare.plan import carry_out
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from PIL import Image
 
 from adcommon.prepare.aitex import Aitex
 from adcommon.prepare.brain_mri import BrainMri
+from adcommon.prepare.build import MANIFEST, carry_out
 from adcommon.prepare.elpv import Elpv
 from adcommon.prepare.head_ct import HeadCt
 from adcommon.prepare.ksdd import Ksdd
-from adcommon.prepare.plan import MANIFEST, Preparer, carry_out
+from adcommon.prepare.plan import Preparer
 from adcommon.testing.golden import GoldenFolder
 
 

@@ -6,8 +6,8 @@ from PIL import Image
 
 from adcommon.datasets import load_records
 from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.prepare.build import carry_out
 from adcommon.prepare.isic2018 import DIAGNOSES, Isic2018
-from adcommon.prepare.plan import carry_out
 
 PARTS = {"Training": ["NV", "MEL", "NV", "DF"], "Validation": ["BKL", "NV", "VASC"]}
 

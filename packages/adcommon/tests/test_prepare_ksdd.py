@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from adcommon.errors import DatasetNotFound, MaskSizeMismatch
+from adcommon.prepare.build import carry_out
 from adcommon.prepare.ksdd import Ksdd
-from adcommon.prepare.plan import carry_out
 from adcommon.testing.downloads import draw, draw_mask, make_download
 
 

@@ -6,8 +6,8 @@ from PIL import Image
 
 from adcommon.datasets import load_records
 from adcommon.errors import BadValue, MaskMissing
+from adcommon.prepare.build import carry_out
 from adcommon.prepare.mvtec_3d import Mvtec3d
-from adcommon.prepare.plan import carry_out
 from adcommon.testing.downloads import draw_mask, make_download
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 from adcommon.datasets import load_records
 from adcommon.errors import BadValue, DatasetNotFound, MaskMissing, MaskSizeMismatch
 from adcommon.images import open_mask
+from adcommon.prepare.build import carry_out
 from adcommon.prepare.mvtec_loco import MvtecLoco
-from adcommon.prepare.plan import carry_out
 from adcommon.testing.downloads import draw_mask, make_download
 
 LOGICAL = "ground_truth/logical_anomalies/004"

@@ -8,8 +8,8 @@ from PIL import Image
 from adcommon.datasets import load_records
 from adcommon.datasets.cifar10 import BATCHES, read_batch
 from adcommon.errors import BadValue, DatasetNotFound, UnknownName
+from adcommon.prepare.build import carry_out
 from adcommon.prepare.one_vs_rest import Cifar10, Mnist, read_idx
-from adcommon.prepare.plan import carry_out
 from adcommon.testing.downloads import draw, make_download
 
 

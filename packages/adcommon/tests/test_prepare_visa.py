@@ -11,7 +11,7 @@ from PIL import Image
 from adcommon.datasets import load_records
 from adcommon.datasets.counts import VISA_SPLITS
 from adcommon.errors import BadValue, DatasetNotFound, NotPrepared, UnknownName
-from adcommon.prepare.plan import carry_out
+from adcommon.prepare.build import carry_out
 from adcommon.prepare.visa import Row, Visa, builtin_split, read_split
 
 

@@ -17,6 +17,7 @@ from adcommon.prepare.archives import is_archive, sha256, unpack
 from adcommon.prepare.as_published import AsPublished, Oct2017
 from adcommon.prepare.brain_mri import BrainMri
 from adcommon.prepare.brats import Brats
+from adcommon.prepare.build import Link, carry_out, find_prepared
 from adcommon.prepare.elpv import Elpv
 from adcommon.prepare.head_ct import HeadCt
 from adcommon.prepare.isic2018 import Isic2018
@@ -24,7 +25,7 @@ from adcommon.prepare.ksdd import Ksdd
 from adcommon.prepare.mvtec_3d import Mvtec3d
 from adcommon.prepare.mvtec_loco import MvtecLoco
 from adcommon.prepare.one_vs_rest import Cifar10, Mnist
-from adcommon.prepare.plan import Link, Preparer, carry_out, find_prepared
+from adcommon.prepare.plan import Preparer
 from adcommon.prepare.textile import Textile
 from adcommon.prepare.visa import Visa
 

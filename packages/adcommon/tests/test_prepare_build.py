@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from adcommon.errors import BadValue, EmptySplit, OutputExists, OutputFailed, UnreadableImage
-from adcommon.prepare.plan import Plan, Step, carry_out
+from adcommon.prepare.build import carry_out
+from adcommon.prepare.plan import Plan, Step
 from adcommon.prepare.raw import write_mask
 from adcommon.testing.trees import make_folder
 
@@ -165,7 +166,7 @@ def test_a_killed_run_goes_on(plan: Plan) -> None:
     script = (
         "import shutil, sys, time\n"
         "from pathlib import Path\n"
-        "from adcommon.prepare.plan import Plan, Step, carry_out\n"
+        "from adcommon.prepare.build import carry_out\nfrom adcommon.prepare.plan import Plan, Step\n"
         "raw, out = map(Path, sys.argv[1:])\n"
         "copy, calls = shutil.copyfile, []\n"
         "def slow(source, target):\n"
@@ -192,6 +193,39 @@ def test_a_killed_run_goes_on(plan: Plan) -> None:
         made = plan.folder / step.target
         assert made.read_bytes() == step.source.read_bytes()
         assert times.get(made.name, made.stat().st_mtime_ns) == made.stat().st_mtime_ns
+
+
+def test_a_run_that_was_killed_while_moving_in_place_goes_on(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plan.folder / "original").mkdir(parents=True)  # so that entries are moved one by one
+    steps = [*plan.steps, dataclasses.replace(plan.steps[0], target="b/0.png")]
+    plan = dataclasses.replace(plan, steps=steps)
+    rename = Path.rename
+
+    def kill(path: Path, target: Path) -> Path:
+        if path.name == "b":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", kill)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(plan)
+    monkeypatch.undo()
+    assert (plan.folder / "a/train/good/000.png").is_file()
+    assert not (plan.folder / "b").exists()
+    carry_out(plan)
+    assert tree(plan.folder) == {step.target for step in plan.steps} | {"manifest.json"}
+    assert [path.name for path in plan.folder.parent.iterdir()] == ["toy"]
+
+
+def test_a_run_that_was_killed_at_its_very_end_counts_as_done(plan: Plan) -> None:
+    carry_out(plan)
+    (plan.folder / "plan.txt").touch()
+    (plan.folder.parent / ".toy.preparing").mkdir()
+    carry_out(plan)
+    assert tree(plan.folder) == {step.target for step in plan.steps} | {"manifest.json"}
+    assert [path.name for path in plan.folder.parent.iterdir()] == ["toy"]
 
 
 def test_an_unreadable_mask_is_collected_like_any_other_error(plan: Plan, tmp_path: Path) -> None:
