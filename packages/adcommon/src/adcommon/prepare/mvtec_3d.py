@@ -49,6 +49,8 @@ def _steps(folder: Path, category: str) -> Iterator[Step]:
     if not (folder / "train/good/rgb").is_dir():
         raise BadValue(f"{folder} has no train/good/rgb: it is not the download, or it is prepared already")
     scan = scan_rgb(folder, category)
+    if scan.wrong:
+        raise BadValue(scan.wrong[0])
     if scan.missing:
         raise MaskMissing(f"{len(scan.missing)} anomalous images have no mask: {shorten(scan.missing)}")
     for image in list_images(folder / "validation/good/rgb"):

@@ -11,23 +11,18 @@ areas are what the sPRO of the dataset's paper needs. ReContrast and ResAD read 
 `first_channel_only` reproduces. Source: Bergmann et al., IJCV 130, 2022.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from adcommon.datasets.catalog import DATASETS
 from adcommon.datasets.layouts import scan_category
-from adcommon.errors import BadValue, DatasetNotFound, MaskMissing, MaskSizeMismatch
-from adcommon.images import image_size, list_images, open_mask
+from adcommon.errors import BadValue, MaskMissing, MaskSizeMismatch
+from adcommon.images import image_size, list_images
 from adcommon.prepare.plan import Plan, Step
 from adcommon.prepare.raw import find_tree, shorten, write_mask
-
-CONFIG = "defects_config.json"
+from adcommon.saturation import CONFIG, channel_value, read_saturations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +47,10 @@ class MvtecLoco:
         )
 
     def _steps(self, folder: Path, category: str) -> Iterator[Step]:
-        values = read_values(folder / CONFIG)
+        values = read_saturations(folder / CONFIG)
         scan = scan_category(folder, category)
+        if scan.wrong:
+            raise BadValue(scan.wrong[0])
         if scan.missing:
             raise MaskMissing(f"{len(scan.missing)} anomalous images have no mask: {shorten(scan.missing)}")
         yield Step(f"{category}/{CONFIG}", folder / CONFIG)
@@ -78,32 +75,19 @@ class MvtecLoco:
                 yield Step(f"{place}/{channel.name}", channel)
 
 
-def read_values(path: Path) -> frozenset[int]:
-    """The pixel values that `defects_config.json` explains."""
-    if not path.is_file():
-        raise DatasetNotFound(f"no {path}; unpack the archive of MVTec LOCO again")
-    try:
-        return frozenset(int(entry["pixel_value"]) for entry in json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError) as error:
-        raise BadValue(f"{path} is not a list of defects with a pixel_value each: {error!r}") from None
-
-
-def write_union(source: Path, target: Path, *, image: Path, values: frozenset[int]) -> None:
+def write_union(source: Path, target: Path, *, image: Path, values: Collection[int]) -> None:
     """Write the union of the channels in a folder, after a look at each of them.
 
     Raises:
-        BadValue: a channel holds another value than one that is explained.
+        BadValue: a channel holds a value that is not explained.
+        UnreadableImage: a channel cannot be read, or holds several values.
         MaskSizeMismatch: the channels have not the size of the image.
     """
     for channel in list_images(source):
         if image_size(channel) != image_size(image):
             raise MaskSizeMismatch(f"{channel} has another size than its image {image}")
-        open_mask(channel)  # says what is wrong with a damaged file
-        with Image.open(channel) as opened:
-            found = set(np.unique(np.asarray(opened)).tolist()) - {0}
-        if len(found) > 1 or not found <= values:
-            raise BadValue(
-                f"{channel} holds the values {sorted(found)}; "
-                f"expected 0 and one of those that {CONFIG} explains: {sorted(values)}"
-            )
+        value = channel_value(channel)
+        if value not in values:
+            known = ", ".join(map(str, sorted(values)))
+            raise BadValue(f"{channel} holds the value {value}; {CONFIG} explains {known}")
     write_mask(source, target)
