@@ -38,7 +38,7 @@ def manifest(
             `ader`: meta.json. `csv`: manifest.csv.
         out: Folder for the lists.
         data_root: Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]
-        data: My own images, or lists to convert: a folder, manifest.csv, or meta.json.
+        data: My own images, or lists to convert: a folder, or a single list.
         meta_train: JSON lines to convert: the training images.
         meta_test: JSON lines to convert: the test images.
         image_dir: Where the paths of lists begin, those read and those written; a manifest.csv is written
