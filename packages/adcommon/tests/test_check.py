@@ -231,6 +231,51 @@ def test_batches_of_cifar10_are_compared_with_the_official_ones(tmp_path: Path) 
     assert problems[-1].paths == (folder / "test_batch",)
 
 
+def test_textures_are_decoded_too(tmp_path: Path) -> None:
+    textures = make_folder(tmp_path / "dtd/images/banded", good=2) / "good"
+    textures.rename(tmp_path / "dtd/images/waffled")
+    assert check("dtd", tmp_path) == []
+    (tmp_path / "dtd/images/waffled/000.png").write_bytes(b"")
+    (tmp_path / "dtd/images/waffled/.directory").touch()
+    problems = check("dtd", tmp_path)
+    assert "the file is empty" in str(about(problems, "cannot be read"))
+    assert about(problems, "hidden").severity == "note"
+
+
+def test_masks_of_normal_colour_images_of_3d_scans_must_be_empty(tmp_path: Path) -> None:
+    folder = make_mvtec(tmp_path / "drawn", categories=("bagel",), defects=("hole",)) / "bagel"
+    for source, part in (("train/good", "rgb"), ("test/good", "rgb"), ("test/hole", "rgb")):
+        target = tmp_path / "mvtec_3d" / "bagel" / source / part
+        target.parent.mkdir(parents=True)
+        (folder / source).rename(target)
+    test = tmp_path / "mvtec_3d/bagel/test"
+    (folder / "ground_truth/hole").rename(test / "hole/gt")
+    for mask in (test / "hole/gt").iterdir():
+        mask.rename(mask.with_name(mask.name.replace("_mask", "")))
+    (test / "good/gt").mkdir()
+    for number in range(3):
+        Image.new("L", (64, 64)).save(test / f"good/gt/{number:03d}.png")
+    root = tmp_path / "mvtec_3d"
+    assert {problem.message.split(":")[0] for problem in check("mvtec_3d", root, ("bagel",))} == {
+        *("bagel train", "bagel test/good", "bagel test/anomalous"),
+    }
+    shutil.copy(test / "hole/gt/000.png", test / "good/gt/000.png")
+    marked = about(check("mvtec_3d", root, ("bagel",)), "normal images have a mask that is not empty")
+    assert marked.paths == (test / "good/rgb/000.png",)
+
+
+def test_references_that_are_test_images_are_reported(tmp_path: Path) -> None:
+    brain = make_mvtec(tmp_path / "BraTS2021", categories=("brain",), defects=("lesion",)) / "brain"
+    (brain / "ground_truth/good").mkdir()
+    for image in sorted((brain / "test/good").iterdir()):
+        shutil.copy(image, brain / "train/good" / f"9{image.name}")
+        Image.new("L", (64, 64)).save(brain / "ground_truth/good" / f"{image.stem}_mask.png")
+    problems = check("brats", tmp_path)
+    leak = about(problems, "same in training and test")
+    assert len(leak.paths) == 6
+    assert not any("mask" in problem.message for problem in problems)
+
+
 def test_a_list_of_images_is_checked_like_a_folder(tmp_path: Path) -> None:
     make_folder(tmp_path / "parts", defects=("scratch",), masks=True)
     rows = ["image,label,split,mask", "good/000.png,0,train,", "good/007.png,0,test,"]

@@ -107,6 +107,15 @@ def test_rows_of_a_table_have_it_where_there_are_channels_and_nowhere_else(tmp_p
     assert "spro" not in text(lines[1:])
 
 
+@pytest.mark.parametrize("masks", ["ground_truth", "ground_truth_channels"])
+def test_the_dataset_has_it_raw_and_prepared(tmp_path: Path, masks: str) -> None:
+    make_mvtec_loco(tmp_path / "mvtec_loco_anomaly_detection/pushpins", masks=masks)
+    records = load_records("mvtec_loco", tmp_path, "pushpins").test
+    maps = np.random.default_rng(0).random((9, 64, 64), dtype=np.float32)
+    scores = Scores(records, Preprocess(image_size=64), maps.max(axis=(1, 2)), maps)
+    assert 0 < measure(scores, category="pushpins").extra["spro"] < 1
+
+
 def test_channels_that_vanish_in_small_maps_are_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,7 +3,13 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from adcommon.datasets.access import category_folder, find_categories, find_dataset, scan_dataset
+from adcommon.datasets.access import (
+    category_folder,
+    dtd_textures,
+    find_categories,
+    find_dataset,
+    scan_dataset,
+)
 from adcommon.datasets.catalog import Dataset
 from adcommon.datasets.check_content import check_content
 from adcommon.datasets.check_tree import check_categories, check_structure, check_surroundings
@@ -11,6 +17,7 @@ from adcommon.datasets.cifar10 import MD5, has_batches, md5_of, read_batch
 from adcommon.datasets.problems import Problem
 from adcommon.datasets.roots import find_root
 from adcommon.errors import UserError
+from adcommon.records import Record, Split
 
 
 def check(dataset: str, root: Path | None, categories: Sequence[str] = (), *, seed: int = 0) -> list[Problem]:
@@ -30,6 +37,8 @@ def check(dataset: str, root: Path | None, categories: Sequence[str] = (), *, se
     if entry.layout == "folder" or entry.embedded:
         return [problem for name in names for problem in _check_category(entry, root, name, seed)]
     folder = find_root(entry, root)
+    if entry.layout == "textures":
+        return list(_check_textures(entry, folder))
     if entry.layout == "cifar10" and has_batches(folder):
         return list(_check_batches(folder))
     problems = [] if categories or entry.layout == "medical" else list(check_categories(entry, folder))
@@ -50,6 +59,12 @@ def _check_category(entry: Dataset, root: Path | None, category: str, seed: int)
     if folder is not None and folder.is_dir():
         yield from check_surroundings(folder, category)
     yield from check_content(scan.split, category)
+
+
+def _check_textures(entry: Dataset, folder: Path) -> Iterator[Problem]:
+    textures = dtd_textures(folder)
+    yield from check_surroundings(folder / "images", entry.name)
+    yield from check_content(Split([Record(image, entry.name, 0) for image in textures], []), entry.name)
 
 
 def _check_batches(folder: Path) -> Iterator[Problem]:
