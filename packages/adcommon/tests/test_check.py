@@ -113,8 +113,11 @@ def test_nothing_to_check_is_an_error_as_for_loading(tmp_path: Path) -> None:
     (tmp_path / "candle/Data/Images/Normal").mkdir(parents=True)
     with pytest.raises(NotPrepared, match="ad prepare visa"):
         check("visa", tmp_path)
-    with pytest.raises(UnknownName, match="did you mean"):
+    with pytest.raises(UnknownName, match="did you mean 'visa'"):
         check("viza", tmp_path)
+    make_mvtec(tmp_path, categories=("bottle",))
+    with pytest.raises(UnknownName, match="did you mean 'bottle'"):
+        check("mvtec", tmp_path, ("botle",))
 
 
 def test_folders_that_look_like_further_categories_are_listed(tmp_path: Path) -> None:

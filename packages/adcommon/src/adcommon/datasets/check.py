@@ -16,7 +16,7 @@ from adcommon.datasets.check_tree import check_categories, check_structure, chec
 from adcommon.datasets.cifar10 import MD5, has_batches, md5_of, read_batch
 from adcommon.datasets.problems import Problem
 from adcommon.datasets.roots import find_root
-from adcommon.errors import UserError
+from adcommon.errors import UserError, unknown_name
 from adcommon.records import Record, Split
 
 
@@ -33,16 +33,21 @@ def check(dataset: str, root: Path | None, categories: Sequence[str] = (), *, se
         DatasetNotFound: there is nothing to check; also NotPrepared and UnknownName.
     """
     entry = find_dataset(dataset)
-    names = categories or find_categories(dataset, root)
-    if entry.layout == "folder" or entry.embedded:
-        return [problem for name in names for problem in _check_category(entry, root, name, seed)]
-    folder = find_root(entry, root)
-    if entry.layout == "textures":
-        return list(_check_textures(entry, folder))
-    if entry.layout == "cifar10" and has_batches(folder):
-        return list(_check_batches(folder))
-    problems = [] if categories or entry.layout == "medical" else list(check_categories(entry, folder))
-    return problems + [problem for name in names for problem in _check_category(entry, root, name, seed)]
+    known = find_categories(dataset, root)
+    problems: list[Problem] = []
+    if entry.layout != "folder" and not entry.embedded:
+        folder = find_root(entry, root)
+        if entry.layout == "textures":
+            return list(_check_textures(entry, folder))
+        if entry.layout == "cifar10" and has_batches(folder):
+            return list(_check_batches(folder))
+        if not categories and entry.layout != "medical":
+            problems += check_categories(entry, folder)
+    for name in categories or known:
+        if name not in known + entry.extra_categories:
+            raise unknown_name(f"category of '{dataset}'", name, known + entry.extra_categories)
+        problems += _check_category(entry, root, name, seed)
+    return problems
 
 
 def _check_category(entry: Dataset, root: Path | None, category: str, seed: int) -> Iterator[Problem]:

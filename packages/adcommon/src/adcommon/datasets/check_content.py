@@ -86,10 +86,10 @@ def _look(record: Record) -> Seen:
                 return Seen(
                     record, huge=f"{path} ({width}x{height}, {width * height * 3 / 1e9:.1f} GB decoded)"
                 )
-        mask = None if record.mask is None else open_mask(record.mask)
+        values = [mask_values(part) for part in parts]
+        mask = _united(record.mask, values)
         size = None if mask is None else (mask.shape[1], mask.shape[0])
         image = np.asarray(open_image(record.image, expected_size=size))
-        values = [mask_values(part) for part in parts]
     except MaskSizeMismatch as error:
         return Seen(record, mismatch=f"{error}; mask: {record.mask}")
     except UserError as error:
@@ -101,6 +101,13 @@ def _look(record: Record) -> Seen:
         values=tuple(_distinct(part) for part in values),
         areas=tuple(int(np.count_nonzero(part)) for part in values),
     )
+
+
+def _united(mask: Path | None, values: Sequence[np.ndarray]) -> np.ndarray | None:
+    """The mask, without decoding a single file again."""
+    if mask is None:
+        return None
+    return values[0] > 0 if len(values) == 1 else open_mask(mask)
 
 
 def _distinct(values: np.ndarray) -> tuple[int, ...]:
