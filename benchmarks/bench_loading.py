@@ -1,6 +1,7 @@
-"""Images per second of the loader, with and without its caches, on drawn 900x900 PNG files.
+"""Images per second of the loader, with and without its caches, on drawn 900x900 PNG files or on a dataset.
 
 Run: uv run python benchmarks/bench_loading.py
+     uv run python benchmarks/bench_loading.py --dataset elpv --category elpv
 """
 
 import argparse
@@ -14,8 +15,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from adcommon.datasets import load_splits
 from adcommon.datasets.loading import AnomalyDataset, test_batches
 from adcommon.disk_cache import DiskCache
+from adcommon.images import image_size
 from adcommon.preprocess import Preprocess
 from adcommon.records import Record
 
@@ -34,9 +37,8 @@ def draw(folder: Path, count: int) -> None:
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"{number:04}.png")
 
 
-def load(folder: Path, cache: DiskCache | None, passes: int = 1) -> list[float]:
-    """Images per second of each pass over the folder."""
-    records = [Record(path, "drawn", label=0) for path in sorted(folder.glob("*.png"))]
+def load(records: list[Record], cache: DiskCache | None, passes: int = 1) -> list[float]:
+    """Images per second of each pass over the records."""
     dataset = AnomalyDataset(records, Preprocess(image_size=256), cache)
     rates = []
     for _ in range(passes):
@@ -47,28 +49,52 @@ def load(folder: Path, cache: DiskCache | None, passes: int = 1) -> list[float]:
     return rates
 
 
+def drawn(folder: Path) -> list[Record]:
+    return [Record(path, "drawn", label=0) for path in sorted(folder.glob("*.png"))]
+
+
+def listed(dataset: str, root: Path, categories: list[str]) -> list[Record]:
+    """All images of a dataset, as the catalogue finds them."""
+    splits = load_splits(dataset, root, categories).values()
+    return [record for split in splits for record in (*split.train, *split.test)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=64, help="number of images")
+    parser.add_argument("--count", type=int, default=64, help="number of drawn images")
+    parser.add_argument("--dataset", help="load all images of this dataset instead of drawn ones")
+    parser.add_argument("--category", nargs="*", default=[], help="only these; by default all")
+    parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--cached", type=Path, help=argparse.SUPPRESS)  # what the new process is to load
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.cached is not None:
-        print(load(options.cached, DiskCache(options.cached / "cache"))[0])
-        return
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        draw(folder, options.count)
-        uncached = max(load(folder, None)[0] for _ in range(REPEATS))
-        first, *again = load(folder, DiskCache(folder / "cache"), passes=1 + REPEATS)
-        command = [sys.executable, __file__, "--cached", str(folder)]
-        new_processes = [
-            float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            for _ in range(REPEATS)
-        ]
-        megabytes = sum(path.stat().st_size for path in folder.glob("*.png")) / options.count / 1e6
+        folder = options.cached or Path(name)
+        if options.dataset:
+            records = listed(options.dataset, options.data_root, options.category)
+        else:
+            if options.cached is None:
+                draw(folder, options.count)
+            records = drawn(folder)
+        if options.cached is not None:
+            print(load(records, DiskCache(folder / "cache"))[0])
+            return
+        report(records, folder)
+
+
+def report(records: list[Record], folder: Path) -> None:
+    """Measure and print."""
+    uncached = max(load(records, None)[0] for _ in range(REPEATS))
+    first, *again = load(records, DiskCache(folder / "cache"), passes=1 + REPEATS)
+    command = [sys.executable, __file__, *sys.argv[1:], "--cached", str(folder)]
+    new_processes = [
+        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        for _ in range(REPEATS)
+    ]
+    megabytes = sum(record.image.stat().st_size for record in records) / len(records) / 1e6
+    width, height = image_size(records[0].image)
     print(
-        f"{options.count} PNG files of {SIDE}x{SIDE} pixels, {megabytes:.2f} MB each, to 256x256, "
+        f"{len(records)} images of {width}x{height} pixels, {megabytes:.2f} MB each, to 256x256, "
         f"one thread, best of {REPEATS}"
     )
     rates = {

@@ -113,16 +113,26 @@ def test_report_prints_one_result_and_compares_several(trained: Path) -> None:
     assert call(cli.main, "report", trained)[0] == 2
 
 
-def test_check_lists_every_problem_and_fails_only_for_errors(tmp_path: Path) -> None:
-    make_mvtec(tmp_path / "mvtec", categories=("bottle",))
-    code, shown = call(cli.main, "check", "mvtec", "bottle", "--data-root", tmp_path)
-    assert "expected 209 images, found 6" in shown
+def test_check_lists_every_problem_and_fails_if_there_is_one(tmp_path: Path) -> None:
+    parts = make_folder(tmp_path / "parts", defects=("spot",))
+    (parts / "good/.hidden").touch()
+    code, shown = call(cli.main, "check", "folder", "--data-root", parts)
     assert code == 0, shown
-    broken = next((tmp_path / "mvtec" / "bottle" / "train" / "good").iterdir())
+    assert "errors: 0, warnings: 0, notes: 1" in shown
+    broken = parts / "good/003.png"
     broken.write_bytes(b"no image")
-    code, shown = call(cli.main, "check", "mvtec", "bottle", "--data-root", tmp_path)
+    code, shown = call(
+        cli.main, "check", "folder", "parts", "--data-root", parts, "--json", tmp_path / "problems.json"
+    )
     assert code == 1
     assert broken.name in shown
+    problems = json.loads((tmp_path / "problems.json").read_text())
+    assert [problem["severity"] for problem in problems] == ["note", "error"]
+    assert problems[1]["paths"] == [str(broken)]
+    make_mvtec(tmp_path / "mvtec", categories=("bottle",))
+    code, shown = call(cli.main, "check", "mvtec", "bottle", "--data-root", tmp_path)
+    assert code == 1
+    assert "expected 209 images, found 6" in shown
 
 
 def test_few_shot_draws_the_same_references_for_a_seed(tmp_path: Path) -> None:

@@ -28,9 +28,17 @@ TORCH_FREE = [
         "cli",
         "commands",
     ),
-    *("datasets", "datasets.check", "datasets.fewshot", "datasets.manifest", "datasets.cifar10"),
-    *("prepare.visa", "prepare.aptos", "prepare.isic2018"),
-    *("prepare.elpv", "testing.trees", "methods", "quickstart"),
+    *(
+        "datasets",
+        "datasets.check",
+        "datasets.fewshot",
+        "datasets.manifest",
+        "datasets.cifar10",
+        "datasets.inventory",
+        "list_commands",
+        "saturation",
+    ),
+    *("prepare.command", "testing.trees", "testing.downloads", "methods", "quickstart"),
 ]
 
 

@@ -3,11 +3,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from adcommon.datasets import DATASETS, load_records, load_splits
-from adcommon.datasets.access import locate
-from adcommon.errors import DatasetNotFound, EmptySplit, MaskMissing, NotPrepared, UnknownName
-from adcommon.testing.trees import make_class_folders, make_mvtec
+from adcommon.datasets.access import dtd_textures, locate
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, MaskMissing, NotPrepared, UnknownName
+from adcommon.testing.trees import make_class_folders, make_folder, make_mvtec
 
 
 @pytest.mark.parametrize(
@@ -49,9 +50,7 @@ def test_missing_dataset_says_what_to_get_and_where_to_put_it(tmp_path: Path) ->
     assert f"bottle/train/good there or in {tmp_path / 'mvtec_anomaly_detection'}" in message
     assert "https://www.mvtec.com/company/research/datasets/mvtec-ad" in message
     assert f"uv run ad check mvtec --data-root {tmp_path}" in message
-    with pytest.raises(
-        DatasetNotFound, match=r"ad prepare visa --data-folder DOWNLOAD --save-folder .*/VisA_pytorch"
-    ):
+    with pytest.raises(DatasetNotFound, match=r"ad prepare visa --source DOWNLOAD --target .*/VisA_pytorch"):
         load_records("visa", tmp_path, "candle")
     with pytest.raises(DatasetNotFound, match="no such folder"):
         load_records("mvtec", tmp_path / "nowhere", "bottle")
@@ -76,7 +75,7 @@ def test_another_medical_dataset_is_not_taken_for_the_missing_one(tmp_path: Path
 def test_raw_visa_says_how_to_prepare_it(tmp_path: Path, place: str) -> None:
     raw = tmp_path / place
     (raw / "candle/Data/Images/Normal").mkdir(parents=True)
-    command = f"uv run ad prepare visa --data-folder {raw} --save-folder {tmp_path / 'VisA_pytorch'}"
+    command = f"uv run ad prepare visa --source {raw} --target {tmp_path / 'VisA_pytorch'}"
     with pytest.raises(NotPrepared, match=command):
         load_records("visa", tmp_path, "candle")
 
@@ -157,3 +156,59 @@ def test_locate_answers_without_raising(tmp_path: Path) -> None:
         found = locate(DATASETS[name], tmp_path)
         assert found is not None
         assert found.is_dir()
+
+
+def test_what_must_not_be_loaded_is_an_error(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, categories=("bottle",))
+    masks = tmp_path / "bottle/ground_truth/spot"
+    (masks / "000.png").write_bytes((masks / "000_mask.png").read_bytes())
+    (tmp_path / "bottle/train/bad").mkdir()
+    (tmp_path / "bottle/test/good/000.png").rename(tmp_path / "bottle/train/bad/000.png")
+    with pytest.raises(BadValue, match=r"'bad' among the training images(.|\n)*2 masks for one image"):
+        load_records("mvtec", tmp_path, "bottle")
+
+
+@pytest.mark.parametrize(
+    "place", ["", "BTech_Dataset_transformed", "BTAD/btad", "btad/BTech_Dataset_transformed"]
+)
+def test_btad_loads_with_the_suffixes_of_each_category(tmp_path: Path, place: str) -> None:
+    pixels = Image.new("L", (4, 4), 255)
+    for category, image, mask in (("01", ".bmp", ".png"), ("03", ".bmp", ".bmp")):
+        for name in (f"train/ok/0000{image}", f"test/ok/0000{image}", f"test/ko/0000{image}"):
+            (tmp_path / place / category / name).parent.mkdir(parents=True)
+            pixels.save(tmp_path / place / category / name)
+        (tmp_path / place / category / "ground_truth/ko").mkdir(parents=True)
+        pixels.save(tmp_path / place / category / f"ground_truth/ko/0000{mask}")
+    splits = load_splits("btad", tmp_path, ("01", "03"))
+    masks = {name: [record.mask for record in split.test if record.label] for name, split in splits.items()}
+    assert [mask.suffix for mask in masks["01"] + masks["03"] if mask] == [".png", ".bmp"]
+    assert {record.defect for record in splits["01"].test} == {"good", "defect"}
+
+
+def test_brats_tolerates_masks_of_normal_images(tmp_path: Path) -> None:
+    make_mvtec(tmp_path / "BraTS2021", categories=("brain",), defects=("lesion",))
+    masks = tmp_path / "BraTS2021/brain/ground_truth"
+    shutil.copytree(masks / "lesion", masks / "good")
+    split = load_records("brats", tmp_path, "brain")
+    assert [record.mask is None for record in split.test] == [True] * 3 + [False] * 3
+
+
+def test_textures_of_dtd_are_listed_without_its_junk(tmp_path: Path) -> None:
+    for texture in ("waffled", "banded"):
+        make_folder(tmp_path / "dtd/images" / texture, good=2)
+        for image in (tmp_path / "dtd/images" / texture / "good").iterdir():
+            image.rename(image.parent.parent / image.name)
+        (tmp_path / "dtd/images" / texture / "good").rmdir()
+    (tmp_path / "dtd/images/waffled/.directory").touch()
+    names = [path.relative_to(tmp_path / "dtd/images").as_posix() for path in dtd_textures(tmp_path)]
+    assert names == ["banded/000.png", "banded/001.png", "waffled/000.png", "waffled/001.png"]
+    with pytest.raises(BadValue, match="'dtd' has nothing to test; it is used for: textures"):
+        load_records("dtd", tmp_path, "banded")
+
+
+def test_missing_textures_name_the_option_that_needs_them(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFound, match=r"DTD not found(.|\n)*images/banded(.|\n)*anomaly_types"):
+        dtd_textures(tmp_path)
+    (tmp_path / "dtd/images/banded").mkdir(parents=True)
+    with pytest.raises(EmptySplit, match="no textures in"):
+        dtd_textures(tmp_path)

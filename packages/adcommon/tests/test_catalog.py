@@ -10,6 +10,17 @@ from adcommon.errors import UnknownName
 from adcommon.records import Record, Split
 
 
+def totals(dataset: str) -> tuple[int, int, int]:
+    """Training, normal test and anomalous test images of all default categories."""
+    entry = DATASETS[dataset]
+    counts = [entry.counts[category] for category in entry.categories]
+    return (
+        sum(count.train for count in counts),
+        sum(count.normal for count in counts),
+        sum(sum(count.defects.values()) for count in counts),
+    )
+
+
 def test_published_totals() -> None:
     mvtec = DATASETS["mvtec"].counts.values()
     assert sum(counts.train for counts in mvtec) == 3629
@@ -18,6 +29,18 @@ def test_published_totals() -> None:
     visa = DATASETS["visa"].counts.values()
     assert sum(counts.train for counts in visa) == 8659
     assert sum(counts.normal + sum(counts.defects.values()) for counts in visa) == 2162
+    assert totals("mpdd") == (888, 176, 282)
+    assert totals("btad") == (1799, 451, 290)
+    assert totals("mvtec_3d") == (2656, 249, 948)
+    assert totals("mvtec_loco") == (1772, 575, 993)
+    assert DATASETS["mnist"].counts["7"].train == 6265
+    for category in DATASETS["mnist"].categories:
+        counts = DATASETS["mnist"].counts[category]
+        assert counts.normal + sum(counts.defects.values()) == 10000
+    assert totals("mnist") == (60000, 10000, 90000)
+    assert totals("cifar10") == (50000, 10000, 90000)
+    uniad = DATASETS["cifar10"].counts["01234"]
+    assert (uniad.train, uniad.normal, sum(uniad.defects.values())) == (25000, 5000, 5000)
     aptos = DATASETS["aptos"].counts["APTOS"]
     assert aptos.normal + sum(aptos.defects.values()) == 2662
 
@@ -32,6 +55,24 @@ def test_entries_are_complete_and_consistent() -> None:
         assert set(entry.counts) <= {*entry.categories, *entry.extra_categories}
         assert entry.embedded or entry.layout == "folder" or (entry.folder and entry.download)
         assert not entry.raw_marks or entry.preparer
+
+
+def test_every_dataset_of_the_papers_is_there_with_its_use() -> None:
+    names = "mvtec visa oct2017 aptos isic2018 elpv ksdd aitex brain_mri head_ct mnist cifar10 mpdd btad dtd"
+    assert set(DATASETS) == {
+        *names.split(),
+        "mvtec_3d",
+        "mvtec_loco",
+        "brats",
+        "textile",
+        "synthetic",
+        "folder",
+    }
+    unused = {name for name, entry in DATASETS.items() if not entry.uses}
+    assert unused == {"textile", "synthetic", "folder"}
+    assert {paper for entry in DATASETS.values() for paper in entry.papers} == {
+        *("ReContrast", "InCTRL", "RealNet", "UniAD", "ResAD")
+    }
 
 
 def test_categories_are_in_the_owners_order() -> None:
@@ -63,8 +104,8 @@ def test_differences_name_the_folder_and_both_numbers() -> None:
 
 def test_datasets_are_listed_without_torch() -> None:
     code = (
-        "import sys, adcommon.datasets.fewshot, adcommon.prepare.visa, adcommon.prepare.aptos, "
-        "adcommon.prepare.isic2018, adcommon.prepare.elpv, adcommon.testing.trees, adcommon.datasets.check; "
+        "import sys, adcommon.datasets.fewshot, adcommon.prepare.command, "
+        "adcommon.testing.downloads, adcommon.testing.trees, adcommon.datasets.check; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

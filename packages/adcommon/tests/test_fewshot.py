@@ -1,10 +1,16 @@
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adcommon.datasets.fewshot import draw_references, read_references, write_references
+from adcommon.datasets.fewshot import (
+    draw_references,
+    named_references,
+    read_references,
+    write_references,
+)
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
 from adcommon.records import Record
 from adcommon.testing.trees import make_folder
@@ -60,5 +66,25 @@ def test_wrong_lists_are_named(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("# nothing\n")
     with pytest.raises(EmptySplit, match="names no images"):
         read_references(tmp_path / "list.txt", tmp_path)
-    with pytest.raises(BadValue, match="is not below"):
-        write_references(tmp_path / "list.txt", [Path("/elsewhere/0.png")], tmp_path)
+    (tmp_path / "list.txt").write_text("\n../good/000.png\n")
+    with pytest.raises(BadValue, match=r"list\.txt, line 2: the path .* leaves the folder"):
+        read_references(tmp_path / "list.txt", tmp_path)
+    with pytest.raises(BadValue, match="cannot hold its name"):
+        write_references(tmp_path / "list.txt", [tmp_path / "a\nb.png"], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a b.png", "ü'\"#.png", os.fsdecode(b"\xff.png")])
+def test_unusual_names_are_read_back_also_of_images_elsewhere(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    for root in (tmp_path, tmp_path / "other"):
+        write_references(tmp_path / "list.txt", [tmp_path / name], root)
+        assert read_references(tmp_path / "list.txt", root) == [tmp_path / name]
+
+
+def test_published_names_are_found_in_their_order_among_normal_images() -> None:
+    assert named_references(RECORDS, ["03.png", "00.png"], "4 shots") == [Path("03.png"), Path("00.png")]
+    with pytest.raises(DatasetNotFound, match=r"4 shots: no normal images of these names: 04\.png, 99\.png"):
+        named_references(RECORDS, ["03.png", "04.png", "99.png"], "4 shots")
+    twice = [*RECORDS, Record(Path("other/03.png"), "nut", 0)]
+    with pytest.raises(BadValue, match=r"several images are called 03\.png"):
+        named_references(twice, ["03.png"], "4 shots")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from adcommon.errors import MaskMissing, MaskSizeMismatch, UnreadableImage
 from adcommon.images import image_size, list_images, open_image, open_mask
@@ -165,3 +165,14 @@ def test_listing_takes_any_case_of_suffix_skips_junk_and_sorts(tmp_path: Path) -
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in list_images(tmp_path)] == ["C.png", "a.jpeg", "b.JPG"]
     assert list_images(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored))
+    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "a.png", upright=True)), expected)

@@ -11,7 +11,7 @@ GOOD_LINE = {"filename": "nut/train/good/0.png", "label": 0, "label_name": "good
 
 
 def written(folder: Path, text: str) -> Path:
-    (folder / "list.json").write_text(text)
+    (folder / "list.json").write_bytes(text.encode())
     return folder / "list.json"
 
 
@@ -37,6 +37,12 @@ def test_lines_have_every_field_of_the_papers(tmp_path: Path) -> None:
     assert (several.category, several.defect, several.masks) == ("nut", "defect", ("a.png", "b.png"))
     assert several.where.endswith("list.json, line 5")
     assert {entry.split for entry in (good, bent, several)} == {"test"}
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    name = "nut/train/good/a\u2028b\x85c.png"
+    text = json.dumps(GOOD_LINE | {"filename": name}, ensure_ascii=False) + "\r\n"
+    assert [entry.image for entry in parse_lines(written(tmp_path, text * 2))] == [name, name]
 
 
 def test_a_defect_that_no_folder_tells_is_written_as_the_labels_name(tmp_path: Path) -> None:

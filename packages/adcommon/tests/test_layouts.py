@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcommon.datasets.layouts import mask_places, pair_masks, scan_category
-from adcommon.errors import BadValue
+from adcommon.datasets.layouts import mask_places, pair_masks, scan_category, scan_loco, scan_rgb
 from adcommon.testing.trees import make_class_folders, make_mvtec
 
 
@@ -59,12 +58,14 @@ def test_an_image_may_be_called_label_itself(tmp_path: Path) -> None:
     assert pair_masks([image], tmp_path / "masks").masks == {image: mask}
 
 
-def test_two_masks_for_one_image_are_an_error_that_names_them(tmp_path: Path) -> None:
+def test_two_masks_for_one_image_are_wrong_and_named(tmp_path: Path) -> None:
     image = touch(tmp_path / "images/s.png")
     touch(tmp_path / "masks/s.png")
     touch(tmp_path / "masks/s_mask.png")
-    with pytest.raises(BadValue, match=r"2 masks for one image(.|\n)*s_mask\.png"):
-        pair_masks([image], tmp_path / "masks")
+    pairing = pair_masks([image], tmp_path / "masks")
+    assert (pairing.masks, pairing.missing, pairing.extra) == ({}, [], [])
+    assert "2 masks for one image" in pairing.wrong[0]
+    assert "s_mask.png" in pairing.wrong[0]
 
 
 def test_jpeg_is_no_mask_because_it_changes_values(tmp_path: Path) -> None:
@@ -101,11 +102,11 @@ def test_normal_folders_may_have_any_of_three_names(tmp_path: Path, good: str) -
 def test_anomalous_images_must_not_train(tmp_path: Path) -> None:
     touch(tmp_path / "train/good/0.png")
     touch(tmp_path / "train/bad/0.png")
-    with pytest.raises(
-        BadValue, match=r"'bad' among the training images of category 'candle'(.|\n)*train/bad"
-    ):
-        scan_category(tmp_path, "candle")
-    assert len(scan_category(tmp_path, "candle", other_train_folders=True).split.train) == 1
+    (wrong,) = scan_category(tmp_path, "candle").wrong
+    assert "'bad' among the training images of category 'candle'" in wrong
+    assert "train/bad" in wrong
+    scan = scan_category(tmp_path, "candle", other_train_folders=True)
+    assert (len(scan.split.train), scan.wrong) == (1, [])
 
 
 def test_class_folders_have_no_pixel_truth(tmp_path: Path) -> None:
@@ -142,3 +143,44 @@ def test_masks_of_a_defect_without_images_are_extra(tmp_path: Path) -> None:
     make_mvtec(tmp_path, categories=("a",))
     extra = touch(tmp_path / "a/ground_truth/crack/000_mask.png")
     assert scan_category(tmp_path / "a", "a").extra == [extra]
+
+
+def test_colour_images_of_mvtec_3d_pair_with_the_masks_beside_them(tmp_path: Path) -> None:
+    for name in ("train/good/rgb/000", "validation/good/rgb/000", "test/good/rgb/000", "test/cut/rgb/000"):
+        touch(tmp_path / f"{name}.png")
+    touch(tmp_path / "train/good/xyz/000.tiff")
+    touch(tmp_path / "test/good/gt/000.png")
+    mask = touch(tmp_path / "test/cut/gt/000.png")
+    scan = scan_rgb(tmp_path, "bagel")
+    assert [record.image.parent.parent.name for record in scan.split.train] == ["good"]
+    assert [(record.label, record.defect, record.mask) for record in scan.split.test] == [
+        (1, "cut", mask),
+        (0, "good", None),
+    ]
+    mask.unlink()
+    assert list(scan_rgb(tmp_path, "bagel").missing) == [tmp_path / "test/cut/rgb/000.png"]
+
+
+def test_a_prepared_tree_of_mvtec_3d_is_scanned_as_any_other(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, categories=("bagel",))
+    assert scan_rgb(tmp_path / "bagel", "bagel") == scan_category(tmp_path / "bagel", "bagel")
+
+
+def test_masks_of_loco_are_the_folders_of_their_channels(tmp_path: Path) -> None:
+    group = "logical_anomalies"
+    for name in ("train/good/000.png", "validation/good/000.png", f"test/{group}/004.png"):
+        touch(tmp_path / name)
+    raw = touch(tmp_path / f"ground_truth/{group}/004/000.png").parent
+    (record,) = scan_loco(tmp_path, "pushpins").split.test
+    assert (record.defect, record.mask) == (group, raw)
+    prepared = tmp_path / "ground_truth_channels" / group / "004"
+    prepared.parent.mkdir(parents=True)
+    raw.rename(prepared)
+    raw.parent.rmdir()
+    touch(tmp_path / f"ground_truth/{group}/004_mask.png")
+    assert scan_loco(tmp_path, "pushpins").split.test[0].mask == prepared
+    prepared.parent.rename(tmp_path / "elsewhere")
+    (tmp_path / "ground_truth_channels").rmdir()
+    assert (
+        scan_loco(tmp_path, "pushpins").split.test[0].mask == tmp_path / f"ground_truth/{group}/004_mask.png"
+    )

@@ -158,6 +158,25 @@ def test_single_lists_of_either_form_are_records(
     assert read_records([test], tree) == tested
 
 
+def test_a_single_list_without_a_split_is_divided(
+    tree: Path, splits: dict[str, Split], tmp_path: Path
+) -> None:
+    train, test = write_manifest("lines", tree, splits, tree)
+    whole = tree / "all.json"
+    whole.write_text(train.read_text() + test.read_text())
+    lines = read_manifest(whole)
+    array = tree / "all_array.json"
+    items = [json.loads(line) for line in whole.read_text().splitlines()]
+    fields = {"filename": "image_path", "label": "target", "clsname": "type"}
+    array.write_text(json.dumps([{new: item[old] for old, new in fields.items()} for item in items]))
+    assert read_manifest(array) == without_masks(lines)
+    for name, split in splits.items():
+        normal = [record for record in (*split.train, *split.test) if record.label == 0]
+        assert len(lines[name].train) == len(normal) - -(-len(normal) // 4)
+        anomalous = {record.image for record in split.test if record.label == 1}
+        assert {record.image for record in lines[name].test} >= anomalous
+
+
 def test_paths_as_given_on_the_command_line_are_read_from_the_same_place(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

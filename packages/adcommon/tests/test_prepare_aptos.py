@@ -7,7 +7,8 @@ from PIL import Image
 
 from adcommon.datasets import load_records
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
-from adcommon.prepare.aptos import crop_fundus, prepare
+from adcommon.prepare.aptos import Aptos, crop_fundus
+from adcommon.prepare.build import carry_out
 from adcommon.prepare.plan import Plan
 
 
@@ -80,7 +81,7 @@ def test_outside_of_the_image_is_black() -> None:
 
 
 def test_split_follows_the_authors_shuffle(raw: Path, golden_root: Path, tmp_path: Path) -> None:
-    plan = prepare(raw, tmp_path / "APTOS", train_images=8, dry_run=True)
+    plan = Aptos(train_images=8).plan(raw, tmp_path / "APTOS")
     assert plan.counts() == {"test/ABNORMAL": 4, "test/NORMAL": 4, "train/NORMAL": 8}
     assert not (tmp_path / "APTOS").exists()
     assert names(plan, "test/ABNORMAL") == ["id03.png", "id07.png", "id11.png", "id15.png"]
@@ -90,7 +91,7 @@ def test_split_follows_the_authors_shuffle(raw: Path, golden_root: Path, tmp_pat
         (raw / "train.csv").write_text("id_code,diagnosis\n" + "\n".join(rows))
         for row in rows:
             (raw / "train_images" / f"{row.split(',')[0]}.png").touch()
-        plan = prepare(raw, tmp_path / "APTOS", train_images=15, dry_run=True)
+        plan = Aptos(train_images=15).plan(raw, tmp_path / "APTOS")
         order = [int(name[1:5]) for name in names(plan, "train/NORMAL") + names(plan, "test/NORMAL")]
         np.testing.assert_array_equal(order, golden[f"aptos_seed1_order_{count}"])
 
@@ -99,7 +100,7 @@ def test_prepared_tree_loads_although_the_download_lies_inside(raw: Path, tmp_pa
     original = tmp_path / "APTOS/original"
     original.parent.mkdir()
     raw.rename(original)
-    prepare(original, tmp_path / "APTOS", size=32, train_images=8)
+    carry_out(Aptos(size=32, train_images=8).plan(original, tmp_path / "APTOS"))
     split = load_records("aptos", tmp_path, "APTOS")
     assert (len(split.train), len(split.test)) == (8, 8)
     assert sum(record.label for record in split.test) == 4
@@ -112,30 +113,38 @@ def test_a_black_image_is_named_and_the_others_are_kept(raw: Path, tmp_path: Pat
     with pytest.raises(
         BadValue, match=r"1 of 16 files cannot be prepared(.|\n)*id03\.png: no pixel is brighter"
     ):
-        prepare(raw, tmp_path / "APTOS", size=32, train_images=8)
+        carry_out(Aptos(size=32, train_images=8).plan(raw, tmp_path / "APTOS"))
     retina(raw / "train_images/id03.png", 3)
-    prepare(raw, tmp_path / "APTOS", size=32, train_images=8)
+    carry_out(Aptos(size=32, train_images=8).plan(raw, tmp_path / "APTOS"))
     assert len(list((tmp_path / "APTOS").rglob("*.png"))) == 16
 
 
 def test_ids_may_have_a_suffix_and_missing_images_are_listed_together(raw: Path, tmp_path: Path) -> None:
     text = (raw / "train.csv").read_text().replace("id00,", "id00.png,")
     (raw / "train.csv").write_text(text)
-    assert len(prepare(raw, tmp_path / "out", train_images=8, dry_run=True).steps) == 16
+    assert len(Aptos(train_images=8).plan(raw, tmp_path / "out").steps) == 16
     (raw / "train_images/id04.png").unlink()
     (raw / "train_images/id07.png").unlink()
     with pytest.raises(DatasetNotFound, match="2 of 16 files are missing"):
-        prepare(raw, tmp_path / "out", train_images=8)
+        carry_out(Aptos(train_images=8).plan(raw, tmp_path / "out"))
+
+
+def test_a_table_cannot_name_files_elsewhere(raw: Path, tmp_path: Path) -> None:
+    retina(tmp_path / "secret.png", 0)
+    text = (raw / "train.csv").read_text().replace("id00,", "../../secret,")
+    (raw / "train.csv").write_text(text)
+    with pytest.raises(BadValue, match=r"a table names a file outside of .*: \.\./\.\./secret\.png"):
+        Aptos(train_images=8).plan(raw, tmp_path / "out")
 
 
 def test_wrong_downloads_are_named(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(EmptySplit, match="has 12 normal images; expected more than the 1000"):
-        prepare(raw, tmp_path / "out")
+        carry_out(Aptos().plan(raw, tmp_path / "out"))
     (raw / "train.csv").write_text("id_code,diagnosis\nid00,5\n")
     with pytest.raises(BadValue, match="line 2: diagnosis '5'; expected 0 to 4"):
-        prepare(raw, tmp_path / "out")
+        carry_out(Aptos().plan(raw, tmp_path / "out"))
     (raw / "train.csv").write_text("id,grade\n")
     with pytest.raises(BadValue, match="expected id_code and diagnosis"):
-        prepare(raw, tmp_path / "out")
+        carry_out(Aptos().plan(raw, tmp_path / "out"))
     with pytest.raises(DatasetNotFound, match=r"no .*train\.csv"):
-        prepare(tmp_path, tmp_path / "out")
+        carry_out(Aptos().plan(tmp_path, tmp_path / "out"))

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from adcommon.datasets import load_records
-from adcommon.errors import BadValue, DatasetNotFound
-from adcommon.prepare.elpv import prepare
+from adcommon.errors import DatasetNotFound
+from adcommon.prepare.build import carry_out
+from adcommon.prepare.elpv import Elpv
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def test_certain_cells_are_kept_and_the_others_counted(raw: Path, tmp_path: Path) -> None:
-    plan = prepare(raw, tmp_path / "out")
+    plan = carry_out(Elpv().plan(raw, tmp_path / "out"))
     assert plan.counts() == {
         "test/good": 1,
         "test/mono": 1,
@@ -41,22 +42,19 @@ def test_certain_cells_are_kept_and_the_others_counted(raw: Path, tmp_path: Path
 
 
 def test_uncertain_cells_can_be_included(raw: Path, tmp_path: Path) -> None:
-    counts = prepare(raw, tmp_path / "out", include_uncertain="anomaly", dry_run=True).counts()
+    counts = Elpv(include_uncertain="anomaly").plan(raw, tmp_path / "out").counts()
     assert (counts["test/mono"], counts["test/poly"]) == (2, 2)
-    counts = prepare(raw, tmp_path / "out", min_probability=0.6, dry_run=True).counts()
+    counts = Elpv(min_probability=0.6).plan(raw, tmp_path / "out").counts()
     assert (counts["test/mono"], counts["test/poly"]) == (2, 1)
 
 
 def test_the_package_gives_the_published_tree(tmp_path: Path) -> None:
-    plan = prepare(None, tmp_path / "out", from_package=True, dry_run=True)
+    plan = Elpv().plan(Elpv().package(), tmp_path / "out")
     assert plan.counts() == {"test/good": 377, "test/mono": 313, "test/poly": 402, "train/good": 1131}
     assert plan.notes == ("401 cells of uncertain probability were left out",)
 
 
-def test_the_source_must_be_said_and_complete(raw: Path, tmp_path: Path) -> None:
-    for folder, from_package in ((None, False), (raw, True)):
-        with pytest.raises(BadValue, match="either --data-folder DIR"):
-            prepare(folder, tmp_path / "out", from_package=from_package)
+def test_missing_cells_are_named(raw: Path, tmp_path: Path) -> None:
     (raw / "images/cell0006.png").unlink()
     with pytest.raises(DatasetNotFound, match=r"1 of 6 files are missing: .*cell0006\.png"):
-        prepare(raw, tmp_path / "out")
+        Elpv().plan(raw, tmp_path / "out")

@@ -6,7 +6,8 @@ from PIL import Image
 
 from adcommon.datasets import load_records
 from adcommon.errors import BadValue, DatasetNotFound
-from adcommon.prepare.isic2018 import DIAGNOSES, prepare
+from adcommon.prepare.build import carry_out
+from adcommon.prepare.isic2018 import DIAGNOSES, Isic2018
 
 PARTS = {"Training": ["NV", "MEL", "NV", "DF"], "Validation": ["BKL", "NV", "VASC"]}
 
@@ -32,12 +33,12 @@ def make_raw(root: Path, columns: list[str], nested: bool = False) -> Path:
 
 
 def targets(root: Path, save: Path) -> set[str]:
-    return {step.target for step in prepare(root, save, dry_run=True).steps}
+    return {step.target for step in Isic2018().plan(root, save).steps}
 
 
 def test_nevi_are_normal_and_the_validation_images_test(tmp_path: Path) -> None:
     raw = make_raw(tmp_path / "raw", ["image", *DIAGNOSES])
-    prepare(raw, tmp_path / "ISIC2018")
+    carry_out(Isic2018().plan(raw, tmp_path / "ISIC2018"))
     split = load_records("isic2018", tmp_path, "ISIC2018")
     assert [record.image.name for record in split.train] == ["ISIC_0000000.jpg", "ISIC_0000002.jpg"]
     assert [(record.image.name, record.label) for record in split.test] == [
@@ -61,10 +62,10 @@ def test_an_image_must_have_exactly_one_diagnosis(tmp_path: Path) -> None:
     table = raw / "ISIC2018_Task3_Training_GroundTruth/ISIC2018_Task3_Training_GroundTruth.csv"
     table.write_text(table.read_text().replace("0.0", "1.0", 1))
     with pytest.raises(BadValue, match="line 2: ISIC_0000000 has 2 diagnoses; expected one"):
-        prepare(raw, tmp_path / "out")
+        carry_out(Isic2018().plan(raw, tmp_path / "out"))
     table.write_text("image,NV\n")
     with pytest.raises(BadValue, match="expected image, MEL, NV, BCC"):
-        prepare(raw, tmp_path / "out")
+        carry_out(Isic2018().plan(raw, tmp_path / "out"))
 
 
 def test_missing_parts_of_the_download_are_named(tmp_path: Path) -> None:
@@ -72,6 +73,6 @@ def test_missing_parts_of_the_download_are_named(tmp_path: Path) -> None:
     (raw / "ISIC2018_Task3_Training_Input/ISIC_0000002.jpg").unlink()
     (raw / "ISIC2018_Task3_Validation_Input/ISIC_0000005.jpg").unlink()
     with pytest.raises(DatasetNotFound, match=r"2 of 5 files are missing: .*0000002\.jpg, .*0000005\.jpg"):
-        prepare(raw, tmp_path / "out")
+        carry_out(Isic2018().plan(raw, tmp_path / "out"))
     with pytest.raises(DatasetNotFound, match=r"unpack ISIC2018_Task3_Training_GroundTruth\.zip in"):
-        prepare(tmp_path, tmp_path / "out")
+        carry_out(Isic2018().plan(tmp_path, tmp_path / "out"))

@@ -9,22 +9,10 @@ import pytest
 from PIL import Image
 
 from adcommon.datasets import load_records
+from adcommon.datasets.counts import VISA_SPLITS
 from adcommon.errors import BadValue, DatasetNotFound, NotPrepared, UnknownName
-from adcommon.prepare.visa import Row, builtin_split, prepare, read_split
-
-COUNTS = {  # train normal, train anomaly, test normal, test anomaly, as published
-    "1cls": {"candle": (900, 0, 100, 100), "chewinggum": (453, 0, 50, 100), "pcb3": (905, 0, 101, 100)},
-    "2cls_fewshot": {
-        "candle": (200, 20, 800, 80),
-        "chewinggum": (101, 20, 402, 80),
-        "pcb3": (201, 20, 805, 80),
-    },
-    "2cls_highshot": {
-        "candle": (600, 60, 400, 40),
-        "chewinggum": (302, 60, 201, 40),
-        "pcb3": (604, 60, 402, 40),
-    },
-}
+from adcommon.prepare.build import carry_out
+from adcommon.prepare.visa import Row, Visa, builtin_split, read_split
 
 
 @pytest.fixture
@@ -71,7 +59,7 @@ def test_prepared_tree_has_binary_masks_and_one_warning_about_spelling(
 ) -> None:
     before = digest(raw)
     with caplog.at_level(logging.WARNING):
-        plan = prepare(raw, tmp_path / "VisA_pytorch")
+        plan = carry_out(Visa().plan(raw, tmp_path / "VisA_pytorch"))
     root = tmp_path / "VisA_pytorch/1cls"
     images = [path for path in root.rglob("*.JPG") if path.is_relative_to(root / "pcb1")]
     assert len(images) == 5
@@ -91,7 +79,7 @@ def test_prepared_tree_has_binary_masks_and_one_warning_about_spelling(
 
 
 def test_prepared_tree_loads(raw: Path, tmp_path: Path) -> None:
-    prepare(raw, tmp_path / "VisA_pytorch")
+    carry_out(Visa().plan(raw, tmp_path / "VisA_pytorch"))
     split = load_records("visa", tmp_path, "candle")
     assert (len(split.train), len(split.test)) == (2, 3)
     assert split.pixel_truth
@@ -99,7 +87,7 @@ def test_prepared_tree_loads(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("layout", "good", "bad"), [("defect", "good", "defect"), ("ko", "ok", "ko")])
 def test_other_papers_folder_names(raw: Path, tmp_path: Path, layout: str, good: str, bad: str) -> None:
-    counts = prepare(raw, tmp_path / "out", layout=layout, categories=("candle",), dry_run=True).counts()
+    counts = Visa(layout=layout, categories=("candle",)).plan(raw, tmp_path / "out").counts()
     assert counts == {
         f"candle/ground_truth/{bad}": 2,
         f"candle/test/{bad}": 2,
@@ -116,7 +104,7 @@ def test_two_class_split_has_masks_of_both_parts(raw: Path, tmp_path: Path) -> N
         "candle,train,anomaly,candle/Data/Images/Anomaly/000",
     )
     (raw / "split_csv/2cls_fewshot.csv").write_text(text)
-    prepare(raw, tmp_path / "out", split_type="2cls_fewshot")
+    carry_out(Visa(split_type="2cls_fewshot").plan(raw, tmp_path / "out"))
     root = tmp_path / "out/2cls_fewshot/candle"
     assert [path.name for path in (root / "train/bad").iterdir()] == ["000.JPG"]
     assert [path.name for path in (root / "ground_truth/train/bad").iterdir()] == ["000.png"]
@@ -128,18 +116,18 @@ def test_two_class_split_has_masks_of_both_parts(raw: Path, tmp_path: Path) -> N
 def test_without_the_csv_the_message_names_it(raw: Path, tmp_path: Path) -> None:
     (raw / "split_csv/1cls.csv").unlink()
     with pytest.raises(NotPrepared, match=r"no .*split_csv/1cls\.csv, and \d+ files(.|\n)*--split-file"):
-        prepare(raw, tmp_path / "out")
+        carry_out(Visa().plan(raw, tmp_path / "out"))
     with pytest.raises(DatasetNotFound, match=r"no such split file: .*mine\.csv"):
-        prepare(raw, tmp_path / "out", split_file=tmp_path / "mine.csv")
+        carry_out(Visa(split_file=tmp_path / "mine.csv").plan(raw, tmp_path / "out"))
     with pytest.raises(DatasetNotFound, match="no such folder"):
-        prepare(tmp_path / "nowhere", tmp_path / "out")
+        carry_out(Visa().plan(tmp_path / "nowhere", tmp_path / "out"))
 
 
 def test_missing_images_are_listed_together(raw: Path, tmp_path: Path) -> None:
     (raw / "candle/Data/Images/Normal/0000.JPG").unlink()
     (raw / "pcb1/Data/Masks/Anomaly/001.png").unlink()
     with pytest.raises(DatasetNotFound) as error:
-        prepare(raw, tmp_path / "out")
+        carry_out(Visa().plan(raw, tmp_path / "out"))
     assert "2 of 10 files are missing" in str(error.value)
     assert "0000.JPG" in str(error.value)
     assert "001.png" in str(error.value)
@@ -147,9 +135,9 @@ def test_missing_images_are_listed_together(raw: Path, tmp_path: Path) -> None:
 
 def test_single_categories_of_an_incomplete_download(raw: Path, tmp_path: Path) -> None:
     (raw / "candle/Data/Images/Normal/0000.JPG").unlink()
-    assert "pcb1/test/bad" in prepare(raw, tmp_path / "out", categories=("pcb1",), dry_run=True).counts()
+    assert "pcb1/test/bad" in Visa(categories=("pcb1",)).plan(raw, tmp_path / "out").counts()
     with pytest.raises(UnknownName, match="did you mean 'candle'"):
-        prepare(raw, tmp_path / "out", categories=("Candel",), dry_run=True)
+        Visa(categories=("Candel",)).plan(raw, tmp_path / "out")
 
 
 def test_wrong_split_files_are_named(raw: Path, tmp_path: Path) -> None:
@@ -171,7 +159,7 @@ def test_built_in_splits_are_the_official_ones(golden_root: Path, split_type: st
     assert len({row.image for row in rows}) == 10821
     counts = Counter((row.category, row.split, row.anomalous) for row in rows)
     parts = [("train", False), ("train", True), ("test", False), ("test", True)]
-    for category, expected in COUNTS[split_type].items():
+    for category, expected in VISA_SPLITS[split_type].items():
         assert tuple(counts[category, *part] for part in parts) == expected
     table = json.loads((golden_root / "recontrast/visa_splits.json").read_text())
     for category, numbers in table.items():

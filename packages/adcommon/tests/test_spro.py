@@ -7,7 +7,8 @@ import pytest
 from adcommon.errors import BadValue
 from adcommon.metrics import aupro
 from adcommon.metrics.pro import label_regions
-from adcommon.metrics.spro import LOCO_LIMITS, LocoMetrics, LocoResult, Saturation, parse_saturations
+from adcommon.metrics.spro import LOCO_LIMITS, LocoMetrics, LocoResult
+from adcommon.saturation import Saturation, parse_saturations
 
 GROUPS = ("good", "structural", "logical")
 WHOLE = {255: Saturation("scratch", 1.0, relative=True)}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from adcommon import report
 from adcommon.errors import WrongCheckpoint
-from adcommon.files import atomic_folder, atomic_write, json_text, plain
+from adcommon.files import atomic_folder, atomic_write, download_gone_wrong, json_text, plain
 from adcommon.runs import library_versions
 
 FORMAT_VERSION = 1
@@ -27,7 +27,10 @@ FORMAT_VERSION = 1
 _NEEDED = ("method", "category", "recipe", "backbone", "preprocess", "threshold", "metrics")
 _ADDED = ("format_version", "versions")
 _TENSORS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
-_DAMAGED = (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError)
+_DAMAGED = (
+    *(RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError),
+    *(AssertionError, OverflowError, MemoryError),
+)
 """What torch raises on a file cut short or overwritten, depending on where the damage lies."""
 
 
@@ -76,7 +79,7 @@ def load_model(folder: Path, method: str | None = None) -> tuple[dict[str, Any],
     try:
         return config, load_file(file)
     except (SafetensorError, OSError) as error:
-        raise WrongCheckpoint(f"cannot read {file}: {_download_gone_wrong(file) or error}") from error
+        raise WrongCheckpoint(f"cannot read {file}: {download_gone_wrong(file) or error}") from error
 
 
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
@@ -128,18 +131,30 @@ SafeClass = Callable[..., object] | tuple[Callable[..., object], str]
 
 
 def load_foreign(path: Path, safe_classes: Sequence[SafeClass] = ()) -> dict[str, Any]:
-    """The dict in an authors' checkpoint (torch's zip and older format, whatever the suffix), on the CPU.
+    """The dict in an authors' checkpoint; see `load_safely`.
+
+    Raises:
+        WrongCheckpoint: also a file that holds no dict.
+    """
+    content = load_safely(path, safe_classes)
+    if not isinstance(content, dict):
+        raise WrongCheckpoint(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
+    return content
+
+
+def load_safely(path: Path, safe_classes: Sequence[SafeClass] = ()) -> Any:
+    """What is in an authors' file (torch's zip and older format, whatever the suffix), on the CPU.
 
     Besides tensors and plain values only `safe_classes` are built; no other code of the file runs.
 
     Raises:
-        WrongCheckpoint: no such file, a damaged one, one that holds another class, or no dict.
+        WrongCheckpoint: no such file, a damaged one, or one that holds another class.
     """
     if not path.is_file():
         raise WrongCheckpoint(f"no checkpoint at {path}; expected the file that the authors published")
     try:
         with torch.serialization.safe_globals(list(safe_classes)):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, *_DAMAGED) as error:
         if refused := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
             reason = (
@@ -147,11 +162,8 @@ def load_foreign(path: Path, safe_classes: Sequence[SafeClass] = ()) -> dict[str
                 "trust the file, load it with torch.load(..., weights_only=False) and save its tensors alone"
             )
         else:
-            reason = _download_gone_wrong(path) or _first_line(error)
+            reason = download_gone_wrong(path) or _first_line(error)
         raise WrongCheckpoint(f"cannot read the checkpoint {path}: {reason}") from error
-    if not isinstance(content, dict):
-        raise WrongCheckpoint(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
-    return content
 
 
 def model_card(config: Mapping[str, Any], *, title: str, paper: str, data_notice: str, command: str) -> str:
@@ -216,7 +228,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise WrongCheckpoint(_not_a_model(folder)) from None
     except (ValueError, OSError) as error:
-        raise WrongCheckpoint(f"cannot read {file}: {_download_gone_wrong(file) or error}") from error
+        raise WrongCheckpoint(f"cannot read {file}: {download_gone_wrong(file) or error}") from error
     wanted = (*_NEEDED, *_ADDED)
     if not isinstance(config, dict) or (missing := [name for name in wanted if name not in config]):
         lacks = "is not an object" if not isinstance(config, dict) else f"lacks {', '.join(missing)}"
@@ -234,17 +246,6 @@ def _not_a_model(folder: Path) -> str:
     below = sorted(path.parent for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{_CONFIG}"))
     hint = f". Did you mean {' or '.join(str(path) for path in below[:3])}?" if below else ""
     return f"{folder} has no {_CONFIG}; {expected}{hint}"
-
-
-def _download_gone_wrong(path: Path) -> str | None:
-    """The common reasons why a file is not what its name says."""
-    with path.open("rb") as file:
-        start = file.read(200).lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer, not the file itself; run: git lfs pull"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "it is an HTML page (a failed download?)"
-    return "the file is empty" if not start else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,31 +1,28 @@
 """The command `ad`: what concerns every method. A sub-command imports what it needs when it runs."""
 
-import os
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from adcommon import __version__
 from adcommon.commands import evaluate_app, predict_app
 from adcommon.errors import BadValue
-from adcommon.options import execute
+from adcommon.options import default_root, execute
 
 app = App(name="ad", help="Visual anomaly detection: what all methods share.", version=__version__)
-prepare = App(name="prepare", help="Turn a dataset's official download into the tree that training reads.")
-for dataset, summary in {
-    "visa": "VisA: the official splits.",
-    "aptos": "APTOS 2019: fundus crops, and the split of ReContrast.",
-    "isic2018": "ISIC 2018, task 3.",
-    "elpv": "ELPV solar cells, as a tree of folders; `elpv` as a dataset needs no preparation.",
-}.items():
-    prepare.command(f"adcommon.prepare.{dataset}:prepare", name=dataset, help=summary)
-app.command(prepare)
+app.command(
+    "adcommon.prepare.command:app",
+    name="prepare",
+    help="Turn a dataset's official download into the tree that training reads.",
+)
 app.command(evaluate_app("evaluate"))
 app.command(predict_app("predict"))
+app.command("adcommon.list_commands:manifest", name="manifest", help="Write lists of a dataset's images.")
+app.command("adcommon.list_commands:few_shot", name="few-shot", help="Draw normal reference images.")
 
 Root = Annotated[Path | None, Parameter(name="--data-root")]
-Link = Literal["copy", "hard", "symlink"]
 
 
 def main() -> None:
@@ -57,60 +54,51 @@ def methods() -> None:
 
 
 @app.command
-def datasets(data_root: Root = None) -> None:
-    """List the datasets: categories, licence, official page, and what was found on this machine.
+def datasets(*name: str, data_root: Root = None) -> None:
+    """List the datasets: what was found on this machine, licence, and the papers that use them.
 
     Args:
+        name: Say everything about these: categories, official page, and which paper uses them how.
         data_root: Folder that holds the datasets. [default: $AD_DATA, else ./data]
     """
     from adcommon.datasets import DATASETS
-    from adcommon.datasets.access import locate
+    from adcommon.datasets.access import find_dataset
+    from adcommon.datasets.inventory import describe, summarise
 
     root = data_root or default_root()
-    for name, entry in DATASETS.items():
-        found = locate(entry, root)
-        print(f"{name:<10} {entry.title}")
-        print(f"{'':<10} categories: {' '.join(entry.categories) or 'as found on disk'}")
-        print(f"{'':<10} licence: {entry.licence}; {entry.url}")
-        print(f"{'':<10} {f'found: {found}' if found else f'not found below {root}'}")
+    for entry in map(find_dataset, name):
+        print(describe(entry, root))
+    for entry in () if name else DATASETS.values():
+        print(summarise(entry, root))
 
 
 @app.command
-def check(dataset: str, *category: str, data_root: Root = None) -> None:
-    """List every problem of a dataset at once; exit code 1 if there is an error.
+def check(
+    dataset: str,
+    *category: str,
+    data_root: Root = None,
+    json: Annotated[Path | None, Parameter(name="--json")] = None,
+) -> None:
+    """List every problem of a dataset at once; exit code 1 if there are any, besides notes.
 
     Args:
-        dataset: Name as `ad datasets` lists it.
+        dataset: Name as `ad datasets` lists it; `folder` for my own images.
         category: Categories to look at; all by default.
         data_root: Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]
+        json: File for the problems as a list of objects, with every path.
     """
     from adcommon.datasets.check import check as look
+    from adcommon.files import atomic_write, json_text
 
     problems = look(dataset, data_root or default_root(), category)
     for problem in problems:
         print(problem)
-    errors = sum(problem.severity == "error" for problem in problems)
-    print(
-        f"{errors} errors, {len(problems) - errors} warnings and notes" if problems else "no problems found"
-    )
-    if errors:
+    counts = Counter(problem.severity for problem in problems)
+    print(f"errors: {counts['error']}, warnings: {counts['warning']}, notes: {counts['note']}")
+    if json is not None:
+        atomic_write(json, json_text(problems))
+    if counts["error"] or counts["warning"]:
         raise SystemExit(1)
-
-
-@app.command
-def few_shot(source: Path, shots: int, *, out: Path = Path("references.txt"), seed: int = 0) -> None:
-    """Draw normal reference images from a folder and write them to a list, one path a line.
-
-    Args:
-        source: Folder of normal images.
-        shots: Number of references.
-        out: The list.
-        seed: Of the draw; with one seed, fewer references are the beginning of more.
-    """
-    from adcommon.datasets.fewshot import draw_references, write_references
-
-    write_references(out, draw_references(source, shots, seed=seed), source)
-    print(f"{shots} references of {source} are listed in {out}")
 
 
 @app.command
@@ -137,8 +125,3 @@ def report(*results: Path) -> None:
         raise BadValue("no results given; pass the --out folder of one or more runs")
     rows = {str(path): read_results(path) for path in results}
     print(text(rows[str(results[0])]) if len(rows) == 1 else comparison(rows))
-
-
-def default_root() -> Path:
-    """Where datasets are looked for if nothing is said."""
-    return Path(os.environ.get("AD_DATA", "data"))

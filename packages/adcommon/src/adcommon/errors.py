@@ -32,6 +32,10 @@ class UnreadableImage(UserError, ValueError):
     """A file that cannot be decoded as an image."""
 
 
+class UnreadableArchive(UserError, ValueError):
+    """An archive that cannot be unpacked: damaged, not an archive, or not to be trusted."""
+
+
 class MaskMissing(UserError, FileNotFoundError):
     """An anomalous image whose mask should exist and does not."""
 

@@ -16,10 +16,12 @@ from adcommon.datasets.loading import AnomalyDataset, test_batches
 from adcommon.disk_cache import DiskCache
 from adcommon.files import atomic_write
 from adcommon.images import image_size, open_mask
+from adcommon.loco import saturated_overlap
 from adcommon.metrics import PixelMetrics, image_metrics
 from adcommon.preprocess import Preprocess
 from adcommon.protocol import Detector
 from adcommon.records import Evaluation, Record, has_pixel_truth
+from adcommon.saturation import find_config
 from adcommon.visualise import panel, png
 
 
@@ -92,7 +94,8 @@ def collect_all(
 def measure(scores: Scores, *, category: str, eval_size: str = "map") -> Evaluation:
     """Every standard metric of one category.
 
-    Pixel metrics pool all pixels of all test images; masks are resized with nearest neighbour.
+    Pixel metrics pool all pixels of all test images; masks are resized with nearest neighbour. Where masks
+    are the channels of MVTec LOCO AD, `extra` has its saturated overlap too, `spro`.
 
     Args:
         eval_size: "map": at the size of the anomaly maps; "original": maps are resized to each image's own
@@ -114,6 +117,11 @@ def measure(scores: Scores, *, category: str, eval_size: str = "map") -> Evaluat
     for record, anomaly_map, mask in maps_with_masks(scores, eval_size):
         pixels.update(anomaly_map[None], mask[None], labels=[record.label], names=[str(record.image)])
     result = pixels.compute(limits=(0.3, 0.05))
+    config = find_config(scores.records)
+    extra = {}
+    if config is not None:
+        scored = zip(scores.records, scores.anomaly_maps, strict=True)
+        extra = saturated_overlap(scored, scores.preprocess, config, eval_size)
     height, width = scores.anomaly_maps.shape[1:]
     return replace(
         evaluation,
@@ -125,6 +133,7 @@ def measure(scores: Scores, *, category: str, eval_size: str = "map") -> Evaluat
         aupro=result.aupro[0.3],
         aupro_05=result.aupro[0.05],
         map_size=f"{height}x{width}" if eval_size == "map" else eval_size,
+        extra=extra,
     )
 
 

@@ -94,6 +94,17 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def download_gone_wrong(path: Path) -> str | None:
+    """The common reasons why a file is not what its name says; None if it is none of them."""
+    with path.open("rb") as file:
+        start = file.read(200).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, not the file itself; run: git lfs pull"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "it is an HTML page (a failed download?)"
+    return "the file is empty" if not start else None
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete what killed processes left half written in `folder` itself; nobody else may be writing there."""
     for path in folder.glob(_LEFTOVER.format(name="*", token="*")):

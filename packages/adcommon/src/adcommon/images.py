@@ -1,26 +1,51 @@
 """Open one RGB image or one mask; the only caller of Pillow's decoder."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
-from PIL import Image, ImageOps
+from jaxtyping import Bool, Shaped
+from PIL import Image
 
-from adcommon.errors import MaskMissing, MaskSizeMismatch, UnreadableImage
+from adcommon.errors import DatasetNotFound, MaskMissing, MaskSizeMismatch, UnreadableImage
+from adcommon.files import download_gone_wrong
 
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes, in lower case, of the files that count as images."""
 
 _EXIF_ORIENTATION = 0x0112
 _SWAPS_SIDES = (5, 6, 7, 8)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of each EXIF orientation upright; Pillow's own function fails where EXIF is damaged."""
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def list_images(folder: Path) -> list[Path]:
     """The images directly in a folder, sorted by name in code-point order; hidden files are left out."""
-    if not folder.is_dir():
-        return []
-    return sorted((path for path in folder.iterdir() if is_image(path)), key=lambda path: path.name)
+    return list_folder(folder, is_image)
+
+
+def list_folder(folder: Path, wanted: Callable[[Path], bool] = Path.exists) -> list[Path]:
+    """What lies directly in a folder and is `wanted`, by name in code-point order; of no folder, nothing.
+
+    Raises:
+        DatasetNotFound: the folder cannot be read.
+    """
+    try:
+        found = [path for path in folder.iterdir() if wanted(path)] if folder.is_dir() else []
+    except OSError as error:
+        raise DatasetNotFound(
+            f"cannot read the folder {folder}: {error.strerror}\n  Make it readable, or remove it."
+        ) from None
+    return sorted(found, key=lambda path: path.name)
 
 
 def is_image(path: Path) -> bool:
@@ -50,7 +75,8 @@ def open_image(
             image.load()
             if expected_size is not None:
                 upright = _is_upright_expected(path, image, upright, expected_size)
-            return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+            turn = _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1)) if upright else None
+            return _to_rgb(image if turn is None else image.transpose(turn))
     except MaskSizeMismatch:
         raise
     except _DECODER_ERRORS as error:
@@ -65,6 +91,12 @@ def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     path = Path(path)
     if path.is_dir():
         return _union(path)
+    return np.asarray(mask_values(path) > 0)
+
+
+def mask_values(path: Path) -> Shaped[np.ndarray, "height width"]:
+    """The stored values of a mask's file: grey, palette index, or the largest of its colours; alpha apart."""
+    path = Path(path)
     try:
         with Image.open(path) as image:
             values = np.asarray(image)
@@ -73,7 +105,7 @@ def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
         raise _unreadable(path, error) from None
     if values.ndim == 3:
         values = (values[..., :-1] if has_alpha else values).max(axis=-1)
-    return np.asarray(values > 0)
+    return np.asarray(values)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -144,12 +176,5 @@ def _unreadable(path: Path, error: Exception) -> UnreadableImage:
     if not path.exists():
         reason = "no such file"
     elif path.is_file():
-        with path.open("rb") as file:
-            start = file.read(200).lstrip().lower()
-        if start.startswith(b"version https://git-lfs"):
-            reason = "it is a Git LFS pointer, not the file itself; run: git lfs pull"
-        elif start.startswith((b"<!doctype html", b"<html")):
-            reason = "it is an HTML page (a failed download?), not an image"
-        elif not start:
-            reason = "the file is empty"
+        reason = download_gone_wrong(path) or reason
     return UnreadableImage(f"cannot read the image {path}: {reason}")

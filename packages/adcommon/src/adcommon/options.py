@@ -76,7 +76,7 @@ class Settings:
 
     def root(self) -> Path:
         """The folder where datasets are looked for."""
-        return self.data or self.data_root or Path(os.environ.get("AD_DATA", "data"))
+        return self.data or self.data_root or default_root()
 
     def folder(self, name: str) -> Path:
         """The run's folder; `name` is the command's."""
@@ -126,7 +126,12 @@ class EvaluateSettings:
 
     def root(self) -> Path:
         """The folder where datasets are looked for."""
-        return self.data or self.data_root or Path(os.environ.get("AD_DATA", "data"))
+        return self.data or self.data_root or default_root()
+
+
+def default_root() -> Path:
+    """Where datasets are looked for if nothing is said: $AD_DATA, else ./data."""
+    return Path(os.environ.get("AD_DATA", "data"))
 
 
 def with_defaults(recipe: R) -> type[R]:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from adcommon.cache_files import cache_folder
 from adcommon.datasets.catalog import DATASETS, Dataset
-from adcommon.datasets.cifar10 import scan_cifar10
+from adcommon.datasets.cifar10 import has_batches, scan_cifar10
 from adcommon.datasets.embedded import elpv_folder, scan_elpv, scan_textile, textile_folder
 from adcommon.datasets.folder import folder_categories, scan_folder
-from adcommon.datasets.layouts import Scan, mask_places, scan_category
+from adcommon.datasets.layouts import Scan, mask_places, scan_category, scan_loco, scan_rgb, subfolders
 from adcommon.datasets.roots import find_root, given, search
 from adcommon.datasets.synthetic import draw_category
-from adcommon.errors import DatasetNotFound, EmptySplit, MaskMissing, unknown_name
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, MaskMissing, unknown_name
+from adcommon.images import list_images
 from adcommon.records import Split
 
 logger = logging.getLogger(__name__)
@@ -49,10 +50,13 @@ def load_records(dataset: str, root: Path | None, category: str, *, seed: int = 
         NotPrepared: the unprepared download; says how to prepare it.
         UnknownName: of the dataset or the category, with the nearest known one.
         EmptySplit: no images to train or to test with.
+        BadValue: anomalous images among the training images, or two masks for one image.
         MaskMissing: anomalous images without masks where there should be some.
     """
     entry = find_dataset(dataset)
     scan = scan_dataset(entry, root, category, seed=seed)
+    if scan.wrong:
+        raise BadValue("\n".join(scan.wrong[:_SHOWN]))
     _refuse_empty(entry, scan.split, category, category_folder(entry, root, category))
     if scan.extra:
         logger.warning("dataset %s %s", dataset, extra_masks(scan.extra, category))
@@ -78,8 +82,12 @@ def scan_dataset(entry: Dataset, root: Path | None, category: str, *, seed: int 
         if category not in found:
             raise unknown_name(f"category in {root}", category, found)
         return scan_folder(found[category], category, seed=seed)
-    if entry.layout == "cifar10":
-        return scan_cifar10(find_root(entry, root), category, seed=seed)
+    if entry.layout == "textures":
+        raise BadValue(
+            f"'{entry.name}' has nothing to test; it is used for: {', '.join(entry.uses.values())}"
+        )
+    if entry.layout == "cifar10" and has_batches(folder := find_root(entry, root)):
+        return scan_cifar10(folder, category, seed=seed)
     if category not in entry.categories + entry.extra_categories:
         raise unknown_name(f"category of '{entry.name}'", category, entry.categories + entry.extra_categories)
     match entry.layout:
@@ -91,6 +99,10 @@ def scan_dataset(entry: Dataset, root: Path | None, category: str, *, seed: int 
             return scan_category(draw_category(category, seed), category)
         case "medical":
             return scan_category(find_root(entry, root), category, other_train_folders=True)
+        case "mvtec_3d":
+            return scan_rgb(find_root(entry, root) / category, category)
+        case "mvtec_loco":
+            return scan_loco(find_root(entry, root) / category, category)
         case _:
             return scan_category(find_root(entry, root) / category, category)
 
@@ -98,14 +110,38 @@ def scan_dataset(entry: Dataset, root: Path | None, category: str, *, seed: int 
 def category_folder(entry: Dataset, root: Path | None, category: str) -> Path | None:
     """The folder that holds a category on the user's disk; None for embedded datasets."""
     match entry.layout:
-        case "category_folders":
-            return find_root(entry, root) / category
-        case "medical" | "cifar10":
+        case "elpv" | "textile" | "synthetic":
+            return None
+        case "cifar10" if has_batches(folder := find_root(entry, root)):
+            return folder
+        case "medical" | "textures":
             return find_root(entry, root)
         case "folder":
             return folder_categories(given(entry, root)).get(category)
         case _:
-            return None
+            return find_root(entry, root) / category
+
+
+def dtd_textures(root: Path) -> list[Path]:
+    """The 5,640 images of DTD, sorted by path, which RealNet blends into normal images.
+
+    Args:
+        root: as for `load_records`.
+
+    Raises:
+        DatasetNotFound: says what to download, and which option does without it.
+    """
+    entry = find_dataset("dtd")
+    try:
+        folder = find_root(entry, root)
+    except DatasetNotFound as error:
+        raise DatasetNotFound(
+            f"{error}\n  It is needed because `anomaly_types` gives dtd a share; a share of 0 does without."
+        ) from None
+    textures = [image for source in subfolders(folder / "images") for image in list_images(source)]
+    if not textures:
+        raise EmptySplit(f"no textures in {folder / 'images'}; expected folders of images such as banded")
+    return textures
 
 
 def locate(entry: Dataset, root: Path) -> Path | None:

@@ -144,7 +144,7 @@ def _unpacked(folder: Path, split: Literal["train", "test"], names: Sequence[str
     """The folder below which the images of these classes lie, written if they are not there yet."""
     digest = hashlib.md5(usedforsecurity=False)
     for name in BATCHES[split]:
-        digest.update(_md5(folder / name).encode())
+        digest.update(md5_of(folder / name).encode())
     target = cache_folder() / f"cifar10-{VERSION}-{digest.hexdigest()[:16]}" / split
     missing = [name for name in names if not (target / name).is_dir()]
     if missing:
@@ -163,11 +163,12 @@ def _write(pixels: np.ndarray, indices: np.ndarray, folder: Path) -> None:
         Image.fromarray(pixels[index]).save(folder / f"{index:05d}.png", compress_level=1)
 
 
-def _md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """MD5 of a batch; another one than the official is said in the log, once for each state of the file."""
     if not path.is_file():
         raise _missing(path)
     status = path.stat()
-    return _md5_of(path, status.st_size, status.st_mtime_ns)
+    return _digest(path, status.st_size, status.st_mtime_ns)
 
 
 def _missing(path: Path) -> DatasetNotFound:
@@ -175,7 +176,7 @@ def _missing(path: Path) -> DatasetNotFound:
 
 
 @cache
-def _md5_of(path: Path, size: int, modified_ns: int) -> str:
+def _digest(path: Path, size: int, modified_ns: int) -> str:
     """Of a file in one state; size and date are there to tell states apart."""
     found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     if found != MD5[path.name]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adcommon.records import Split
 
@@ -14,8 +14,8 @@ class Counts:
     train: int
     normal: int
     """Normal test images."""
-    defects: Mapping[str, int]
-    """Anomalous test images by defect."""
+    defects: Mapping[str, int] = field(default_factory=dict)
+    """Anomalous test images by defect; one entry: their sum, whatever the defects; none: not published."""
 
     def differences(self, split: Split) -> list[str]:
         """What differs in `split`, one sentence per folder: "train: expected 209 images, found 208"."""
@@ -23,7 +23,7 @@ class Counts:
         rows = [("train", self.train, len(split.train)), ("test/good", self.normal, found.pop("good", 0))]
         if len(self.defects) == 1:  # preparers name the one folder of anomalies differently
             rows.append(("test/anomalous", sum(self.defects.values()), found.total()))
-        else:
+        elif self.defects:
             names = sorted({*self.defects, *found})
             rows += [(f"test/{name}", self.defects.get(name, 0), found[name]) for name in names]
         return [
@@ -98,20 +98,131 @@ MVTEC_COUNTS = {
     ),
 }
 
-VISA_COUNTS = {
-    "candle": Counts(900, 100, {"bad": 100}),
-    "capsules": Counts(542, 60, {"bad": 100}),
-    "cashew": Counts(450, 50, {"bad": 100}),
-    "chewinggum": Counts(453, 50, {"bad": 100}),
-    "fryum": Counts(450, 50, {"bad": 100}),
-    "macaroni1": Counts(900, 100, {"bad": 100}),
-    "macaroni2": Counts(900, 100, {"bad": 100}),
-    "pcb1": Counts(904, 100, {"bad": 100}),
-    "pcb2": Counts(901, 100, {"bad": 100}),
-    "pcb3": Counts(905, 101, {"bad": 100}),
-    "pcb4": Counts(904, 101, {"bad": 100}),
-    "pipe_fryum": Counts(450, 50, {"bad": 100}),
+VISA_SPLITS = {
+    "1cls": {
+        "candle": (900, 0, 100, 100),
+        "capsules": (542, 0, 60, 100),
+        "cashew": (450, 0, 50, 100),
+        "chewinggum": (453, 0, 50, 100),
+        "fryum": (450, 0, 50, 100),
+        "macaroni1": (900, 0, 100, 100),
+        "macaroni2": (900, 0, 100, 100),
+        "pcb1": (904, 0, 100, 100),
+        "pcb2": (901, 0, 100, 100),
+        "pcb3": (905, 0, 101, 100),
+        "pcb4": (904, 0, 101, 100),
+        "pipe_fryum": (450, 0, 50, 100),
+    },
+    "2cls_fewshot": {
+        "candle": (200, 20, 800, 80),
+        "capsules": (120, 20, 482, 80),
+        "cashew": (100, 20, 400, 80),
+        "chewinggum": (101, 20, 402, 80),
+        "fryum": (100, 20, 400, 80),
+        "macaroni1": (200, 20, 800, 80),
+        "macaroni2": (200, 20, 800, 80),
+        "pcb1": (201, 20, 803, 80),
+        "pcb2": (200, 20, 801, 80),
+        "pcb3": (201, 20, 805, 80),
+        "pcb4": (201, 20, 804, 80),
+        "pipe_fryum": (100, 20, 400, 80),
+    },
+    "2cls_highshot": {
+        "candle": (600, 60, 400, 40),
+        "capsules": (361, 60, 241, 40),
+        "cashew": (300, 60, 200, 40),
+        "chewinggum": (302, 60, 201, 40),
+        "fryum": (300, 60, 200, 40),
+        "macaroni1": (600, 60, 400, 40),
+        "macaroni2": (600, 60, 400, 40),
+        "pcb1": (602, 60, 402, 40),
+        "pcb2": (601, 60, 400, 40),
+        "pcb3": (604, 60, 402, 40),
+        "pcb4": (603, 60, 402, 40),
+        "pipe_fryum": (300, 60, 200, 40),
+    },
 }
+"""VisA's official splits: normal and anomalous training images, normal and anomalous test images."""
+
+VISA_COUNTS = {
+    name: Counts(train, normal, {"bad": bad}) for name, (train, _, normal, bad) in VISA_SPLITS["1cls"].items()
+}
+
+MPDD_COUNTS = {
+    "bracket_black": Counts(289, 32, {"hole": 12, "scratches": 35}),
+    "bracket_brown": Counts(185, 26, {"bend_and_parts_mismatch": 17, "parts_mismatch": 34}),
+    "bracket_white": Counts(110, 30, {"defective_painting": 13, "scratches": 17}),
+    "connector": Counts(128, 30, {"parts_mismatch": 14}),
+    "metal_plate": Counts(54, 26, {"major_rust": 14, "scratches": 34, "total_rust": 23}),
+    "tubes": Counts(122, 32, {"anomalous": 69}),
+}
+
+BTAD_COUNTS = {
+    "01": Counts(400, 21, {"ko": 49}),
+    "02": Counts(399, 30, {"ko": 200}),
+    "03": Counts(1000, 400, {"ko": 41}),
+}
+
+MVTEC_3D_COUNTS = {
+    "bagel": Counts(244, 22, {"any": 88}),
+    "cable_gland": Counts(223, 21, {"any": 87}),
+    "carrot": Counts(286, 27, {"any": 132}),
+    "cookie": Counts(210, 28, {"any": 103}),
+    "dowel": Counts(288, 26, {"any": 104}),
+    "foam": Counts(236, 20, {"any": 80}),
+    "peach": Counts(361, 26, {"any": 106}),
+    "potato": Counts(300, 22, {"any": 92}),
+    "rope": Counts(298, 32, {"any": 69}),
+    "tire": Counts(210, 25, {"any": 87}),
+}
+"""Without the 294 validation images."""
+
+LOCO_COUNTS = {
+    "breakfast_box": Counts(351, 102, {"logical_anomalies": 83, "structural_anomalies": 90}),
+    "juice_bottle": Counts(335, 94, {"logical_anomalies": 142, "structural_anomalies": 94}),
+    "pushpins": Counts(372, 138, {"logical_anomalies": 91, "structural_anomalies": 81}),
+    "screw_bag": Counts(360, 122, {"logical_anomalies": 137, "structural_anomalies": 82}),
+    "splicing_connectors": Counts(354, 119, {"logical_anomalies": 108, "structural_anomalies": 85}),
+}
+"""Without the 304 validation images."""
+
+KSDD_COUNTS = {"SDD": Counts(857, 286, {"defect": 54})}
+
+AITEX_COUNTS = {"AITEX": Counts(1692, 564)}
+
+ELPV_COUNTS = {
+    "mono": Counts(454, 134, {"mono": 313}),
+    "poly": Counts(677, 243, {"poly": 402}),
+    "elpv": Counts(1131, 377, {"mono": 313, "poly": 402}),
+}
+
+TEXTILE_COUNTS = {"textile": Counts(750, 250, {"global": 500, "local": 500})}
+
+
+def one_vs_rest_counts(
+    train: Mapping[str, int], test: Mapping[str, int], groups: Mapping[str, tuple[str, ...]]
+) -> dict[str, Counts]:
+    """Counts of categories whose normal images are those of one class, or of a named group of classes."""
+    normal_classes = {name: (name,) for name in train} | dict(groups)
+    return {
+        category: Counts(
+            sum(train[name] for name in normal),
+            sum(test[name] for name in normal),
+            {name: count for name, count in test.items() if name not in normal},
+        )
+        for category, normal in normal_classes.items()
+    }
+
+
+MNIST_CLASSES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+MNIST_GROUPS = {"even": MNIST_CLASSES[::2], "odd": MNIST_CLASSES[1::2]}
+"""Classes that are normal together, by category; the even digits are InCTRL's multi-class protocol."""
+
+MNIST_COUNTS = one_vs_rest_counts(
+    dict(zip(MNIST_CLASSES, (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949), strict=True)),
+    dict(zip(MNIST_CLASSES, (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009), strict=True)),
+    MNIST_GROUPS,
+)
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -126,3 +237,7 @@ CIFAR10_GROUPS = {
     "13579": CIFAR10_CLASSES[1::2],
 }
 """Classes that are normal together, by category: animals as in InCTRL, five against five as in UniAD."""
+
+CIFAR10_COUNTS = one_vs_rest_counts(
+    dict.fromkeys(CIFAR10_CLASSES, 5000), dict.fromkeys(CIFAR10_CLASSES, 1000), CIFAR10_GROUPS
+)

@@ -59,13 +59,19 @@ def to_records(
         BadValue: a path leaves the folders.
     """
     found = {
-        name: _find(name, folders, entry.where) for entry in entries for name in (entry.image, *entry.masks)
+        name: find_listed(name, folders, entry.where)
+        for entry in entries
+        for name in (entry.image, *entry.masks)
     }
     images = [
         f"{entry.where}: {entry.image}" for entry in entries if not _exists(found[entry.image], Path.is_file)
     ]
     masks = [f"{entry.where}: {name}" for entry in entries for name in entry.masks if found[name] is None]
-    looked = f"\n  Looked in: {', '.join(str(folder.absolute()) for folder in folders)}"
+    looked = (
+        f"\n  Looked in: {', '.join(str(folder.absolute()) for folder in folders)}\n"
+        "  If the paths begin elsewhere, make a table that is read from anywhere:\n"
+        "  uv run ad manifest --data LISTS --image-dir FOLDER --format csv --out NEW"
+    )
     if images:
         raise DatasetNotFound(
             f"{len(images)} images that a list names are not there:{_first(images)}{looked}"
@@ -115,6 +121,29 @@ def to_splits(
     return splits
 
 
+def find_listed(name: str, folders: Iterable[Path], where: str) -> Path | None:
+    """The file or folder that a list names, in the first of `folders` that has it; None if none has.
+
+    Args:
+        name: an absolute path, or one below the folders.
+        folders: where paths begin.
+        where: names the place in the list, for the message.
+
+    Raises:
+        BadValue: a path that leaves the folders.
+    """
+    if not name.strip() or "\0" in name:
+        raise BadValue(f"{where}: {name!r} is no path")
+    if Path(name).is_absolute():
+        return Path(name) if _exists(Path(name)) else None
+    if posixpath.normpath(name).split("/")[0] == "..":
+        raise BadValue(
+            f"{where}: the path {name} leaves the folder it is taken from\n"
+            "  Pass a folder further up, or write absolute paths into the list."
+        )
+    return next((folder / name for folder in folders if _exists(folder / name)), None)
+
+
 def listed_path(path: Path, root: Path | None) -> str:
     """How a list names a file: below `root` if it lies there, else absolute; without `root` as it is."""
     if root is None:
@@ -134,19 +163,6 @@ def listed_masks(mask: Path | None, root: Path | None) -> tuple[str, ...]:
 def _first(lines: list[str]) -> str:
     more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     return "".join(f"\n  {line}" for line in [*lines[:_SHOWN], *more])
-
-
-def _find(name: str, folders: Iterable[Path], where: str) -> Path | None:
-    if not name.strip() or "\0" in name:
-        raise BadValue(f"{where}: {name!r} is no path")
-    if Path(name).is_absolute():
-        return Path(name) if _exists(Path(name)) else None
-    if posixpath.normpath(name).split("/")[0] == "..":
-        raise BadValue(
-            f"{where}: the path {name} leaves the folder it is taken from\n"
-            "  Pass a folder further up, or write absolute paths into the list."
-        )
-    return next((folder / name for folder in folders if _exists(folder / name)), None)
 
 
 def _exists(path: Path | None, kind: Callable[[Path], bool] = Path.exists) -> bool:

@@ -63,8 +63,8 @@ def scan_folder(folder: Path, category: str, *, seed: int) -> Scan:
         loose = [Record(image, category, 0) for image in list_images(folder / "train")]
         train = in_order([*scan.split.train, *loose])
         if (folder / "test").is_dir():
-            return Scan(Split(train, scan.split.test), scan.has_masks, scan.missing, scan.extra)
-        return Scan(_split_normals(train, [], seed, folder))
+            return Scan(Split(train, scan.split.test), scan.has_masks, scan.missing, scan.extra, scan.wrong)
+        return Scan(_split_normals(train, [], seed, folder), wrong=scan.wrong)
     defects = {
         source.name: source
         for source in subfolders(folder)
@@ -80,7 +80,7 @@ def scan_folder(folder: Path, category: str, *, seed: int) -> Scan:
     normal = [Record(image, category, 0) for source in normal_folders for image in list_images(source)]
     scan = scan_defects(defects, folder / "ground_truth", category)
     split = _split_normals(normal, scan.split.test, seed, folder)
-    return Scan(split, scan.has_masks, scan.missing, scan.extra)
+    return Scan(split, scan.has_masks, scan.missing, scan.extra, scan.wrong)
 
 
 def _is_category(folder: Path) -> bool:

@@ -30,7 +30,7 @@ def parse_lines(path: Path, split: ListedSplit = "") -> list[Entry]:
         BadValue: names the line and what is wrong with it.
     """
     entries = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"

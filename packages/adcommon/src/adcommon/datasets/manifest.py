@@ -61,14 +61,14 @@ def read_lines(
 def read_records(
     lists: Sequence[Path], root: Path | None = None, *, assume_full_mask: bool = False
 ) -> list[Record]:
-    """The images of single lists, JSON lines or InCTRL's arrays, in their order, normal and anomalous.
+    """The images of single lists of any form, in their order, normal and anomalous.
 
     Args:
         lists: of one dataset or of several.
         root: where paths begin that do not begin at the lists.
         assume_full_mask: as for `read_lines`.
     """
-    entries = [entry for path in lists for entry in (parse_array if _is_array(path) else parse_lines)(path)]
+    entries = [entry for path in lists for entry in parse_list(path)]
     return to_records(entries, _folders(root, *lists), assume_full_mask=assume_full_mask)
 
 
@@ -76,7 +76,7 @@ def read_manifest(source: Path, root: Path | None = None, *, seed: int = 0) -> d
     """The splits of whatever list `source` is, by category.
 
     Args:
-        source: a table, a meta.json, or the folder of one of the forms.
+        source: a single list, or the folder of one of the forms.
         root: where paths begin that do not begin at the list.
         seed: draws the normal images that test where a table has no split.
 
@@ -96,11 +96,7 @@ def read_manifest(source: Path, root: Path | None = None, *, seed: int = 0) -> d
 def entries_of(source: Path) -> list[Entry] | None:
     """What the lists in a folder, or a single list of all images, say; None if there are none."""
     if source.is_file():
-        if source.suffix.lower() == ".csv":
-            return parse_csv(source)
-        if source.name.lower().endswith(".json"):
-            return parse_meta(source)
-        raise BadValue(f"{source} is no list of images: expected a table *.csv, or a {META}")
+        return parse_list(source)
     if (source / TABLE).is_file():
         return parse_csv(source / TABLE)
     if (source / META).is_file():
@@ -112,6 +108,19 @@ def entries_of(source: Path) -> list[Entry] | None:
     if arrays:
         return [entry for path in arrays for entry in _inctrl_entries(path)]
     return None
+
+
+def parse_list(path: Path) -> list[Entry]:
+    """What a single list says, whatever its form."""
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return parse_csv(path)
+    if suffix not in (".json", ".jsonl"):
+        raise BadValue(f"{path} is no list of images: expected a table *.csv, or *.json")
+    text = read_text(path).lstrip()
+    if text.startswith("["):
+        return parse_array(path)
+    return parse_lines(path) if '"filename"' in text.split("\n", 1)[0] else parse_meta(path)
 
 
 def list_folders(source: Path, root: Path | None = None) -> list[Path]:
@@ -184,10 +193,6 @@ def _folders(root: Path | None, *lists: Path) -> list[Path]:
     """Where paths begin: the folders of the lists, the root, and the working folder, as InCTRL's do."""
     given = [] if root is None else [root]
     return list(dict.fromkeys([*(path.parent for path in lists), *given, Path()]))
-
-
-def _is_array(path: Path) -> bool:
-    return read_text(path).lstrip()[:1] == "["
 
 
 def _encoded(text: str, form: Form) -> bytes:

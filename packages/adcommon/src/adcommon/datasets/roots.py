@@ -10,6 +10,7 @@ from adcommon.errors import DatasetNotFound, NotPrepared
 
 _EXAMPLES = {
     "medical": "folders such as train/NORMAL",
+    "textures": "folders such as images/banded",
     "cifar10": "data_batch_1 to data_batch_5 and test_batch",
 }
 """What the root of a dataset holds, where it is not a folder for each category."""
@@ -45,11 +46,15 @@ def given(entry: Dataset, root: Path | None) -> Path:
 
 def _holds(entry: Dataset, folder: Path) -> bool:
     """True if `folder` is a prepared tree of this dataset."""
-    if entry.layout == "medical":
-        return any(is_normal(source) for source in subfolders(folder / "train"))
-    if entry.layout == "cifar10":
-        return has_batches(folder)
-    return any((folder / category / "train").is_dir() for category in entry.categories)
+    match entry.layout:
+        case "medical":
+            return any(is_normal(source) for source in subfolders(folder / "train"))
+        case "textures":
+            return bool(subfolders(folder / "images"))
+        case "cifar10" if has_batches(folder):
+            return True
+    categories = (*entry.categories, *entry.extra_categories)
+    return any((folder / category / "train").is_dir() for category in categories)
 
 
 def _candidates(entry: Dataset, root: Path) -> Iterator[Path]:
@@ -78,7 +83,7 @@ def _around(root: Path) -> list[Path]:
 
 
 def _where_to_get(entry: Dataset, root: Path) -> str:
-    example = _EXAMPLES.get(entry.layout, f"folders such as {entry.categories[0]}/train/good")
+    example = _EXAMPLES.get(entry.layout) or f"folders such as {entry.categories[0]}/train/good"
     lines = [f"{entry.title} not found at {root}" + ("" if root.is_dir() else " (no such folder)")]
     lines.append(f"  Expected {example} there or in {root / entry.folder}.")
     seen = next((folder for folder in _nearby(entry, root) if _holds(entry, folder)), None)
@@ -95,7 +100,7 @@ def _where_to_get(entry: Dataset, root: Path) -> str:
 
 def _prepare_command(entry: Dataset, raw: Path, root: Path) -> str:
     save = root / entry.folder.split("/")[0]
-    return f"uv run ad prepare {entry.preparer} --data-folder {raw} --save-folder {save}"
+    return f"uv run ad prepare {entry.preparer} --source {raw} --target {save}"
 
 
 def _nearby(entry: Dataset, root: Path) -> Iterator[Path]:

@@ -7,12 +7,10 @@ counts the pixels outside the union of an image's channels, and all pixels of go
 Source: Bergmann et al., Beyond Dents and Scratches, IJCV 2022.
 """
 
-import json
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Integer, Real
@@ -21,35 +19,10 @@ from adcommon.errors import BadValue
 from adcommon.metrics.curves import rank, warn_inverted
 from adcommon.metrics.inputs import Array, as_numpy, without_nan
 from adcommon.metrics.pro import RegionScores
+from adcommon.saturation import Group, Saturation
 
-Group = Literal["good", "structural", "logical"]
 LOCO_LIMITS = (0.01, 0.05, 0.1, 0.3, 1.0)
 """False-positive-rate limits of the benchmark; 0.05 is the usual headline."""
-
-
-@dataclass(frozen=True)
-class Saturation:
-    """When a defect counts as found; one entry of the dataset's defects_config.json."""
-
-    defect: str
-    threshold: float
-    """Share of the defect's area if relative, else number of pixels."""
-    relative: bool
-
-    def area(self, pixels: int) -> int:
-        """Saturation area of an annotated defect of so many pixels: between 1 and its area."""
-        area = math.floor(self.threshold * pixels) if self.relative else min(int(self.threshold), pixels)
-        return max(1, area)
-
-
-def parse_saturations(config: str) -> dict[int, Saturation]:
-    """Pixel value of a defect's channel -> its saturation, from the text of defects_config.json."""
-    return {
-        entry["pixel_value"]: Saturation(
-            entry["defect_name"], float(entry["saturation_threshold"]), entry["relative_saturation"]
-        )
-        for entry in json.loads(config)
-    }
 
 
 @dataclass(frozen=True)
@@ -77,7 +50,7 @@ class LocoResult:
 class LocoMetrics:
     """Collects the anomaly maps and annotated channels of one MVTec LOCO category.
 
-    The benchmark evaluates at the original image size.
+    The benchmark evaluates at the original image size; see `update` for others.
     """
 
     def __init__(self, saturations: dict[int, Saturation]) -> None:
@@ -92,11 +65,13 @@ class LocoMetrics:
         channels: Integer[Array, "channels mask_height mask_width"],
         group: Group,
         name: str = "image",
+        scale: float = 1.0,
     ) -> None:
         """Add one image.
 
         `image_map`: higher means more anomalous. `channels`: the annotation files of the image, each zero but
         for the pixel value of its defect; none for a good image. `name`: what errors call the image.
+        `scale`: pixels of the map for each pixel of the original image, which absolute thresholds count.
         """
         image_map = without_nan(as_numpy(image_map), name, "values of the anomaly map")
         channels = as_numpy(channels)
@@ -109,7 +84,9 @@ class LocoMetrics:
             raise BadValue(
                 f"{name}: group '{group}' with {len(channels)} channels; expected none for good images only"
             )
-        areas = [self._area(channel, f"{name}, channel {number}") for number, channel in enumerate(channels)]
+        areas = [
+            self._area(channel, f"{name}, channel {number}", scale) for number, channel in enumerate(channels)
+        ]
         regions = self._regions[group]
         for channel, area in zip(channels > 0, areas, strict=True):
             highest = np.sort(image_map[channel])[-area:]
@@ -133,7 +110,7 @@ class LocoMetrics:
         )
         return LocoResult(structural, logical, mean, self._measure(("structural", "logical"), limits))
 
-    def _area(self, channel: Integer[np.ndarray, "height width"], name: str) -> int:
+    def _area(self, channel: Integer[np.ndarray, "height width"], name: str, scale: float) -> int:
         """Saturation area of one channel; its pixel value says which defect it is."""
         values = np.unique(channel[channel != 0]).tolist()
         if len(values) != 1 or values[0] not in self._saturations:
@@ -141,7 +118,7 @@ class LocoMetrics:
                 f"{value} ({entry.defect})" for value, entry in sorted(self._saturations.items())
             )
             raise BadValue(f"{name}: pixel values {values} besides 0; expected one of: {known}")
-        return self._saturations[values[0]].area(int(np.count_nonzero(channel)))
+        return self._saturations[values[0]].area(int(np.count_nonzero(channel)), scale)
 
     def _measure(self, groups: tuple[Group, ...], limits: Sequence[float]) -> GroupResult:
         """Metrics of the good images and these groups."""

@@ -1,6 +1,6 @@
 """APTOS 2019 from the Kaggle archive to ReContrast's one-class split, every image cropped to its fundus.
 
-    <data-folder>                            <save-folder>
+    <source>                                 <target>
       train.csv       id_code,diagnosis        train/NORMAL/<id>.png     1,000 of grade 0
       train_images/<id>.png                    test/NORMAL/<id>.png        805, the others of grade 0
                                                test/ABNORMAL/<id>.png    1,857 of grades 1 to 4
@@ -10,6 +10,7 @@ Only the labelled part is used. Source: ReContrast (arXiv 2306.02602).
 
 import csv
 import random
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from scipy import ndimage
 
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
 from adcommon.images import open_image
-from adcommon.prepare.plan import Plan, Step, carry_out
+from adcommon.prepare.plan import Plan, Step
 from adcommon.prepare.raw import Listing, refuse_missing
 
 DARK = 30
@@ -30,61 +31,50 @@ _ONE = 1 << 11
 """The weight 1 in OpenCV's fixed-point interpolation."""
 
 
-def prepare(
-    data_folder: Path,
-    save_folder: Path,
-    *,
-    size: int = 512,
-    train_images: int = 1000,
-    force: bool = False,
-    dry_run: bool = False,
-) -> Plan:
-    """Prepare APTOS 2019 in `save_folder`.
+@dataclass(frozen=True, kw_only=True)
+class Aptos:
+    """Fundus crops, and the split of ReContrast."""
 
-    Args:
-        data_folder: has train.csv and train_images; may lie in `save_folder`, as the authors put it.
-        save_folder: the prepared tree.
-        size: side of the cropped images, pixels.
-        train_images: normal images that train; the others test.
-        force: replace what is in the way.
-        dry_run: only plan.
+    size: int = 512
+    """Side of the cropped images, pixels."""
+    train_images: int = 1000
+    """Normal images that train; the others test."""
 
-    Returns:
-        The plan, with the number of files for each folder.
-    """
-    grades = _read_grades(data_folder / "train.csv")
-    normal = [name for name, grade in grades if grade == 0]
-    abnormal = [name for name, grade in grades if grade > 0]
-    if len(normal) <= train_images:
-        raise EmptySplit(
-            f"{data_folder / 'train.csv'} has {len(normal)} normal images; "
-            f"expected more than the {train_images} that train"
+    def plan(self, source: Path, target: Path) -> Plan:
+        """See the module; `source` has train.csv, and may lie in `target`, where the authors put it."""
+        grades = _read_grades(source / "train.csv")
+        normal = [name for name, grade in grades if grade == 0]
+        abnormal = [name for name, grade in grades if grade > 0]
+        if len(normal) <= self.train_images:
+            raise EmptySplit(
+                f"{source / 'train.csv'} has {len(normal)} normal images; "
+                f"expected more than the {self.train_images} that train"
+            )
+        random.Random(1).shuffle(normal)  # Faithful: the authors' shuffle and seed.
+        parts = {
+            "train/NORMAL": normal[: self.train_images],
+            "test/NORMAL": normal[self.train_images :],
+            "test/ABNORMAL": abnormal,
+        }
+        listing = Listing(source / "train_images")
+        steps = [
+            Step(f"{folder}/{name}.png", image, partial(write_crop, size=self.size))
+            for folder, names in parts.items()
+            for name in names
+            if (image := listing.find(f"{name}.png")) is not None
+        ]
+        refuse_missing(listing.missing, len(grades), "Unpack the whole archive of the competition there.")
+        return Plan(
+            dataset="aptos",
+            source=source,
+            folder=target,
+            steps=steps,
+            options=asdict(self),
+            notes=(
+                "cropped to the fundus and resized as ReContrast does",
+                "normal images shuffled with seed 1",
+            ),
         )
-    random.Random(1).shuffle(normal)  # Faithful: the authors' shuffle and seed.
-    parts = {
-        "train/NORMAL": normal[:train_images],
-        "test/NORMAL": normal[train_images:],
-        "test/ABNORMAL": abnormal,
-    }
-    listing = Listing(data_folder / "train_images")
-    steps = [
-        Step(f"{folder}/{name}.png", image, partial(write_crop, size=size))
-        for folder, names in parts.items()
-        for name in names
-        if (image := listing.find(f"{name}.png")) is not None
-    ]
-    refuse_missing(listing.missing, len(grades), "Unpack the whole archive of the competition there.")
-    plan = Plan(
-        dataset="aptos",
-        source=data_folder,
-        folder=save_folder,
-        steps=steps,
-        options={"size": size, "train_images": train_images, "shuffle_seed": 1},
-        notes=("cropped to the fundus and resized as ReContrast does",),
-    )
-    if not dry_run:
-        carry_out(plan, force=force)
-    return plan
 
 
 def write_crop(source: Path, target: Path, *, size: int) -> None:

@@ -1,6 +1,6 @@
 """ISIC 2018 task 3 from its four archives to ReContrast's one-class split: nevi are normal.
 
-    <data-folder>                                            <save-folder>
+    <source>                                                 <target>
       ISIC2018_Task3_Training_Input/ISIC_0024306.jpg           train/NORMAL/    6,705 training images
       ISIC2018_Task3_Training_GroundTruth/<same name>.csv      test/NORMAL/       123 validation images
       ISIC2018_Task3_Validation_Input, .._GroundTruth          test/ABNORMAL/      70 validation images
@@ -9,10 +9,11 @@ The test set of the challenge is not used. Source: ReContrast (arXiv 2306.02602)
 """
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 from adcommon.errors import BadValue, DatasetNotFound
-from adcommon.prepare.plan import Link, Plan, Step, carry_out
+from adcommon.prepare.plan import Plan, Step
 from adcommon.prepare.raw import Listing, refuse_missing
 
 NORMAL = "NV"
@@ -20,40 +21,28 @@ NORMAL = "NV"
 DIAGNOSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
 
-def prepare(
-    data_folder: Path, save_folder: Path, *, link: Link = "copy", force: bool = False, dry_run: bool = False
-) -> Plan:
-    """Prepare ISIC 2018 in `save_folder`.
+@dataclass(frozen=True, kw_only=True)
+class Isic2018:
+    """Nevi against everything else."""
 
-    Args:
-        data_folder: the four unpacked archives; may lie in `save_folder`.
-        save_folder: the prepared tree.
-        link: how images get there.
-        force: replace what is in the way.
-        dry_run: only plan.
-
-    Returns:
-        The plan, with the number of files for each folder.
-    """
-    train = read_diagnoses(data_folder, "Training")
-    test = read_diagnoses(data_folder, "Validation")
-    wanted = [("Training", name, "train/NORMAL") for name, diagnosis in train if diagnosis == NORMAL]
-    wanted += [
-        ("Validation", name, "test/NORMAL" if diagnosis == NORMAL else "test/ABNORMAL")
-        for name, diagnosis in test
-    ]
-    listings = {part: Listing(_folder(data_folder, f"{part}_Input")) for part in ("Training", "Validation")}
-    steps = [
-        Step(f"{folder}/{image.name}", image)
-        for part, name, folder in wanted
-        if (image := listings[part].find(f"{name}.jpg")) is not None
-    ]
-    missing = listings["Training"].missing + listings["Validation"].missing
-    refuse_missing(missing, len(wanted), "Unpack the archives of the images again.")
-    plan = Plan(dataset="isic2018", source=data_folder, folder=save_folder, steps=steps)
-    if not dry_run:
-        carry_out(plan, link=link, force=force)
-    return plan
+    def plan(self, source: Path, target: Path) -> Plan:
+        """See the module; `source` has the four unpacked archives, and may lie in `target`."""
+        train = read_diagnoses(source, "Training")
+        test = read_diagnoses(source, "Validation")
+        wanted = [("Training", name, "train/NORMAL") for name, diagnosis in train if diagnosis == NORMAL]
+        wanted += [
+            ("Validation", name, "test/NORMAL" if diagnosis == NORMAL else "test/ABNORMAL")
+            for name, diagnosis in test
+        ]
+        listings = {part: Listing(_folder(source, f"{part}_Input")) for part in ("Training", "Validation")}
+        steps = [
+            Step(f"{folder}/{image.name}", image)
+            for part, name, folder in wanted
+            if (image := listings[part].find(f"{name}.jpg")) is not None
+        ]
+        missing = listings["Training"].missing + listings["Validation"].missing
+        refuse_missing(missing, len(wanted), "Unpack the archives of the images again.")
+        return Plan(dataset="isic2018", source=source, folder=target, steps=steps)
 
 
 def read_diagnoses(data_folder: Path, part: str) -> list[tuple[str, str]]:

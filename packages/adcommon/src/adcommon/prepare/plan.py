@@ -1,37 +1,21 @@
-"""How a prepared tree comes to be: planned file by file, built aside, renamed at the end.
-
-A preparer only plans. `carry_out` writes into a hidden folder beside the target, keeps what is finished there
-when it is stopped, and moves everything in place at the end. The raw download is never written to.
-"""
+"""What a preparer says it will make, file by file; `build` makes it."""
 
 import hashlib
-import json
-import logging
-import os
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Protocol, runtime_checkable
 
-from tqdm import tqdm
+from adcommon.files import json_text
 
-import adcommon
-from adcommon.errors import BadValue, OutputExists, OutputFailed, UserError
-from adcommon.files import atomic_write, json_text
 
-logger = logging.getLogger(__name__)
+@runtime_checkable
+class Preparer(Protocol):
+    """A dataclass whose fields are the options of `ad prepare NAME`, each with its help text as docstring."""
 
-Link = Literal["copy", "hard", "symlink"]
-"""How an unchanged image gets into the prepared tree."""
-
-MANIFEST = "manifest.json"
-_PLAN = "plan.txt"
-_SHOWN = 5
-_THREADS = 8
+    def plan(self, source: Path, target: Path, /) -> "Plan":
+        """List what is to be made in `target` from the raw download `source`, without writing anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +43,12 @@ class Plan:
     """What was chosen; goes into the manifest."""
     notes: tuple[str, ...] = ()
     """What a reader of the tree should know; goes into the manifest."""
+    archives: Mapping[str, str] = field(default_factory=dict)
+    """Names and SHA-256 of the archives that the raw download was unpacked from."""
 
     def counts(self) -> dict[str, int]:
         """Number of files for each folder of the tree."""
         return dict(sorted(Counter(step.target.rpartition("/")[0] for step in self.steps).items()))
-
-    def __str__(self) -> str:
-        """What a command prints."""
-        return self.summary()
 
     def summary(self) -> str:
         """The tree and its counts in lines of text; what a dry run prints."""
@@ -76,9 +58,10 @@ class Plan:
 
     def manifest(self) -> dict[str, object]:
         """What `manifest.json` says."""
+        origin = {"archives": self.archives} if self.archives else {"source": self.source.resolve()}
         return {
             "dataset": self.dataset,
-            "source": str(self.source.resolve()),
+            **origin,
             "options": dict(self.options),
             "notes": list(self.notes),
             "counts": self.counts(),
@@ -86,158 +69,5 @@ class Plan:
 
     def fingerprint(self) -> str:
         """Digest of everything that decides what is written."""
-        files = [[step.target, str(step.source.resolve())] for step in self.steps]
+        files = [[step.target, str(step.source.absolute())] for step in self.steps]
         return hashlib.sha256(json_text({"plan": self.manifest(), "files": files}).encode()).hexdigest()
-
-
-def carry_out(plan: Plan, *, link: Link = "copy", force: bool = False) -> None:
-    """Build the tree of a plan, unless it is there already.
-
-    Args:
-        plan: what to build.
-        link: how unchanged images get there.
-        force: replaces what is in the way.
-
-    Raises:
-        OutputExists: something else is in the way.
-        UnreadableImage: and other errors of single files, all in one message; the finished files are kept.
-        OutputFailed: the disk is full, or the place cannot be written.
-    """
-    if not force and _is_prepared(plan):
-        logger.info("dataset %s already prepared in %s", plan.dataset, plan.folder)
-        return
-    _refuse_overlap(plan, force)
-    folder = plan.folder.resolve()
-    unfinished = folder.with_name(f".{folder.name}.preparing")
-    try:
-        _begin(unfinished, plan)
-        _run(plan, unfinished, link)
-        atomic_write(unfinished / MANIFEST, json_text(plan.manifest() | {"version": adcommon.__version__}))
-        (unfinished / _PLAN).unlink()
-        _move_in_place(unfinished, folder)
-    except OSError as error:
-        if isinstance(error, UserError):
-            raise
-        raise OutputFailed(
-            f"cannot write {plan.folder}: {error}\n"
-            "  Mend that or choose another --save-folder; the same command goes on where it stopped."
-        ) from error
-    logger.info("dataset %s files %d prepared in %s", plan.dataset, len(plan.steps), plan.folder)
-
-
-def _is_prepared(plan: Plan) -> bool:
-    manifest = plan.folder / MANIFEST
-    if not manifest.is_file():
-        return False
-    try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return {**found, "version": None} == json.loads(json_text(plan.manifest() | {"version": None}))
-
-
-def _refuse_overlap(plan: Plan, force: bool) -> None:
-    """The target must neither lie in the raw download nor, without `force`, hold files of the same names."""
-    folder, source = plan.folder.resolve(), plan.source.resolve()
-    if folder.is_relative_to(source):
-        raise BadValue(
-            f"--save-folder {plan.folder} lies in the raw download {plan.source}; choose one outside of it"
-        )
-    in_the_way = [folder / name for name in _top_level(plan) if (folder / name).exists()]
-    if in_the_way and not force:
-        raise OutputExists(
-            f"{plan.folder} already holds {', '.join(path.name for path in in_the_way)}\n"
-            "  Choose another --save-folder, or replace them with --force."
-        )
-    if any(source.is_relative_to(path) for path in in_the_way):
-        raise BadValue(f"--force would delete the raw download {plan.source}; choose another --save-folder")
-
-
-def _top_level(plan: Plan) -> list[str]:
-    return sorted({step.target.split("/")[0] for step in plan.steps} | {MANIFEST})
-
-
-def _begin(unfinished: Path, plan: Plan) -> None:
-    """Keep what an interrupted run of the same plan has finished, and nothing else."""
-    marker = unfinished / _PLAN
-    if unfinished.exists() and not (marker.is_file() and marker.read_text() == plan.fingerprint()):
-        shutil.rmtree(unfinished)
-    if not unfinished.exists():
-        unfinished.mkdir(parents=True)
-        atomic_write(marker, plan.fingerprint())
-    for half_written in unfinished.rglob(".*"):
-        half_written.unlink()
-    for folder in plan.counts():
-        (unfinished / folder).mkdir(parents=True, exist_ok=True)
-
-
-def _run(plan: Plan, unfinished: Path, link: Link) -> None:
-    """Make every file that is not finished, in parallel; errors of single files are collected."""
-    steps = [step for step in plan.steps if not os.path.lexists(unfinished / step.target)]
-    if len(steps) < len(plan.steps):
-        logger.info(
-            "dataset %s resumed with %d of %d files",
-            plan.dataset,
-            len(plan.steps) - len(steps),
-            len(plan.steps),
-        )
-    errors: list[UserError] = []
-    with (
-        ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool,
-        tqdm(total=len(steps), desc=f"preparing {plan.dataset}", unit="file", disable=None) as progress,
-    ):
-        futures = [pool.submit(_make, step, unfinished, link) for step in steps]
-        try:
-            for future in as_completed(futures):
-                error = future.exception()
-                if isinstance(error, UserError):
-                    errors.append(error)
-                elif error is not None:
-                    raise error
-                progress.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    if errors:
-        listed = "\n  ".join(sorted(str(error) for error in errors)[:_SHOWN])
-        more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
-        raise type(errors[0])(
-            f"{len(errors)} of {len(plan.steps)} files cannot be prepared:\n  {listed}{more}\n"
-            "  Mend them and run the command again; it goes on where it stopped."
-        )
-
-
-def _make(step: Step, unfinished: Path, link: Link) -> None:
-    """Make one file beside its name, then rename it, so that a file under its name is a whole one."""
-    target = unfinished / step.target
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        if step.write is not None:
-            step.write(step.source, part)
-        elif link == "hard":
-            part.hardlink_to(step.source.resolve())
-        elif link == "symlink":
-            part.symlink_to(step.source.resolve())
-        else:
-            shutil.copyfile(step.source, part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _move_in_place(unfinished: Path, folder: Path) -> None:
-    """Rename the whole folder; into a folder that exists, entry by entry, the manifest last."""
-    if not folder.exists():
-        unfinished.rename(folder)
-        return
-    for entry in sorted(unfinished.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):
-        place = folder / entry.name
-        old = folder / f".{entry.name}.{uuid.uuid4().hex}"
-        if place.exists():
-            place.rename(old)
-        entry.rename(place)
-        if old.is_dir():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
-    unfinished.rmdir()

@@ -1,20 +1,107 @@
-"""What preparers ask of a raw download: is this file there, which are missing, what is in this mask."""
+"""What preparers ask of a raw download: where it begins, which files are missing, what its masks hold."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image
+from tqdm import tqdm
 
-from adcommon.errors import DatasetNotFound
-from adcommon.images import open_mask
+from adcommon.datasets.catalog import DATASETS
+from adcommon.datasets.layouts import subfolders
+from adcommon.datasets.roots import search
+from adcommon.datasets.splits import quarter_split
+from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.images import open_image, open_mask
+from adcommon.prepare.plan import Step
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels, the last two excluded."""
 
 _SHOWN = 5
 
 
+def find_level(source: Path, mark: str, dataset: str) -> Path:
+    """The folder that holds something that matches `mark`: `source`, or one or two levels below it.
+
+    Raises:
+        DatasetNotFound: says what was expected, and where to get it.
+    """
+    level = [source]
+    for _ in range(3):
+        for folder in level:
+            if any(folder.glob(mark)):
+                return folder
+        level = [below for folder in level for below in subfolders(folder)]
+    raise _another_download(source, mark, dataset)
+
+
+def find_tree(source: Path, dataset: str) -> Path:
+    """The folder of a dataset that is published in the layout that is read: `source`, or below it.
+
+    Raises:
+        DatasetNotFound: says what was expected, and where to get it.
+    """
+    entry = DATASETS[dataset]
+    for folder in (source, *subfolders(source)):
+        if (root := search(entry, folder)) is not None:
+            return root
+    raise _another_download(source, f"{(*entry.categories, 'images')[0]}/train", dataset)
+
+
+def copies(category: str, parts: Mapping[str, Sequence[Path]]) -> list[Step]:
+    """Steps that take images into the folders of a category as they are."""
+    return [
+        Step(f"{category}/{folder}/{image.name}", image)
+        for folder, images in parts.items()
+        for image in images
+    ]
+
+
+def _another_download(source: Path, mark: str, dataset: str) -> DatasetNotFound:
+    entry = DATASETS[dataset]
+    reason = f"it has no {mark}, nor has a folder in it" if source.is_dir() else "no such folder"
+    return DatasetNotFound(
+        f"{source} is not the download of {entry.title}: {reason}\n"
+        f"  Get {entry.download or entry.title}\n  Official page: {entry.url} (licence: {entry.licence})"
+    )
+
+
+def quarter(normal: Sequence[T]) -> dict[str, list[T]]:
+    """Normal images by the folder they go to: a quarter tests; InCTRL's split of the given order."""
+    train, test = quarter_split(len(normal))
+    return {
+        "train/good": [normal[index] for index in train],
+        "test/good": [normal[index] for index in test],
+    }
+
+
+def decode_all(function: Callable[[S], T], sources: Sequence[S], what: str) -> list[T]:
+    """Apply a function that decodes files to all of them, in parallel, in their order."""
+    with ThreadPoolExecutor() as pool:
+        results: Iterator[T] = pool.map(function, sources)
+        return list(tqdm(results, total=len(sources), desc=what, unit="file", disable=None, leave=False))
+
+
 def write_mask(source: Path, target: Path) -> None:
-    """Rewrite a mask as an 8-bit PNG of one channel: 0 normal, 255 anomalous."""
-    Image.fromarray(open_mask(source).astype(np.uint8) * 255).save(target, format="PNG")
+    """Rewrite a mask, or the union of a folder of masks: 8-bit PNG, one channel, 0 normal, 255 anomalous."""
+    write_truth(source, target, mask=open_mask(source))
+
+
+def write_truth(source: Path, target: Path, *, mask: Bool[np.ndarray, "height width"]) -> None:
+    """Write a mask that was computed from `source`, in the same form."""
+    Image.fromarray(mask.astype(np.uint8) * 255).save(target, format="PNG")
+
+
+def write_tile(source: Path, target: Path, *, box: Box) -> None:
+    """Write a part of an image as an RGB PNG."""
+    open_image(source).crop(box).save(target, format="PNG")
 
 
 class Listing:
@@ -22,7 +109,7 @@ class Listing:
 
     def __init__(self, root: Path) -> None:
         """Paths are looked up below `root`."""
-        self.root = root
+        self.root = root.absolute()
         self.respelled: list[Path] = []
         """Files found under another spelling than asked for."""
         self.missing: list[Path] = []
@@ -30,8 +117,14 @@ class Listing:
         self._folders: dict[Path, dict[str, Path]] = {}
 
     def find(self, relative: str) -> Path | None:
-        """The file, or None, which `missing` remembers."""
+        """The file, or None, which `missing` remembers.
+
+        Raises:
+            BadValue: the path leads out of the root.
+        """
         wanted = self.root / relative
+        if ".." in wanted.parts or not wanted.is_relative_to(self.root):
+            raise BadValue(f"a table names a file outside of {self.root}: {relative}")
         if wanted.parent not in self._folders:
             entries = wanted.parent.iterdir() if wanted.parent.is_dir() else ()
             self._folders[wanted.parent] = {entry.name.casefold(): entry for entry in entries}

@@ -1,6 +1,6 @@
 """VisA from its download to the layout of MVTec AD, under one of its three official splits.
 
-    <data-folder>                                    <save-folder>/1cls
+    <source>                                         <target>/1cls
       candle/Data/Images/Normal/0000.JPG               candle/train/good/0000.JPG
       candle/Data/Images/Anomaly/000.JPG               candle/test/good/0011.JPG
       candle/Data/Masks/Anomaly/000.png                candle/test/bad/000.JPG
@@ -15,14 +15,16 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from adcommon.errors import BadValue, DatasetNotFound, NotPrepared, unknown_name
-from adcommon.prepare.plan import Link, Plan, Step, carry_out
+from adcommon.prepare.plan import Plan, Step
 from adcommon.prepare.raw import Listing, refuse_missing, shorten, write_mask
 
 logger = logging.getLogger(__name__)
@@ -54,52 +56,38 @@ class Row:
     """The same; empty for a normal image."""
 
 
-def prepare(
-    data_folder: Path,
-    save_folder: Path,
-    *,
-    split_type: SplitType = "1cls",
-    split_file: Path | None = None,
-    layout: Names = "bad",
-    categories: Sequence[str] = (),
-    link: Link = "copy",
-    force: bool = False,
-    dry_run: bool = False,
-) -> Plan:
-    """Prepare VisA below `save_folder`/`split_type`.
+@dataclass(frozen=True, kw_only=True)
+class Visa:
+    """The official splits, each in a folder of its own below the target."""
 
-    Args:
-        data_folder: the unpacked archive, with candle, capsules, ...
-        save_folder: parent of the prepared tree; not inside the download.
-        split_type: the official split.
-        split_file: its CSV file; by default the archive's own, else a copy of the split that is built in.
-        layout: name of the folders of anomalous images: "bad" (ReContrast), "defect" (InCTRL), or "ko" with
-            "ok" for the normal ones (RealNet).
-        categories: only these; by default all that the split names.
-        link: how images get there.
-        force: replace what is in the way.
-        dry_run: only plan.
+    split_type: SplitType = "1cls"
+    """The official split."""
+    split_file: Path | None = None
+    """Its CSV file. [default: the archive's own, else a copy of the split that is built in]"""
+    layout: Names = "bad"
+    """Name of the folders of anomalous images: `bad` (ReContrast), `defect` (InCTRL), or `ko` with `ok` for
+    the normal ones (RealNet)."""
+    categories: Annotated[
+        tuple[str, ...], Parameter(alias="--category", consume_multiple=True, show_default=False)
+    ] = ()
+    """Only these. [default: all that the split names]"""
 
-    Returns:
-        The plan, with the number of files for each folder.
-    """
-    rows, origin = _rows(data_folder, split_type, split_file)
-    known = sorted({row.category for row in rows})
-    for category in categories:
-        if category not in known:
-            raise unknown_name("category of 'visa'", category, known)
-    rows = [row for row in rows if not categories or row.category in categories]
-    plan = Plan(
-        dataset="visa",
-        source=data_folder,
-        folder=save_folder / split_type,
-        steps=_steps(rows, data_folder, split_type, layout, origin),
-        options={"split_type": split_type, "layout": layout, "split": origin},
-        notes=("masks are binarised: 0 normal, 255 anomalous",),
-    )
-    if not dry_run:
-        carry_out(plan, link=link, force=force)
-    return plan
+    def plan(self, source: Path, target: Path) -> Plan:
+        """See the module; `source` has candle, capsules, ..."""
+        rows, origin = _rows(source, self.split_type, self.split_file)
+        known = sorted({row.category for row in rows})
+        for category in self.categories:
+            if category not in known:
+                raise unknown_name("category of 'visa'", category, known)
+        rows = [row for row in rows if not self.categories or row.category in self.categories]
+        return Plan(
+            dataset="visa",
+            source=source,
+            folder=target / self.split_type,
+            steps=_steps(rows, source, self.split_type, self.layout, origin),
+            options=asdict(self),
+            notes=("masks are binarised: 0 normal, 255 anomalous", f"split: {origin}"),
+        )
 
 
 def read_split(path: Path) -> list[Row]:
@@ -191,7 +179,7 @@ def _report(listing: Listing, data_folder: Path, split_type: SplitType, origin: 
             f"no {split_file}, and {len(listing.missing)} files that the "
             f"built-in copy of the split names are missing too: {shorten(listing.missing)}\n"
             "  Expected the unpacked VisA archive, with candle/Data/Images/Normal and split_csv, as\n"
-            "  --data-folder; --split-file FILE takes another split."
+            "  --source; --split-file FILE takes another split."
         )
     advice = "Unpack the archive again; --category NAME prepares single categories of an incomplete download."
     refuse_missing(listing.missing, total, advice)

@@ -1,5 +1,6 @@
 """Draw tiny datasets into a folder: textured images, bright square defects, exact masks; no torch here."""
 
+import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,48 @@ def make_cifar10(folder: Path, train: int = 2, test: int = 3, seed: int = 0) -> 
         pixels = generator.integers(0, 256, (len(labels), 3072), dtype=np.uint8)
         batch = {"batch_label": name, "labels": labels.tolist(), "data": pixels}
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    return folder
+
+
+def make_mvtec_loco(
+    folder: Path, train: int = 4, test: int = 3, size: int = 64, seed: int = 0, masks: str = "ground_truth"
+) -> Path:
+    """Draw a category in the layout of MVTec LOCO AD and return `folder`.
+
+    The mask of an image is a folder of channels: a spot of value 255, which counts as found when half of it
+    is, and a spot of value 254, in two parts, which counts as found at 20 pixels.
+
+    Args:
+        folder: of the category; is made if need be.
+        train: normal training images.
+        test: normal, structural and logical test images each.
+        size: side of the square images, pixels.
+        seed: of everything drawn.
+        masks: name of the folder of masks.
+    """
+    generator = np.random.default_rng(seed)
+    _draw_normal(folder / "train/good", train, size, generator)
+    _draw_normal(folder / "validation/good", 1, size, generator)
+    _draw_normal(folder / "test/good", test, size, generator)
+    part = size // 8
+    for group in ("logical_anomalies", "structural_anomalies"):
+        (folder / "test" / group).mkdir(parents=True)
+        for index in range(test):
+            image, channels = draw_image(size, generator), np.zeros((2, size, size), dtype=np.uint8)
+            for channel, value, top in ((0, 255, 0), (1, 254, size // 3), (1, 254, 2 * size // 3)):
+                left = int(generator.integers(0, size - part))
+                channels[channel, top : top + part, left : left + part] = value
+            image[channels.any(axis=0)] = (250, 240, 60)
+            Image.fromarray(image).save(folder / "test" / group / f"{index:03d}.png")
+            target = folder / masks / group / f"{index:03d}"
+            target.mkdir(parents=True)
+            for number, channel_mask in enumerate(channels):
+                Image.fromarray(channel_mask).save(target / f"{number:03d}.png")
+    config = [
+        {"defect_name": "spot", "pixel_value": 255, "saturation_threshold": 0.5, "relative_saturation": True},
+        {"defect_name": "pair", "pixel_value": 254, "saturation_threshold": 20, "relative_saturation": False},
+    ]
+    (folder / "defects_config.json").write_text(json.dumps(config))
     return folder
 
 

@@ -1,10 +1,15 @@
+import dataclasses
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from adcommon.errors import BadValue, OutputExists, OutputFailed, UnreadableImage
-from adcommon.prepare.plan import Plan, Step, carry_out
+from adcommon.errors import BadValue, EmptySplit, OutputExists, OutputFailed, UnreadableImage
+from adcommon.prepare.build import carry_out
+from adcommon.prepare.plan import Plan, Step
 from adcommon.prepare.raw import write_mask
 from adcommon.testing.trees import make_folder
 
@@ -106,7 +111,7 @@ def test_the_raw_download_is_neither_written_nor_deleted(plan: Plan, tmp_path: P
 
 def test_a_place_that_cannot_be_written_says_so(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
-    with pytest.raises(OutputFailed, match="choose another --save-folder"):
+    with pytest.raises(OutputFailed, match="choose another --target"):
         carry_out(plan)
 
 
@@ -114,6 +119,113 @@ def test_the_summary_counts_every_folder(plan: Plan) -> None:
     assert plan.counts() == {"a/train/good": 6}
     assert "6 files" in plan.summary()
     assert "a/train/good: 6" in plan.summary()
+
+
+@pytest.mark.parametrize(
+    "target", ["../x.png", "/x.png", "a/../../x.png", "a//x.png", "a\\x.png", "a/.hidden", "a/.", ""]
+)
+def test_a_name_that_leaves_the_tree_is_refused(target: str, plan: Plan) -> None:
+    steps = [*plan.steps, Step(target, plan.steps[0].source)]
+    with pytest.raises(BadValue, match="names a file that cannot be made"):
+        carry_out(dataclasses.replace(plan, steps=steps))
+    assert not plan.folder.parent.exists()
+
+
+def test_an_empty_download_is_an_error(plan: Plan) -> None:
+    with pytest.raises(EmptySplit, match="nothing to prepare: no images of 'toy' in"):
+        carry_out(dataclasses.replace(plan, steps=[]))
+
+
+def test_two_sources_for_one_file_are_refused(plan: Plan) -> None:
+    steps = [*plan.steps, Step(plan.steps[0].target, plan.steps[1].source)]
+    with pytest.raises(BadValue, match=r"1 files would be made from several sources: a/train/good/000\.png"):
+        carry_out(dataclasses.replace(plan, steps=steps))
+
+
+def test_a_tree_that_lost_a_file_does_not_count_as_prepared(plan: Plan) -> None:
+    carry_out(plan)
+    (plan.folder / plan.steps[0].target).unlink()
+    with pytest.raises(OutputExists, match="--force"):
+        carry_out(plan)
+    carry_out(plan, force=True)
+    assert len(tree(plan.folder)) == 7
+
+
+def test_links_and_copies_do_not_mix_when_a_run_goes_on(plan: Plan) -> None:
+    def stop(source: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    steps = [*plan.steps[:-1], dataclasses.replace(plan.steps[-1], write=stop)]
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(dataclasses.replace(plan, steps=steps), link="symlink", workers=1)
+    carry_out(plan)
+    assert not any((plan.folder / step.target).is_symlink() for step in plan.steps)
+
+
+def test_a_killed_run_goes_on(plan: Plan) -> None:
+    script = (
+        "import shutil, sys, time\n"
+        "from pathlib import Path\n"
+        "from adcommon.prepare.build import carry_out\nfrom adcommon.prepare.plan import Plan, Step\n"
+        "raw, out = map(Path, sys.argv[1:])\n"
+        "copy, calls = shutil.copyfile, []\n"
+        "def slow(source, target):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 4:\n"
+        "        target.write_bytes(b'half'); print('now', flush=True); time.sleep(60)\n"
+        "    copy(source, target)\n"
+        "shutil.copyfile = slow\n"
+        "steps = [Step(f'a/train/good/{path.name}', path) for path in sorted((raw / 'good').iterdir())]\n"
+        "plan = Plan(dataset='toy', source=raw, folder=out, steps=steps, options={'size': 3})\n"
+        "carry_out(plan, workers=1)\n"
+    )
+    command = [sys.executable, "-c", script, str(plan.source), str(plan.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "now\n"
+        process.send_signal(signal.SIGKILL)
+    unfinished = plan.folder.parent / ".toy.preparing/a/train/good"
+    times = {path.name: path.stat().st_mtime_ns for path in unfinished.glob("[0-9]*")}
+    assert sorted(times) == ["000.png", "001.png", "002.png"]
+    carry_out(plan)
+    assert [path.name for path in plan.folder.parent.iterdir()] == ["toy"]
+    for step in plan.steps:
+        made = plan.folder / step.target
+        assert made.read_bytes() == step.source.read_bytes()
+        assert times.get(made.name, made.stat().st_mtime_ns) == made.stat().st_mtime_ns
+
+
+def test_a_run_that_was_killed_while_moving_in_place_goes_on(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plan.folder / "original").mkdir(parents=True)  # so that entries are moved one by one
+    steps = [*plan.steps, dataclasses.replace(plan.steps[0], target="b/0.png")]
+    plan = dataclasses.replace(plan, steps=steps)
+    rename = Path.rename
+
+    def kill(path: Path, target: Path) -> Path:
+        if path.name == "b":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", kill)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(plan)
+    monkeypatch.undo()
+    assert (plan.folder / "a/train/good/000.png").is_file()
+    assert not (plan.folder / "b").exists()
+    carry_out(plan)
+    assert tree(plan.folder) == {step.target for step in plan.steps} | {"manifest.json"}
+    assert [path.name for path in plan.folder.parent.iterdir()] == ["toy"]
+
+
+def test_a_run_that_was_killed_at_its_very_end_counts_as_done(plan: Plan) -> None:
+    carry_out(plan)
+    (plan.folder / "plan.txt").touch()
+    (plan.folder.parent / ".toy.preparing").mkdir()
+    carry_out(plan)
+    assert tree(plan.folder) == {step.target for step in plan.steps} | {"manifest.json"}
+    assert [path.name for path in plan.folder.parent.iterdir()] == ["toy"]
 
 
 def test_an_unreadable_mask_is_collected_like_any_other_error(plan: Plan, tmp_path: Path) -> None:
