@@ -27,6 +27,7 @@ TORCH_FREE = [
         "visualise",
         "cli",
         "commands",
+        "jobs",
     ),
     *(
         "datasets",
@@ -74,7 +75,7 @@ def test_no_file_outgrows_its_readers() -> None:
 def test_entry_points_resolve() -> None:
     groups = ("adcommon.methods", "adcommon.quickstart")
     points = [point for group in groups for point in entry_points(group=group)]
-    assert {point.name for point in points} >= {"recontrast"}
+    assert {point.name for point in points} >= {"recontrast", "uniad"}
     for point in points:
         assert callable(point.load())
 
