@@ -34,6 +34,7 @@ TORCH_FREE = [
         "datasets.check",
         "datasets.fewshot",
         "datasets.manifest",
+        "datasets.order",
         "datasets.cifar10",
         "datasets.inventory",
         "list_commands",

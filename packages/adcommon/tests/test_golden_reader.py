@@ -95,3 +95,29 @@ def test_states_inputs_and_tables_are_read(folder: GoldenFolder) -> None:
 def test_a_missing_folder_fails(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"meta\.json"):
         GoldenFolder(tmp_path / "nowhere")
+
+
+def test_a_state_keeps_replaces_adds_and_drops_entries_in_this_order(folder: GoldenFolder) -> None:
+    shapes = {"net.a.weight": [2, 2], "net.b.weight": [3, 3], "net.c.bias": [4], "other.weight": [1]}
+    (folder.folder / "flat.json").write_text(json.dumps(shapes))
+    described = {
+        "shapes": ["flat.json"],
+        "prefixes": ["net."],
+        "replace": {"net.a.weight": [5, 2], "net.absent": [7]},
+        "add": {"net.d.bias": [6]},
+        "remove": ["net.b.*"],
+    }
+    state = folder.state(described)
+    assert {name: value.shape for name, value in state.items()} == {
+        "net.a.weight": (5, 2),
+        "net.c.bias": (4,),
+        "net.d.bias": (6,),
+    }
+    assert np.array_equal(state["net.c.bias"], seeded_tensor("net.c.bias", (4,), salt=3))
+
+
+def test_inputs_are_drawn_or_stored_and_cut(folder: GoldenFolder) -> None:
+    golden = folder.open("sums")
+    drawn = golden.input({"seeded": "image", "shape": [2, 3], "slice": [[0, 1], [1, 3]]})
+    assert np.array_equal(drawn, seeded_input("image", (2, 3), salt=3)[:1, 1:3])
+    assert np.array_equal(golden.input({"stored": "x"}), np.ones(2))
