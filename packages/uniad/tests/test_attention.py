@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from adcommon.errors import BadValue
+from uniad import dropout
 from uniad.attention import Attention, neighbour_mask
 
 sides = st.integers(1, 9)
@@ -62,6 +63,16 @@ def test_dropout_acts_in_training_alone() -> None:
     assert not torch.equal(*(attention(tokens, tokens, tokens, None) for _ in range(2)))
     attention.eval()
     assert torch.equal(*(attention(tokens, tokens, tokens, None) for _ in range(2)))
+
+
+def test_thinned_attention_is_the_fused_one_where_nothing_is_dropped(monkeypatch) -> None:
+    attention = Attention(16, 2, 0.5)
+    query, key = torch.randn(1, 20, 16), torch.randn(3, 20, 16)
+    allowed = ~neighbour_mask((4, 5), (3, 3))
+    everything = torch.ones(3, 2, 20, 20, dtype=torch.bool)
+    monkeypatch.setattr(dropout, "keep_mask", lambda like, p: (everything, 1.0))
+    thinned = attention(query, key, key, allowed)
+    torch.testing.assert_close(thinned, attention.eval()(query, key, key, allowed), atol=2e-6, rtol=0)
 
 
 def test_heads_must_divide_the_width() -> None:

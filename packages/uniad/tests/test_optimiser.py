@@ -71,3 +71,20 @@ def test_draws_depend_on_seed_process_and_step_alone() -> None:
 
     assert draw(1, 0, 5) == draw(1, 0, 5)
     assert len({draw(1, 0, 5), draw(1, 0, 6), draw(1, 1, 5), draw(2, 0, 5)}) == 4
+
+
+def test_sixteen_bits_train_near_the_numbers_of_thirty_two(make_model, images) -> None:
+    losses = {}
+    for precision in ("no", "bf16"):
+        model = make_model(dropout=0.1).train()
+        optimiser, _ = make_optimiser(model.reconstruction.parameters(), replace(MVTEC, lr=1e-3), 1)
+        features, half = model.features(images), Accelerator(cpu=True)
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            found = [
+                update(model.reconstruction, features, optimiser, half, clip_norm=0.1)[0].item()
+                for _ in range(3)
+            ]
+        losses[precision] = found
+    assert losses["bf16"] == pytest.approx(losses["no"], rel=0.02)
+    assert losses["bf16"] != losses["no"]

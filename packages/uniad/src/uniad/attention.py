@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from adcommon.errors import BadValue
+from uniad.dropout import dropped_attention
 
 
 def neighbour_mask(grid: tuple[int, int], neighbourhood: tuple[int, int]) -> Bool[Tensor, "tokens tokens"]:
@@ -71,14 +72,30 @@ class Attention(nn.Module):
         """
         of_query, of_key, of_value = self.in_proj_weight.chunk(3)
         query_bias, key_bias, value_bias = self.in_proj_bias.chunk(3)
-        mixed = F.scaled_dot_product_attention(
-            self._split(F.linear(query, of_query, query_bias)).expand(len(key), -1, -1, -1),
-            self._split(F.linear(key, of_key, key_bias)),
-            self._split(F.linear(value, of_value, value_bias)),
-            attn_mask=allowed,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        queries = self._split(F.linear(query, of_query, query_bias)).expand(len(key), -1, -1, -1)
+        keys = self._split(F.linear(key, of_key, key_bias))
+        values = self._split(F.linear(value, of_value, value_bias))
+        dropout = self.dropout if self.training else 0.0
+        if dropout and queries.device.type == "cpu":
+            weights = _weights(queries, keys, allowed).to(values.dtype)
+            mixed = dropped_attention(weights, values, dropout)
+        else:
+            mixed = F.scaled_dot_product_attention(
+                queries, keys, values, attn_mask=allowed, dropout_p=dropout
+            )
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def _split(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch heads tokens _"]:
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def _weights(
+    query: Float[Tensor, "batch heads queries width"],
+    key: Float[Tensor, "batch heads tokens width"],
+    allowed: Bool[Tensor, "queries tokens"] | None,
+) -> Float[Tensor, "batch heads queries tokens"]:
+    """The share of each token in what each query gets; torch's fused kernels have no dropout on a CPU."""
+    logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    if allowed is not None:
+        logits = logits.masked_fill_(~allowed, float("-inf"))
+    return logits.softmax(dim=-1)

@@ -19,17 +19,17 @@ def make_optimiser(
     parameters: Iterable[nn.Parameter], recipe: Recipe, steps_per_epoch: int
 ) -> tuple[Optimizer, LambdaLR]:
     """The optimiser over all parameters, norms and embeddings too, and its schedule, stepped per update."""
-    betas = (recipe.adam_beta1, recipe.adam_beta2)
+    parameters = list(parameters)
+    betas, decay = (recipe.adam_beta1, recipe.adam_beta2), recipe.weight_decay
+    fused = parameters[0].device.type in ("cpu", "cuda")  # one pass over memory instead of eight
     optimiser: Optimizer
     match recipe.optimiser:
         case "adamw":
-            optimiser = AdamW(parameters, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay)
+            optimiser = AdamW(parameters, lr=recipe.lr, betas=betas, weight_decay=decay, fused=fused)
         case "adam":
-            optimiser = Adam(parameters, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay)
+            optimiser = Adam(parameters, lr=recipe.lr, betas=betas, weight_decay=decay, fused=fused)
         case _:
-            optimiser = SGD(
-                parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-            )
+            optimiser = SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=decay)
     schedule = LambdaLR(optimiser, lambda step: lr_factor(step // steps_per_epoch, recipe))
     return optimiser, schedule
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from adcommon.errors import BadValue
 from uniad.attention import Attention
+from uniad.dropout import Dropout
 
 Mask = Bool[Tensor, "tokens tokens"] | None
 Tokens = Float[Tensor, "batch tokens width"]
@@ -39,7 +40,7 @@ class EncoderLayer(nn.Module):
         self.self_attn = Attention(width, heads, dropout)
         self.linear1, self.linear2 = nn.Linear(width, feedforward), nn.Linear(feedforward, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout, self.act, self.pre_norm = nn.Dropout(dropout), activation(act), pre_norm
+        self.dropout, self.act, self.pre_norm = Dropout(dropout), activation(act), pre_norm
 
     def forward(self, tokens: Tokens, position: Positions, allowed: Mask) -> Tokens:
         """One layer; values do not get the position."""
@@ -75,7 +76,7 @@ class DecoderLayer(nn.Module):
         self.multihead_attn = Attention(width, heads, dropout)
         self.linear1, self.linear2 = nn.Linear(width, feedforward), nn.Linear(feedforward, width)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
-        self.dropout, self.act, self.pre_norm = nn.Dropout(dropout), activation(act), pre_norm
+        self.dropout, self.act, self.pre_norm = Dropout(dropout), activation(act), pre_norm
 
     def forward(
         self, previous: Tokens, memory: Tokens, position: Positions, allowed: Mask, allowed_before: Mask
