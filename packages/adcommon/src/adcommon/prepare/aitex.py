@@ -94,7 +94,7 @@ class Aitex:
             dataset="aitex",
             source=source,
             folder=target,
-            steps=steps,
+            steps=sorted(steps, key=lambda step: (step.source, step.target)),
             options=asdict(self),
             notes=tuple(notes),
         )

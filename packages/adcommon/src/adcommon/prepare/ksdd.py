@@ -83,7 +83,7 @@ class Ksdd:
             dataset="ksdd",
             source=source,
             folder=target,
-            steps=steps,
+            steps=sorted(steps, key=lambda step: (step.source, step.target)),
             notes=(
                 "order: by name (folder, image, tile); InCTRL's is that of the disk",
                 "tiles of one part may be in training and test, as in InCTRL",

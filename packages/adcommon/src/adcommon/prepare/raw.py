@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,8 +101,17 @@ def write_truth(source: Path, target: Path, *, mask: Bool[np.ndarray, "height wi
 
 
 def write_tile(source: Path, target: Path, *, box: Box) -> None:
-    """Write a part of an image as an RGB PNG."""
-    open_image(source).crop(box).save(target, format="PNG")
+    """Write a part of an image as an RGB PNG; the tiles of one image should come one after the other."""
+    status = source.stat()
+    image = _decoded(source, status.st_size, status.st_mtime_ns)
+    # Level 1 is four times as fast as the default on a grainy surface, for files of about the same size.
+    image.crop(box).save(target, format="PNG", compress_level=1)
+
+
+@lru_cache(maxsize=8)
+def _decoded(path: Path, size: int, modified_ns: int) -> Image.Image:
+    """An image, decoded once for all its tiles; size and date are there to tell states of a file apart."""
+    return open_image(path)
 
 
 class Listing:
