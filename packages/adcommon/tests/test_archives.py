@@ -5,17 +5,25 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adcommon.errors import OutputFailed, UnreadableArchive
 from adcommon.prepare import archives
 from adcommon.prepare.archives import is_archive, sha256, unpack
 
 FILES = {"a/train/0.png": b"zero" * 50, "a/test/1 'x' \u00e9.png": b"one", "b.csv": b"id,label\n"}
+PARTS = ["..", ".", "a", "b", "", "a b", "'", "\n", "\u00e9"]
+NAMES = st.one_of(
+    st.lists(st.sampled_from(PARTS), max_size=4).map("/".join),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+).filter(bool)
 FORMS = ("zip", "tar", "tar.gz", "tgz", "tar.xz", "tar.bz2")
 
 
@@ -235,6 +243,26 @@ def test_unpacking_goes_on_after_a_kill(form: str, tmp_path: Path) -> None:
     unpack([archive], tmp_path / "out", "1")
     assert content(tmp_path / "out") == FILES
     assert first.stat().st_mtime_ns == written
+
+
+@settings(max_examples=60, deadline=None)
+@given(names=st.lists(NAMES, min_size=1, max_size=4), form=st.sampled_from(["zip", "tar"]))
+def test_whatever_an_archive_names_nothing_appears_outside(names: list[str], form: str) -> None:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # zipfile warns of duplicates
+        inside = Path(folder) / "in/side"
+        inside.mkdir(parents=True)
+        archive = Path(folder) / f"data.{form}"
+        make(archive, {name: name.encode() for name in names})
+        try:
+            unpack([archive], inside / "out", "1")
+        except UnreadableArchive:
+            assert not (inside / "out").exists()
+        else:
+            assert set(content(inside / "out").values()) <= {name.encode() for name in names}
+        assert [path.name for path in (Path(folder) / "in").iterdir()] == ["side"]
+        assert {path.name for path in inside.iterdir()} <= {"out"}
+        assert {path.name for path in Path(folder).iterdir()} == {"in", archive.name}
 
 
 def test_what_another_archive_left_is_not_kept(tmp_path: Path) -> None:

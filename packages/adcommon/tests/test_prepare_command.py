@@ -142,6 +142,35 @@ def test_an_archive_is_unpacked_again_if_its_tree_lost_a_file(
     assert "already prepared" not in capsys.readouterr().out
 
 
+def test_what_was_unpacked_becomes_the_tree_without_a_second_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = make_download("mvtec", tmp_path / "raw")
+    archive = Path(shutil.make_archive(str(tmp_path / "data"), "zip", raw))
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", lambda source, target: pytest.fail("copied"))
+        prepare("mvtec", PREPARERS["mvtec"], Request(source=(archive,), target=tmp_path / "out"))
+    image = tmp_path / "out/bottle/train/good/000.png"
+    assert image.read_bytes() == (raw / "bottle/train/good/000.png").read_bytes()
+    assert image.stat().st_nlink == 1
+
+
+def test_where_links_are_impossible_or_would_be_shared_files_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "a"), "zip", make_download("cifar10", tmp_path / "c")))
+    prepare("cifar10", PREPARERS["cifar10"], Request(source=(archive,), target=tmp_path / "cifar"))
+    assert {path.stat().st_nlink for path in (tmp_path / "cifar").rglob("*.png")} == {1}
+
+    def refuse(path: Path, target: Path) -> None:
+        raise PermissionError(1, "no links on this disk")
+
+    archive = Path(shutil.make_archive(str(tmp_path / "b"), "zip", make_download("mvtec", tmp_path / "m")))
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    prepare("mvtec", PREPARERS["mvtec"], Request(source=(archive,), target=tmp_path / "mvtec"))
+    assert (tmp_path / "mvtec/bottle/train/good/000.png").is_file()
+
+
 def test_hard_links_survive_the_unpacked_archive(tmp_path: Path) -> None:
     raw = make_download("mvtec", tmp_path / "raw")
     archive = Path(shutil.make_archive(str(tmp_path / "data"), "zip", raw))

@@ -25,7 +25,7 @@ from adcommon.prepare.ksdd import Ksdd
 from adcommon.prepare.mvtec_3d import Mvtec3d
 from adcommon.prepare.mvtec_loco import MvtecLoco
 from adcommon.prepare.one_vs_rest import Cifar10, Mnist
-from adcommon.prepare.plan import Preparer
+from adcommon.prepare.plan import Plan, Preparer
 from adcommon.prepare.textile import Textile
 from adcommon.prepare.visa import Visa
 
@@ -110,7 +110,8 @@ def prepare(name: str, preparer: Preparer, request: Request) -> None:
         plan = replace(preparer.plan(source, request.target), archives=archives)
         print(plan.summary())
         if not request.dry_run:
-            carry_out(plan, link=request.link, force=request.force, workers=request.workers)
+            link = "hard" if archives and _may_link(source, plan) else request.link
+            carry_out(plan, link=link, force=request.force, workers=request.workers)
 
 
 def _digests(name: str, request: Request) -> dict[str, str]:
@@ -164,6 +165,23 @@ def _raw(name: str, preparer: Preparer, request: Request, archives: dict[str, st
         if request.dry_run:
             shutil.rmtree(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _may_link(unpacked: Path, plan: Plan) -> bool:
+    """True if what was unpacked can become the tree, since it is deleted anyway: no second copy of gigabytes.
+
+    Files that are wanted in several places are copied, so that each place has its own.
+    """
+    if len({step.source for step in plan.steps}) < len(plan.steps):
+        return False
+    original, probe = unpacked / ".probe", unpacked / ".probe-link"
+    try:
+        original.touch()
+        probe.unlink(missing_ok=True)
+        probe.hardlink_to(original)
+    except OSError:
+        return False
+    return True
 
 
 def _register(name: str, preparer: Preparer) -> None:
