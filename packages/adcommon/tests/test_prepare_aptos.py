@@ -147,4 +147,4 @@ def test_wrong_downloads_are_named(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(BadValue, match="expected id_code and diagnosis"):
         carry_out(Aptos().plan(raw, tmp_path / "out"))
     with pytest.raises(DatasetNotFound, match=r"no .*train\.csv"):
-        carry_out(Aptos().plan(tmp_path, tmp_path / "out"))
+        carry_out(Aptos().plan(raw / "train_images", tmp_path / "out"))

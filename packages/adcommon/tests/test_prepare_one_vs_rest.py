@@ -52,6 +52,12 @@ def test_even_against_odd_keeps_images_of_all_digits_apart(tmp_path: Path) -> No
     assert {record.defect for record in split.test} == {"good", "1", "3", "5", "7", "9"}
 
 
+def test_the_official_files_may_lie_in_a_folder(mnist: Path, tmp_path: Path) -> None:
+    (tmp_path / "raw/MNIST").mkdir(parents=True)
+    mnist.rename(tmp_path / "raw/MNIST/raw")
+    assert Mnist(categories=("3",)).plan(tmp_path / "raw", tmp_path / "out").counts()["3/train/good"] == 4
+
+
 def test_packed_and_unpacked_files_are_the_same(mnist: Path, tmp_path: Path) -> None:
     packed = mnist / "t10k-labels-idx1-ubyte.gz"
     labels = read_idx(packed)

@@ -113,13 +113,19 @@ def test_two_class_split_has_masks_of_both_parts(raw: Path, tmp_path: Path) -> N
         load_records("visa", tmp_path / "out/2cls_fewshot", "candle")
 
 
+def test_the_download_may_lie_one_folder_deeper_beside_the_target(raw: Path, tmp_path: Path) -> None:
+    plan = carry_out(Visa().plan(tmp_path, tmp_path / "VisA_pytorch"))
+    assert plan.source == raw
+    assert len(load_records("visa", tmp_path, "candle").train) == 2
+
+
 def test_without_the_csv_the_message_names_it(raw: Path, tmp_path: Path) -> None:
     (raw / "split_csv/1cls.csv").unlink()
     with pytest.raises(NotPrepared, match=r"no .*split_csv/1cls\.csv, and \d+ files(.|\n)*--split-file"):
         carry_out(Visa().plan(raw, tmp_path / "out"))
     with pytest.raises(DatasetNotFound, match=r"no such split file: .*mine\.csv"):
         carry_out(Visa(split_file=tmp_path / "mine.csv").plan(raw, tmp_path / "out"))
-    with pytest.raises(DatasetNotFound, match="no such folder"):
+    with pytest.raises(DatasetNotFound, match="not the download of VisA: no such folder"):
         carry_out(Visa().plan(tmp_path / "nowhere", tmp_path / "out"))
 
 

@@ -92,7 +92,7 @@ class Aitex:
             notes.append(f"the last tile is narrower than {SIDE} pixels: {shorten(narrow)}")
         return Plan(
             dataset="aitex",
-            source=source,
+            source=root,
             folder=target,
             steps=sorted(steps, key=lambda step: (step.source, step.target)),
             options=asdict(self),

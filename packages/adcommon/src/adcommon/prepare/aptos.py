@@ -19,10 +19,10 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from scipy import ndimage
 
-from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
+from adcommon.errors import BadValue, EmptySplit
 from adcommon.images import open_image
 from adcommon.prepare.plan import Plan, Step
-from adcommon.prepare.raw import Listing, refuse_missing
+from adcommon.prepare.raw import Listing, find_level, refuse_missing
 
 DARK = 30
 """Pixels whose three channels sum to no more than this are background."""
@@ -42,12 +42,13 @@ class Aptos:
 
     def plan(self, source: Path, target: Path) -> Plan:
         """See the module; `source` has train.csv, and may lie in `target`, where the authors put it."""
-        grades = _read_grades(source / "train.csv")
+        root = find_level(source, "train.csv", "aptos")
+        grades = _read_grades(root / "train.csv")
         normal = [name for name, grade in grades if grade == 0]
         abnormal = [name for name, grade in grades if grade > 0]
         if len(normal) <= self.train_images:
             raise EmptySplit(
-                f"{source / 'train.csv'} has {len(normal)} normal images; "
+                f"{root / 'train.csv'} has {len(normal)} normal images; "
                 f"expected more than the {self.train_images} that train"
             )
         random.Random(1).shuffle(normal)  # Faithful: the authors' shuffle and seed.
@@ -56,7 +57,7 @@ class Aptos:
             "test/NORMAL": normal[self.train_images :],
             "test/ABNORMAL": abnormal,
         }
-        listing = Listing(source / "train_images")
+        listing = Listing(root / "train_images")
         steps = [
             Step(f"{folder}/{name}.png", image, partial(write_crop, size=self.size))
             for folder, names in parts.items()
@@ -66,7 +67,7 @@ class Aptos:
         refuse_missing(listing.missing, len(grades), "Unpack the whole archive of the competition there.")
         return Plan(
             dataset="aptos",
-            source=source,
+            source=root,
             folder=target,
             steps=steps,
             options=asdict(self),
@@ -154,10 +155,6 @@ def _neighbours(
 
 def _read_grades(path: Path) -> list[tuple[str, int]]:
     """Names (without .png) and grades in the order of train.csv."""
-    if not path.is_file():
-        raise DatasetNotFound(
-            f"no {path}\n  Expected the unpacked Kaggle archive of APTOS 2019: train.csv, train_images/"
-        )
     grades = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)

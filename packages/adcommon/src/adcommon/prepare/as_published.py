@@ -30,7 +30,7 @@ class AsPublished:
             for part in _parts(entry)
             for image in images_below(root / part)
         ]
-        return Plan(dataset=entry.name, source=source, folder=target, steps=steps)
+        return Plan(dataset=entry.name, source=root, folder=target, steps=steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Oct2017:
             notes.append("this is an older version, with other test images; its folder val was left out")
         return Plan(
             dataset="oct2017",
-            source=source,
+            source=root,
             folder=target,
             steps=steps,
             options=asdict(self),

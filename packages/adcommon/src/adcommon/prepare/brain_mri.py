@@ -28,7 +28,7 @@ class BrainMri:
         parts = quarter(list_images(root / "no")) | {"test/defect": list_images(root / "yes")}
         return Plan(
             dataset="brain_mri",
-            source=source,
+            source=root,
             folder=target,
             steps=copies("brainmri", parts),
             notes=("order: by name; InCTRL's is that of the disk",),

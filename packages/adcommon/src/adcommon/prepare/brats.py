@@ -72,7 +72,7 @@ class Brats:
         ]
         return Plan(
             dataset="brats",
-            source=source,
+            source=root,
             folder=target,
             steps=steps,
             options=asdict(self),

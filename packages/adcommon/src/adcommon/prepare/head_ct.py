@@ -35,7 +35,7 @@ class HeadCt:
             if (image := listing.find(f"{number:03d}.png")) is not None
         ]
         refuse_missing(listing.missing, len(labels), "Unpack the archive again.")
-        return Plan(dataset="head_ct", source=source, folder=target, steps=steps)
+        return Plan(dataset="head_ct", source=root, folder=target, steps=steps)
 
 
 def read_labels(path: Path) -> list[tuple[int, int]]:

@@ -81,7 +81,7 @@ class Ksdd:
                 steps.append(Step(truth, tile.image, partial(write_truth, mask=tile.mask)))
         return Plan(
             dataset="ksdd",
-            source=source,
+            source=root,
             folder=target,
             steps=sorted(steps, key=lambda step: (step.source, step.target)),
             notes=(

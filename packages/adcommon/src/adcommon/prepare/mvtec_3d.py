@@ -38,7 +38,7 @@ class Mvtec3d:
             raise BadValue(f"{len(marked)} masks of normal images are not empty: {shorten(marked)}")
         return Plan(
             dataset="mvtec_3d",
-            source=source,
+            source=root,
             folder=target,
             steps=[step for name in categories for step in _steps(root / name, name)],
             notes=("colour images only", "validation is not read as training data, as in ResAD"),

@@ -39,7 +39,7 @@ class MvtecLoco:
         masks = "the first channel alone" if self.first_channel_only else "the union of all channels"
         return Plan(
             dataset="mvtec_loco",
-            source=source,
+            source=root,
             folder=target,
             steps=[step for name in categories for step in self._steps(root / name, name)],
             options=asdict(self),

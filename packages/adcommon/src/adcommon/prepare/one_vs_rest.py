@@ -23,13 +23,13 @@ from cyclopts import Parameter
 from jaxtyping import UInt8
 from PIL import Image
 
-from adcommon.datasets.cifar10 import BATCHES, has_batches, read_batch
+from adcommon.datasets.cifar10 import BATCHES, read_batch
 from adcommon.datasets.counts import CIFAR10_CLASSES, CIFAR10_GROUPS, MNIST_CLASSES, MNIST_GROUPS
 from adcommon.datasets.layouts import subfolders
 from adcommon.errors import BadValue, DatasetNotFound, unknown_name
 from adcommon.images import list_images
 from adcommon.prepare.plan import Plan, Step
-from adcommon.prepare.raw import find_level
+from adcommon.prepare.raw import find_level, search_level
 
 Categories = Annotated[
     tuple[str, ...], Parameter(alias="--category", consume_multiple=True, show_default=False)
@@ -49,8 +49,9 @@ class Mnist:
 
     def plan(self, source: Path, target: Path) -> Plan:
         """See the module; `source` has the four official files *-ubyte, packed or not, or the PNG images."""
-        if any(source.glob("train-images*ubyte*")):
-            images = {part: _read_idx(source, prefix) for part, prefix in _IDX.items()}
+        root = search_level(source, "train-images*ubyte*")
+        if root is not None:
+            images = {part: _read_idx(root, prefix) for part, prefix in _IDX.items()}
         else:
             root = find_level(source, "training", "mnist")
             images = {
@@ -58,7 +59,7 @@ class Mnist:
                 "test": _list(root / "testing", MNIST_CLASSES),
             }
         groups = {name: (name,) for name in MNIST_CLASSES} | MNIST_GROUPS
-        return _plan("mnist", source, target, images, groups, self.categories or MNIST_CLASSES, asdict(self))
+        return _plan("mnist", root, target, images, groups, self.categories or MNIST_CLASSES, asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +71,15 @@ class Cifar10:
 
     def plan(self, source: Path, target: Path) -> Plan:
         """See the module; `source` has the batches of the Python version, or train/airplane, ... as PNG."""
-        batches = next((folder for folder in (source, *subfolders(source)) if has_batches(folder)), None)
-        if batches is not None:
-            images = {part: _read_batches(batches, names) for part, names in BATCHES.items()}
+        root = search_level(source, "data_batch_1")
+        if root is not None:
+            images = {part: _read_batches(root, names) for part, names in BATCHES.items()}
         else:
             root = find_level(source, "train/airplane", "cifar10")
             images = {part: _list(root / part, CIFAR10_CLASSES) for part in ("train", "test")}
         groups = {name: (name,) for name in CIFAR10_CLASSES} | CIFAR10_GROUPS
         return _plan(
-            "cifar10", source, target, images, groups, self.categories or CIFAR10_CLASSES, asdict(self)
+            "cifar10", root, target, images, groups, self.categories or CIFAR10_CLASSES, asdict(self)
         )
 
 

@@ -28,19 +28,27 @@ Box = tuple[int, int, int, int]
 _SHOWN = 5
 
 
-def find_level(source: Path, mark: str, dataset: str) -> Path:
-    """The folder that holds something that matches `mark`: `source`, or one or two levels below it.
-
-    Raises:
-        DatasetNotFound: says what was expected, and where to get it.
-    """
+def search_level(source: Path, mark: str) -> Path | None:
+    """The folder that holds something that matches `mark`: `source`, or one or two levels below it."""
     level = [source]
     for _ in range(3):
         for folder in level:
             if any(folder.glob(mark)):
                 return folder
         level = [below for folder in level for below in subfolders(folder)]
-    raise _another_download(source, mark, dataset)
+    return None
+
+
+def find_level(source: Path, mark: str, dataset: str) -> Path:
+    """The same, but none is an error.
+
+    Raises:
+        DatasetNotFound: says what was expected, and where to get it.
+    """
+    folder = search_level(source, mark)
+    if folder is None:
+        raise _another_download(source, mark, dataset)
+    return folder
 
 
 def find_tree(source: Path, dataset: str) -> Path:

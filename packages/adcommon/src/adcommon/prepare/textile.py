@@ -31,7 +31,7 @@ class Textile:
         parts |= {f"test/{defect}": list_images(root / defect) for defect in ("local", "global")}
         return Plan(
             dataset="textile",
-            source=source,
+            source=root,
             folder=target,
             steps=copies("textile", parts),
         )

@@ -25,7 +25,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue, DatasetNotFound, NotPrepared, unknown_name
 from adcommon.prepare.plan import Plan, Step
-from adcommon.prepare.raw import Listing, refuse_missing, shorten, write_mask
+from adcommon.prepare.raw import Listing, find_level, refuse_missing, shorten, write_mask
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ class Visa:
 
     def plan(self, source: Path, target: Path) -> Plan:
         """See the module; `source` has candle, capsules, ..."""
-        rows, origin = _rows(source, self.split_type, self.split_file)
+        root = find_level(source, "*/Data/Images", "visa")
+        rows, origin = _rows(root, self.split_type, self.split_file)
         known = sorted({row.category for row in rows})
         for category in self.categories:
             if category not in known:
@@ -82,9 +83,9 @@ class Visa:
         rows = [row for row in rows if not self.categories or row.category in self.categories]
         return Plan(
             dataset="visa",
-            source=source,
+            source=root,
             folder=target / self.split_type,
-            steps=_steps(rows, source, self.split_type, self.layout, origin),
+            steps=_steps(rows, root, self.split_type, self.layout, origin),
             options=asdict(self),
             notes=("masks are binarised: 0 normal, 255 anomalous", f"split: {origin}"),
         )
@@ -137,8 +138,6 @@ def _builtin_rows(category: str, numbers: dict[str, Any], split_type: SplitType)
 
 def _rows(data_folder: Path, split_type: SplitType, split_file: Path | None) -> tuple[list[Row], str]:
     """The split, and where it is from."""
-    if not data_folder.is_dir():
-        raise DatasetNotFound(f"no such folder: {data_folder}; expected the unpacked VisA archive")
     path = split_file or data_folder / "split_csv" / f"{split_type}.csv"
     if path.is_file():
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
