@@ -1,1 +1,4 @@
-"""Preparers: one module per dataset, each with one function `prepare(data_folder, save_folder, ...)`."""
+"""Preparers: one module per dataset, with a dataclass whose fields are options and whose `plan` lists files.
+
+carry_out(Ksdd().plan(Path("KolektorSDD"), Path("data/SDD_anomaly_detection")))
+"""

@@ -45,12 +45,12 @@ class Isic2018:
         return Plan(dataset="isic2018", source=source, folder=target, steps=steps)
 
 
-def read_diagnoses(data_folder: Path, part: str) -> list[tuple[str, str]]:
+def read_diagnoses(root: Path, part: str) -> list[tuple[str, str]]:
     """Names and diagnoses of the images of a part ("Training" or "Validation"); columns are found by name."""
     name = f"{part}_GroundTruth"
-    path = _folder(data_folder, name) / f"ISIC2018_Task3_{name}.csv"
+    path = _folder(root, name) / f"ISIC2018_Task3_{name}.csv"
     if not path.is_file():
-        raise DatasetNotFound(f"no {path}; unpack ISIC2018_Task3_{name}.zip in {data_folder}")
+        raise DatasetNotFound(f"no {path}; unpack ISIC2018_Task3_{name}.zip in {root}")
     rows = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
@@ -67,10 +67,10 @@ def read_diagnoses(data_folder: Path, part: str) -> list[tuple[str, str]]:
     return rows
 
 
-def _folder(data_folder: Path, name: str) -> Path:
+def _folder(root: Path, name: str) -> Path:
     """The folder of an archive, perhaps nested once in itself."""
-    folder = data_folder / f"ISIC2018_Task3_{name}"
+    folder = root / f"ISIC2018_Task3_{name}"
     if not folder.is_dir():
-        raise DatasetNotFound(f"no {folder}; unpack ISIC2018_Task3_{name}.zip in {data_folder}")
+        raise DatasetNotFound(f"no {folder}; unpack ISIC2018_Task3_{name}.zip in {root}")
     nested = folder / folder.name
     return nested if nested.is_dir() else folder

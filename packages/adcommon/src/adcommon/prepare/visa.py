@@ -136,9 +136,9 @@ def _builtin_rows(category: str, numbers: dict[str, Any], split_type: SplitType)
         yield Row(category, split, True, image, f"{folder}/Masks/Anomaly/{number:03d}.png")
 
 
-def _rows(data_folder: Path, split_type: SplitType, split_file: Path | None) -> tuple[list[Row], str]:
+def _rows(root: Path, split_type: SplitType, split_file: Path | None) -> tuple[list[Row], str]:
     """The split, and where it is from."""
-    path = split_file or data_folder / "split_csv" / f"{split_type}.csv"
+    path = split_file or root / "split_csv" / f"{split_type}.csv"
     if path.is_file():
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != OFFICIAL_SPLITS[split_type]:
@@ -150,11 +150,9 @@ def _rows(data_folder: Path, split_type: SplitType, split_file: Path | None) -> 
     return builtin_split(split_type), "built in"
 
 
-def _steps(
-    rows: list[Row], data_folder: Path, split_type: SplitType, layout: Names, origin: str
-) -> list[Step]:
+def _steps(rows: list[Row], root: Path, split_type: SplitType, layout: Names, origin: str) -> list[Step]:
     good, bad = ("ok", "ko") if layout == "ko" else ("good", layout)
-    listing = Listing(data_folder)
+    listing = Listing(root)
     steps: list[Step] = []
     for row in rows:
         base = f"{row.category}/{row.split}/{bad if row.anomalous else good}"
@@ -166,14 +164,14 @@ def _steps(
         if (mask := listing.find(row.mask)) is not None:
             name = PurePosixPath(row.mask).with_suffix(".png").name
             steps.append(Step(f"{row.category}/{masks}/{name}", mask, write_mask))
-    _report(listing, data_folder, split_type, origin, len(rows))
+    _report(listing, root, split_type, origin, len(rows))
     return steps
 
 
-def _report(listing: Listing, data_folder: Path, split_type: SplitType, origin: str, total: int) -> None:
+def _report(listing: Listing, root: Path, split_type: SplitType, origin: str, total: int) -> None:
     """Say all that is missing at once, and what is spelled otherwise than in the split."""
     if listing.missing and origin == "built in":
-        split_file = data_folder / "split_csv" / f"{split_type}.csv"
+        split_file = root / "split_csv" / f"{split_type}.csv"
         raise NotPrepared(
             f"no {split_file}, and {len(listing.missing)} files that the "
             f"built-in copy of the split names are missing too: {shorten(listing.missing)}\n"
