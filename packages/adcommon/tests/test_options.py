@@ -1,9 +1,11 @@
+import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 
 from adcommon.errors import BadValue, Stopped
 from adcommon.options import Settings, experiment, with_defaults
@@ -107,6 +109,43 @@ def test_a_stopped_run_ends_with_143_and_says_how_to_go_on(
         experiment("command", stop, RECIPES, "own", "Summary.")
     assert done.value.code == 143
     assert "--resume" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    code = (
+        "from cyclopts import App; from adcommon.options import execute; app = App()\n"
+        "@app.default\ndef command():\n    for number in range(100_000): print('line', number)\n"
+        "execute(app)"
+    )
+    talker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert talker.stdout is not None
+    assert talker.stdout.readline() == b"line 0\n"
+    talker.stdout.close()
+    assert talker.wait(60) == 141
+    assert talker.stderr is not None
+    assert talker.stderr.read() == b""
+
+
+def test_the_authors_files_are_translated_and_others_are_read_as_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    theirs, ours = tmp_path / "theirs.yaml", tmp_path / "ours.yaml"
+    theirs.write_text("trainer: {max_iter: 7}\n")
+    ours.write_text("dataset: elpv\ncrop_size: 32\n")
+
+    def read(path: Path):
+        content = yaml.safe_load(path.read_text())
+        return {"iterations": content["trainer"]["max_iter"]} if "trainer" in content else None
+
+    received = []
+    words = ["command", "--config", str(theirs), "--config", str(ours), "--crop-size", "8"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="0"):
+        experiment(
+            "command", lambda *given: received.append(given), RECIPES, "own", "Summary.", read_config=read
+        )
+    _, recipe, _ = received[0]
+    assert (recipe.iterations, recipe.dataset, recipe.crop_size) == (7, "elpv", 8)
 
 
 def test_a_recipes_values_become_defaults_and_its_class_stays_related() -> None:

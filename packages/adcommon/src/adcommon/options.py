@@ -158,6 +158,9 @@ def execute(app: App) -> None:
     except Stopped as message:
         print(message, file=sys.stderr)
         sys.exit(143)
+    except BrokenPipeError:  # `... | head` has seen enough; nothing may be flushed into the closed pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def _values(path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] | None) -> Dict | Yaml:
