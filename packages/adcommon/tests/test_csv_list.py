@@ -36,8 +36,8 @@ def test_a_byte_order_mark_and_quoted_line_breaks_are_no_hindrance(tmp_path: Pat
     path.write_bytes('\ufeffimage,label\n"a\nb, ""c"".png",normal\nd.png,2\n'.encode())
     with pytest.raises(BadValue, match="line 4: label is '2'"):
         parse_csv(path)
-    path.write_bytes('\ufeffimage,label\n"a\nb, ""c"".png",normal\n'.encode())
-    assert [entry.image for entry in parse_csv(path)] == ['a\nb, "c".png']
+    path.write_bytes('\ufeffimage,label\r\n"a\nb\r, ""c"".png",normal\r\n'.encode())
+    assert [entry.image for entry in parse_csv(path)] == ['a\nb\r, "c".png']
 
 
 @pytest.mark.parametrize(

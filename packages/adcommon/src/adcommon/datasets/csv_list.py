@@ -47,7 +47,7 @@ def parse_csv(path: Path) -> list[Entry]:
 def csv_text(splits: Mapping[str, Split], root: Path | None) -> str:
     """Splits as a table, with paths below `root`; what `parse_csv` reads."""
     file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file)
     writer.writerow(COLUMNS)
     for split in splits.values():
         for name, records in (("train", split.train), ("test", split.test)):

@@ -143,7 +143,8 @@ def meta_text(splits: Mapping[str, Split], root: Path | None) -> str:
 def read_text(path: Path) -> str:
     """The text of a list; what is no text is an error that names the file."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:  # a name may hold a carriage return
+            return file.read()
     except FileNotFoundError:
         raise DatasetNotFound(f"no such list: {path}") from None
     except UnicodeDecodeError as error:
