@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from adcommon.backbones import FeaturePyramid
 from adcommon.records import Record
-from uniad.attention import Attention, neighbour_mask
+from uniad.attention import Attention, barrier_of, neighbour_mask
 from uniad.backbone import pad_as_reference
 from uniad.data import feature_store
 from uniad.detector import make_preprocess
@@ -206,12 +206,12 @@ def attention(recipe: Recipe, rounds: int, *, training: bool) -> dict[str, tuple
     side = recipe.image_size // recipe.out_stride
     ours = Attention(recipe.hidden_dim, recipe.heads, recipe.dropout).train(training)
     reference = ReferenceAttention(ours, (side, side), recipe.neighbourhood[0] // 2).train(training)
-    allowed = ~neighbour_mask((side, side), recipe.neighbourhood)
+    barrier = barrier_of(neighbour_mask((side, side), recipe.neighbourhood))
     tokens = torch.randn(recipe.batch_size, side * side, recipe.hidden_dim, requires_grad=training)
     swapped = tokens.detach().transpose(0, 1).contiguous().requires_grad_(training)
     calls = {
         "reference": lambda: reference(swapped, swapped, swapped, reference.mask()),
-        "ours": lambda: ours(tokens, tokens, tokens, allowed),
+        "ours": lambda: ours(tokens, tokens, tokens, barrier),
     }
     found: dict[str, tuple[list[float], float]] = {}
     for name, call in calls.items():

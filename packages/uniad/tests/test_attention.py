@@ -6,7 +6,7 @@ from torch import nn
 
 from adcommon.errors import BadValue
 from uniad import dropout
-from uniad.attention import Attention, neighbour_mask
+from uniad.attention import Attention, barrier_of, neighbour_mask
 
 sides = st.integers(1, 9)
 
@@ -32,7 +32,7 @@ def test_attention_equals_torchs_own_with_the_same_weights() -> None:
     query, key, value = (torch.randn(3, 20, 32) for _ in range(3))
     forbidden = neighbour_mask((4, 5), (3, 3))
     expected, _ = torchs(query, key, value, attn_mask=forbidden)
-    torch.testing.assert_close(ours(query, key, value, ~forbidden), expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(ours(query, key, value, barrier_of(forbidden)), expected, atol=2e-6, rtol=0)
     expected, _ = torchs(query, key, value)
     torch.testing.assert_close(ours(query, key, value, None), expected, atol=2e-6, rtol=0)
 
@@ -47,11 +47,11 @@ def test_one_query_for_all_images_gives_what_a_copy_for_each_gives() -> None:
 
 def test_a_token_does_not_hear_of_its_forbidden_neighbours() -> None:
     attention = Attention(16, 2, 0.0)
-    allowed = ~neighbour_mask((5, 5), (3, 3))
+    barrier = barrier_of(neighbour_mask((5, 5), (3, 3)))
     tokens = torch.randn(1, 25, 16)
     changed = tokens.clone()
     changed[0, 6] += 5  # a neighbour of token 0, and of token 12
-    before, after = (attention(tokens, x, x, allowed)[0] for x in (tokens, changed))
+    before, after = (attention(tokens, x, x, barrier)[0] for x in (tokens, changed))
     assert torch.equal(before[0], after[0])
     assert torch.equal(before[12], after[12])
     assert not torch.allclose(before[24], after[24])
@@ -68,11 +68,11 @@ def test_dropout_acts_in_training_alone() -> None:
 def test_thinned_attention_is_the_fused_one_where_nothing_is_dropped(monkeypatch) -> None:
     attention = Attention(16, 2, 0.5)
     query, key = torch.randn(1, 20, 16), torch.randn(3, 20, 16)
-    allowed = ~neighbour_mask((4, 5), (3, 3))
+    barrier = barrier_of(neighbour_mask((4, 5), (3, 3)))
     everything = torch.ones(3, 2, 20, 20, dtype=torch.bool)
     monkeypatch.setattr(dropout, "keep_mask", lambda like, p: (everything, 1.0))
-    thinned = attention(query, key, key, allowed)
-    torch.testing.assert_close(thinned, attention.eval()(query, key, key, allowed), atol=2e-6, rtol=0)
+    thinned = attention(query, key, key, barrier)
+    torch.testing.assert_close(thinned, attention.eval()(query, key, key, barrier), atol=2e-6, rtol=0)
 
 
 def test_heads_must_divide_the_width() -> None:

@@ -34,6 +34,11 @@ def neighbour_mask(grid: tuple[int, int], neighbourhood: tuple[int, int]) -> Boo
     return near_rows & near_columns
 
 
+def barrier_of(forbidden: Bool[Tensor, "queries tokens"]) -> Float[Tensor, "queries tokens"]:
+    """What attention adds to its logits so that it does not look at forbidden places."""
+    return torch.zeros(forbidden.shape).masked_fill_(forbidden, float("-inf"))
+
+
 class Attention(nn.Module):
     """Scaled dot-product attention with packed input projections; entries are named as in torch's own.
 
@@ -62,13 +67,13 @@ class Attention(nn.Module):
         query: Float[Tensor, "query_batch queries width"],
         key: Float[Tensor, "batch tokens width"],
         value: Float[Tensor, "batch tokens width"],
-        allowed: Bool[Tensor, "queries tokens"] | None,
+        barrier: Float[Tensor, "queries tokens"] | None,
     ) -> Float[Tensor, "batch queries width"]:
         """Attend to `value` at the places where `key` fits `query`.
 
         Args:
             query: a batch of 1 serves all images and is projected once.
-            allowed: True where a query may look; None: everywhere.
+            barrier: added to the logits, 0 where a query may look and -inf where not; None: everywhere.
         """
         of_query, of_key, of_value = self.in_proj_weight.chunk(3)
         query_bias, key_bias, value_bias = self.in_proj_bias.chunk(3)
@@ -77,11 +82,11 @@ class Attention(nn.Module):
         values = self._split(F.linear(value, of_value, value_bias))
         dropout = self.dropout if self.training else 0.0
         if dropout and queries.device.type == "cpu":
-            weights = _weights(queries, keys, allowed).to(values.dtype)
+            weights = _weights(queries, keys, barrier).to(values.dtype)
             mixed = dropped_attention(weights, values, dropout)
         else:
             mixed = F.scaled_dot_product_attention(
-                queries, keys, values, attn_mask=allowed, dropout_p=dropout
+                queries, keys, values, attn_mask=barrier, dropout_p=dropout
             )
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
@@ -92,10 +97,12 @@ class Attention(nn.Module):
 def _weights(
     query: Float[Tensor, "batch heads queries width"],
     key: Float[Tensor, "batch heads tokens width"],
-    allowed: Bool[Tensor, "queries tokens"] | None,
+    barrier: Float[Tensor, "queries tokens"] | None,
 ) -> Float[Tensor, "batch heads queries tokens"]:
     """The share of each token in what each query gets; torch's fused kernels have no dropout on a CPU."""
-    logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-    if allowed is not None:
-        logits = logits.masked_fill_(~allowed, float("-inf"))
-    return logits.softmax(dim=-1)
+    scale = query.shape[-1] ** -0.5
+    if barrier is None:
+        return (query @ key.transpose(-1, -2) * scale).softmax(dim=-1)
+    keys = key.flatten(0, 1).transpose(-1, -2)
+    logits = torch.baddbmm(barrier.to(query.dtype), query.flatten(0, 1), keys, alpha=scale)
+    return logits.unflatten(0, query.shape[:2]).softmax(dim=-1)

@@ -8,10 +8,10 @@ decoder layer, attention that must not see its own neighbourhood, and noise on t
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from uniad.attention import neighbour_mask
+from uniad.attention import barrier_of, neighbour_mask
 from uniad.backbone import AlignedFeatures
 from uniad.position import make_position
 from uniad.recipes import Recipe
@@ -31,7 +31,7 @@ class Outputs:
 class Reconstruction(nn.Module):
     """Jitter, projection, transformer, projection back: features -> features of the same shape."""
 
-    allowed: Bool[Tensor, "tokens tokens"]
+    barrier: Float[Tensor, "tokens tokens"]
 
     def __init__(
         self,
@@ -79,10 +79,9 @@ class Reconstruction(nn.Module):
         )
         self.input_proj = nn.Linear(channels, hidden_dim)
         self.output_proj = nn.Linear(hidden_dim, channels)
-        forbidden = (
-            neighbour_mask(grid, neighbourhood) if any(masked) else torch.zeros(1, 1, dtype=torch.bool)
-        )
-        self.register_buffer("allowed", ~forbidden, persistent=False)
+        nothing = torch.zeros(1, 1, dtype=torch.bool)
+        forbidden = neighbour_mask(grid, neighbourhood) if any(masked) else nothing
+        self.register_buffer("barrier", barrier_of(forbidden), persistent=False)
 
     def forward(
         self,
@@ -99,7 +98,7 @@ class Reconstruction(nn.Module):
             if noise is None:  # in the same order whatever the memory layout of the features
                 noise = torch.randn(tokens.shape, dtype=tokens.dtype, device=tokens.device)
             tokens = jitter(tokens, noise, self.jitter_scale)
-        in_encoder, to_memory, to_previous = (self.allowed if masked else None for masked in self.masked)
+        in_encoder, to_memory, to_previous = (self.barrier if masked else None for masked in self.masked)
         rebuilt = self.transformer(
             self.input_proj(tokens), self.pos_embed(), (in_encoder, to_memory, to_previous)
         )

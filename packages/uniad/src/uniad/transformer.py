@@ -8,14 +8,14 @@ from collections.abc import Callable
 from copy import deepcopy
 
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from adcommon.errors import BadValue
 from uniad.attention import Attention
 from uniad.dropout import Dropout
 
-Mask = Bool[Tensor, "tokens tokens"] | None
+Barrier = Float[Tensor, "tokens tokens"] | None
 Tokens = Float[Tensor, "batch tokens width"]
 Positions = Float[Tensor, "tokens width"]
 
@@ -42,17 +42,17 @@ class EncoderLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout, self.act, self.pre_norm = Dropout(dropout), activation(act), pre_norm
 
-    def forward(self, tokens: Tokens, position: Positions, allowed: Mask) -> Tokens:
+    def forward(self, tokens: Tokens, position: Positions, barrier: Barrier) -> Tokens:
         """One layer; values do not get the position."""
         if self.pre_norm:
-            tokens = tokens + self.dropout(self._attend(self.norm1(tokens), position, allowed))
+            tokens = tokens + self.dropout(self._attend(self.norm1(tokens), position, barrier))
             return tokens + self.dropout(_feed(self, self.norm2(tokens)))
-        tokens = self.norm1(tokens + self.dropout(self._attend(tokens, position, allowed)))
+        tokens = self.norm1(tokens + self.dropout(self._attend(tokens, position, barrier)))
         return self.norm2(tokens + self.dropout(_feed(self, tokens)))
 
-    def _attend(self, tokens: Tokens, position: Positions, allowed: Mask) -> Tokens:
+    def _attend(self, tokens: Tokens, position: Positions, barrier: Barrier) -> Tokens:
         placed = tokens + position
-        return self.self_attn(placed, placed, tokens, allowed)
+        return self.self_attn(placed, placed, tokens, barrier)
 
 
 class DecoderLayer(nn.Module):
@@ -79,27 +79,27 @@ class DecoderLayer(nn.Module):
         self.dropout, self.act, self.pre_norm = Dropout(dropout), activation(act), pre_norm
 
     def forward(
-        self, previous: Tokens, memory: Tokens, position: Positions, allowed: Mask, allowed_before: Mask
+        self, previous: Tokens, memory: Tokens, position: Positions, barrier: Barrier, barrier_before: Barrier
     ) -> Tokens:
         """One layer.
 
         Args:
             previous: output of the layer before; of the encoder for the first.
             memory: output of the encoder.
-            allowed: where the queries may look in `memory`.
-            allowed_before: where they may look in `previous`.
+            barrier: keeps the queries from places in `memory`.
+            barrier_before: keeps them from places in `previous`.
         """
         queries = self.learned_embed.weight[None]
         asked = self.norm1(queries) if self.pre_norm else queries
-        seen = self.self_attn(asked + position, memory + position, memory, allowed)
+        seen = self.self_attn(asked + position, memory + position, memory, barrier)
         tokens = queries + self.dropout(seen)
         if self.pre_norm:
             placed = self.norm2(tokens) + position
-            seen = self.multihead_attn(placed, previous + position, previous, allowed_before)
+            seen = self.multihead_attn(placed, previous + position, previous, barrier_before)
             tokens = tokens + self.dropout(seen)
             return tokens + self.dropout(_feed(self, self.norm3(tokens)))
         tokens = self.norm1(tokens)
-        seen = self.multihead_attn(tokens + position, previous + position, previous, allowed_before)
+        seen = self.multihead_attn(tokens + position, previous + position, previous, barrier_before)
         tokens = self.norm2(tokens + self.dropout(seen))
         return self.norm3(tokens + self.dropout(_feed(self, tokens)))
 
@@ -113,10 +113,10 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(deepcopy(layer) for _ in range(count))
         self.norm = nn.LayerNorm(width) if layer.pre_norm else None
 
-    def forward(self, tokens: Tokens, position: Positions, allowed: Mask) -> Tokens:
+    def forward(self, tokens: Tokens, position: Positions, barrier: Barrier) -> Tokens:
         """Encode the tokens."""
         for layer in self.layers:
-            tokens = layer(tokens, position, allowed)
+            tokens = layer(tokens, position, barrier)
         return tokens if self.norm is None else self.norm(tokens)
 
 
@@ -129,11 +129,13 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(deepcopy(layer) for _ in range(count))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, memory: Tokens, position: Positions, allowed: Mask, allowed_before: Mask) -> Tokens:
+    def forward(
+        self, memory: Tokens, position: Positions, barrier: Barrier, barrier_before: Barrier
+    ) -> Tokens:
         """Rebuild the tokens from what the encoder says of them."""
         tokens = memory
         for layer in self.layers:
-            tokens = layer(tokens, memory, position, allowed, allowed_before)
+            tokens = layer(tokens, memory, position, barrier, barrier_before)
         return self.norm(tokens)
 
 
@@ -167,14 +169,16 @@ class Transformer(nn.Module):
         self.encoder = Encoder(encoder, encoder_layers, width)
         self.decoder = Decoder(decoder, decoder_layers, width)
 
-    def forward(self, tokens: Tokens, position: Positions, masks: tuple[Mask, Mask, Mask]) -> Tokens:
+    def forward(
+        self, tokens: Tokens, position: Positions, barriers: tuple[Barrier, Barrier, Barrier]
+    ) -> Tokens:
         """Rebuild the tokens.
 
         Args:
-            masks: where attention may look: in the encoder, from the decoder into the encoder's output, and
-                into the decoder layer before; None: everywhere.
+            barriers: see `Attention`; in the encoder, from the decoder into the encoder's output, and into
+                the decoder layer before.
         """
-        in_encoder, to_memory, to_previous = masks
+        in_encoder, to_memory, to_previous = barriers
         memory = self.encoder(tokens, position, in_encoder)
         return self.decoder(memory, position, to_memory, to_previous)
 
