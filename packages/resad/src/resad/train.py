@@ -38,7 +38,7 @@ from resad.multishot import write_analyses
 from resad.optimiser import Optimisers, StepLosses, untrained_levels, update
 from resad.recipes import Recipe
 from resad.reporting import report_evaluation
-from resad.resume import restore, save
+from resad.resume import Progress, restore, save
 from resad.scoring import Outcome, score_target
 from resad.settings import TrainSettings
 from resad.targets import ReferenceSource, Target, make_targets
@@ -98,11 +98,9 @@ def train(
     model = ResAD(list(backbone.channels), recipe, residual_scale).to(device)
     optimisers = Optimisers(model, recipe)
     boundaries = RunningBoundaries(recipe.feature_levels)
-    epoch_losses = EpochLosses()
     plan = data.plan(world)
-    first, best = 0, 0.0
-    if settings.resume:
-        first, best = restore(run, recipe, model, optimisers, boundaries, epoch_losses, accelerator)
+    progress = Progress(optimisers, boundaries, EpochLosses())
+    first = restore(run, recipe, model, progress, accelerator) if settings.resume else 0
     if levels := untrained_levels(list(data.grids.cells), recipe, recipe.batch_size):
         largest = min(data.grids.cells[level - 1] for level in levels) * recipe.batch_size
         logger.warning(
@@ -132,7 +130,7 @@ def train(
         multishot=multishot,
     )
     pending: list[StepLosses] = []
-    progress = tqdm(desc="training", initial=first, total=plan.steps, unit="step", disable=None)
+    bar = tqdm(desc="training", initial=first, total=plan.steps, unit="step", disable=None)
     for step in range(first, plan.steps):
         epoch, number = plan.place(step)
         model.train()
@@ -152,13 +150,13 @@ def train(
                 second_stage=plan.second_stage(epoch),
             )
         )
-        progress.update()
+        bar.update()
 
         done = step + 1
         ends = number == plan.length(epoch) - 1
         stops = any_process(stop.requested, accelerator, when=done % LOG_EVERY == 0 or ends)
         if done % LOG_EVERY == 0 or ends or stops:
-            rows = epoch_losses.add(pending)
+            rows = progress.losses.add(pending)
             if main:
                 for behind, row in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
                     run.log(done - behind, row)
@@ -166,18 +164,18 @@ def train(
         if ends:
             optimisers.end_epoch()
             if main:
-                tqdm.write(epoch_losses.line(epoch, recipe.epochs, imagebind=recipe.is_imagebind))
-            epoch_losses = EpochLosses()
+                tqdm.write(progress.losses.line(epoch, recipe.epochs, imagebind=recipe.is_imagebind))
+            progress.losses = EpochLosses()
             last = epoch == recipe.epochs - 1
             if main and not last and recipe.eval_freq and (epoch + 1) % recipe.eval_freq == 0:
                 scored = _interim(model, preprocess, targets, recipe)
-                best = report(scored, epoch, best)
+                progress.best = report(scored, epoch, progress.best)
         if main and (stops or (done % settings.save_every == 0 if settings.save_every else ends)):
-            save(run, done, recipe, model, optimisers, boundaries, epoch_losses, best)
+            save(run, done, recipe, model, progress, accelerator)
         accelerator.wait_for_everyone()
         if stops:
             raise Stopped(f"stopped after step {done}; run the same command with --resume to go on")
-    progress.close()
+    bar.close()
 
     results: list[dict[str, Any]] = []
     if main:
@@ -196,7 +194,7 @@ def train(
         ):
             scored.append((outcome, paper))
             measured.append((outcome, evaluations))
-        report(scored, recipe.epochs - 1, best)
+        report(scored, recipe.epochs - 1, progress.best)
         if multishot:
             for picture in write_analyses(settings.checkpoints(), recipe):
                 logger.info("drew %s", picture)
