@@ -25,6 +25,8 @@ def predict_app(name: str, method: str | None = None, *, official: bool = False)
         images: Path,
         *,
         model: Annotated[Path, Parameter(alias="--checkpoint")],
+        references: Path | None = None,
+        category: str | None = None,
         out: Path = Path("predictions"),
         threshold: float | None = None,
         maps: bool = True,
@@ -38,6 +40,8 @@ def predict_app(name: str, method: str | None = None, *, official: bool = False)
             images: An image, or a folder of images at any depth.
             model: The `model` folder that a training run left, or, where a method reads them, a checkpoint
                 of its authors.
+            references: Folder of normal images to compare with, or one image; for few-shot methods.
+            category: Which of the categories the model knows; for methods that ask.
             out: Folder for predictions.csv and the pictures.
             threshold: Image score above which an image is anomalous. [default: the one stored in the model]
             maps: Write a picture of every anomaly map.
@@ -46,16 +50,19 @@ def predict_app(name: str, method: str | None = None, *, official: bool = False)
             device: Device by its torch name: cpu, cuda:1, mps.
         """
         from adcommon.methods import find, load_folder
-        from adcommon.predict import predict, summary
+        from adcommon.predict import find_images, predict, summary
         from adcommon.runs import start_logging
         from adcommon.runtime import choose_device
 
         start_logging(None)
         chosen = choose_device(gpu, device)
+        normal = [] if references is None else find_images(references)
         if official and method and model.is_file():
-            detector = find(method)(model, device=chosen)
+            detector = find(method)(model, category=category, references=normal, device=chosen)
         else:
-            detector, config = load_folder(model, method=method, device=chosen)
+            detector, config = load_folder(
+                model, method=method, category=category, references=normal, device=chosen
+            )
             if threshold is None and config.get("threshold"):
                 threshold = config["threshold"]["value"]
         rows = predict(detector, images, out, threshold=threshold, batch_size=batch_size, maps=maps)

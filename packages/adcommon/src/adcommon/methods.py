@@ -4,7 +4,7 @@ A method registers `<method>.detector:load_detector`, called as
 `load_detector(folder, category=None, references=(), device="cpu")`; nothing here imports a method by name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,13 +41,20 @@ def commands(method: str) -> list[str]:
 
 
 def load_folder(
-    folder: Path, *, method: str | None = None, device: "torch.device | str" = "cpu"
+    folder: Path,
+    *,
+    method: str | None = None,
+    category: str | None = None,
+    references: Sequence[Path] = (),
+    device: "torch.device | str" = "cpu",
 ) -> "tuple[Detector, dict[str, Any]]":
     """The detector in a model folder, whatever its method, and the folder's config.
 
     Args:
         folder: what a training run left: config.json and model.safetensors.
         method: refuse models of other methods.
+        category: which category is to be scored, for methods that ask.
+        references: its normal reference images, for few-shot methods.
         device: where the model goes.
 
     Raises:
@@ -57,4 +64,5 @@ def load_folder(
     from adcommon.checkpoints import load_model
 
     config, _ = load_model(folder, method)
-    return find(config["method"])(folder, device=device), config
+    load = find(config["method"])
+    return load(folder, category=category, references=references, device=device), config

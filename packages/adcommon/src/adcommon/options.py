@@ -18,6 +18,7 @@ from cyclopts.types import ExistingFile
 from adcommon.errors import BadValue, Stopped, UserError, unknown_name
 
 R = TypeVar("R")
+S = TypeVar("S", bound="Settings")
 
 RECIPE_GROUP = Group("Recipe", sort_key=2)
 SETTINGS_GROUP = Group("Where and how to run", sort_key=1)
@@ -171,11 +172,12 @@ def _values(path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] 
 
 def experiment(
     name: str,
-    body: Callable[[str, R, Settings], None],
+    body: Callable[[str, R, S], None],
     recipes: Mapping[str, R],
     default: str,
     summary: str,
     read_config: Callable[[Path], Mapping[str, Any] | None] | None = None,
+    settings_type: type[S] = Settings,  # type: ignore[assignment]
 ) -> None:
     """A training command: parse recipe and settings, then call `body` with the recipe's name and both.
 
@@ -184,6 +186,7 @@ def experiment(
         default: the recipe that is used when none is named.
         read_config: the values, by flag, of a configuration file in the form of the method's authors; None
             for a file that is not in their form.
+        settings_type: `Settings`, or a method's own dataclass with further flags.
     """
     app = App(name=name, help=summary)
     names = tuple(recipes)
@@ -195,7 +198,7 @@ def experiment(
         def command(
             *,
             recipe: Annotated[recipe_type, flat] = recipe_type(),  # type: ignore[valid-type]  # noqa: B008
-            settings: Settings = Settings(),
+            settings: settings_type = settings_type(),  # type: ignore[valid-type]  # noqa: B008
         ) -> None:
             body(base, recipe, settings)
 

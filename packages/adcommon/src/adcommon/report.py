@@ -32,7 +32,10 @@ METRICS = {
 MEAN = "mean"
 """What stands as category in a row of means."""
 
-_EXPERIMENT = ("method", "dataset", "setting", "backbone", "weights", "shots", "seed", "selection")
+_EXPERIMENT = (
+    *("method", "dataset", "trained_on", "setting", "backbone", "weights", "shots", "references", "seed"),
+    "selection",
+)
 """What tells experiments apart; rows that agree in it and in the protocol are averaged over categories."""
 _REQUIRED = ("method", "dataset", "category", "protocol", "image_auroc")
 
@@ -91,7 +94,7 @@ def mean_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
             average[name] = sum(values) / len(values) if values else None
             over[name] = len(values)
         means.append(
-            {name: group[0].get(name) for name in (*_EXPERIMENT, "protocol")}
+            {name: group[0][name] for name in (*_EXPERIMENT, "protocol") if name in group[0]}
             | {"category": MEAN, "categories": len(group), "over": over}
             | {name: average.pop(name) for name in METRICS}
             | {"extra": average, "seconds": sum(entry.get("seconds") or 0 for entry in group)}

@@ -1,0 +1,81 @@
+"""What a trained model needs to score single images: the constants of its maps, and a decision threshold.
+
+Both come from normal images of the training dataset, compared with other normal images of their category, as
+an unseen category's images will be compared with its references.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from adcommon.anomaly_maps import max_score
+from adcommon.threshold import Threshold, calibrate
+from resad.data import TrainingData
+from resad.detector import ScoreRange, merged_map, normality
+from resad.model import LevelScores, ResAD
+from resad.recipes import Recipe
+from resad.references import References
+from resad.residual import ReferenceRows, as_rows
+from resad.scoring import score_places
+
+logger = logging.getLogger(__name__)
+
+IMAGES_PER_CATEGORY = 32
+"""Normal images from which the constants are taken."""
+
+
+def calibrate_model(
+    model: ResAD, data: TrainingData, recipe: Recipe, false_alarm_rate: float
+) -> tuple[ScoreRange, Threshold | None]:
+    """The constants, and the threshold if normal images were kept out of training.
+
+    The threshold's promise holds for the seen categories and as many references as the most shots; for an
+    unseen category it is a guess, as good as residuals are alike across categories.
+    """
+    model.eval()
+    size = (data.preprocess.size, data.preprocess.size)
+    references, others = {}, {}
+    for name, pool in data.pools.items():
+        chosen, rest = _divide(pool, max(recipe.shots), [recipe.seed, data.categories.index(name)])
+        if len(chosen) < max(recipe.shots):
+            logger.warning("'%s' has only %d images to calibrate with as references", name, len(chosen))
+        references[name] = _references(model, data, chosen)
+        others[name] = rest[:IMAGES_PER_CATEGORY]
+
+    normal = [
+        score_places(model, data.store, places, references[name], recipe) for name, places in others.items()
+    ]
+    ranges = [ScoreRange.of([level.normal for level in levels], size) for levels in normal]
+    highest = tuple(max(part.levels[level] for part in ranges) for level in range(recipe.feature_levels))
+    totals = [_total(levels, size, highest) for levels in normal]
+    scale = ScoreRange(highest, max(totals))
+
+    scores = [
+        max_score(merged_map(score_places(model, data.store, places, references[name], recipe), size, scale))
+        for name, places in data.held_out.items()
+        if places
+    ]
+    if not scores:
+        if recipe.calibration_share:
+            logger.warning("no decision threshold: too few normal images to keep any for it")
+        return scale, None
+    return scale, calibrate(torch.cat(scores).numpy(), false_alarm_rate)
+
+
+def _divide(pool: Sequence[int], shots: int, seed: list[int]) -> tuple[list[int], list[int]]:
+    """Images that serve as references, and those compared with them; at least one of either."""
+    order = [pool[place] for place in np.random.default_rng(seed).permutation(len(pool))]
+    count = max(1, min(shots, len(order) - 1))
+    return order[:count], order[count:] or order
+
+
+def _references(model: ResAD, data: TrainingData, places: Sequence[int]) -> References:
+    device = next(model.parameters()).device
+    levels = [ReferenceRows.of(as_rows(maps.to(device))) for maps in data.store.batch(places)]
+    return References(levels, len(places))
+
+
+def _total(levels: Sequence[LevelScores], size: tuple[int, int], highest: Sequence[float]) -> float:
+    return float(normality([level.normal for level in levels], size, highest).max())

@@ -1,0 +1,87 @@
+"""ResAD's trained parts (arXiv 2410.20047), from residual maps to likelihoods.
+
+image --> frozen backbone --> features --+
+                                         +--> nearest reference --> residuals --> constraintor --> flow
+reference images --> the same --> rows --+                             |   ^                        |
+                                                  (test time) quantiser + distribution matching     v
+                                                                                    L_n, L_a per position
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from resad.constraint import Constraintors
+from resad.flow import Flow, log_likelihoods, position_codes
+from resad.quantizer import Quantisers
+from resad.recipes import Recipe
+from resad.residual import as_maps, as_rows, match_distribution
+
+
+@dataclass(frozen=True, slots=True)
+class LevelScores:
+    """What one level says of every position of a batch."""
+
+    normal: Float[Tensor, "batch height width"]
+    """L_n, log-likelihood per channel as a normal position; higher is more normal."""
+    probability: Float[Tensor, "batch height width"]
+    """Of being anomalous rather than normal, softmax of [L_n, L_a]."""
+
+
+class ResAD(nn.Module):
+    """Quantisers, constraintors and flows; entries are named as in the authors' checkpoints."""
+
+    def __init__(
+        self, channels: list[int], recipe: Recipe, residual_scale: Sequence[float] | None = None
+    ) -> None:
+        """Build the parts; rotations are drawn from the recipe's seed.
+
+        Args:
+            channels: of each level.
+            recipe: sizes of all parts.
+            residual_scale: what each level's residuals are multiplied with before they come here; None: 1.
+        """
+        super().__init__()
+        self.residual_scale = tuple(residual_scale or [1.0] * len(channels))
+        self.fdm_alpha = recipe.fdm_alpha
+        self.condition = recipe.pos_embed_dim if recipe.conditional else 0
+        generator = torch.Generator().manual_seed(recipe.seed)
+        self.vq_ops = Quantisers(recipe.num_embeddings, channels)
+        self.constraintor = Constraintors("token" if recipe.is_imagebind else "conv", channels)
+        self.estimators = nn.ModuleList(
+            Flow(width, recipe.coupling_layers, self.condition, recipe.clamp_alpha, generator)
+            for width in channels
+        )
+
+    def codes(self, maps: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "cells condition"] | None:
+        """Position codes of a map's cells; None where the flows see none."""
+        if not self.condition:
+            return None
+        return position_codes(self.condition, maps.shape[2], maps.shape[3], maps.device)
+
+    def matched(self, residuals: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """Residuals, moved towards the distribution of the normal residuals seen in training."""
+        moved = []
+        for level, maps in enumerate(residuals):
+            quantised = as_maps(self.vq_ops[level](as_rows(maps)), maps)
+            moved.append(match_distribution(maps, quantised, self.fdm_alpha))
+        return moved
+
+    def estimate(self, constrained: list[Float[Tensor, "batch _ _ _"]]) -> list[LevelScores]:
+        """Likelihoods of every position, from the constraintor's output."""
+        scores = []
+        for flow, maps in zip(self.estimators, constrained, strict=True):
+            batch, _, height, width = maps.shape
+            cells = torch.arange(height * width, device=maps.device).repeat(batch)
+            normal, anomalous = log_likelihoods(*flow(as_rows(maps), self.codes(maps), cells))
+            shape = (batch, height, width)
+            probability = torch.sigmoid(anomalous - normal).reshape(shape)
+            scores.append(LevelScores(normal.reshape(shape), probability))
+        return scores
+
+    def forward(self, residuals: list[Float[Tensor, "batch _ _ _"]]) -> list[LevelScores]:
+        """The scores of every level at test time; each image by itself."""
+        return self.estimate(self.constraintor(self.matched(residuals)))

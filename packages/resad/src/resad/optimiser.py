@@ -1,0 +1,220 @@
+"""One training step: quantisers, then constraintors, then each level's flow block by block."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import MultiStepLR
+
+from resad.flow import log_likelihoods
+from resad.losses import ConstraintLoss, FlowLoss, RunningBoundaries, constraint_loss, normal_boundary
+from resad.model import ResAD
+from resad.recipes import Recipe
+from resad.residual import as_rows
+
+LR_FACTOR = 0.1
+IMAGEBIND_MASK = 0.3
+"""Share of a cell above which ImageBind's level mask is anomalous."""
+
+Maps = list[Float[Tensor, "batch _ _ _"]]
+Permute = Callable[[int, torch.device], Int64[Tensor, " rows"]]
+
+
+@dataclass(frozen=True, slots=True)
+class StepLosses:
+    """What one step lost, all without gradient."""
+
+    quantiser: Float[Tensor, ""]
+    """Summed over levels."""
+    constraint: list[ConstraintLoss]
+    """One per level."""
+    flows: list[Float[Tensor, ""]]
+    """One per flow update, level by level."""
+    used_codes: list[Int64[Tensor, " _"]]
+    """Codes of the quantisers that were nearest to some normal residual, per level."""
+
+    @property
+    def constraint_total(self) -> Float[Tensor, ""]:
+        """Summed over levels, regularisers included."""
+        return torch.stack([level.total for level in self.constraint]).sum()
+
+    def items(self) -> list[Float[Tensor, ""]]:
+        """Every loss that was minimised, each once: their mean is the authors' `train_loss`."""
+        return [self.quantiser, self.constraint_total, *self.flows]
+
+
+class Optimisers:
+    """Three Adams and their schedules: quantisers, constraintors, all flows together."""
+
+    def __init__(self, model: ResAD, recipe: Recipe) -> None:
+        """One parameter group each."""
+        parts: dict[str, nn.Module] = {
+            "vq": model.vq_ops,
+            "constraintor": model.constraintor,
+            "flows": model.estimators,
+        }
+        self.set_to_none = not recipe.legacy_zero_grad
+        self.optimisers: dict[str, Optimizer] = {
+            name: Adam(list(part.parameters()), lr=recipe.lr, weight_decay=recipe.weight_decay)
+            for name, part in parts.items()
+        }
+        self.schedules = {
+            name: MultiStepLR(optimiser, list(recipe.lr_milestones), gamma=LR_FACTOR)
+            for name, optimiser in self.optimisers.items()
+        }
+
+    def step(self, name: str, loss: Float[Tensor, ""], accelerator: Accelerator) -> None:
+        """One update of the part `name`, with gradients averaged over processes."""
+        optimiser = self.optimisers[name]
+        # Faithful: zeroed gradients of the levels that this loss does not reach still move them.
+        optimiser.zero_grad(set_to_none=self.set_to_none)
+        loss.backward()
+        _average_gradients(optimiser, accelerator)
+        optimiser.step()
+
+    def end_epoch(self) -> None:
+        """Advance the schedules."""
+        for schedule in self.schedules.values():
+            schedule.step()
+
+
+def _average_gradients(optimiser: Optimizer, accelerator: Accelerator) -> None:
+    """Replace each gradient by its mean over processes; all of them have the same ones."""
+    if accelerator.num_processes == 1:
+        return
+    gradients = [
+        parameter.grad
+        for group in optimiser.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    mean = accelerator.reduce(together, reduction="mean")
+    for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def random_order(rows: int, device: torch.device) -> Int64[Tensor, " rows"]:
+    """The order in which a step's rows reach a flow."""
+    return torch.randperm(rows, device=device)
+
+
+def level_mask(
+    masks: Bool[Tensor, "batch mask_height mask_width"], size: tuple[int, int], *, imagebind: bool
+) -> Bool[Tensor, "batch height width"]:
+    """Masks at a level's size: nearest pixel, or for ImageBind bilinear and above 0.3."""
+    grey = masks[:, None].float()
+    if imagebind:
+        return F.interpolate(grey, size, mode="bilinear", align_corners=False)[:, 0] > IMAGEBIND_MASK
+    return F.interpolate(grey, size, mode="nearest")[:, 0] > 0
+
+
+def update(
+    model: ResAD,
+    residuals: Maps,
+    masks: list[Bool[Tensor, "batch _ _"]],
+    optimisers: Optimisers,
+    boundaries: RunningBoundaries,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    *,
+    second_stage: bool,
+    permute: Permute = random_order,
+) -> StepLosses:
+    """One step of all three optimisers on a batch.
+
+    Args:
+        residuals: of every level.
+        masks: anomalous positions of every level.
+        boundaries: updated in place, block by block.
+        second_stage: with the boundary losses.
+        permute: the order of a level's rows.
+    """
+    rows = [as_rows(maps) for maps in residuals]
+    flat = [mask.flatten() for mask in masks]
+
+    found = [
+        model.vq_ops[level].loss(part[~mask])
+        for level, (part, mask) in enumerate(zip(rows, flat, strict=True))
+    ]
+    quantiser = torch.stack([loss for loss, _ in found]).sum()
+    optimisers.step("vq", quantiser, accelerator)
+
+    # The flows see what the constraintor gave before its update.
+    constrained = [as_rows(maps) for maps in model.constraintor(residuals)]
+    parts = [
+        constraint_loss(output, mask, before, orthogonal=recipe.is_imagebind)
+        for output, mask, before in zip(constrained, flat, rows, strict=True)
+    ]
+    optimisers.step("constraintor", torch.stack([part.total for part in parts]).sum(), accelerator)
+
+    flow_loss = FlowLoss(
+        log_sigmoid=not recipe.is_imagebind,
+        margin_tau=recipe.margin_tau,
+        contrast_weight=1.0 if recipe.is_imagebind else recipe.bgspp_lambda,
+    )
+    block_rows = recipe.flow_batch // accelerator.num_processes
+    flows: list[Tensor] = []
+    for level, flow in enumerate(model.estimators):
+        codes = model.codes(residuals[level])
+        inputs, mask = constrained[level].detach(), flat[level]
+        cells_per_image = residuals[level][0, 0].numel()
+        order = permute(len(inputs), inputs.device)
+        for block in order.split(block_rows):
+            if len(block) < block_rows:  # Faithful: what does not fill a block is dropped.
+                break
+            z, log_det = flow(inputs[block], codes, block % cells_per_image)
+            _update_boundary(boundaries, level, z, log_det, mask[block], recipe, accelerator)
+            boundary = boundaries.values[level] if second_stage else None
+            loss = flow_loss(z, log_det, mask[block], boundary)
+            optimisers.step("flows", loss, accelerator)
+            flows.append(loss.detach())
+    return StepLosses(
+        quantiser.detach(),
+        [
+            ConstraintLoss(part.normal.detach(), part.anomalous.detach(), part.orthogonal.detach())
+            for part in parts
+        ],
+        flows,
+        [used.unique() for _, used in found],
+    )
+
+
+def _update_boundary(
+    boundaries: RunningBoundaries,
+    level: int,
+    z: Float[Tensor, "rows channels"],
+    log_det: Float[Tensor, " rows"],
+    mask: Bool[Tensor, " rows"],
+    recipe: Recipe,
+    accelerator: Accelerator,
+) -> None:
+    """Take a block's boundary, averaged over the processes that have normal rows, into the level's."""
+    has_normal = not bool(mask.all())
+    with torch.no_grad():
+        normal, _ = log_likelihoods(z, log_det)
+        new = normal_boundary(normal, mask, recipe.pos_beta) if has_normal else normal.new_zeros(())
+    if accelerator.num_processes > 1:
+        pair = torch.stack([new, new.new_tensor(float(has_normal))])
+        total, count = accelerator.reduce(pair, reduction="sum").tolist()
+        has_normal = count > 0
+        boundary = total / max(count, 1)
+    else:
+        boundary = float(new)
+    if has_normal:
+        boundaries.update(level, boundary)
+
+
+def untrained_levels(cells: list[int], recipe: Recipe, images: int) -> list[int]:
+    """Levels (from 1) whose rows of a batch fill no block, so that their flow stays as it was drawn.
+
+    Args:
+        cells: positions of each level's map.
+        images: per step.
+    """
+    return [level for level, count in enumerate(cells, start=1) if count * images < recipe.flow_batch]

@@ -1,0 +1,280 @@
+"""Every number of the paper's experiments and of the multi-shot extension; no torch here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from adcommon.errors import BadValue
+
+IMAGEBIND_TAG = "imagebind"
+STRIDES = (4, 8, 16, 32)
+"""Of the levels of a convolutional backbone, finest first."""
+FOLDER = "folder"
+ALIASES = {"mvtec3d": "mvtec_3d", "mvtecloco": "mvtec_loco"}
+"""Datasets whose name in the authors' settings is not that of the catalogue."""
+SETTINGS = (
+    "visa_to_mvtec",
+    "mvtec_to_visa",
+    "mvtec_to_btad",
+    "mvtec_to_mvtec3d",
+    "mvtec_to_mpdd",
+    "mvtec_to_mvtecloco",
+    "mvtec_to_brats",
+)
+"""The authors' seven settings; any other pair of datasets of the catalogue works too."""
+
+_Several = Parameter(consume_multiple=True, negative_iterable=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One experiment; the defaults are the authors' with a Wide-ResNet-50-2."""
+
+    setting: str = "visa_to_mvtec"
+    """`TRAIN_to_TEST`: any two names of `ad datasets`; the authors' short forms (mvtec3d, mvtecloco) too."""
+    shots: Annotated[
+        tuple[int, ...], Parameter(alias=("--eval-shots", "--num-ref-shot"), consume_multiple=True)
+    ] = (4,)
+    """Reference images of each test category; several numbers are evaluated one after the other."""
+    reference_seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (0,)
+    """Seeds of the draws of test references where no files or folder name them; one evaluation per draw."""
+    exclude_refs: bool = True
+    """Leave out of the test what serves as a reference."""
+
+    backbone: str = "wide_resnet50_2.racm_in1k"
+    """timm tag with features at strides 4, 8 and 16, or `imagebind`."""
+    feature_levels: int = 3
+    """Levels used, finest first; ImageBind has four of one stride."""
+    image_size: int = 224
+    """Shorter side after the resize, and side of the centre crop, pixels."""
+    upright: bool = False
+    """Apply the photographs' EXIF orientation."""
+    residual: Literal["square", "subtract"] = "square"
+    """(f - p)^2 as in the authors' code for convolutional backbones, or f - p as in the paper's text."""
+
+    scale_residuals: bool = False
+    """Divide each level's residuals by the variance (of differences: by the deviation) of its features on
+    normal training images, for backbones whose features are not of a ResNet's size."""
+    num_embeddings: int = 1536
+    """Codes of the vector quantiser, per level."""
+    fdm_alpha: float = 0.4
+    """At test time the residuals' distribution moves 1 - `fdm_alpha` of the way to the quantised ones'."""
+    flow_arch: Literal["conditional_flow_model", "flow_model"] = "conditional_flow_model"
+    """With or without a position code."""
+    coupling_layers: int = 10
+    """Coupling blocks of each level's flow."""
+    clamp_alpha: float = 1.9
+    """Largest |log scale| of a coupling block."""
+    pos_embed_dim: int = 256
+    """Channels of the position code, a multiple of 4."""
+
+    epochs: int = 100
+    """Passes over the training images, both stages together."""
+    first_stage_epochs: int = 10
+    """Epochs with normal images only; afterwards the training dataset's test images join, with masks."""
+    batch_size: int = 32
+    """Images per step, over all processes."""
+    flow_batch: int = 8192
+    """Rows per step of a flow; an incomplete last block is dropped. 8192 is the authors', with which the
+    coarsest level never trains at 224 pixels and 32 images; 4096 trains it."""
+    lr: float = 1e-5
+    """Learning rate of all three optimisers."""
+    weight_decay: float = 5e-4
+    """L2 term in the gradient."""
+    lr_milestones: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (70, 90)
+    """Epochs after which the learning rates fall to a tenth."""
+    legacy_zero_grad: bool = False
+    """Zero gradients instead of dropping them, as torch before 2.0: a flow's step then moves all flows."""
+    pos_beta: float = 0.05
+    """Quantile of the normal log-likelihoods that is their boundary."""
+    margin_tau: float = 0.1
+    """Distance between the boundaries of normal and anomalous rows."""
+    bgspp_lambda: float = 1.0
+    """Weight of the boundary losses; ImageBind's is always 1."""
+    train_ref_shot: int = 4
+    """Reference images drawn for each category of a batch."""
+    reference_replacement: bool = True
+    """Draw training references with replacement, as the authors do."""
+    exclude_query: bool = False
+    """No image of a batch is its own reference, as long as enough others are there."""
+    reference_pool: Literal["auto", "train", "normal"] = "auto"
+    """Training references are drawn from the normal training images, or from all normal ones; `auto` is
+    `normal` for VisA, as the authors do, else `train`."""
+    seed: int = 42
+    """Of initialisation, order, and training references."""
+
+    eval_freq: int = 1
+    """Epochs between evaluations; 0: only after the last."""
+    select: Literal["image_auroc", "pixel_auroc"] = "pixel_auroc"
+    """Which mean of the merged scores decides when the authors' `_checkpoints.pth` is rewritten; it is read
+    from test images, so nothing else uses that file."""
+    pro: bool = False
+    """AUPRO in the paper's protocol; the authors have switched it off and write -1."""
+    protocol: Literal["standard", "resad"] = "resad"
+    """`resad` adds the paper's rows: score maps scaled by constants taken from a category's test images."""
+    test_batch_size: int = 16
+    """Images per batch at test time."""
+    calibration_share: float = 0.0
+    """Share of the normal training images kept out of training to choose the decision threshold."""
+    tf32: bool = False
+    """TF32 products on GPUs that have them."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        split_setting(self.setting)
+        least_one = ("epochs", "batch_size", "flow_batch", "train_ref_shot", "test_batch_size", "image_size")
+        for name in (*least_one, "coupling_layers", "num_embeddings", "feature_levels"):
+            if getattr(self, name) < 1:
+                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("first_stage_epochs", "eval_freq"):
+            if getattr(self, name) < 0:
+                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 0")
+        if not self.shots or min(self.shots) < 1 or len(set(self.shots)) < len(self.shots):
+            raise BadValue(f"shots are {self.shots}; expected different numbers of at least 1")
+        if not self.reference_seeds or min(self.reference_seeds) < 0:
+            raise BadValue(f"reference_seeds are {self.reference_seeds}; expected at least one, from 0 up")
+        if self.conditional and self.pos_embed_dim % 4:
+            raise BadValue(f"pos_embed_dim is {self.pos_embed_dim}; expected a multiple of 4")
+        if not 0 <= self.pos_beta < 1:
+            raise BadValue(f"pos_beta is {self.pos_beta}; expected a quantile of at least 0, below 1")
+        if not 0 <= self.fdm_alpha <= 1:
+            raise BadValue(f"fdm_alpha is {self.fdm_alpha}; expected a value from 0 to 1")
+        if self.is_imagebind and (self.feature_levels != 4 or self.image_size != 224):
+            raise BadValue(
+                f"imagebind with {self.feature_levels} levels of {self.image_size} pixels; it has 4 levels "
+                "and takes 224 pixels (start from --recipe imagebind)"
+            )
+        if not self.is_imagebind and self.feature_levels > len(STRIDES):
+            raise BadValue(f"feature_levels is {self.feature_levels}; expected at most {len(STRIDES)}")
+
+    @property
+    def is_imagebind(self) -> bool:
+        """True for the variant with tokens instead of convolutional maps."""
+        return self.backbone == IMAGEBIND_TAG
+
+    @property
+    def conditional(self) -> bool:
+        """True if the flows see positions."""
+        return self.flow_arch == "conditional_flow_model"
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels per cell of each convolutional level."""
+        return STRIDES[: self.feature_levels]
+
+    @property
+    def train_dataset(self) -> str:
+        """Name in the catalogue of the auxiliary dataset."""
+        return split_setting(self.setting)[0]
+
+    @property
+    def test_dataset(self) -> str:
+        """Name in the catalogue of the dataset of unseen categories."""
+        return split_setting(self.setting)[1]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe in a model's config, where tuples have become lists."""
+        own: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**own)
+
+
+def split_setting(setting: str) -> tuple[str, str]:
+    """The two datasets' names in the catalogue.
+
+    >>> split_setting("mvtec_to_mvtec3d")
+    ('mvtec', 'mvtec_3d')
+    """
+    train, found, test = setting.partition("_to_")
+    if not (train and found and test):
+        raise BadValue(
+            f"setting is '{setting}'; expected TRAIN_to_TEST, such as synthetic_to_elpv or "
+            + ", ".join(SETTINGS)
+        )
+    return ALIASES.get(train, train), ALIASES.get(test, test)
+
+
+PAPER = Recipe()
+PAPER_ALL = replace(PAPER, shots=(2, 4, 8))
+IMAGEBIND = replace(
+    PAPER,
+    backbone=IMAGEBIND_TAG,
+    feature_levels=4,
+    residual="subtract",
+    flow_arch="flow_model",
+    coupling_layers=4,
+    first_stage_epochs=1,
+    tf32=True,
+)
+IMAGEBIND_ALL = replace(IMAGEBIND, shots=(2, 4, 8))
+MULTISHOT = replace(
+    PAPER, setting="mvtec_to_visa", shots=(2, 4, 6, 8), epochs=20, train_ref_shot=8, flow_batch=4096
+)
+
+OWN = replace(
+    PAPER,
+    setting="synthetic_to_folder",
+    upright=True,
+    residual="subtract",
+    scale_residuals=True,
+    epochs=20,
+    first_stage_epochs=5,
+    flow_batch=4096,
+    lr=1e-4,
+    lr_milestones=(14, 18),
+    reference_replacement=False,
+    reference_pool="train",
+    eval_freq=0,
+    calibration_share=0.1,
+)
+"""For data the paper did not use: every level trains, a batch's references differ from each other, residuals
+are differences as in the paper's text, so that a perfect match lies in the middle of the normal ones."""
+
+QUICKSTART = replace(
+    OWN,
+    setting="synthetic_to_elpv",
+    backbone="tf_efficientnet_lite0.in1k",
+    image_size=128,
+    coupling_layers=6,
+    pos_embed_dim=64,
+    num_embeddings=256,
+    epochs=4,
+    first_stage_epochs=2,
+    flow_batch=2048,
+    lr=2e-4,
+    lr_milestones=(3,),
+    shots=(2, 4, 6, 8),
+    protocol="standard",
+)
+"""Trained on drawn products, tested on solar cells: a small backbone whose weights are installed."""
+
+RECIPES: dict[str, Recipe] = {
+    "paper": PAPER,
+    "paper_all": PAPER_ALL,
+    "imagebind": IMAGEBIND,
+    "imagebind_all": IMAGEBIND_ALL,
+    "multishot": MULTISHOT,
+    "own": OWN,
+    "quickstart": QUICKSTART,
+}
+
+_MVTEC = (
+    "bottle cable capsule carpet grid hazelnut leather metal_nut "
+    "pill screw tile toothbrush transistor wood zipper"
+)
+_VISA = "candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 pcb3 pcb4 pipe_fryum"
+
+CATEGORIES: dict[str, tuple[str, ...]] = {
+    "mvtec": tuple(_MVTEC.split()),
+    "visa": tuple(_VISA.split()),
+    "btad": ("01", "02", "03"),
+    "mvtec_3d": tuple("bagel cable_gland carrot cookie dowel foam peach potato rope tire".split()),
+    "mpdd": tuple("bracket_black bracket_brown bracket_white connector metal_plate tubes".split()),
+    "mvtec_loco": tuple("breakfast_box juice_bottle pushpins screw_bag splicing_connectors".split()),
+    "brats": ("brain",),
+}
+"""Categories in the order of the authors' lists, by dataset; the order of rows and of evaluation."""

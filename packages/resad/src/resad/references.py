@@ -1,0 +1,138 @@
+"""Reference features: encoded once per category, cut to any number of shots, written and read as files.
+
+A folder of features has one sub-folder per category with `layer1.npy`, `layer2.npy`, ...: float32 rows, image
+by image, then row, then column. Ours also have `references.json`, which says what they were made from.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adcommon.datasets.loading import AnomalyDataset, test_batches
+from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
+from adcommon.files import atomic_write, json_text, plain
+from adcommon.preprocess import Preprocess
+from adcommon.records import Record
+from resad.backbone import Backbone, Grids
+from resad.residual import ReferenceRows, as_rows
+
+FACTS = "references.json"
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """The patch features of one category's reference images."""
+
+    levels: list[ReferenceRows]
+    images: int
+    names: tuple[Path, ...] = ()
+    """The images, in the order of the rows; empty where a file does not say."""
+
+    def first(self, shots: int) -> "References":
+        """The first `shots` images.
+
+        Raises:
+            BadValue: there are not so many.
+        """
+        if not 1 <= shots <= self.images:
+            raise BadValue(
+                f"{shots} reference images were asked for (--shots) and there are {self.images}; "
+                f"expected 1 to {self.images}, or more images"
+            )
+        cut = [level.first(len(level.rows) // self.images * shots) for level in self.levels]
+        return References(cut, shots, self.names[:shots])
+
+    def to(self, device: torch.device | str) -> "References":
+        """The same on a device."""
+        return References([level.to(device) for level in self.levels], self.images, self.names)
+
+
+def encode(
+    backbone: Backbone, images: Sequence[Path], preprocess: Preprocess, *, batch_size: int = 8
+) -> References:
+    """The references of these normal images, in this order, on the backbone's device."""
+    records = [Record(image, "reference", 0) for image in images]
+    device = next(backbone.trunk.parameters()).device
+    levels: list[list[Tensor]] = [[] for _ in backbone.strides]
+    for batch in test_batches(AnomalyDataset(records, preprocess), batch_size):
+        for level, maps in zip(levels, backbone(batch.images.to(device)), strict=True):
+            level.append(as_rows(maps))
+    rows = [ReferenceRows.of(torch.cat(level)) for level in levels]
+    return References(rows, len(images), tuple(images))
+
+
+def write(folder: Path, references: References, facts: dict[str, Any]) -> None:
+    """Write one category's features.
+
+    Args:
+        folder: of the category.
+        facts: what they depend on, such as the backbone and the preprocessing.
+    """
+    for number, level in enumerate(references.levels, start=1):
+        rows = level.rows.float().cpu().numpy()
+        atomic_write(folder / f"layer{number}.npy", lambda file, rows=rows: np.save(file, rows))  # type: ignore[misc]
+    known = {**facts, "images": [str(name) for name in references.names]}
+    atomic_write(folder / FACTS, json_text(known))
+
+
+def read(root: Path, category: str, expected: Grids, facts: dict[str, Any]) -> References:
+    """Read one category's features, the authors' or ours.
+
+    Args:
+        root: the folder that has a sub-folder for each category.
+        expected: channels and sizes of the model's maps.
+        facts: what features that this model can use were made with; compared where the files say it.
+
+    Raises:
+        DatasetNotFound: no such folder or file.
+        WrongCheckpoint: features of another backbone or size, or damaged ones.
+    """
+    folder = root / category
+    levels, counts = [], []
+    for number, (channels, cells) in enumerate(zip(expected.channels, expected.cells, strict=True), start=1):
+        file = folder / f"layer{number}.npy"
+        rows = _load(file)
+        if rows.ndim != 2 or rows.shape[1] != channels or len(rows) % cells or not len(rows):
+            raise WrongCheckpoint(
+                f"{file} has shape {rows.shape}; expected (images x {cells}, {channels}): were these "
+                "features made with another backbone or image size? Write them anew with resad-extract"
+            )
+        levels.append(ReferenceRows.of(torch.from_numpy(rows)))
+        counts.append(len(rows) // cells)
+    if len(set(counts)) != 1:
+        raise WrongCheckpoint(f"the levels in {folder} are of {counts} images; expected one number")
+    return References(levels, counts[0], _names(folder, facts))
+
+
+def _load(file: Path) -> Float[np.ndarray, "*shape"]:
+    try:
+        return np.load(file, allow_pickle=False).astype(np.float32, copy=False)
+    except FileNotFoundError:
+        raise DatasetNotFound(
+            f"no reference features at {file}\n"
+            f"  Write them with: uv run resad-extract --save_dir {file.parents[1]}"
+        ) from None
+    except (ValueError, OSError, EOFError) as error:
+        raise WrongCheckpoint(f"cannot read the reference features {file}: {error}") from error
+
+
+def _names(folder: Path, facts: dict[str, Any]) -> tuple[Path, ...]:
+    """The images that our own files name, after a look at what else they say."""
+    file = folder / FACTS
+    if not file.exists():
+        return ()
+    known = json.loads(file.read_text(encoding="utf-8"))
+    wanted = plain(facts)
+    other = [
+        f"{name} {known[name]}, not {wanted[name]}" for name in wanted if known.get(name) != wanted[name]
+    ]
+    if other:
+        raise WrongCheckpoint(f"the features in {folder} were made with {'; '.join(other)}")
+    return tuple(Path(name) for name in known["images"])

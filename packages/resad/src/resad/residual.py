@@ -1,0 +1,131 @@
+"""Residual features: what is left of a patch when its nearest normal patch is taken away.
+
+Plain functions, usable with any other model on top.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+Residual = Literal["square", "subtract"]
+SIMILARITIES = 2**24
+"""Similarities held at once, 64 MB in float32; more queries are matched in pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRows:
+    """The patch features of one category's reference images at one level."""
+
+    rows: Float[Tensor, "references channels"]
+    """Image by image, then row, then column."""
+    unit: Float[Tensor, "references channels"]
+    """The same, of length 1: normalised once, not for every image that is matched."""
+
+    @classmethod
+    def of(cls, rows: Float[Tensor, "references channels"]) -> "ReferenceRows":
+        """Normalise the rows."""
+        return cls(rows, F.normalize(rows, dim=1))
+
+    def first(self, count: int) -> "ReferenceRows":
+        """The first `count` rows; both tensors are views."""
+        return ReferenceRows(self.rows[:count], self.unit[:count])
+
+    def to(self, device: torch.device | str) -> "ReferenceRows":
+        """The same on a device."""
+        return ReferenceRows(self.rows.to(device), self.unit.to(device))
+
+
+def as_rows(maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "rows channels"]:
+    """Maps as rows: image by image, then row, then column."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+
+
+def as_maps(
+    rows: Float[Tensor, "rows channels"], like: Float[Tensor, "batch channels height width"]
+) -> Float[Tensor, "batch channels height width"]:
+    """The inverse of `as_rows`, on the grid of `like`."""
+    batch, channels, height, width = like.shape
+    return rows.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def nearest(
+    rows: Float[Tensor, "rows channels"], references: ReferenceRows
+) -> tuple[Int64[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """Which reference row has the largest cosine similarity to each row, and that similarity.
+
+    One matrix product, in pieces of at most `SIMILARITIES` entries.
+    """
+    piece = max(1, SIMILARITIES // len(references.unit))
+    found = [(part @ references.unit.T).max(dim=1) for part in F.normalize(rows, dim=1).split(piece)]
+    return torch.cat([best.indices for best in found]), torch.cat([best.values for best in found])
+
+
+def match(
+    maps: Float[Tensor, "batch channels height width"], references: ReferenceRows
+) -> Float[Tensor, "batch channels height width"]:
+    """The nearest reference feature of every position, as it is (not normalised)."""
+    index, _ = nearest(as_rows(maps), references)
+    return as_maps(references.rows[index], maps)
+
+
+def match_nested(
+    maps: Float[Tensor, "batch channels height width"], references: ReferenceRows, counts: Sequence[int]
+) -> list[Float[Tensor, "batch channels height width"]]:
+    """As `match` among the first rows only, for several rising numbers of rows; each is compared once."""
+    rows = as_rows(maps)
+    found: list[Float[Tensor, "batch channels height width"]] = []
+    index, best = torch.zeros(len(rows), dtype=torch.int64, device=rows.device), torch.tensor(-math.inf)
+    for start, end in pairwise([0, *counts]):
+        part = ReferenceRows(references.rows[start:end], references.unit[start:end])
+        place, value = nearest(rows, part)
+        index = torch.where(value > best, place + start, index)
+        best = torch.maximum(value, best.to(value))
+        found.append(as_maps(references.rows[index], maps))
+    return found
+
+
+def match_classes(
+    maps: Float[Tensor, "batch channels height width"],
+    categories: Sequence[str],
+    references: dict[str, ReferenceRows],
+) -> Float[Tensor, "batch channels height width"]:
+    """As `match`, each image among the references of its own category."""
+    matched = torch.empty_like(maps)
+    for category in dict.fromkeys(categories):
+        places = [place for place, name in enumerate(categories) if name == category]
+        matched[places] = match(maps[places], references[category])
+    return matched
+
+
+def residual(
+    maps: Float[Tensor, "batch channels height width"],
+    matched: Float[Tensor, "batch channels height width"],
+    kind: Residual,
+) -> Float[Tensor, "batch channels height width"]:
+    """(f - p)^2 element by element ("square"), or f - p ("subtract")."""
+    difference = maps - matched
+    return difference.square() if kind == "square" else difference
+
+
+def match_distribution(
+    maps: Float[Tensor, "batch channels height width"],
+    source: Float[Tensor, "batch channels height width"],
+    fdm_alpha: float,
+) -> Float[Tensor, "batch channels height width"]:
+    """Move the values of each image and channel towards the distribution of `source`, keeping their order.
+
+    s = sort(r) + (1 - fdm_alpha) (sort(q) - sort(r)), put back where the values of r came from.
+
+    Source: exact feature distribution matching, Zhang et al., CVPR 2022 (arXiv 2203.07740).
+    """
+    ordered, places = maps.flatten(2).sort(dim=2)
+    wanted = source.flatten(2).sort(dim=2).values
+    moved = ordered + (1 - fdm_alpha) * (wanted - ordered)
+    return torch.empty_like(moved).scatter_(2, places, moved).reshape(maps.shape)

@@ -1,0 +1,105 @@
+"""The flags of ResAD's commands besides the recipe; none of it changes what a recipe means. No torch here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from adcommon.errors import BadValue
+from adcommon.options import SETTINGS_GROUP, EvaluateSettings, Settings
+
+GIGABYTE = 2**30
+
+
+@Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(Settings):
+    """Where two datasets, references and the authors' files are."""
+
+    train_dataset_dir: Path | None = None
+    """Folder of the dataset to train on, as the authors name it. [default: found in data-root]"""
+    test_dataset_dir: Path | None = None
+    """Folder of the dataset to test on. [default: found in data-root]"""
+    train_category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    """Categories to train on; `category` has those to test. [default: all]"""
+    test_ref_feature_dir: Path | None = None
+    """Reference features from `resad-extract`, one sub-folder per test category."""
+    few_shot_dir: Path | None = None
+    """Reference images, `CATEGORY/train/good/*`. [default: drawn from the normal training images]"""
+    checkpoint_path: Path | None = None
+    """Folder of the authors' files: `.pth`, CSV and PNG. [default: checkpoints, or OUT/checkpoints]"""
+    report: bool = False
+    """Write a CSV and charts after each evaluation into checkpoint-path."""
+    feature_memory: float = 4.0
+    """Gigabytes of frozen features kept in memory; what does not fit is computed again."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        super().__post_init__()
+        if self.feature_memory < 0:
+            raise BadValue(f"--feature-memory is {self.feature_memory}; expected gigabytes, at least 0")
+        if self.test_ref_feature_dir is not None and self.few_shot_dir is not None:
+            raise BadValue("--test_ref_feature_dir and --few_shot_dir were both given; use one of them")
+
+    def train_root(self) -> Path:
+        """Where the dataset to train on is looked for; `--data` is for the one to test on."""
+        return self.train_dataset_dir or Settings(data_root=self.data_root).root()
+
+    def test_root(self) -> Path:
+        """Where the dataset to test on is looked for."""
+        return self.test_dataset_dir or self.root()
+
+    def checkpoints(self) -> Path:
+        """The folder of the authors' files."""
+        return self.checkpoint_path or (self.out / "checkpoints" if self.out else Path("checkpoints"))
+
+    def memory_bytes(self) -> int:
+        """Of frozen features, training and test together."""
+        return int(self.feature_memory * GIGABYTE)
+
+
+@Parameter(name="*", negative_iterable=())
+@dataclass(frozen=True, kw_only=True)
+class TestSettings(EvaluateSettings):
+    """What an evaluation takes besides."""
+
+    __test__ = False
+
+    test_dataset_dir: Path | None = None
+    """Folder of the dataset, as the authors name it."""
+    test_ref_feature_dir: Path | None = None
+    """Reference features from `resad-extract`, one sub-folder per category."""
+    few_shot_dir: Path | None = None
+    """Reference images, `CATEGORY/train/good/*`. [default: drawn from the normal training images]"""
+    shots: Annotated[
+        tuple[int, ...],
+        Parameter(alias=("--eval-shots", "--num-ref-shot"), consume_multiple=True, show_default=False),
+    ] = ()
+    """Reference images of each category. [default: as in training]"""
+    reference_seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    """Seeds of the draws of references, one evaluation each. [default: as in training]"""
+    aligned: Path | None = None
+    """Folder of `resad-align`: references of each test image's own."""
+    pro: bool = False
+    """AUPRO in the paper's protocol too."""
+    save_maps: Path | None = None
+    """Folder for a picture of every test image. [default with --maps: OUT/maps]"""
+    backbone: str = "wide_resnet50_2.racm_in1k"
+    """Backbone of an authors' `.pth` file, which does not name it; a model folder knows its own."""
+    weights: str = "pretrained"
+    """Weights of that backbone."""
+    image_size: int = 224
+    """Image size of an authors' `.pth` file, pixels."""
+    feature_levels: int = 3
+    """Levels of an authors' `.pth` file with a convolutional backbone."""
+    feature_memory: float = 4.0
+    """Gigabytes of frozen features kept in memory."""
+
+    def test_root(self) -> Path:
+        """Where the dataset is looked for."""
+        return self.test_dataset_dir or self.root()
+
+    def memory_bytes(self) -> int:
+        """Of frozen features."""
+        return int(self.feature_memory * GIGABYTE)

@@ -1,0 +1,51 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from adcommon.datasets import load_splits
+from resad.backbone import build_backbone, make_preprocess
+from resad.calibrate import _divide, calibrate_model
+from resad.data import TrainingData
+from resad.model import ResAD
+from resad.recipes import Recipe
+
+
+@pytest.fixture
+def parts(trees: Path, recipe: Recipe):
+    torch.manual_seed(0)
+    backbone = build_backbone(recipe, "random")
+    splits = load_splits("mvtec", trees, ("bottle", "cable"))
+
+    def make(**changed: object):
+        new = replace(recipe, **changed)
+        data = TrainingData(splits, backbone, make_preprocess(new), new, memory_bytes=2**28)
+        return ResAD(list(backbone.channels), new), data, new
+
+    return make
+
+
+def test_constants_bound_the_likelihoods_they_came_from(parts) -> None:
+    model, data, recipe = parts()
+    scale, threshold = calibrate_model(model, data, recipe, 0.05)
+    assert threshold is None
+    assert len(scale.levels) == 2
+    assert 0 < scale.total <= 2 + 1e-5
+    assert calibrate_model(model, data, recipe, 0.05) == (scale, None)
+
+
+def test_a_threshold_needs_held_out_images_and_says_so(parts, caplog: pytest.LogCaptureFixture) -> None:
+    model, data, recipe = parts(calibration_share=0.4)
+    _, threshold = calibrate_model(model, data, recipe, 0.3)
+    assert threshold.images == 4
+    model, data, recipe = parts(calibration_share=0.1)
+    assert calibrate_model(model, data, recipe, 0.3)[1] is None
+    assert "no decision threshold" in caplog.text
+
+
+def test_no_image_is_its_own_reference() -> None:
+    chosen, rest = _divide(list(range(10)), 4, [0, 1])
+    assert len(chosen) == 4
+    assert sorted(chosen + rest) == list(range(10))
+    assert _divide([3, 4], 8, [0, 1])[0] != _divide([3, 4], 8, [0, 1])[1]

@@ -1,0 +1,324 @@
+"""The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from adcommon.testing.trees import make_folder, make_mvtec
+from resad import cli
+
+SMALL = {
+    "--backbone": "resnet18",
+    "--weights": "random",
+    "--image-size": "32",
+    "--feature-levels": "2",
+    "--coupling-layers": "2",
+    "--pos-embed-dim": "8",
+    "--num-embeddings": "6",
+    "--batch-size": "4",
+    "--flow-batch": "64",
+    "--train-ref-shot": "2",
+    "--epochs": "2",
+    "--first-stage-epochs": "1",
+    "--device": "cpu",
+}
+SEEN, UNSEEN = ("bottle", "cable"), ("candle", "pcb1")
+
+
+def small(**changed: str) -> list[str]:
+    """Flags of a training that takes a second; `changed` by name."""
+    flags = SMALL | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
+    return [word for pair in flags.items() for word in pair]
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(command: str, *arguments: str | Path) -> Done:
+    """Run a console command in this process, as its script would."""
+    out, err = io.StringIO(), io.StringIO()
+    argv, sys.argv = sys.argv, [f"resad-{command}", *map(str, arguments)]
+    code: object = 0
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            getattr(cli, command)()
+    except SystemExit as exit:
+        code = exit.code
+    finally:
+        sys.argv = argv
+    return Done(int(str(code or 0)), out.getvalue(), err.getvalue())
+
+
+def script(command: str, *arguments: str | Path) -> list[str]:
+    code = f"import sys; sys.argv[0] = 'resad-{command}'; from resad.cli import {command}; {command}()"
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def draw(folder: Path) -> Path:
+    make_mvtec(folder / "mvtec", categories=SEEN, size=40)
+    make_mvtec(folder / "visa", categories=UNSEEN, size=40, seed=1)
+    return folder
+
+
+def data(folder: Path) -> list[str]:
+    return ["--data-root", str(folder), "--train-category", *SEEN, "--category", *UNSEEN]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short `resad-multishot` on drawn trees."""
+    folder = draw(tmp_path_factory.mktemp("trained"))
+    done = call(
+        "multishot", *data(folder), "--out", folder / "run", "--maps",
+        *small(shots="2"), "--shots", "4", "--reference-seeds", "0", "1", "--eval-freq", "1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_multishot_leaves_the_extensions_folders_both_plots_and_a_model(trained: Path) -> None:
+    run = trained / "run"
+    checkpoints = run / "checkpoints"
+    for shots in (2, 4):
+        stem = f"mvtec_to_visa_{shots}shot"
+        written = {path.name for path in (checkpoints / stem).iterdir()}
+        assert {f"{stem}_epoch{epoch}_metrics.csv" for epoch in (0, 1)} <= written
+        assert {f"{stem}_epoch1_pixel_auc.png", f"{stem}_latest.pth", "draw2"} <= written
+    for name in ("shots_vs_auroc", "visa_classwise_auroc"):
+        assert (checkpoints / f"{name}.png").exists()
+        assert (checkpoints / f"{name}.csv").exists()
+    rows = json.loads((run / "results.json").read_text())
+    keys = {(row["category"], row["shots"], row["references"], row["protocol"]) for row in rows}
+    assert len(keys) == len(rows) == 2 * 2 * 2 * 2
+    assert "RANDOM" in (run / "results.md").read_text().upper()
+    assert sorted(path.name for path in (run / "model_of_all/model").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+    assert len(list((run / "model_of_all/maps/pcb1").glob("*/*.png"))) == 6
+
+
+def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:
+    out = trained / "again"
+    done = call(
+        "evaluate", "--model", trained / "run/model_of_all/model", "--data-root", trained, "--out", out,
+        "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    before, after = (json.loads((path / "results.json").read_text()) for path in (trained / "run", out))
+    assert len(before) == len(after)
+    for old, new in zip(before, after, strict=True):
+        for name in ("category", "shots", "references", "protocol"):
+            assert old[name] == new[name]
+        for name in ("image_auroc", "pixel_auroc"):
+            assert new[name] == pytest.approx(old[name], abs=1e-6)
+
+
+def test_evaluate_reads_the_authors_file_by_the_papers_protocol(trained: Path) -> None:
+    file = trained / "run/checkpoints/mvtec_to_visa_2shot/mvtec_to_visa_2shot_latest.pth"
+    done = call(
+        "evaluate", "--checkpoint", file, "--backbone", "resnet18", "--weights", "random",
+        "--dataset", "visa", "--feature-levels", "2", "--image-size", "32",
+        "--data-root", trained, "--category", "candle", "--shots", "2",
+        "--out", trained / "official", "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((trained / "official/results.json").read_text())
+    trained_rows = json.loads((trained / "run/results.json").read_text())
+    (same,) = [
+        old
+        for old in trained_rows
+        if (old["category"], old["shots"], old["references"], old["protocol"])
+        == ("candle", 2, "seed 0", "resad")
+    ]
+    assert row["protocol"] == "resad"
+    assert row["image_auroc"] == pytest.approx(same["image_auroc"], abs=1e-6)
+
+
+def test_predict_compares_with_given_or_recorded_references(trained: Path) -> None:
+    images, model = trained / "visa/candle/test", trained / "run/model_of_all/model"
+    references = trained / "visa/candle/train/good"
+    given = call("predict", images, "--model", model, "--references", references, "--out", trained / "p")
+    assert given.returncode == 0, given.stderr
+    assert len((trained / "p/predictions.csv").read_text().splitlines()) == 7
+    recorded = call("predict", images, "--model", model, "--category", "candle", "--out", trained / "q")
+    assert recorded.returncode == 0, recorded.stderr
+    neither = call("predict", images, "--model", model, "--out", trained / "r")
+    assert neither.returncode == 2
+    assert "--references DIR" in neither.stderr
+
+
+def test_train_prints_the_authors_lines_and_reports(tmp_path: Path) -> None:
+    folder = draw(tmp_path)
+    done = call(
+        "train", "--setting", "mvtec_to_visa", "--train_dataset_dir", folder / "mvtec", "--test_dataset_dir",
+        folder / "visa", "--train-category", *SEEN, "--category", "candle", "--num_ref_shot", "3",
+        "--checkpoint_path", folder / "c", "--report", "--out", folder / "run", *small(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line[:12] for line in lines if line.startswith("Epoch[")] == ["Epoch[0/2]: ", "Epoch[1/2]: "]
+    assert (
+        sum(line.startswith("Epoch: 1, Class Name: candle, Image AUC | AP | F1_Score: ") for line in lines)
+        == 1
+    )
+    assert sum(line.startswith("(Merged) Average Image AUC | AP | F1_Score: ") for line in lines) == 2
+    assert {path.name for path in (folder / "c").glob("*.pth")} == {
+        "mvtec_to_visa_checkpoints.pth",
+        "mvtec_to_visa_latest.pth",
+    }
+    assert (folder / "c/mvtec_to_visa_epoch1_metrics.csv").exists()
+
+
+def test_extracted_features_give_the_same_numbers_as_their_images(tmp_path: Path) -> None:
+    folder = draw(tmp_path)
+    shutil.copytree(folder / "visa/candle/train", folder / "few/candle/train")
+    common = ["--setting", "mvtec_to_visa", "--data-root", folder, "--train-category", *SEEN]
+    common += ["--category", "candle", "--shots", "4", *small()]
+    done = call(
+        "extract", "--few_shot_dir", folder / "few", "--category", "candle", "--save_dir", folder / "f",
+        "--backbone", "resnet18", "--image-size", "32", "--weights", "random", "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    by_features = call("train", *common, "--test_ref_feature_dir", folder / "f", "--out", folder / "a")
+    assert by_features.returncode == 0, by_features.stderr
+    by_images = call("train", *common, "--few_shot_dir", folder / "few", "--out", folder / "b")
+    assert by_images.returncode == 0, by_images.stderr
+    values = [
+        [row["image_auroc"] for row in json.loads((folder / name / "results.json").read_text())]
+        for name in ("a", "b")
+    ]
+    assert values[0] == values[1]
+
+
+def test_own_images_are_tested_on_after_training_on_drawn_products(tmp_path: Path) -> None:
+    make_folder(tmp_path / "mine", good=10, defects=("crack",), defective=3, size=40)
+    done = call(
+        "train", "--data", tmp_path / "mine", "--train-category", "plate", "--out", tmp_path / "run",
+        *small(batch_size="16", flow_batch="256", epochs="2"), "--shots", "2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "run/results.json").read_text())
+    assert {(row["category"], row["trained_on"], row["dataset"]) for row in rows} == {
+        ("mine", "synthetic", "folder")
+    }
+    recipe = (tmp_path / "run/recipe.yaml").read_text()
+    assert "setting: synthetic_to_folder" in recipe
+    assert "residual: subtract" in recipe
+
+
+@pytest.mark.parametrize("missing", ["both", "test"])
+def test_multishot_says_exactly_which_data_is_missing(tmp_path: Path, missing: str, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if missing == "test":
+        make_mvtec(tmp_path / "data/mvtec", categories=SEEN, size=40)
+    arguments = [] if missing == "both" else ["--train-category", *SEEN]
+    done = call("multishot", *arguments)
+    assert done.returncode == 2
+    assert "VisA not found at data" in done.stderr
+    assert ("MVTec AD not found at data" in done.stderr) == (missing == "both")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--setting", "mvtec"], "TRAIN_to_TEST"),
+        (["--setting", "mvtek_to_visa"], "did you mean 'mvtec'"),
+        (["--recipe", "imagebind", "--weights", "nowhere.pth"], "no ImageBind weights"),
+        (["--backbone", "resnet81"], "resnet"),
+        (["--shots", "40"], "expected 1 to 6"),
+        (["--epochz", "3"], "--epochs"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(tmp_path: Path, flags: list[str], message: str) -> None:
+    draw(tmp_path)
+    changed = flags[0].removeprefix("--").replace("-", "_")
+    settings = {"setting": "mvtec_to_visa", "weights": "random"} | {changed: flags[1]}
+    if changed == "recipe":
+        given = [*flags[2:], "--recipe", "imagebind", "--setting", "mvtec_to_visa"]
+    elif changed == "epochz":
+        given = [*small(setting="mvtec_to_visa"), *flags]
+    else:
+        given = small(**settings)
+    done = call("train", *data(tmp_path), "--out", tmp_path / "run", *given)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_killed_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    folder = draw(tmp_path)
+    flags = [
+        "--setting",
+        "mvtec_to_visa",
+        *data(folder),
+        *small(epochs="4"),
+        "--shots",
+        "2",
+        "--save-every",
+        "1",
+    ]
+    whole = call("train", *flags, "--out", folder / "whole")
+    assert whole.returncode == 0, whole.stderr
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(
+        script("train", *flags, "--out", folder / "part"), stderr=subprocess.PIPE, env=environment
+    )
+    state = folder / "part/model_of_all/resume/state.pt"
+    for _ in range(600):
+        if state.exists() or running.poll() is not None:
+            break
+        time.sleep(0.1)
+    running.send_signal(signal.SIGTERM)
+    _, error = running.communicate(timeout=60)
+    assert running.returncode in (0, 143), error
+    resumed = call("train", *flags, "--out", folder / "part", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    first, second = (
+        load_file(folder / name / "model_of_all/model/model.safetensors") for name in ("whole", "part")
+    )
+    assert all((first[name] == second[name]).all() for name in first)
+    tables = [(folder / name / "model_of_all/metrics.csv").read_text() for name in ("whole", "part")]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    folder = draw(tmp_path)
+    flags = ["--setting", "mvtec_to_visa", *data(folder), *small(), "--shots", "2", "--out", folder / "run"]
+    code = "from resad.cli import train; train()"
+    (folder / "train.py").write_text(code)
+    command = ["-m", "torch.distributed.run", "--nproc_per_node", "2", str(folder / "train.py")]
+    done = subprocess.run(
+        [sys.executable, *command, *map(str, flags)], capture_output=True, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((folder / "run/results.json").read_text())
+    assert {row["category"] for row in rows} == set(UNSEEN)
+
+
+def test_quickstart_is_small_and_offline() -> None:
+    from resad.recipes import QUICKSTART
+
+    assert QUICKSTART.setting == "synthetic_to_elpv"
+    assert QUICKSTART.shots == (2, 4, 6, 8)
+    assert QUICKSTART.backbone == "tf_efficientnet_lite0.in1k"

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.images import list_images
+from resad.backbone import build_backbone, make_preprocess
+from resad.detector import (
+    ResADDetector,
+    ScoreRange,
+    likelihood_map,
+    nested_scores,
+    normality,
+    probability_map,
+    recorded_references,
+)
+from resad.model import ResAD
+from resad.recipes import Recipe
+from resad.references import encode
+
+
+@pytest.fixture
+def detector(trees: Path, recipe: Recipe) -> ResADDetector:
+    torch.manual_seed(0)
+    backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
+    references = encode(backbone, list_images(trees / "visa/candle/train/good")[:3], preprocess)
+    model = ResAD(list(backbone.channels), recipe)
+    scale = ScoreRange((0.0, 0.0), 2.0)
+    return ResADDetector(backbone, model, preprocess, references, kind="square", scale=scale)
+
+
+def test_score_does_not_depend_on_the_batch_or_its_order(detector: ResADDetector) -> None:
+    images = torch.randn(4, 3, 32, 32)
+    together = detector.score(images)
+    turned = detector.score(images.flip(0))
+    torch.testing.assert_close(together.image_scores, turned.image_scores.flip(0))
+    torch.testing.assert_close(together.anomaly_maps[1:2], detector.score(images[1:2]).anomaly_maps)
+    assert together.anomaly_maps.shape == (4, 32, 32)
+    torch.testing.assert_close(together.image_scores, together.anomaly_maps.amax(dim=(1, 2)))
+
+
+def test_one_image_alone_is_scored(detector: ResADDetector) -> None:
+    assert detector.score(torch.randn(1, 3, 32, 32)).anomaly_maps.shape == (1, 32, 32)
+
+
+def test_nested_scores_are_those_of_each_number_alone(detector: ResADDetector) -> None:
+    features = detector.backbone(torch.randn(2, 3, 32, 32))
+    found = nested_scores(detector.model, features, detector.references, "square", [1, 3])
+    alone = nested_scores(detector.model, features, detector.references.first(1), "square", [1])
+    for together, one in zip(found[1], alone[1], strict=True):
+        torch.testing.assert_close(together.normal, one.normal)
+    assert not torch.allclose(found[1][0].normal, found[3][0].normal)
+
+
+def test_likelihoods_are_scaled_by_the_sets_own_maxima() -> None:
+    levels = [torch.randn(3, 4, 4), torch.randn(3, 2, 2)]
+    scale = ScoreRange.of(levels, (8, 8))
+    assert scale.levels == tuple(float(level.max()) for level in levels)
+    assert scale.total == pytest.approx(float(normality(levels, (8, 8), scale.levels).max()))
+    assert (scale.total - normality(levels, (8, 8), scale.levels)).min() == 0
+    shifted = [level + 5 for level in levels]
+    torch.testing.assert_close(
+        likelihood_map(shifted, (8, 8), ScoreRange.of(shifted, (8, 8))), likelihood_map(levels, (8, 8), scale)
+    )
+
+
+def test_an_unlikely_position_stands_out_in_both_maps() -> None:
+    normal = torch.zeros(1, 4, 4)
+    normal[0, 0, 3] = -5
+    probability = (normal != 0).float()
+    scale = ScoreRange.of([normal], (16, 16))
+    for maps in (likelihood_map([normal], (16, 16), scale), probability_map([probability], (16, 16))):
+        row, column = divmod(int(maps[0].argmax()), 16)
+        assert (row, column) == (0, 15)
+
+
+def test_recorded_references_are_found_or_asked_for(tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    image.touch()
+    recorded = {"candle": [str(image)], "pcb1": [str(tmp_path / "gone.png")]}
+    assert recorded_references(recorded, "candle", tmp_path) == [image]
+    assert recorded_references({"candle": [str(image)]}, None, tmp_path) == [image]
+    with pytest.raises(BadValue, match=r"--references DIR.*candle, pcb1"):
+        recorded_references(recorded, None, tmp_path)
+    with pytest.raises(DatasetNotFound, match=r"gone\.png.*--references"):
+        recorded_references(recorded, "pcb1", tmp_path)
+    with pytest.raises(BadValue, match="--references"):
+        recorded_references({}, None, tmp_path)

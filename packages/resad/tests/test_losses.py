@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from resad.losses import (
+    FlowLoss,
+    RunningBoundaries,
+    constraint_loss,
+    contrast,
+    focal,
+    normal_boundary,
+    orthogonal_regulariser,
+    radius,
+)
+
+NOTHING = torch.zeros(6, dtype=torch.bool)
+
+
+def on_shell(size: float, count: int = 6) -> torch.Tensor:
+    """Rows whose radius (sqrt(|e| + 1) - 1) is `size`."""
+    rows = torch.randn(count, 4)
+    return rows / rows.norm(dim=1, keepdim=True) * ((size + 1) ** 2 - 1)
+
+
+def test_normal_rows_on_the_shell_lose_nothing_and_off_it_on_either_side_something() -> None:
+    assert constraint_loss(on_shell(0.398), NOTHING, None).total == 0
+    assert constraint_loss(on_shell(0.5), NOTHING, None).total > 0
+    assert constraint_loss(on_shell(0.3), NOTHING, None).total > 0
+
+
+def test_the_closest_anomalous_row_limits_the_shell() -> None:
+    mask = torch.tensor([False, False, False, False, False, True])
+    rows = on_shell(0.398)
+    rows[5] = on_shell(0.2, 1)
+    assert radius(rows)[5] == pytest.approx(0.2, abs=1e-5)
+    assert constraint_loss(rows, mask, None).normal > 0
+
+
+def test_anomalous_rows_outside_that_kept_their_residual_lose_nothing() -> None:
+    mask = ~NOTHING
+    rows = on_shell(0.7)
+    assert constraint_loss(rows, mask, rows).anomalous == pytest.approx(0, abs=1e-6)
+    assert constraint_loss(rows, mask, rows + 0.1).anomalous > 1e-3
+
+
+def test_orthonormal_columns_need_no_regulariser() -> None:
+    assert orthogonal_regulariser(torch.linalg.qr(torch.randn(8, 3)).Q) == pytest.approx(0, abs=1e-10)
+
+
+def test_the_boundary_is_a_quantile_of_normal_rows_only() -> None:
+    values = torch.arange(20.0)
+    mask = values < 10
+    assert normal_boundary(values, mask, 0.05) == 10
+    assert normal_boundary(values, mask, 0.25) == 12
+
+
+def test_contrast_pulls_only_what_is_on_the_wrong_side() -> None:
+    likelihood = torch.tensor([0.0, -2.0, -3.0, -0.5])
+    mask = torch.tensor([False, False, True, True])
+    pulled, pushed = contrast(likelihood, mask, -1.0, 0.1)
+    assert pulled == pytest.approx(float(torch.nn.functional.softplus(torch.tensor(1.0))))
+    assert pushed == pytest.approx(float(torch.nn.functional.softplus(torch.tensor(0.6))))
+
+
+def test_focal_loss_is_that_of_the_smoothed_softmax() -> None:
+    normal, anomalous = torch.randn(5), torch.randn(5)
+    mask = torch.tensor([True, False, False, True, True])
+    p = torch.softmax(torch.stack([normal, anomalous], dim=1), dim=1)
+    target = torch.nn.functional.one_hot(mask.long(), 2).clamp(1e-5, 1 - 1e-5)
+    q = (target.float().clamp(1e-5, 1 - 1e-5) * p).sum(dim=1) + 1e-5
+    assert focal(normal, anomalous, mask) == pytest.approx(float(-((1 - q) ** 2 * q.log()).mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("log_sigmoid", [True, False])
+def test_contrast_without_anomalies_is_imagebinds_alone(log_sigmoid: bool) -> None:
+    loss = FlowLoss(log_sigmoid=log_sigmoid, margin_tau=0.1, contrast_weight=1.0)
+    z, log_det = torch.randn(6, 3), torch.zeros(6)
+    without, with_boundary = loss(z, log_det, NOTHING, None), loss(z, log_det, NOTHING, 5.0)
+    assert (with_boundary > without) == (not log_sigmoid)
+
+
+def test_running_boundaries_move_a_tenth_and_apart() -> None:
+    boundaries = RunningBoundaries(2)
+    boundaries.update(0, -1.0)
+    assert boundaries.values == [pytest.approx(-0.1), 0.0]
+    boundaries.load([1.0, 2.0])
+    assert boundaries.values == [1.0, 2.0]

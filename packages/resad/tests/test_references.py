@@ -1,0 +1,73 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
+from adcommon.images import list_images
+from resad.backbone import build_backbone, grids, make_preprocess
+from resad.recipes import Recipe
+from resad.references import encode, read, write
+from resad.residual import as_rows
+from resad.targets import feature_facts
+
+
+@pytest.fixture
+def made(trees: Path, recipe: Recipe):
+    """Backbone, preprocessing and three encoded references."""
+    backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
+    images = list_images(trees / "visa/candle/train/good")[:3]
+    return backbone, preprocess, encode(backbone, images, preprocess, batch_size=2)
+
+
+def test_rows_are_image_by_image_whatever_the_batch(made) -> None:
+    backbone, preprocess, references = made
+    images = preprocess.normalise(np.stack([preprocess.pixels(name) for name in references.names]))
+    for level, maps in zip(references.levels, backbone(images), strict=True):
+        torch.testing.assert_close(level.rows, as_rows(maps), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(level.unit.norm(dim=1), torch.ones(len(level.rows)))
+
+
+def test_fewer_shots_are_the_first_images(made) -> None:
+    references = made[2]
+    assert references.first(2).names == references.names[:2]
+    assert torch.equal(references.first(2).levels[0].rows, references.levels[0].rows[: 2 * 64])
+    with pytest.raises(BadValue, match="there are 3"):
+        references.first(4)
+
+
+def test_files_give_back_the_same_rows_and_names(made, recipe: Recipe, tmp_path: Path) -> None:
+    backbone, preprocess, references = made
+    facts, expected = feature_facts(recipe, preprocess), grids(backbone, preprocess)
+    write(tmp_path / "f" / "candle", references, facts)
+    again = read(tmp_path / "f", "candle", expected, facts)
+    assert (again.images, again.names) == (3, references.names)
+    assert all(torch.equal(a.rows, b.rows) for a, b in zip(again.levels, references.levels, strict=True))
+
+    other = feature_facts(replace(recipe, backbone="resnet34"), preprocess)
+    with pytest.raises(WrongCheckpoint, match="backbone resnet18, not resnet34"):
+        read(tmp_path / "f", "candle", expected, other)
+    with pytest.raises(DatasetNotFound, match="resad-extract"):
+        read(tmp_path / "f", "pcb1", expected, facts)
+
+
+def test_the_authors_files_without_facts_are_read_and_wrong_ones_refused(
+    made, recipe: Recipe, tmp_path: Path
+) -> None:
+    backbone, preprocess, references = made
+    expected, folder = grids(backbone, preprocess), tmp_path / "f" / "candle"
+    write(folder, references, {})
+    (folder / "references.json").unlink()
+    assert read(tmp_path / "f", "candle", expected, {}).names == ()
+
+    np.save(folder / "layer2.npy", references.levels[1].rows[:16].numpy())
+    with pytest.raises(WrongCheckpoint, match=r"\[3, 1\] images"):
+        read(tmp_path / "f", "candle", expected, {})
+    np.save(folder / "layer2.npy", np.zeros((5, 3), np.float32))
+    with pytest.raises(WrongCheckpoint, match="another backbone or image size"):
+        read(tmp_path / "f", "candle", expected, {})
+    np.save(folder / "layer2.npy", np.array([print]), allow_pickle=True)
+    with pytest.raises(WrongCheckpoint, match="cannot read"):
+        read(tmp_path / "f", "candle", expected, {})

@@ -1,0 +1,89 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adcommon.datasets import load_splits
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
+from adcommon.records import Record
+from resad.backbone import build_backbone, make_preprocess
+from resad.recipes import Recipe
+from resad.references import write
+from resad.targets import ReferenceSource, feature_facts, few_shot_images, make_targets, without_references
+
+
+@pytest.fixture
+def make(trees: Path, recipe: Recipe):
+    splits = load_splits("visa", trees, ("candle", "pcb1"))
+    backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
+
+    def make(source=None, **changed: object):
+        new = replace(recipe, **changed)
+        given = source or ReferenceSource()
+        return list(make_targets(splits, backbone, preprocess, new, given, cache=None, memory_bytes=2**28))
+
+    return make
+
+
+def test_references_are_drawn_per_seed_and_from_training_images(make) -> None:
+    candle, pcb1 = make(reference_seeds=(0, 1, 1))
+    assert candle.draw_names == ["seed 0", "seed 1", "seed 1"]
+    first, second, again = (draw.references.names for draw in candle.draws)
+    assert first != second
+    assert second == again
+    assert all("train/good" in str(name) for name in first)
+    assert candle.draws[0].references.images == 3
+    assert [len(target.records) for target in (candle, pcb1)] == [6, 6]
+
+
+def test_a_reference_among_the_test_images_is_left_out_even_as_a_copy(
+    make, trees: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "4shot/candle/train/good"
+    folder.mkdir(parents=True)
+    for place in range(3):
+        shutil.copy(trees / f"visa/candle/test/good/{place:03d}.png", folder / f"renamed{place}.png")
+    shutil.copytree(trees / "visa/pcb1/train/good", tmp_path / "4shot/pcb1/train/good")
+    source = ReferenceSource(images=tmp_path / "4shot")
+    candle, pcb1 = make(source)
+    assert [record.label for record in candle.records] == [1, 1, 1]
+    assert len(pcb1.records) == 6
+    assert len(make(source, exclude_refs=False)[0].records) == 6
+
+
+def test_feature_files_serve_as_references(make, recipe: Recipe, tmp_path: Path) -> None:
+    drawn = make()
+    facts = feature_facts(recipe, make_preprocess(recipe))
+    for target in drawn:
+        write(tmp_path / "features" / target.category, target.draws[0].references, facts)
+    (candle, _) = make(ReferenceSource(features=tmp_path / "features"))
+    assert candle.draws[0].references.names == drawn[0].draws[0].references.names
+    with pytest.raises(BadValue, match="there are 3"):
+        make(ReferenceSource(features=tmp_path / "features"), shots=(4,))
+
+
+def test_choices_per_image_are_positions_in_the_training_images(make, tmp_path: Path) -> None:
+    for name in ("candle", "pcb1"):
+        np.save(tmp_path / f"{name}_knn_indices.npy", np.tile([5, 0, 2, 1], (6, 1)))
+    candle, _ = make(ReferenceSource(aligned=tmp_path))
+    assert candle.draw_names == ["aligned"]
+    assert candle.aligned.choice[2].tolist() == [5, 0, 2, 1]
+    assert len(candle.aligned.pool) == 6
+
+
+def test_few_shot_folders_are_read_in_order_and_missed_by_name(trees: Path, tmp_path: Path) -> None:
+    images = few_shot_images(trees / "visa", "candle")
+    assert [image.name for image in images] == [f"{place:03d}.png" for place in range(6)]
+    with pytest.raises(DatasetNotFound, match="nothing"):
+        few_shot_images(trees / "visa", "nothing")
+    (tmp_path / "empty/train/good").mkdir(parents=True)
+    with pytest.raises(EmptySplit, match="empty"):
+        few_shot_images(tmp_path, "empty")
+
+
+def test_nothing_is_left_out_without_references(trees: Path) -> None:
+    record = Record(trees / "visa/candle/test/good/000.png", "candle", 0)
+    assert without_references([record], []) == [record]
+    assert without_references([record], [record.image]) == []
