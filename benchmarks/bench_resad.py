@@ -37,7 +37,7 @@ from resad.model import LevelScores, ResAD
 from resad.optimiser import Optimisers, update
 from resad.recipes import QUICKSTART
 from resad.references import encode
-from resad.residual import as_maps, as_rows
+from resad.residual import Residual, as_maps, as_rows, residual
 
 CATEGORIES = ("bottle", "cable", "capsule", "carpet")
 
@@ -66,14 +66,14 @@ class RowByRow(torch.nn.Module):
         return rows, log_det
 
 
-def residual_image_by_image(maps: Tensor, references: Tensor, scale: float) -> Tensor:
-    """Squared residuals of each image, its references normalised anew."""
+def residual_image_by_image(maps: Tensor, references: Tensor, kind: Residual) -> Tensor:
+    """Residuals of each image, its references normalised anew."""
     found = []
     for image in maps:
         rows = image.flatten(1).T
         similarity = F.normalize(rows, dim=1) @ F.normalize(references, dim=1).T
-        found.append(scale * (rows - references[similarity.argmax(dim=1)]).square())
-    return as_maps(torch.cat(found), maps)
+        found.append(references[similarity.argmax(dim=1)])
+    return residual(maps, as_maps(torch.cat(found), maps), kind)
 
 
 def turns(
@@ -159,7 +159,7 @@ def train_steps(recipe, data: TrainingData, rounds: int) -> None:
             places = [place for place, category in enumerate(names) if category == name]
             for level, maps in enumerate(levels):
                 own = as_rows(rows[level])
-                found[level][places] = residual_image_by_image(maps[places], own, 1.0)
+                found[level][places] = residual_image_by_image(maps[places], own, recipe.residual)
         return found
 
     decoded = preprocess.normalise(np.stack([preprocess.pixels(record.image) for record in data.records]))
@@ -210,7 +210,7 @@ def score_images(recipe, data: TrainingData, rounds: int) -> None:
     )
     references = encode(backbone, [record.image for record in data.records[:8]], preprocess)
     scale = ScoreRange((0.0,) * recipe.feature_levels, float(recipe.feature_levels))
-    detector = ResADDetector(backbone, model, preprocess, references, kind="square", scale=scale)
+    detector = ResADDetector(backbone, model, preprocess, references, kind=recipe.residual, scale=scale)
     plain = [RowByRow(flow) for flow in model.estimators]
 
     @torch.inference_mode()
@@ -219,7 +219,7 @@ def score_images(recipe, data: TrainingData, rounds: int) -> None:
         for image in images:
             levels = backbone(image[None])
             residuals = [
-                residual_image_by_image(level, rows.rows, 1.0)
+                residual_image_by_image(level, rows.rows, recipe.residual)
                 for level, rows in zip(levels, references.levels, strict=True)
             ]
             scores = []
