@@ -121,3 +121,10 @@ def test_inputs_are_drawn_or_stored_and_cut(folder: GoldenFolder) -> None:
     drawn = golden.input({"seeded": "image", "shape": [2, 3], "slice": [[0, 1], [1, 3]]})
     assert np.array_equal(drawn, seeded_input("image", (2, 3), salt=3)[:1, 1:3])
     assert np.array_equal(golden.input({"stored": "x"}), np.ones(2))
+
+
+def test_only_tolerances_given_step_by_step_widen_with_the_drift(folder: GoldenFolder) -> None:
+    golden = folder.open("sums")
+    golden.drift = 3.0
+    assert golden.tolerance("rows").atol == pytest.approx([0.3, 1.5])
+    assert golden.tolerance("count").atol == 0.0

@@ -92,7 +92,10 @@ def test_a_saved_model_gives_the_same_scores_and_a_wrong_one_is_refused(
     tensors = detector.model.state_dict()
     save_model(tmp_path / "model", tensors=tensors, config=config, card="")
     loaded = load_detector(tmp_path / "model")
-    assert torch.equal(loaded.score(images).image_scores, detector.score(images).image_scores)
+    # The loaded model is laid out as in training; on some processors that moves the last digit.
+    torch.testing.assert_close(
+        loaded.score(images).image_scores, detector.score(images).image_scores, atol=1e-5, rtol=0
+    )
     assert loaded.preprocess == detector.preprocess
 
     save_model(tmp_path / "other", tensors=dict(list(tensors.items())[1:]), config=config, card="")
