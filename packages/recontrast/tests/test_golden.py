@@ -48,7 +48,7 @@ from recontrast.recipes import RECIPES
 
 PRECISIONS = {"": torch.float32, "_f64": torch.float64}
 DRIFT = 2.0
-"""Without AVX2 a float32 trajectory was seen to drift 1.07 times as far as the tolerance of its eighth step."""
+"""Without AVX2 a float32 trajectory was seen to drift 1.07 times as far as its eighth step may."""
 
 
 def readers() -> list[str]:
