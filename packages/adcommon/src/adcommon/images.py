@@ -13,6 +13,7 @@ from adcommon.files import download_gone_wrong
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes, in lower case, of the files that count as images."""
 
+_EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _EXIF_ORIENTATION = 0x0112
 _SWAPS_SIDES = (5, 6, 7, 8)
 _TURNS = {
@@ -54,7 +55,11 @@ def is_image(path: Path) -> bool:
 
 
 def open_image(
-    path: Path, *, upright: bool = False, expected_size: tuple[int, int] | None = None
+    path: Path,
+    *,
+    upright: bool = False,
+    expected_size: tuple[int, int] | None = None,
+    convert: bool = True,
 ) -> Image.Image:
     """Decode an image to 8-bit RGB.
 
@@ -62,6 +67,8 @@ def open_image(
 
     Args:
         upright: apply the EXIF orientation.
+        convert: False leaves 8-bit modes (grey, palette, with alpha, CMYK) as they are, for those who resize
+            first; `convert("RGB")` does the rest.
         expected_size: (width, height) of the mask. Of the stored and the upright image, the one of this size
             is taken; `upright` decides where both fit.
 
@@ -76,7 +83,8 @@ def open_image(
             if expected_size is not None:
                 upright = _is_upright_expected(path, image, upright, expected_size)
             turn = _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1)) if upright else None
-            return _to_rgb(image if turn is None else image.transpose(turn))
+            turned = image if turn is None else image.transpose(turn)
+            return turned.copy() if not convert and image.mode in _EIGHT_BIT else _to_rgb(turned)
     except MaskSizeMismatch:
         raise
     except _DECODER_ERRORS as error:

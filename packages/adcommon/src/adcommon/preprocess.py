@@ -52,6 +52,9 @@ class Preprocess:
     filter gives at least 0.5."""
     upright: bool = False
     """Apply the EXIF orientation. A mask of the other orientation's size overrules it."""
+    rgb: Literal["first", "last"] = "first"
+    """When an image of 8 bits becomes RGB: "last", after resize and crop, as InCTRL does: a palette is then
+    resized by nearest neighbour, and alpha is dropped only afterwards."""
 
     def __post_init__(self) -> None:
         """Accept lists from JSON and refuse impossible sizes."""
@@ -73,8 +76,10 @@ class Preprocess:
 
     def key(self) -> str:
         """Stable text of everything that changes `pixels`; for caches."""
+        last = "-rgb last" if self.rgb == "last" else ""
         return (
-            f"{self.image_size}-{self.size}-{self.fit}-{self.interpolation}-{'up' if self.upright else 'raw'}"
+            f"{self.image_size}-{self.size}-{self.fit}-{self.interpolation}-"
+            f"{'up' if self.upright else 'raw'}{last}"
         )
 
     def pixels(self, image: Path, mask: Path | None = None) -> UInt8[np.ndarray, "size size 3"]:
@@ -85,10 +90,12 @@ class Preprocess:
         """
         expected_size = None if mask is None else image_size(mask)
         try:
-            opened = open_image(image, upright=self.upright, expected_size=expected_size)
+            opened = open_image(
+                image, upright=self.upright, expected_size=expected_size, convert=self.rgb == "first"
+            )
         except MaskSizeMismatch as error:
             raise MaskSizeMismatch(f"{error}\n  Its mask: {mask}") from None
-        return self._fit(opened, _RESAMPLING[self.interpolation])
+        return self._fit(opened, _RESAMPLING[self.interpolation], rgb=True)
 
     def mask(self, mask: Path | None, image: Path) -> Bool[np.ndarray, "size size"]:
         """The mask as it lies on `pixels`; all False if there is none.
@@ -158,8 +165,9 @@ class Preprocess:
         centres = (torch.arange(side, dtype=torch.float64) + 0.5) * (resized / side)
         return (centres - start) * (2 / self.size) - 1
 
-    def _fit(self, image: Image.Image, resampling: Image.Resampling) -> np.ndarray:
+    def _fit(self, image: Image.Image, resampling: Image.Resampling, *, rgb: bool = False) -> np.ndarray:
         width, left = self._resized_side(image.width, image.height)
         height, top = self._resized_side(image.height, image.width)
         resized = image.resize((width, height), resampling)
-        return np.asarray(resized.crop((left, top, left + self.size, top + self.size)))
+        cropped = resized.crop((left, top, left + self.size, top + self.size))
+        return np.asarray(cropped.convert("RGB") if rgb else cropped)

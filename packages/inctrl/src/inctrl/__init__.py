@@ -1,6 +1,3 @@
-"""InCTRL (CVPR 2024) and WinCLIP: few-shot generalist anomaly detection by in-context residuals.
-
-Not implemented yet: this package only reserves its place in the workspace.
-"""
+"""InCTRL (CVPR 2024, arXiv 2403.06495) and WinCLIP: few-shot anomaly detection by in-context residuals."""
 
 __version__ = "0.1.0"

@@ -1,0 +1,43 @@
+"""The training loss: a focal loss on each of two scores (section 3.4, equations 8 and 9)."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from inctrl.model import Outputs
+
+
+def focal(
+    scores: Float[Tensor, " batch"],
+    labels: Float[Tensor, " batch"],
+    *,
+    alpha: float = 1.0,
+    gamma: float = 2.0,
+    logits: bool = True,
+) -> Float[Tensor, " batch"]:
+    """alpha (1 - exp(-l))^gamma l, where l is the binary cross entropy of each score.
+
+    Args:
+        labels: 0 normal, 1 anomalous.
+        alpha: the same factor for both.
+        logits: take the scores as logits; False: as probabilities.
+    """
+    entropy = F.binary_cross_entropy_with_logits if logits else F.binary_cross_entropy
+    loss = entropy(scores, labels, reduction="none")
+    return alpha * (1 - torch.exp(-loss)) ** gamma * loss
+
+
+def training_loss(
+    outputs: Outputs, labels: Float[Tensor, " batch"], *, gamma: float = 2.0, logits: bool = True
+) -> Float[Tensor, ""]:
+    """FL(final, y) + FL(s_i, y), each a mean over the batch.
+
+    Args:
+        logits: both scores are probabilities already, and the reference takes them as logits: a sigmoid is
+            applied twice and the loss cannot reach 0.
+    """
+    return sum(
+        (focal(scores, labels, gamma=gamma, logits=logits).mean() for scores in (outputs.final, outputs.image)),
+        start=labels.new_zeros(()),
+    )

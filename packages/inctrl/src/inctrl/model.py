@@ -1,0 +1,101 @@
+"""The trained part of InCTRL: an adapter and two heads on the residuals of frozen features (section 3)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the network says of a batch; all in (0, 1) or [0, 1], higher is more anomalous."""
+
+    final: Float[Tensor, " batch"]
+    """The image score: mean of `holistic` and `peak`."""
+    image: Float[Tensor, " batch"]
+    """s_i, of the image residual alone."""
+    holistic: Float[Tensor, " batch"]
+    """s_h, of the map with both scalars added."""
+    peak: Float[Tensor, " batch"]
+    """The largest value of the patch residual map."""
+    token_residual: Float[Tensor, "batch embed"]
+    """F: adapted references minus adapted query."""
+
+
+class Adapter(nn.Module):
+    """A bottleneck on image tokens, without biases and without a residual connection."""
+
+    def __init__(self, embed: int, reduction: int = 4) -> None:
+        """Default initialisation of torch, as everywhere in this network."""
+        super().__init__()
+        self.fc = nn.Sequential(
+            nn.Linear(embed, embed // reduction, bias=False),
+            nn.ReLU(),
+            nn.Linear(embed // reduction, embed, bias=False),
+            nn.ReLU(),
+        )
+
+    def forward(self, tokens: Float[Tensor, "*batch embed"]) -> Float[Tensor, "*batch embed"]:
+        """Tokens of the same width, none of them negative."""
+        return self.fc(tokens)
+
+
+class Head(nn.Module):
+    """Three linear layers with batch norm between them, ending in a probability."""
+
+    def __init__(self, inputs: int) -> None:
+        """`bn1` is never used; checkpoints of the reference have it."""
+        super().__init__()
+        self.bn1 = nn.BatchNorm1d(inputs).requires_grad_(False)
+        self.projection1 = nn.Linear(inputs, 128)
+        self.bn2 = nn.BatchNorm1d(128)
+        self.projection2 = nn.Linear(128, 64)
+        self.bn3 = nn.BatchNorm1d(64)
+        self.projection3 = nn.Linear(64, 1)
+
+    def forward(self, values: Float[Tensor, "batch inputs"]) -> Float[Tensor, " batch"]:
+        """In (0, 1)."""
+        hidden = self.bn2(F.relu(self.projection1(values)))
+        hidden = self.bn3(F.relu(self.projection2(hidden)))
+        return torch.sigmoid(self.projection3(hidden))[:, 0]
+
+
+class InCTRL(nn.Module):
+    """Scores of queries from frozen features; names of entries are those of the authors' checkpoints."""
+
+    def __init__(self, embed: int, patches: int) -> None:
+        """A network for tokens of `embed` numbers and maps of `patches` cells."""
+        super().__init__()
+        self.adapter = Adapter(embed)
+        self.diff_head = Head(patches)
+        self.diff_head_ref = Head(embed)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch embed"],
+        reference_tokens: Float[Tensor, "rows shots embed"],
+        residual_map: Float[Tensor, "batch patches"],
+        text: Float[Tensor, " batch"] | None,
+    ) -> Outputs:
+        """One score per query.
+
+        Args:
+            tokens: f(x).
+            reference_tokens: f(r); one row for all queries, or one for each.
+            residual_map: M, see `inctrl.residual.patch_residual`.
+            text: s_a; None where there is no text tower: it is left out of the sum.
+        """
+        token_residual = self.adapter(reference_tokens).mean(dim=1) - self.adapter(tokens)
+        image = self.diff_head_ref(token_residual)
+        holistic_map = residual_map + image[:, None]
+        if text is not None:
+            holistic_map = holistic_map + text[:, None]
+        holistic, peak = self.diff_head(holistic_map), residual_map.amax(dim=1)
+        return Outputs((holistic + peak) / 2, image, holistic, peak, token_residual)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that the optimiser moves."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

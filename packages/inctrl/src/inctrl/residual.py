@@ -1,0 +1,51 @@
+"""Residuals of a query to its normal references: a map of patches, and a vector of the image (section 3.2)."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def patch_residual(
+    query: Sequence[Float[Tensor, "batch patches _channels"]],
+    references: Sequence[Float[Tensor, "rows reference_patches _channels"]],
+) -> Float[Tensor, "batch patches"]:
+    """M: how far each patch is from the nearest patch of the references, in [0, 1], mean over levels.
+
+    M_l(p) = min over q of (1 - cos(P_l(x)_p, P_l(r)_q)) / 2.
+
+    Args:
+        query: by level.
+        references: by level, the patches of all references; one row for all queries, or one for each.
+    """
+    total = query[0].new_zeros(query[0].shape[:2])
+    for ours, theirs in zip(query, references, strict=True):
+        total += nearest(F.normalize(ours, dim=-1), F.normalize(theirs, dim=-1))
+    return total / len(query)
+
+
+def nearest(
+    query: Float[Tensor, "batch patches channels"],
+    references: Float[Tensor, "rows reference_patches channels"],
+) -> Float[Tensor, "batch patches"]:
+    """Half the cosine distance to the nearest reference, of vectors of length 1."""
+    if len(references) == 1:
+        cosines = query @ references[0].T  # one large product instead of `batch` small ones
+    else:
+        cosines = query @ references.transpose(1, 2)
+    return 0.5 * (1 - cosines.amax(dim=-1))
+
+
+def text_score(
+    tokens: Float[Tensor, "batch embed"], text: Float[Tensor, "rows 2 embed"], scale: float = 100.0
+) -> Float[Tensor, " batch"]:
+    """s_a: probability of the anomalous sentences, in (0, 1).
+
+    Args:
+        tokens: not normalised.
+        text: normal and anomalous features of length 1; one row for all images, or one for each.
+        scale: the paper's constant, not CLIP's learned one.
+    """
+    cosines = (text @ F.normalize(tokens, dim=-1)[:, :, None])[:, :, 0]
+    return (scale * cosines).softmax(dim=1)[:, 1]
