@@ -1,12 +1,9 @@
 """Small untrained models and drawn datasets for the tests of this package."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from adcommon.testing.trees import make_mvtec
 
 TINY_CLIP = {
     "embed_dim": 16,

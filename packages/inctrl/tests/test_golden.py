@@ -1,5 +1,6 @@
 """Parity with the reference implementations on golden files; what varies comes from their meta.json."""
 
+import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,18 +16,20 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
+from adcommon.datasets.splits import quarter_split
 from adcommon.metrics.reference.inctrl import inctrl_metrics, winclip_metrics
 from adcommon.preprocess import Preprocess
 from adcommon.testing.golden import GoldenFile, GoldenFolder
-from inctrl.batch_order import assign
 from inctrl.clip import ClipTower, build_clip, text_features, tokenise
 from inctrl.data import TrainBatch, balanced_indices
 from inctrl.features import Features, as_features
+from inctrl.lists import scan, write_lists
 from inctrl.losses import focal
 from inctrl.model import Adapter, Head, InCTRL, trainable
 from inctrl.optimiser import forward_batch, gather_text, make_optimiser, update
 from inctrl.prompts import sentences
-from inctrl.residual import patch_residual, text_score
+from inctrl.references import choose
+from inctrl.residual import patch_residual, text_score, unit
 from inctrl.tiles import cut, tile_boxes
 from inctrl.winclip import encode, judge
 from inctrl.windows import SIDES, harmonic_map, window_patches
@@ -134,9 +137,7 @@ class Whole:
     def __init__(self, entry: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
         own = {name: value for name, value in state.items() if name.startswith(TRAINED)}
         self.clip = build_clip(entry["model"], {n: v for n, v in state.items() if n not in own})
-        layers = [
-            block + 1 - entry["vision_blocks_counted_from"] for block in entry["vision_blocks"]
-        ]
+        layers = [block + 1 - entry["vision_blocks_counted_from"] for block in entry["vision_blocks"]]
         self.tower = ClipTower(self.clip, "golden", layers)
         assert list(self.tower.grid) == entry["grid"]
         self.model = InCTRL(self.tower.embed, self.tower.grid[0] * self.tower.grid[1])
@@ -168,7 +169,7 @@ def test_inctrl_forward(file: GoldenFile, state) -> None:
             assert len(references.tokens) == case["shot"]
             told = text_score(query.tokens, whole.text(case["types"]), whole.scale)
             residual_map = patch_residual(
-                query.levels, [level.flatten(0, 1)[None] for level in references.levels]
+                query.levels, unit([level.flatten(0, 1)[None] for level in references.levels])
             )
             outputs = whole.model(query.tokens, references.tokens[None], residual_map, told)
             taken = torch.stack([level[0] for level in query.levels])
@@ -182,7 +183,9 @@ def test_inctrl_forward(file: GoldenFile, state) -> None:
                 "token": query.tokens,
                 "token_ref": outputs.token_residual,
                 "patch_tokens_sample": taken[:, :: positions["position_step"], : positions["channels"]],
-                "patch_token_stats": np.stack([statistics(level, samples["stats"]) for level in query.levels]),
+                "patch_token_stats": np.stack(
+                    [statistics(level, samples["stats"]) for level in query.levels]
+                ),
                 "ref_patch_token_stats": np.stack(
                     [statistics(level, samples["stats"]) for level in references.levels]
                 ),
@@ -290,11 +293,17 @@ def test_inctrl_heads(file: GoldenFile, state) -> None:
         for case in file.entry["cases"]:
             value = seeded(file, case["input"])
             module: nn.Module = (
-                Adapter(value.shape[1], case["reduction"]) if case["module"] == "adapter" else Head(value.shape[1])
+                Adapter(value.shape[1], case["reduction"])
+                if case["module"] == "adapter"
+                else Head(value.shape[1])
             )
             prefix = case["prefix"]
             module.load_state_dict(
-                {name.removeprefix(prefix): entry for name, entry in entries.items() if name.startswith(prefix)}
+                {
+                    name.removeprefix(prefix): entry
+                    for name, entry in entries.items()
+                    if name.startswith(prefix)
+                }
             )
             for name, mode in case["passes"].items():
                 out = module.train(mode == "train")(value)
@@ -409,7 +418,11 @@ def test_inctrl_train(file: GoldenFile, state) -> None:
         got, _ = _train(file, entries, order, torch.float32, short["steps"])
         for name in file.entry["outputs"]:
             what = name.removeprefix(f"{order}.")
-            if name.startswith(order) and what in got and any(fnmatchcase(name, p) for p in short["tolerances"]):
+            if (
+                name.startswith(order)
+                and what in got
+                and any(fnmatchcase(name, p) for p in short["tolerances"])
+            ):
                 stored = file[name] if what.startswith("grad0") else file[name][: short["steps"]]
                 file.check(name, np.reshape(got[what], stored.shape), stored)
 
@@ -456,11 +469,10 @@ def test_winclip_preprocess(file: GoldenFile, tmp_path: Path) -> None:
 
 
 def test_split(file: GoldenFile) -> None:
-    from adcommon.datasets.splits import hold_out_positions
-
+    assert file.entry["test_size"] == 0.25
     with file:
         for case in file.entry["cases"]:
-            train, test = hold_out_positions(case["n"], file.entry["test_size"], file.entry["seed"])
+            train, test = quarter_split(case["n"], file.entry["seed"])
             file.check(f"{case['tag']}.train", train)
             file.check(f"{case['tag']}.test", test)
 
@@ -493,13 +505,11 @@ def test_winclip_forward(file: GoldenFile, state) -> None:
             got = {
                 "pooled": query.pooled,
                 "text_features": text,
-                "text_prob": judged.text,
+                "text_prob": judged.text.mean() if case["tiles"] else judged.text,
                 "text_probs": judged.text,
                 "patch_score": judged.patches,
                 "anomaly_map": judged.maps,
-                "anomaly_maps": judged.maps,
                 "visual_score": judged.maps.amax(dim=1).float().mean(),
-                "visual_scores": judged.maps.amax(dim=1),
                 "score": np.array(judged.score),
             }
             for size, features, scores, found in zip(
@@ -543,13 +553,27 @@ def test_winclip_masks(file: GoldenFile) -> None:
             file.check(name, patches.T + entry["counted_from"])
 
 
-def test_winclip_reference_choice(file: GoldenFile) -> None:
-    from inctrl.references import choose
+def test_converters(file: GoldenFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lists of images; the trees of the converters are tested where the converters are."""
+    tree, stored = file.entry["trees"]["json"], file.json()
+    monkeypatch.chdir(tmp_path)
+    folder = Path(tree["dataset_dir"])
+    for name in tree["files"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    split = scan(folder / tree["dataset_name"], tree["dataset_name"], "reference").split
+    for part in ("train", "val"):
+        write_lists(part, Path("lists"), tree["dataset_name"], split)
+    assert {path.name: json.loads(path.read_text()) for path in Path("lists").iterdir()} == stored["json"]
 
+
+def test_winclip_reference_choice(file: GoldenFile) -> None:
     draw = "reference" if file.entry["replace"] else "distinct"
     with file:
         for case in file.entry["cases"]:
-            file.check(case["tag"], np.array(choose(case["n"], case["k"], seed=file.entry["seed"], draw=draw)))
+            file.check(
+                case["tag"], np.array(choose(case["n"], case["k"], seed=file.entry["seed"], draw=draw))
+            )
 
 
 def test_metrics(file: GoldenFile) -> None:

@@ -1,7 +1,7 @@
 """What a command leaves behind: one folder for all, one below it per category.
 
 OUT/recipe.yaml  log.txt  results.json  results.csv  results.md
-OUT/CATEGORY/metrics.csv  results.json  model/  model-best/  resume/state.pt  maps/
+OUT/CATEGORY/metrics.csv  results.json  model/  model-best/  epochs/  resume/state.pt  maps/
 
 Nothing else writes while training.
 """
@@ -33,7 +33,7 @@ from adcommon.errors import OutputExists
 from adcommon.files import atomic_write, json_text, output_errors, plain, remove_leftovers
 
 _OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md")
-_OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "resume", "maps")
+_OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps")
 _LINE = "%(asctime)s %(message)s"
 _LIBRARIES = (
     "adcommon",
@@ -63,6 +63,7 @@ class Run:
         self.results = folder / "results.json"
         self.model = folder / "model"
         self.best_model = folder / "model-best"
+        self.epochs = folder / "epochs"
         self.state = folder / "resume" / "state.pt"
         self.maps = folder / "maps"
         self._columns = _read_table(self.metrics)[0]

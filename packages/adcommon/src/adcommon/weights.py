@@ -92,9 +92,9 @@ def resolve(tag: str, weights: str = "pretrained", *, verify: bool = True) -> di
             )
     # The user's own file may end in digits that are no checksum.
     if verify and (weights == "pretrained" or path.name in map(_file_name, KNOWN.values())):
-        _verify(path)
+        verify_file(path)
     logger.info("backbone weights backbone=%s file=%s", tag, path)
-    return from_efficientnet_pytorch(_read(path), tag)
+    return from_efficientnet_pytorch(read_state(path), tag)
 
 
 def is_random(weights: str) -> bool:
@@ -220,7 +220,7 @@ def _fetch(url: str, target: Path) -> Path:
     return target
 
 
-def _verify(path: Path) -> None:
+def verify_file(path: Path) -> None:
     """Compare a file with the digits in its name, if it has any."""
     expected = _sha256_prefix(path.name)
     if not expected:
@@ -234,7 +234,12 @@ def _verify(path: Path) -> None:
         )
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The entries in a .safetensors file, or in a .pth file that holds them alone or as its `state_dict`.
+
+    Raises:
+        WrongCheckpoint: neither, or a damaged one; no code of the file runs.
+    """
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

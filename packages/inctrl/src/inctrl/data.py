@@ -1,4 +1,4 @@
-"""Batches to train on: half normal and half anomalous queries, each with its references, as frozen features."""
+"""Batches to train on: half normal, half anomalous queries, each with its references, as frozen features."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ def balanced_indices(
 
 def _balanced(classes: list[list[int]], batch_size: int, seed: int) -> Iterator[list[int]]:
     # Faithful: NumPy's old generator, which both classes share; its orders are those of the reference.
-    draw = np.random.RandomState(seed)  # noqa: NPY002
+    draw = np.random.RandomState(seed)
 
     def endless(images: list[int]) -> Iterator[int]:
         while True:

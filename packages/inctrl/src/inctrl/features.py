@@ -41,8 +41,6 @@ class Tower(Protocol):
     """Numbers of a patch, by level."""
     grid: tuple[int, int]
     """Patches down and across."""
-    digest: str
-    """Of its values; a trained model fits no other."""
 
     def __call__(
         self, images: Float[Tensor, "batch 3 height width"]

@@ -16,7 +16,7 @@ def focal(
     gamma: float = 2.0,
     logits: bool = True,
 ) -> Float[Tensor, " batch"]:
-    """alpha (1 - exp(-l))^gamma l, where l is the binary cross entropy of each score.
+    """Alpha (1 - exp(-l))^gamma l, where l is the binary cross entropy of each score.
 
     Args:
         labels: 0 normal, 1 anomalous.
@@ -38,6 +38,9 @@ def training_loss(
             applied twice and the loss cannot reach 0.
     """
     return sum(
-        (focal(scores, labels, gamma=gamma, logits=logits).mean() for scores in (outputs.final, outputs.image)),
+        (
+            focal(scores, labels, gamma=gamma, logits=logits).mean()
+            for scores in (outputs.final, outputs.image)
+        ),
         start=labels.new_zeros(()),
     )

@@ -12,7 +12,7 @@ from inctrl.batch_order import Order, assign
 from inctrl.data import TrainBatch
 from inctrl.losses import training_loss
 from inctrl.model import Outputs
-from inctrl.residual import patch_residual, text_score
+from inctrl.residual import patch_residual, text_score, unit
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> Optimizer:
@@ -30,7 +30,7 @@ def forward_batch(
         order: see `inctrl.batch_order`.
     """
     query, references, reference_tokens = assign(batch.query, batch.references, shots, order)
-    residual_map = patch_residual(query, references)
+    residual_map = patch_residual(query, unit(references))
     told = None if text is None else text_score(batch.query.tokens, text)
     return model(batch.query.tokens, reference_tokens, residual_map, told), residual_map
 

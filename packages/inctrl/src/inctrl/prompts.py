@@ -57,7 +57,9 @@ def sentences(category: str, *, semantic: bool = True) -> tuple[list[str], list[
     """
     name = category.replace("_", " ")
     if semantic and name in SEMANTIC:
-        return [f"a photo of {name} for anomaly detection."], [f"a photo without {name} for anomaly detection."]
+        return [f"a photo of {name} for anomaly detection."], [
+            f"a photo without {name} for anomaly detection."
+        ]
     normal, anomalous = (
         [template.format(state.format(name)) for state, template in product(states, TEMPLATES)]
         for states in (NORMAL_STATES, ANOMALOUS_STATES)

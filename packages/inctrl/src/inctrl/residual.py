@@ -1,4 +1,4 @@
-"""Residuals of a query to its normal references: a map of patches, and a vector of the image (section 3.2)."""
+"""Residual of a query to its normal references, patch by patch, and what text says of it (section 3.2)."""
 
 from collections.abc import Sequence
 
@@ -17,12 +17,20 @@ def patch_residual(
 
     Args:
         query: by level.
-        references: by level, the patches of all references; one row for all queries, or one for each.
+        references: by level, the patches of all references, of length 1 (see `unit`); one row for all
+            queries, or one for each.
     """
     total = query[0].new_zeros(query[0].shape[:2])
-    for ours, theirs in zip(query, references, strict=True):
-        total += nearest(F.normalize(ours, dim=-1), F.normalize(theirs, dim=-1))
+    for ours, theirs in zip(unit(query), references, strict=True):
+        total += nearest(ours, theirs)
     return total / len(query)
+
+
+def unit(
+    levels: Sequence[Float[Tensor, "rows patches _channels"]],
+) -> list[Float[Tensor, "rows patches _channels"]]:
+    """Each patch divided by its length."""
+    return [F.normalize(level, dim=-1) for level in levels]
 
 
 def nearest(

@@ -33,7 +33,9 @@ def tile_boxes(width: int, height: int, tiles: Tiles = "along") -> list[Box]:
     return [(place, 0, place + side, side) for place in starts]
 
 
-def cut(path: Path, size: int, tiles: Tiles = "along") -> tuple[UInt8[np.ndarray, "tiles size size 3"], list[Box]]:
+def cut(
+    path: Path, size: int, tiles: Tiles = "along"
+) -> tuple[UInt8[np.ndarray, "tiles size size 3"], list[Box]]:
     """The tiles of an image file at the network's input size, bicubic, and where they lie.
 
     Colours are converted after the resize, as in the reference: a palette is resized by nearest neighbour.
@@ -41,6 +43,7 @@ def cut(path: Path, size: int, tiles: Tiles = "along") -> tuple[UInt8[np.ndarray
     image = open_image(path, convert=False)
     boxes = tile_boxes(*image.size, tiles) or [(0, 0, *image.size)]
     pixels = [
-        np.asarray(image.crop(box).resize((size, size), Image.Resampling.BICUBIC).convert("RGB")) for box in boxes
+        np.asarray(image.crop(box).resize((size, size), Image.Resampling.BICUBIC).convert("RGB"))
+        for box in boxes
     ]
     return np.stack(pixels), boxes

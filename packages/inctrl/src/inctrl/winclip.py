@@ -112,9 +112,7 @@ def judge(
         for size, own in enumerate(query.windows)
     )
     patches = against(query.patches, [reference.patches for reference in references])
-    window_maps = tuple(
-        harmonic_map(scores, grid, side) for scores, side in zip(windows, SIDES, strict=True)
-    )
+    window_maps = tuple(harmonic_map(scores, grid, side) for scores, side in zip(windows, SIDES, strict=True))
     maps = (sum(window_maps, start=patches.double())) / (len(SIDES) + 1)
     visual = maps.amax(dim=1).float().mean()
     return Judged(float((visual + told.mean()) / 2), told, windows, patches, window_maps, maps)

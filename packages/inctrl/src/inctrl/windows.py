@@ -32,5 +32,7 @@ def harmonic_map(
     cover.scatter_(1, windows, 1.0)
     values = scores.double()
     zero = values == 0
-    total = torch.where(zero, 0.0, 1 / torch.where(zero, 1.0, values)) @ cover  # 0 times infinity is no number
+    total = (
+        torch.where(zero, 0.0, 1 / torch.where(zero, 1.0, values)) @ cover
+    )  # 0 times infinity is no number
     return torch.where(zero.double() @ cover > 0, 0.0, cover.sum(dim=0) / total)

@@ -1,0 +1,99 @@
+"""From images, or features kept of them, to image scores and residual maps; and back from a model folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adcommon.anomaly_maps import upsample
+from adcommon.errors import BadValue
+from adcommon.preprocess import Preprocess
+from adcommon.protocol import Prediction
+from inctrl.features import Features, Tower, as_features
+from inctrl.model import InCTRL
+from inctrl.references import from_images
+from inctrl.residual import patch_residual, text_score, unit
+
+
+class InCTRLDetector:
+    """A trained InCTRL bound to the references of one category; image scores are in (0, 1).
+
+    The map is the residual of each patch, M in the paper, in [0, 1]; higher is more anomalous.
+    """
+
+    def __init__(
+        self,
+        model: InCTRL,
+        tower: Tower,
+        text: Float[Tensor, "2 embed"] | None,
+        references: Features,
+        preprocess: Preprocess,
+    ) -> None:
+        """Bind a model, in evaluation mode, to what is computed once: text and references.
+
+        Args:
+            model: on the tower's device.
+            tower: the frozen network.
+            text: T of the category; None without a text tower.
+            references: what the tower says of the k normal images.
+            preprocess: how images are made.
+        """
+        self.model = model.eval()
+        self.tower = tower
+        self.device = next(tower.parameters()).device
+        self.preprocess = preprocess
+        self.text = None if text is None else text[None].to(self.device)
+        self.reference_tokens = references.tokens[None].to(self.device)
+        self.reference_patches = [
+            level.flatten(0, 1)[None].to(self.device) for level in unit(references.levels)
+        ]
+
+    @torch.inference_mode()
+    def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
+        """Image scores, and maps at the images' size; both on the tower's device."""
+        return self.score_features(as_features(self.tower(images.to(self.device))))
+
+    @torch.inference_mode()
+    def score_features(self, query: Features) -> Prediction:
+        """The same from what the tower said of images."""
+        residual_map = patch_residual(query.levels, self.reference_patches)
+        told = None if self.text is None else text_score(query.tokens, self.text)
+        outputs = self.model(query.tokens, self.reference_tokens, residual_map, told)
+        size = self.preprocess.size
+        maps = upsample(residual_map.unflatten(1, self.tower.grid), size, align_corners=False)
+        return Prediction(outputs.final, maps)
+
+
+def load_detector(
+    folder: Path,
+    *,
+    category: str | None = None,
+    references: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+) -> InCTRLDetector:
+    """The detector in a `model` folder of a training run, or in a checkpoint of the authors.
+
+    Args:
+        folder: holds config.json and model.safetensors; or a file such as checkpoint_6.pyth.
+        category: what the images show, for the text tower: "metal_nut"; vision-only models need none.
+        references: normal images of it; any number.
+        device: where everything goes.
+
+    Raises:
+        BadValue: no references, or no category where there is a text tower.
+    """
+    from inctrl.load import load_trained
+
+    trained = load_trained(folder, device=device)
+    if not references:
+        raise BadValue(
+            "InCTRL compares an image with normal ones: pass a folder of them with --references DIR "
+            "(of a dataset's category: uv run inctrl-test --category NAME)"
+        )
+    if trained.backbone.clip is not None and category is None:
+        raise BadValue(
+            f"'{trained.recipe.backbone}' reads what the images show: pass --category NAME, such as metal_nut"
+        )
+    return trained.detector(category or "object", from_images(references, trained.preprocess))

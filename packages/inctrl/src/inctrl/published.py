@@ -1,0 +1,19 @@
+"""The paper's results, to stand beside ours; no torch here.
+
+Source: the paper's main table, image AUROC, trained on MVTec AD (for MVTec AD itself on VisA), mean and
+deviation over three draws of references; ViT-B-16-plus-240. Only the columns that could be confirmed are here.
+"""
+
+PUBLISHED: dict[str, dict[int, tuple[float, float]]] = {
+    "elpv": {2: (0.839, 0.003), 4: (0.846, 0.011), 8: (0.872, 0.013)},
+    "aitex": {2: (0.761, 0.029), 4: (0.790, 0.018), 8: (0.806, 0.036)},
+    "visa": {2: (0.858, 0.022), 4: (0.877, 0.019), 8: (0.887, 0.021)},
+    "mvtec": {2: (0.940, 0.015), 4: (0.945, 0.018), 8: (0.953, 0.013)},
+}
+"""By dataset and shots: mean and deviation of the image AUROC, fractions."""
+
+WINCLIP: dict[str, dict[int, float]] = {
+    "mvtec": {0: 0.918, 1: 0.931, 2: 0.944, 4: 0.952},
+    "visa": {0: 0.781, 1: 0.838, 2: 0.846, 4: 0.873},
+}
+"""Image AUROC of the WinCLIP paper, whose zero-shot score also reads windows."""

@@ -1,0 +1,169 @@
+"""Every number of the paper's experiments; no torch here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from adcommon.errors import BadValue
+
+_LISTS = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)]
+_NAMES = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
+_NUMBERS = Annotated[tuple[int, ...], Parameter(consume_multiple=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One experiment; the defaults are the paper's: train on MVTec AD, test on eight other datasets."""
+
+    dataset: str = "mvtec"
+    """Auxiliary dataset, with labelled anomalies, to train on; `ad datasets` lists them."""
+    test_datasets: _NAMES = (
+        *("visa", "elpv/elpv", "ksdd", "aitex", "brain_mri", "head_ct"),
+        *("mnist", "mnist/even", "cifar10", "cifar10/animal"),
+    )
+    """Datasets to test on, never trained on: NAME for its categories, NAME/CATEGORY for one of them."""
+    normal_json_path: _LISTS = ()
+    """InCTRL's lists of normal images to train on, instead of `dataset`; go with --outlier-json-path."""
+    outlier_json_path: _LISTS = ()
+    """The same of anomalous images."""
+    val_normal_json_path: _LISTS = ()
+    """Lists of normal images to test on, instead of `test_datasets`; go with --val-outlier-json-path."""
+    val_outlier_json_path: _LISTS = ()
+    """The same of anomalous images."""
+
+    backbone: Annotated[str, Parameter(alias="--model")] = "ViT-B-16-plus-240"
+    """Frozen network: an open_clip ViT by name or as a JSON file in open_clip's form, or, vision-only and
+    without text, a timm network by its exact tag, `tf_efficientnet_lite0.in1k`."""
+    clip_tag: Annotated[str, Parameter(alias="--pretrained")] = "laion400m_e32"
+    """Which weights of the CLIP model are meant by --weights pretrained."""
+    layers: _NUMBERS = (7, 9, 11)
+    """Blocks (of a convolutional network: stages) whose output are the levels of patches; counted from 1."""
+    out_stride: int = 16
+    """Pixels per patch of a timm network, to which all its levels are brought; CLIP has its own."""
+
+    image_size: int = 240
+    """Side of the network's input, pixels."""
+    fit: Literal["short_side", "stretch"] = "short_side"
+    """Resize the shorter side and cut the ends of the longer one, or stretch."""
+    rgb: Literal["first", "last"] = "last"
+    """Whether images become RGB before or, as in the reference, after the resize."""
+    upright: bool = False
+    """Apply the photographs' EXIF orientation."""
+
+    shots: Annotated[tuple[int, ...], Parameter(alias="--shot", consume_multiple=True)] = (2, 4, 8)
+    """References of each query; one model is trained for each number."""
+    reference_seeds: _NUMBERS = (0, 1, 2)
+    """Seeds of the draws of references at test time; results are the mean and deviation over them."""
+    self_reference: bool = True
+    """A normal training image may be drawn as its own reference, as in the reference code."""
+    batch_order: Literal["reference", "corrected"] = "reference"
+    """Which patches and references a query of a training batch gets: `reference` mixes them up between
+    queries, as the published checkpoints were trained; tests are always `corrected`."""
+    draw_evaluation: bool = True
+    """Draw the batches on which the reference evaluates after each epoch, and pass over them, so that the
+    training batches are the reference's."""
+
+    epochs: int = 10
+    """Epochs, of `steps_per_epoch` optimiser steps each."""
+    steps_per_epoch: int = 100
+    """Optimiser steps of an epoch."""
+    batch_size: int = 16
+    """Queries per step, half of them normal, over all processes."""
+    seed: int = 10
+    """Seed of initialisation, order, and references in training."""
+    lr: float = 1e-3
+    """Learning rate; constant."""
+    weight_decay: float = 0.01
+    """Weight decay of AdamW."""
+    gamma: float = 2.0
+    """Exponent of the focal loss."""
+    loss_on: Literal["logits", "probabilities"] = "logits"
+    """`logits` applies a sigmoid to scores that are probabilities already, as the reference does."""
+    select_epoch: Annotated[int | None, Parameter(show_default=False)] = 6
+    """Epoch whose weights are exported and reported. [default: the paper's 6th; of other data the last]"""
+
+    evaluate_every: int = 0
+    """Epochs between evaluations on the test images; 0: at the end only."""
+    test_batch_size: int = 16
+    """Images per batch at test time."""
+    cache_features: bool = True
+    """Compute the frozen features of each image once."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of adapter and heads in training; features, loss and tests stay in fp32."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        for name in ("epochs", "steps_per_epoch", "test_batch_size", "image_size", "out_stride"):
+            if getattr(self, name) < 1:
+                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.batch_size < 2:
+            raise BadValue(
+                f"batch_size is {self.batch_size}; expected at least 2, a normal and an anomalous image"
+            )
+        if not self.shots or min(self.shots) < 1:
+            raise BadValue(f"shots is {self.shots}; expected one number or more, each at least 1")
+        if not self.reference_seeds:
+            raise BadValue("reference_seeds is empty; expected at least one seed")
+        if self.select_epoch is not None and self.select_epoch < 1:
+            raise BadValue(f"select_epoch is {self.select_epoch}; expected at least 1")
+        pairs = (("normal_json_path", "outlier_json_path"), ("val_normal_json_path", "val_outlier_json_path"))
+        for normal, outlier in pairs:
+            if bool(getattr(self, normal)) != bool(getattr(self, outlier)):
+                raise BadValue(f"--{normal} and --{outlier} go together; one of them is missing")
+
+    @property
+    def is_clip(self) -> bool:
+        """True if the backbone has a text tower; timm writes all its names in small letters."""
+        return "ViT" in self.backbone or self.backbone.endswith(".json")
+
+    @property
+    def is_trained_from(self) -> str:
+        """The auxiliary dataset, for reports."""
+        return "folder" if self.normal_json_path else self.dataset
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe in a model's config, where tuples have become lists and paths text."""
+        own: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        for name in (n for n in own if n.endswith("_json_path")):
+            own[name] = tuple(Path(path) for path in own[name])
+        return cls(**own)
+
+
+MVTEC = Recipe()
+VISA = replace(MVTEC, dataset="visa", test_datasets=("mvtec",))
+"""How the paper tests on MVTec AD itself."""
+
+OWN = replace(
+    MVTEC,
+    test_datasets=("folder",),
+    rgb="first",
+    upright=True,
+    shots=(8,),
+    self_reference=False,
+    batch_order="corrected",
+    draw_evaluation=False,
+    select_epoch=None,
+)
+"""For data the paper did not use: each query gets its own patches and references, and never itself."""
+
+QUICKSTART = replace(
+    OWN,
+    dataset="synthetic",
+    test_datasets=("elpv/mono",),
+    backbone="tf_efficientnet_lite0.in1k",
+    layers=(3, 4, 5),
+    image_size=160,
+    epochs=3,
+)
+"""Vision-only: drawn products to train on, real solar cells to test on. Sizes were chosen for its duration."""
+
+RECIPES: dict[str, Recipe] = {"mvtec": MVTEC, "visa": VISA, "own": OWN, "quickstart": QUICKSTART}
+
+PAPER_DATASETS = (*(name.partition("/")[0] for name in MVTEC.test_datasets), "mvtec")
+"""Datasets whose references WinCLIP draws as the reference does, with replacement."""

@@ -1,0 +1,91 @@
+"""The k normal images of a category: drawn, or read from a few-shot file, and what the tower says of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adcommon.datasets.fewshot import draw_references
+from adcommon.datasets.fewshot_files import read_few_shot_file
+from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.preprocess import Preprocess
+from adcommon.records import Record
+from inctrl.features import Features, Tower, as_features
+
+ENCODE_BATCH = 8
+"""Reference images per pass through the tower."""
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What a category's queries are compared with."""
+
+    name: str
+    """ "seed 0", or the file they are from."""
+    images: Float[Tensor, "shots 3 height width"]
+    """Preprocessed."""
+    paths: tuple[Path, ...] = ()
+    """Empty where a file does not say."""
+
+
+def drawn(source: Sequence[Record] | Path, shots: int, seed: int, preprocess: Preprocess) -> References:
+    """Draw references among normal records, or among the images of a folder; see `draw_references`."""
+    paths = draw_references(source, shots, seed=seed)
+    return References(f"seed {seed}", load_images(paths, preprocess), tuple(paths))
+
+
+def from_images(paths: Sequence[Path], preprocess: Preprocess) -> References:
+    """These images."""
+    return References("given images", load_images(paths, preprocess), tuple(paths))
+
+
+def from_file(folder: Path, category: str, size: int, shots: int | None = None) -> References:
+    """The authors' few-shot file of a category, or its first images.
+
+    Raises:
+        DatasetNotFound: there is no such file; names those that are there.
+        BadValue: it holds fewer than `shots` images.
+    """
+    path = folder / f"{category}.pt"
+    if not path.is_file():
+        there = ", ".join(sorted(file.name for file in folder.glob("*.pt"))) or "nothing of the kind"
+        raise DatasetNotFound(
+            f"no few-shot file {path}; in {folder} there is {there}\n"
+            f"  Make it with: uv run inctrl-few-shot FOLDER_OF_NORMAL_IMAGES --category {category} "
+            f"--out {folder}, or leave --few-shot-dir out to draw references with a seed."
+        )
+    images = read_few_shot_file(path, size)
+    if shots is not None and not 1 <= shots <= len(images):
+        raise BadValue(f"--shots is {shots}; {path} holds {len(images)} images")
+    return References(str(path), images[:shots])
+
+
+def load_images(paths: Sequence[Path], preprocess: Preprocess) -> Float[Tensor, "images 3 height width"]:
+    """Decode and preprocess image files."""
+    return preprocess.normalise(np.stack([preprocess.pixels(path) for path in paths]))
+
+
+@torch.inference_mode()
+def encode_references(tower: Tower, images: Float[Tensor, "shots 3 height width"]) -> Features:
+    """What the tower says of them, on its device."""
+    device = next(tower.parameters()).device
+    parts = [as_features(tower(part.to(device))) for part in images.split(ENCODE_BATCH)]
+    levels = zip(*(part.levels for part in parts), strict=True)
+    return Features(torch.cat([part.tokens for part in parts]), [torch.cat(level) for level in levels])
+
+
+def choose(count: int, shots: int, *, seed: int, draw: Literal["reference", "distinct"]) -> list[int]:
+    """Positions of WinCLIP's references among `count` normal images.
+
+    Args:
+        draw: the reference's draw may take one image twice.
+    """
+    if not 1 <= shots <= count:
+        raise BadValue(f"shots is {shots}; there are {count} normal images, expected 1 to {count}")
+    generator = np.random.RandomState(seed)
+    return generator.choice(np.arange(count), shots, replace=draw == "reference").tolist()
