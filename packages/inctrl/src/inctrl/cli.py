@@ -113,17 +113,18 @@ def _run(base: str, recipe: Recipe, settings: TrainSettings) -> None:
 def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
     """Test a trained InCTRL on categories it has not seen."""
     from adcommon.runtime import choose_device
+    from inctrl.detector import load_trained
     from inctrl.evaluate import evaluate as evaluate_model
     from inctrl.evaluate import report_row, write_scores
-    from inctrl.load import find_model, load_trained
     from inctrl.official import save_checkpoint
 
     start_logging(None)
     targets = find_targets(_tested(settings), settings.root(), settings.category)
     trained = load_trained(
-        settings.model or find_model(settings.shots),
+        settings.find_model(),
         weights=settings.weights,
         backbone=settings.backbone,
+        layers=settings.layers,
         device=choose_device(settings.gpu, settings.device),
     )
     if settings.save_official is not None and trained.backbone.clip is None:
@@ -161,7 +162,8 @@ def _tested(settings: TestSettings) -> Recipe:
         name: getattr(settings, name)
         for name in ("normal_json_path", "val_normal_json_path", "val_outlier_json_path")
     }
-    if settings.val_normal_json_path:
+    if settings.val_normal_json_path or settings.val_outlier_json_path:
+        # Only the normal images beside the tested ones matter here: references are drawn from them.
         return replace(MVTEC, **lists, outlier_json_path=lists["normal_json_path"])
     if settings.data is not None:
         names: tuple[str, ...] = ("folder",)

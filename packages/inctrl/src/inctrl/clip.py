@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,10 @@ class ClipTower(nn.Module):
         self.embed: int = self.visual.output_dim
         self.channels = (self.visual.conv1.out_channels,) * len(layers)
 
+    def extra_repr(self) -> str:
+        """What decides the maps besides the weights; caches of features go by it."""
+        return f"layers={self.layers}"
+
     @torch.no_grad()
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -145,4 +150,9 @@ def text_features(
 
 def tokenise(clip: open_clip.CLIP, texts: list[str]) -> Tensor:
     """Token numbers, (texts, context length), as CLIP's own tokenizer gives them."""
-    return open_clip.SimpleTokenizer(context_length=clip.context_length)(texts)
+    return _tokenizer(clip.context_length)(texts)
+
+
+@cache
+def _tokenizer(context_length: int) -> open_clip.SimpleTokenizer:
+    return open_clip.SimpleTokenizer(context_length=context_length)

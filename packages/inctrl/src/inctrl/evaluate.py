@@ -19,9 +19,8 @@ from adcommon.files import atomic_write
 from adcommon.preprocess import Preprocess
 from adcommon.records import Evaluation, Record, has_pixel_truth
 from adcommon.report import row
-from inctrl.detector import InCTRLDetector
+from inctrl.detector import InCTRLDetector, Trained
 from inctrl.features import Tower, as_features
-from inctrl.load import Trained
 from inctrl.references import References, drawn, from_file
 from inctrl.sources import Target
 

@@ -1,7 +1,7 @@
 """The paper's results, to stand beside ours; no torch here.
 
 Source: the paper's main table, image AUROC, trained on MVTec AD (for MVTec AD itself on VisA), mean and
-deviation over three draws of references; ViT-B-16-plus-240. Only the columns that could be confirmed are here.
+deviation over three draws of references; ViT-B-16-plus-240. Only columns that could be confirmed are here.
 """
 
 PUBLISHED: dict[str, dict[int, tuple[float, float]]] = {

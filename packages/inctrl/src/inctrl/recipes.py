@@ -161,7 +161,7 @@ QUICKSTART = replace(
     image_size=160,
     epochs=3,
 )
-"""Vision-only: drawn products to train on, real solar cells to test on. Sizes were chosen for its duration."""
+"""Vision-only: drawn products to train on, real solar cells to test on; sized by its duration alone."""
 
 RECIPES: dict[str, Recipe] = {"mvtec": MVTEC, "visa": VISA, "own": OWN, "quickstart": QUICKSTART}
 

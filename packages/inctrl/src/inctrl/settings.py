@@ -9,6 +9,9 @@ from cyclopts import Parameter
 from adcommon.errors import BadValue
 from adcommon.options import SETTINGS_GROUP, EvaluateSettings, Settings
 
+RUNS = Path("runs")
+"""Where models are looked for if none is named."""
+
 _GIGABYTE = 2**30
 
 
@@ -80,6 +83,8 @@ class TestSettings(EvaluateSettings):
     """Without effect here; the authors' command lines may have it."""
     backbone: str = "ViT-B-16-plus-240"
     """CLIP model of an authors' checkpoint, which does not name it; a model folder knows its own."""
+    layers: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (7, 9, 11)
+    """Its blocks whose patches are read, of an authors' checkpoint only; counted from 1."""
     weights: Annotated[str | None, Parameter(alias="--clip-weights")] = None
     """Weights of the frozen network, where they have moved since the training: a file."""
     output: Path | None = None
@@ -92,3 +97,24 @@ class TestSettings(EvaluateSettings):
     def memory_bytes(self) -> int:
         """Of frozen features."""
         return int(self.feature_memory * _GIGABYTE)
+
+    def find_model(self, root: Path = RUNS) -> Path:
+        """The model that is named, else the only one of the trainings below `root`.
+
+        Of several, that which was trained with as many references as are asked for.
+
+        Raises:
+            BadValue: there is none, or several.
+        """
+        if self.model is not None:
+            return self.model
+        found = sorted(root.glob("inctrl-*/*/model"))
+        fitting = [path for path in found if path.parent.name == f"{self.shots}-shot"] or found
+        if len(fitting) > 1:
+            raise BadValue(f"several models: {', '.join(map(str, fitting))}; say which with --model")
+        if not fitting:
+            raise BadValue(
+                f"no model below {root}/inctrl-*; train one with uv run inctrl-train, or pass a model folder "
+                "or the authors' checkpoint with --model"
+            )
+        return fitting[0]

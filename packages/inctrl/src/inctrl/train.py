@@ -32,8 +32,8 @@ from adcommon.runs import Run, StopSignal
 from adcommon.runtime import any_process, distribute, set_seed
 from inctrl.backbone import make_backbone, make_preprocess
 from inctrl.data import ReferenceDraw, balanced_indices, training_batches
+from inctrl.detector import Trained
 from inctrl.evaluate import FEATURE_BATCH, Outcome, evaluate, feature_store, report_row
-from inctrl.load import Trained
 from inctrl.model import InCTRL, trainable
 from inctrl.optimiser import gather_text, make_optimiser, update
 from inctrl.recipes import Recipe

@@ -59,6 +59,10 @@ class VisionTower(nn.Module):
                 f"{image_size} pixels: {error}; change --layers or --image-size"
             ) from None
 
+    def extra_repr(self) -> str:
+        """What decides the maps besides the weights; caches of features go by it."""
+        return f"layers={self.layers}, grid={self.grid}"
+
     @torch.no_grad()
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]

@@ -1,0 +1,200 @@
+"""InCTRL: a test image and a training epoch, against loops as the reference runs them, in one run.
+
+Test image: the reference-style loop encodes the 242 sentences and the references again for every query and
+compares patches in a Python loop; ours does both once. Training epoch: the reference-style step encodes the
+sentences of the batch, decodes and encodes the queries and their references; ours reads kept features and
+kept text. Both start from the same weights, see the same queries and references, and give the same numbers.
+CLIP's weights are random, which changes neither time nor equality.
+
+    python benchmarks/bench_inctrl.py [--model ViT-B-16-plus-240] [--queries 4] [--shots 2] [--steps 2]
+"""
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+
+from adcommon.records import Record
+from inctrl.backbone import Backbone, make_backbone, make_preprocess
+from inctrl.clip import model_config, tokenise
+from inctrl.data import ReferenceDraw, TrainBatch, balanced_indices, training_batches
+from inctrl.detector import Trained
+from inctrl.evaluate import feature_store
+from inctrl.features import Features, as_features
+from inctrl.model import InCTRL, trainable
+from inctrl.optimiser import gather_text, make_optimiser, update
+from inctrl.prompts import sentences
+from inctrl.recipes import MVTEC, Recipe
+from inctrl.references import References, load_images
+from inctrl.residual import text_score
+
+SIDE = 900
+CATEGORY = "candle"
+
+
+def draw(folder: Path, count: int) -> list[Record]:
+    """Soft shapes under a camera's noise; every other image counts as anomalous."""
+    rng = np.random.default_rng(0)
+    records = []
+    for number in range(count):
+        shapes = Image.fromarray(rng.integers(40, 216, (12, 12, 3), dtype=np.uint8))
+        soft = np.asarray(shapes.resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=np.float32)
+        noisy = (soft + rng.normal(0, 2, soft.shape)).clip(0, 255).astype(np.uint8)
+        path = folder / f"{number:04}.png"
+        Image.fromarray(noisy).save(path)
+        records.append(Record(path, CATEGORY, number % 2))
+    return records
+
+
+@torch.no_grad()
+def encode_text(clip: open_clip.CLIP) -> Tensor:
+    """T, all sentences anew."""
+    groups = []
+    for group in sentences(CATEGORY):
+        features = F.normalize(clip.encode_text(tokenise(clip, group)), dim=-1)
+        groups.append(F.normalize(features.mean(dim=0), dim=0))
+    return torch.stack(groups)
+
+
+def looped_map(query: Features, references: Features) -> Tensor:
+    """M of one query, patch by patch, all reference patches normalised anew for each."""
+    total = []
+    for ours, theirs in zip(query.levels, references.levels, strict=True):
+        rows = theirs.flatten(0, 1)
+        values = [
+            0.5 * (1 - (F.normalize(rows, dim=-1) @ F.normalize(patch, dim=0)).max()) for patch in ours[0]
+        ]
+        total.append(torch.stack(values))
+    return torch.stack(total).mean(dim=0)[None]
+
+
+def test_images(backbone: Backbone, recipe: Recipe, records: list[Record], shots: int) -> dict[str, float]:
+    """Seconds of a test image, and the largest difference of a score."""
+    preprocess, clip = make_preprocess(recipe), backbone.clip
+    assert clip is not None
+    torch.manual_seed(0)
+    model = InCTRL(backbone.tower.embed, backbone.patches).eval()
+    paths = [record.image for record in records]
+    images = load_images(paths[shots:], preprocess)
+    chosen = References("given", load_images(paths[:shots], preprocess), tuple(paths[:shots]))
+
+    began = time.perf_counter()
+    theirs = []
+    with torch.inference_mode():
+        for image in images:
+            text = encode_text(clip)
+            query, references = (as_features(backbone.tower(part)) for part in (image[None], chosen.images))
+            told = text_score(query.tokens, text[None])
+            found = looped_map(query, references)
+            theirs.append(model(query.tokens, references.tokens[None], found, told).final)
+    slow = (time.perf_counter() - began) / len(images)
+
+    trained = Trained(model, backbone, preprocess, recipe, shots, "random")
+    began = time.perf_counter()
+    detector = trained.detector(CATEGORY, chosen)
+    prepared = time.perf_counter() - began
+    began = time.perf_counter()
+    ours = detector.score(images).image_scores
+    fast = (time.perf_counter() - began) / len(images)
+    difference = float((torch.cat(theirs) - ours).abs().max())
+    return {"slow": slow, "fast": fast, "prepared": prepared, "difference": difference}
+
+
+def training(
+    backbone: Backbone, recipe: Recipe, records: list[Record], shots: int, steps: int
+) -> dict[str, float]:
+    """Seconds of a training step, and the difference of the first loss."""
+    preprocess, clip, accelerator = make_preprocess(recipe), backbone.clip, Accelerator(cpu=True)
+    assert clip is not None
+    labels = [record.label for record in records]
+    references = ReferenceDraw(records, shots, recipe.seed, self_reference=True)
+
+    def start() -> tuple[InCTRL, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = InCTRL(backbone.tower.embed, backbone.patches).train()
+        return model, make_optimiser(trainable(model), recipe.lr, recipe.weight_decay)
+
+    model, optimiser = start()
+    indices, theirs = balanced_indices(labels, recipe.batch_size, seed=recipe.seed), []
+    began = time.perf_counter()
+    for step in range(steps):
+        queries = next(indices)
+        drawn = references(step, queries)
+        wanted = [*queries, *(own[shot] for shot in range(shots) for own in drawn)]
+        features = as_features(backbone.tower(load_images([records[n].image for n in wanted], preprocess)))
+        batch = TrainBatch(
+            features[: len(queries)],
+            features[len(queries) :],
+            torch.tensor([float(labels[n]) for n in queries]),
+            [CATEGORY] * len(queries),
+        )
+        # The reference encodes them for every query; once a step is counted here, as all are of one category.
+        text = encode_text(clip).expand(len(queries), -1, -1)
+        theirs.append(
+            float(update(model, batch, text, optimiser, accelerator, shots=shots, order="corrected"))
+        )
+    slow = (time.perf_counter() - began) / steps
+
+    model, optimiser = start()
+    store = feature_store(backbone.tower, records, preprocess, cache=False, memory_bytes=2**33)
+    table = backbone.text([CATEGORY])
+    indices = balanced_indices(labels, recipe.batch_size, seed=recipe.seed)
+    batches = training_batches(store, records, indices, references, torch.device("cpu"))
+    began, ours = time.perf_counter(), []
+    for _ in range(steps):
+        batch = next(batches)
+        text = gather_text(table, batch.categories)
+        ours.append(float(update(model, batch, text, optimiser, accelerator, shots=shots, order="corrected")))
+    fast = (time.perf_counter() - began) / steps
+    return {"slow": slow, "fast": fast, "difference": abs(theirs[0] - ours[0])}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", default=MVTEC.backbone)
+    parser.add_argument("--layers", type=int, nargs="+", default=MVTEC.layers)
+    parser.add_argument("--queries", type=int, default=4)
+    parser.add_argument("--shots", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=8)
+    options = parser.parse_args()
+    side = model_config(options.model)["vision_cfg"]["image_size"]
+    recipe = replace(
+        MVTEC,
+        backbone=options.model,
+        layers=tuple(options.layers),
+        image_size=side,
+        batch_size=options.batch_size,
+    )
+    backbone = make_backbone(recipe, "random")
+    threads = torch.get_num_threads()
+    print(
+        f"{threads} threads, {options.model}, {options.shots} references, PNG files of {SIDE}x{SIDE} pixels"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        records = draw(Path(folder), max(options.queries + options.shots, 2 * options.shots + 4))
+        found = test_images(backbone, recipe, records[: options.queries + options.shots], options.shots)
+        report("test image", found)
+        print(f"  text and references, once: {found['prepared']:.2f} s")
+        found = training(backbone, recipe, records, options.shots, options.steps)
+        report(f"training step of {options.batch_size} queries", found)
+
+
+def report(what: str, found: dict[str, float]) -> None:
+    print(
+        f"{what}: reference-style {found['slow']:.2f} s, ours {found['fast']:.3f} s, ratio "
+        f"{found['slow'] / found['fast']:.1f}; largest difference {found['difference']:.1e}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from adcommon.datasets import load_splits
+from adcommon.errors import EmptySplit
+from inctrl.evaluate import evaluate, report_row, write_scores
+from inctrl.sources import Target
+
+
+@pytest.fixture
+def target(data_root: Path) -> Target:
+    split = load_splits("visa", data_root, ("candle",))["candle"]
+    return Target("visa", "candle", split.test, split.train)
+
+
+def test_each_draw_is_an_evaluation_of_its_own_and_scores_repeat(trained, target) -> None:
+    outcomes = list(evaluate(trained, [target], shots=2, seeds=(0, 1, 0), cache=False))
+    assert [outcome.references.name for outcome in outcomes] == ["seed 0", "seed 1", "seed 0"]
+    first, second, third = (outcome.scores.image_scores for outcome in outcomes)
+    assert (first == third).all()
+    assert (first != second).any()
+    assert outcomes[0].evaluation.pixel_auroc is not None
+    row = report_row(outcomes[1], trained, 1.0)
+    assert (row["seed"], row["shots"], row["setting"], row["text"]) == (1, 2, "few-shot", False)
+
+
+def test_the_cache_changes_no_score(trained, target) -> None:
+    plain, kept, again = (
+        next(
+            evaluate(trained, [target], shots=2, seeds=(0,), cache=cache, batch_size=size)
+        ).scores.image_scores
+        for cache, size in ((False, 16), (True, 16), (True, 2))
+    )
+    assert (plain == kept).all()
+    assert again == pytest.approx(plain, rel=1e-4)
+
+
+def test_without_normal_images_references_are_asked_for(trained, target) -> None:
+    alone = Target("lists", "candle", target.test, [])
+    with pytest.raises(EmptySplit, match="--few-shot-dir"):
+        list(evaluate(trained, [alone], shots=2, seeds=(0,), cache=False))
+
+
+def test_scores_are_written_image_by_image(trained, target, tmp_path: Path) -> None:
+    outcomes = list(evaluate(trained, [target], shots=2, seeds=(0, 1), cache=False))
+    write_scores(tmp_path / "scores.csv", outcomes)
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * len(target.test)
+    assert float(rows[0]["score"]) == pytest.approx(float(outcomes[0].scores.image_scores[0]))

@@ -1,0 +1,53 @@
+import torch
+
+from inctrl.model import InCTRL, trainable
+
+
+def outputs(model: InCTRL, rows: int = 4, text: bool = True):
+    generator = torch.Generator().manual_seed(1)
+    return model(
+        torch.randn(rows, 8, generator=generator),
+        torch.randn(1, 2, 8, generator=generator),
+        torch.rand(rows, 9, generator=generator),
+        torch.rand(rows, generator=generator) if text else None,
+    )
+
+
+def test_the_papers_size_has_334916_parameters() -> None:
+    assert sum(parameter.numel() for parameter in InCTRL(640, 225).parameters()) == 334_916
+
+
+def test_the_image_score_is_the_mean_of_holistic_score_and_peak() -> None:
+    out = outputs(InCTRL(8, 9).eval())
+    torch.testing.assert_close(out.final, (out.holistic + out.peak) / 2)
+    assert ((out.image > 0) & (out.image < 1)).all()
+
+
+def test_without_text_nothing_is_added_for_it() -> None:
+    model = InCTRL(8, 9).eval()
+    with_text, without = outputs(model), outputs(model, text=False)
+    assert torch.equal(with_text.image, without.image)
+    assert torch.equal(with_text.peak, without.peak)
+    assert not torch.equal(with_text.holistic, without.holistic)
+
+
+def test_all_that_learns_gets_a_gradient_and_the_unused_norm_does_not() -> None:
+    model = InCTRL(8, 9).train()
+    out = outputs(model)
+    (out.final.sum() + out.image.sum()).backward()
+    without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert without == {
+        f"{head}.bn1.{entry}" for head in ("diff_head", "diff_head_ref") for entry in ("weight", "bias")
+    }
+    assert len(trainable(model)) == len(list(model.parameters())) - len(without)
+
+
+def test_in_evaluation_mode_a_query_does_not_depend_on_its_neighbours() -> None:
+    model = InCTRL(8, 9).eval()
+    tokens, references = torch.randn(4, 8), torch.randn(1, 2, 8)
+    maps, text = torch.rand(4, 9), torch.rand(4)
+    together = model(tokens, references, maps, text).final
+    alone = torch.cat(
+        [model(tokens[i : i + 1], references, maps[i : i + 1], text[i : i + 1]).final for i in range(4)]
+    )
+    torch.testing.assert_close(together, alone)
