@@ -193,9 +193,10 @@ def test_key_changes_with_what_changes_pixels_and_with_nothing_else() -> None:
             {"fit": "short_side"},
             {"interpolation": "bicubic"},
             {"upright": True},
+            {"rgb": "last"},
         )
     ]
-    assert len({preprocess.key() for preprocess in (base, *changed)}) == 6
+    assert len({preprocess.key() for preprocess in (base, *changed)}) == 7
     assert replace(base, mean=(0.0, 0.0, 0.0), mask_rule="any", crop_size=64).key() == base.key()
 
 
@@ -203,3 +204,33 @@ def test_key_changes_with_what_changes_pixels_and_with_nothing_else() -> None:
 def test_impossible_sizes_are_refused(size: int, crop: int | None) -> None:
     with pytest.raises(BadValue, match="expected"):
         Preprocess(image_size=size, crop_size=crop)
+
+
+def test_colours_converted_last_leave_a_palette_unmixed(tmp_path: Path) -> None:
+    stripes = Image.fromarray(np.tile(np.array([0, 1], dtype=np.uint8), (8, 4)), "L")
+    stripes.putpalette([255, 0, 0, 0, 0, 255])
+    stripes.save(tmp_path / "palette.png")
+    base = Preprocess(image_size=20, interpolation="bicubic")
+    colours = {
+        rgb: {
+            tuple(colour) for row in replace(base, rgb=rgb).pixels(tmp_path / "palette.png") for colour in row
+        }
+        for rgb in ("first", "last")
+    }
+    assert colours["last"] == {(255, 0, 0), (0, 0, 255)}
+    assert len(colours["first"]) > 2
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
+def test_colours_converted_last_give_rgb_of_every_mode(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (9, 7), None if mode != "I;16" else 40000).save(tmp_path / "image.png")
+    pixels = Preprocess(image_size=5, fit="short_side", rgb="last").pixels(tmp_path / "image.png")
+    assert pixels.shape == (5, 5, 3)
+
+
+@pytest.mark.parametrize(("excess", "start"), [(1, 0), (3, 2), (5, 2), (7, 4)])
+def test_an_odd_rest_is_cropped_at_the_even_place(tmp_path: Path, excess: int, start: int) -> None:
+    row = np.arange(20 + excess, dtype=np.uint8)
+    Image.fromarray(np.tile(row, (20, 1))).save(tmp_path / "image.png")
+    pixels = Preprocess(image_size=20, fit="short_side").pixels(tmp_path / "image.png")
+    assert pixels[0, :, 0].tolist() == row[start : start + 20].tolist()

@@ -45,7 +45,7 @@ def test_without_normal_images_references_are_asked_for(trained, target) -> None
 
 def test_scores_are_written_image_by_image(trained, target, tmp_path: Path) -> None:
     outcomes = list(evaluate(trained, [target], shots=2, seeds=(0, 1), cache=False))
-    write_scores(tmp_path / "scores.csv", outcomes)
+    write_scores(tmp_path / "scores.csv", [(o.target, o.references.name, o.scores) for o in outcomes])
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(target.test)

@@ -151,7 +151,7 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
     paper = trained.recipe.backbone == MVTEC.backbone and trained.recipe.is_trained_from in ("mvtec", "visa")
     print("\n" + write_summary(settings.out, rows, paper=paper))
     if settings.output is not None:
-        write_scores(settings.output, outcomes)
+        write_scores(settings.output, [(out.target, out.references.name, out.scores) for out in outcomes])
     if settings.save_official is not None and trained.backbone.clip is not None:
         save_checkpoint(settings.save_official, trained.model, trained.backbone.clip)
 

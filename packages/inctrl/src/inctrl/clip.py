@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adcommon.errors import BadValue, UnknownName, WrongCheckpoint, unknown_name
+from adcommon.checkpoints import load_strict
+from adcommon.errors import BadValue, UnknownName, unknown_name
 from inctrl.prompts import sentences
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -68,26 +69,10 @@ def build_clip(config: Mapping[str, Any], state: Mapping[str, Tensor] | None) ->
         torch.default_generator.manual_seed(_RANDOM_SEED)
         clip = open_clip.CLIP(**{name: value for name, value in config.items() if name in known})
     if state is not None:
-        _fill(clip, state)
+        optional = {name: value for name, value in clip.state_dict().items() if name in _OPTIONAL}
+        given = {name: value for name, value in state.items() if name not in _OPTIONAL}
+        load_strict(clip, optional | given, where="the weights of CLIP")
     return clip.requires_grad_(False).eval()
-
-
-def _fill(clip: nn.Module, state: Mapping[str, Tensor]) -> None:
-    own = clip.state_dict()
-    given = {name: tensor for name, tensor in state.items() if name not in _OPTIONAL}
-    problems = [f"missing: {name}" for name in own if name not in given and name not in _OPTIONAL]
-    problems += [f"unexpected: {name}" for name in given if name not in own]
-    problems += [
-        f"shape: {name} is {tuple(given[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in given and given[name].shape != value.shape
-    ]
-    if problems:
-        raise WrongCheckpoint(
-            f"the weights do not fit the CLIP model: {len(problems)} entries differ; are they another "
-            "model's?\n  " + "\n  ".join(problems)
-        )
-    clip.load_state_dict(dict(given), strict=False)
 
 
 class ClipTower(nn.Module):

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,13 +151,17 @@ def report_row(outcome: Outcome, trained: Trained, seconds: float) -> dict[str, 
     }
 
 
-def write_scores(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Write the score of every test image, one line each: CSV."""
+def write_scores(path: Path, scored: Iterable[tuple[Target, str, Scores]]) -> None:
+    """Write the score of every test image, one line each: CSV.
+
+    Args:
+        scored: categories, with the name of their references.
+    """
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["dataset", "category", "references", "image", "label", "defect", "score"])
-    for outcome in outcomes:
-        head = (outcome.target.dataset, outcome.target.category, outcome.references.name)
-        for record, score in zip(outcome.scores.records, outcome.scores.image_scores, strict=True):
-            writer.writerow([*head, record.image, record.label, record.defect, repr(float(score))])
+    for target, references, scores in scored:
+        for record, score in zip(scores.records, scores.image_scores, strict=True):
+            facts = (record.image, record.label, record.defect, repr(float(score)))
+            writer.writerow([target.dataset, target.category, references, *facts])
     atomic_write(path, file.getvalue())

@@ -160,9 +160,10 @@ def _winclip(
     """
     from adcommon.datasets import load_splits
     from adcommon.runtime import choose_device
+    from inctrl.evaluate import write_scores
     from inctrl.recipes import PAPER_DATASETS
     from inctrl.sources import Target, datasets_of
-    from inctrl.winclip_run import WinCLIP, load_winclip, score_target, write_winclip_scores
+    from inctrl.winclip_run import load_winclip, score_target
 
     start_logging(None)
     if data is None and dataset is None and not category:
@@ -180,7 +181,7 @@ def _winclip(
         for owner, names in wanted.items()
         for key, split in load_splits(owner, root, names).items()
     ]
-    winclip: WinCLIP = load_winclip(
+    winclip = load_winclip(
         backbone, clip_tag, weights, tiles=tiles, precision=precision, device=choose_device(gpu, device)
     )
     results = []
@@ -195,4 +196,5 @@ def _winclip(
     write_results(out, rows)
     print(text(rows))
     if output is not None:
-        write_winclip_scores(output, results)
+        name = f"seed {seed}" if shot else "none"
+        write_scores(output, [(result.target, name, result.scores) for result in results])

@@ -1,7 +1,5 @@
 """`winclip-test`'s work: the test images of a category through WinCLIP, its metrics, its pictures."""
 
-import csv
-import io
 import logging
 import time
 from collections.abc import Sequence
@@ -184,18 +182,6 @@ def whole_map(
         total[inside] += tile[: inside[0].stop - top, : inside[1].stop - left]
         count[inside] += 1
     return total / count.clamp_min(1)
-
-
-def write_winclip_scores(path: Path, results: Sequence[Result]) -> None:
-    """Write the score of every test image, one line each: CSV."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["dataset", "category", "image", "label", "defect", "score"])
-    for result in results:
-        for record, score in zip(result.target.test, result.scores.image_scores, strict=True):
-            head = (result.target.dataset, result.target.category)
-            writer.writerow([*head, record.image, record.label, record.defect, repr(float(score))])
-    atomic_write(path, file.getvalue())
 
 
 def _draw(path: Path, judged: Judged, boxes: Sequence[Box], grid: tuple[int, int], picture: Path) -> None:
