@@ -26,7 +26,7 @@ class References:
     """What a category's queries are compared with."""
 
     name: str
-    """ "seed 0", or the file they are from."""
+    """ "seed 0", or the folder of the files they are from; the same for all categories of a draw."""
     images: Float[Tensor, "shots 3 height width"]
     """Preprocessed."""
     paths: tuple[Path, ...] = ()
@@ -62,7 +62,7 @@ def from_file(folder: Path, category: str, size: int, shots: int | None = None) 
     images = read_few_shot_file(path, size)
     if shots is not None and not 1 <= shots <= len(images):
         raise BadValue(f"--shots is {shots}; {path} holds {len(images)} images")
-    return References(str(path), images[:shots])
+    return References(str(folder), images[:shots])
 
 
 def load_images(paths: Sequence[Path], preprocess: Preprocess) -> Float[Tensor, "images 3 height width"]:
