@@ -76,7 +76,7 @@ def test_no_file_outgrows_its_readers() -> None:
 def test_entry_points_resolve() -> None:
     groups = ("adcommon.methods", "adcommon.quickstart")
     points = [point for group in groups for point in entry_points(group=group)]
-    assert {point.name for point in points} >= {"recontrast", "uniad"}
+    assert {point.name for point in points} >= {"recontrast", "uniad", "resad", "inctrl"}
     for point in points:
         assert callable(point.load())
 
