@@ -17,7 +17,7 @@ import torch
 import yaml
 from safetensors.numpy import load_file
 
-from adcommon.testing.trees import make_folder, make_mvtec
+from adcommon.testing.trees import make_cifar10, make_folder, make_mvtec
 from uniad import cli, picture_cli
 from uniad.cli import default_recipe
 
@@ -241,6 +241,24 @@ def test_the_authors_configuration_file_trains(trained: Path, tmp_path: Path) ->
     done = call("train", "--config", tmp_path / "config.yaml", "--out", tmp_path / "other")
     assert done.returncode == 2
     assert "did you mean trainer.max_epoch?" in done.stderr
+
+
+def test_cifar_trains_one_model_for_each_split_of_classes(tmp_path: Path) -> None:
+    make_cifar10(tmp_path / "data" / "CIFAR-10" / "cifar-10-batches-py")
+    done = call(
+        "train",
+        *("--dataset", "cifar10", "--normals", "01234", "13579", "--data-root", tmp_path / "data"),
+        *("--out", tmp_path / "run", *small(iterations="1", batch_size="16")),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [(row["category"], row["protocol"]) for row in rows] == [
+        *(("01234", "standard"), ("01234", "uniad")),
+        *(("13579", "standard"), ("13579", "uniad")),
+    ]
+    for row in rows:
+        assert row["pixel_auroc"] is None
+        assert row["image_auroc"] == pytest.approx(rows[rows.index(row) | 1]["extra"]["mean_auroc"])
 
 
 @pytest.mark.parametrize(
