@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,18 @@ def test_a_picture_is_written_for_every_image(dataset: AnomalyDataset, tmp_path:
     for record in dataset.records:
         with Image.open(tmp_path / "maps" / record.defect / f"{record.image.stem}.png") as picture:
             assert picture.width > 3 * 64
+
+
+def test_scores_are_written_beside_the_pictures(dataset: AnomalyDataset, tmp_path: Path) -> None:
+    scores = collect(Darkness(dataset.preprocess), dataset, batch_size=4)
+    write_maps(scores, tmp_path, threshold=float(scores.image_scores.mean()))
+    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["image"] for line in lines] == [str(record.image) for record in dataset.records]
+    assert [float(line["score"]) for line in lines] == scores.image_scores.tolist()
+    for line in lines:
+        above = float(line["score"]) > float(line["threshold"])
+        assert line["decision"] == ("anomalous" if above else "normal")
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    for record in dataset.records:
+        assert f'"{record.defect}/{record.image.stem}.png"' in page

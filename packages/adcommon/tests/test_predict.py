@@ -98,8 +98,10 @@ def test_every_kind_of_image_is_scored_in_order_and_broken_ones_are_reported(
         assert (float(line["score"]) if line["score"] else None) == row.score
         assert bool(line["error"]) == (row.score is None)
 
-    pictures = sorted(path.relative_to(out / "maps").as_posix() for path in (out / "maps").rglob("*.*"))
+    pictures = sorted(path.relative_to(out / "maps").as_posix() for path in (out / "maps").rglob("*.png"))
     assert pictures == [f"{name}.png" for name, grey in EXPECTED.items() if grey is not None]
+    page = (out / "maps" / "index.html").read_text(encoding="utf-8")
+    assert all(f'"{name}"' in page for name in pictures)
     for name in pictures:
         with Image.open(out / "maps" / name) as picture, Image.open(photos / name[:-4]) as image:
             assert picture.size == image.size

@@ -3,6 +3,8 @@
 Several protocols may read the same `Scores`: a paper's own metrics live in its package.
 """
 
+import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from tqdm import tqdm
 from adcommon.datasets.loading import AnomalyDataset, test_batches
 from adcommon.disk_cache import DiskCache
 from adcommon.files import atomic_write
+from adcommon.gallery import ScoredImage, write_gallery
 from adcommon.images import image_size, open_mask
 from adcommon.loco import saturated_overlap
 from adcommon.metrics import PixelMetrics, image_metrics
@@ -173,8 +176,9 @@ def maps_with_masks(
 
 
 def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> None:
-    """Write a panel per image, `<defect>/<image>.png`: image, truth, map, overlay.
+    """Write a panel per image, `<defect>/<image>.png`: image, truth, map, overlay; and two ways to read them.
 
+    `index.html` shows the panels, to sort, filter and try thresholds on; `scores.csv` has a line per image.
     Colours compare within a category: the map's range is that of all its images.
 
     Args:
@@ -183,10 +187,28 @@ def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> 
     if scores.anomaly_maps is None:
         return
     low, high = float(scores.anomaly_maps.min()), float(scores.anomaly_maps.max())
+    images = []
     for record, score, anomaly_map in zip(
-        scores.records, scores.image_scores, scores.anomaly_maps, strict=True
+        scores.records, scores.image_scores.tolist(), scores.anomaly_maps, strict=True
     ):
         image = scores.preprocess.pixels(record.image, record.mask)
         mask = None if record.mask is None else scores.preprocess.mask(record.mask, record.image)
-        picture = panel(image, mask, anomaly_map, score=float(score), threshold=threshold, low=low, high=high)
-        atomic_write(folder / record.defect / f"{record.image.stem}.png", png(picture))
+        picture = panel(image, mask, anomaly_map, score=score, threshold=threshold, low=low, high=high)
+        place = f"{record.defect}/{record.image.stem}.png"
+        atomic_write(folder / place, png(picture))
+        images.append(ScoredImage(f"{record.defect}/{record.image.name}", score, record.label > 0, place))
+    atomic_write(folder / "scores.csv", _score_table(scores, threshold))
+    title = f"{scores.records[0].category}: {len(images)} test images"
+    write_gallery(folder, images, title=title, threshold=threshold)
+
+
+def _score_table(scores: Scores, threshold: float | None) -> str:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["image", "category", "defect", "label", "score", "threshold", "decision"])
+    for record, score in zip(scores.records, scores.image_scores.tolist(), strict=True):
+        decision = "unknown" if threshold is None else "anomalous" if score > threshold else "normal"
+        writer.writerow(
+            [record.image, record.category, record.defect, record.label, score, threshold, decision]
+        )
+    return file.getvalue()

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from adcommon.errors import BadValue, EmptySplit, UserError
 from adcommon.files import atomic_write
+from adcommon.gallery import ScoredImage, write_gallery
 from adcommon.images import is_image, open_image
 from adcommon.preprocess import Preprocess
 from adcommon.protocol import Detector
@@ -53,7 +54,8 @@ def predict(
     """Score an image, or every image in a folder at any depth, in the order of their paths.
 
     Writes `out`/predictions.csv and, for each image, its heat map over it at its own size: `out`/maps/
-    repeats the folders of `inputs` and the full file names. An unreadable file becomes a row with an error.
+    repeats the folders of `inputs` and the full file names, and its index.html shows them all. An unreadable
+    file becomes a row with an error.
 
     Args:
         detector: its `preprocess` says how images are opened.
@@ -69,6 +71,7 @@ def predict(
     paths = find_images(inputs, out)
     root = inputs if inputs.is_dir() else inputs.parent
     rows: list[PredictedImage] = []
+    shown: list[ScoredImage] = []
     with (
         ThreadPoolExecutor(max(1, workers)) as pool,
         tqdm(desc="predicting", total=len(paths), unit="image", disable=None) as progress,
@@ -85,14 +88,20 @@ def predict(
                 score, anomaly_map = next(remaining)
                 rows.append(_decide(path, score, threshold))
                 if maps and anomaly_map is not None and math.isfinite(score):
-                    picture = out / "maps" / path.relative_to(root).with_name(f"{path.name}.png")
+                    name = path.relative_to(root)
+                    picture = name.with_name(f"{name.name}.png")
                     drawing.append(
-                        pool.submit(_draw, path, anomaly_map, detector.preprocess, picture, map_range)
+                        pool.submit(
+                            _draw, path, anomaly_map, detector.preprocess, out / "maps" / picture, map_range
+                        )
                     )
+                    shown.append(ScoredImage(name.as_posix(), score, None, picture.as_posix()))
             for job in drawing:
                 job.result()
             progress.update(len(chunk))
     atomic_write(out / "predictions.csv", _csv(rows))
+    if shown:
+        write_gallery(out / "maps", shown, title=f"{len(shown)} images of {root}", threshold=threshold)
     return rows
 
 

@@ -5,13 +5,14 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adcommon import tables
 from adcommon.errors import BadValue
 from adcommon.files import atomic_write, json_text, plain
 from adcommon.records import Evaluation
+from adcommon.tables import Table, aligned
 
 Row = Mapping[str, Any]
 """One line of results.json."""
@@ -122,10 +123,15 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 
 def write_results(folder: Path, rows: Sequence[Row], published: Published | None = None) -> None:
-    """Write results.json (the rows), results.csv (rows and means, a column per value), results.md."""
+    """Write results.json (the rows), results.csv (rows and means, a column per value), and tables to read.
+
+    Those are results.md and results.html, which also links the pages of pictures below the folder.
+    """
     atomic_write(folder / "results.json", json_text(list(rows)))
     atomic_write(folder / "results.csv", _csv([*rows, *mean_rows(rows)]))
     atomic_write(folder / "results.md", markdown(rows, published))
+    page = tables.page(folder.resolve().name, _tables(rows, published), folder)
+    atomic_write(folder / "results.html", page)
 
 
 def text(rows: Sequence[Row], published: Published | None = None) -> str:
@@ -134,12 +140,12 @@ def text(rows: Sequence[Row], published: Published | None = None) -> str:
     The paper's numbers stand in the table of the paper's own protocol if there is one, else in the standard
     one; for a row of means they are averaged over the same categories.
     """
-    return "\n\n".join(_aligned(part) for part in _tables(rows, published))
+    return "\n\n".join(map(aligned, _tables(rows, published)))
 
 
 def markdown(rows: Sequence[Row], published: Published | None = None) -> str:
     """The same tables in Markdown."""
-    return "\n\n".join(_markdown(part) for part in _tables(rows, published)) + "\n"
+    return "\n\n".join(map(tables.markdown, _tables(rows, published))) + "\n"
 
 
 def comparison(results: Mapping[str, Sequence[Row]]) -> str:
@@ -167,22 +173,12 @@ def comparison(results: Mapping[str, Sequence[Row]]) -> str:
             lines += [{**line, "result": name} for line in mean_rows(group) or group]
     categories = f"{len(common)} categories" if len(common) > 1 else next(iter(common))[1]
     columns = ["result", "method", *(name for name in _different(lines) if name != "method")]
-    return _aligned(_table(f"standard protocol, {categories}", lines, columns, {}))
+    return aligned(_table(f"standard protocol, {categories}", lines, columns, {}))
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """What the writers of text and Markdown print."""
-
-    title: str
-    lines: list[list[str]]
-    """The first is the header."""
-    notes: list[str]
-
-
-def _tables(rows: Sequence[Row], published: Published | None) -> list[_Table]:
+def _tables(rows: Sequence[Row], published: Published | None) -> list[Table]:
     protocols = sorted({entry["protocol"] for entry in rows}, key=lambda name: (name != "standard", name))
-    tables = []
+    found = []
     for protocol in protocols:
         ours = [entry for entry in rows if entry["protocol"] == protocol]
         lines = [*ours, *mean_rows(ours)]
@@ -192,11 +188,11 @@ def _tables(rows: Sequence[Row], published: Published | None) -> list[_Table]:
             else f"protocol of {protocol}, comparable with no other"
         )
         beside = published if published and protocol == protocols[-1] else {}
-        tables.append(_table(title, lines, ["category", *_different(lines)], beside))
-    return tables
+        found.append(_table(title, lines, ["category", *_different(lines)], beside))
+    return found
 
 
-def _table(title: str, lines: Sequence[Row], facts: list[str], published: Published) -> _Table:
+def _table(title: str, lines: Sequence[Row], facts: list[str], published: Published) -> Table:
     """The facts, then every metric that has a value, with the paper's beside it if it published one."""
     columns = [
         [name, *("-" if entry.get(name) is None else str(entry[name]) for entry in lines)] for name in facts
@@ -220,7 +216,7 @@ def _table(title: str, lines: Sequence[Row], facts: list[str], published: Publis
     ]
     if any(entry.get("selection", "last") != "last" for entry in lines):
         notes.append("Model selected on the test set: an oracle, better than what one gets in use.")
-    return _Table(title, [list(line) for line in zip(*columns, strict=True)], notes)
+    return Table(title, [list(line) for line in zip(*columns, strict=True)], notes)
 
 
 def _paper(entry: Row, metric: str, lines: Sequence[Row], published: Published) -> float | None:
@@ -259,23 +255,6 @@ def _value(entry: Row, name: str) -> float | None:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
-
-
-def _aligned(part: _Table) -> str:
-    """First column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*part.lines, strict=True)]
-    header, *body = (
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in part.lines
-    )
-    return "\n".join([part.title, header, "  ".join("-" * width for width in widths), *body, *part.notes])
-
-
-def _markdown(part: _Table) -> str:
-    header, *body = ("| " + " | ".join(line) + " |" for line in part.lines)
-    rule = "|" + " --- |" + " ---: |" * (len(part.lines[0]) - 1)
-    notes = [f"\n{note}" for note in part.notes]
-    return "\n".join([f"**{part.title[0].upper()}{part.title[1:]}**\n", header, rule, *body, *notes])
 
 
 def _csv(rows: Sequence[Row]) -> str:

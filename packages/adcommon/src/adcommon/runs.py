@@ -1,6 +1,6 @@
 """What a command leaves behind: one folder for all, one below it per category.
 
-OUT/recipe.yaml  log.txt  results.json  results.csv  results.md
+OUT/recipe.yaml  log.txt  results.json  results.csv  results.md  results.html
 OUT/CATEGORY/metrics.csv  results.json  model/  model-best/  epochs/  resume/state.pt  maps/
 
 Nothing else writes while training.
@@ -32,7 +32,7 @@ from adcommon import report
 from adcommon.errors import OutputExists
 from adcommon.files import atomic_write, json_text, output_errors, plain, remove_leftovers
 
-_OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md")
+_OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html")
 _OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps")
 _LINE = "%(asctime)s %(message)s"
 _LIBRARIES = (
@@ -138,7 +138,7 @@ class RunGroup:
         atomic_write(self.folder / "recipe.yaml", comments + body)
 
     def write_results(self, rows: Sequence[report.Row], published: report.Published | None = None) -> None:
-        """Write results.json, results.csv and results.md; after every category, with the rows so far."""
+        """Write results.json, .csv, .md and .html; after every category, with the rows so far."""
         report.write_results(self.folder, rows, published)
 
 
