@@ -28,6 +28,10 @@ TORCH_FREE = [
         "cli",
         "commands",
         "jobs",
+        "gallery",
+        "tables",
+        "spread",
+        "sweep",
     ),
     *(
         "datasets",

@@ -113,6 +113,40 @@ def weights() -> None:
 
 
 @app.command
+def sweep(
+    command: str,
+    *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=(), show_default=False)] = (),
+    vary: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
+    out: Path = Path("runs/sweep"),
+    jobs: int = 1,
+) -> None:
+    """Run a training command for several seeds or values; mean and standard deviation of what comes out.
+
+    The same command again goes on where it was stopped. For example
+    `ad sweep recontrast-train --seeds 0 1 2 --vary backbone=resnet18,resnet50 --dataset synthetic`.
+
+    Args:
+        command: A training command of an installed method.
+        arguments: Its flags, the same for every run.
+        seeds: Values of its --seed; short for --vary seed=0,1,2.
+        vary: FLAG=VALUE,VALUE,...; with several of them every combination is run.
+        out: Folder for all runs.
+        jobs: Runs at the same time.
+    """
+    from adcommon.runs import start_logging
+    from adcommon.sweep import sweep as run
+
+    values = {
+        flag.removeprefix("--"): listed.split(",") for flag, _, listed in (v.partition("=") for v in vary)
+    }
+    if seeds:
+        values["seed"] = [str(seed) for seed in seeds]
+    start_logging(None)
+    run(command, arguments, values, out, jobs=jobs)
+
+
+@app.command
 def report(*results: Path) -> None:
     """Print results.json of one run as a table, or compare several runs in one table.
 

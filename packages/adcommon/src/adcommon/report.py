@@ -35,7 +35,7 @@ MEAN = "mean"
 
 _EXPERIMENT = (
     *("method", "dataset", "trained_on", "setting", "backbone", "weights", "shots", "references", "seed"),
-    "selection",
+    *("selection", "varied"),
 )
 """What tells experiments apart; rows that agree in it and in the protocol are averaged over categories."""
 _REQUIRED = ("method", "dataset", "category", "protocol", "image_auroc")
@@ -85,7 +85,7 @@ def mean_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
     Undefined values are left out; "over" says for each metric how many categories had a value.
     """
     means = []
-    for group in _grouped(rows, (*_EXPERIMENT, "protocol")):
+    for group in grouped(rows, (*_EXPERIMENT, "protocol")):
         if len(group) < 2:
             continue
         average: dict[str, float | None] = {}
@@ -167,7 +167,7 @@ def comparison(results: Mapping[str, Sequence[Row]]) -> str:
 
     lines = []
     for name, rows in standard.items():
-        for group in _grouped(
+        for group in grouped(
             [row for row in rows if (row["dataset"], row["category"]) in common], _EXPERIMENT
         ):
             lines += [{**line, "result": name} for line in mean_rows(group) or group]
@@ -236,7 +236,8 @@ def _different(lines: Sequence[Row]) -> list[str]:
     return [name for name in _EXPERIMENT if len({entry.get(name) for entry in lines}) > 1]
 
 
-def _grouped(rows: Sequence[Row], by: Sequence[str]) -> list[list[Row]]:
+def grouped(rows: Sequence[Row], by: Sequence[str]) -> list[list[Row]]:
+    """Rows that agree in some fields, together; groups and rows in the order in which they come."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for entry in rows:
         groups.setdefault(tuple(entry.get(name) for name in by), []).append(entry)
