@@ -102,6 +102,36 @@ def test_predict_decides_by_the_stored_threshold(trained: Path, tmp_path: Path) 
     assert not (tmp_path / "out" / "maps").exists()
 
 
+def test_an_exported_model_predicts_as_the_model_it_was(trained: Path, tmp_path: Path) -> None:
+    images = make_folder(tmp_path / "images", good=2, defective=0)
+    model, file = trained / "run" / "bottle" / "model", tmp_path / "bottle.onnx"
+    code, shown = call(cli.main, "export", model, "--out", file)
+    assert code == 0, shown
+    assert "onnxruntime and torch differ by" in shown
+    tables = []
+    for source in (model, file):
+        code, shown = call(
+            cli.main,
+            "predict",
+            images,
+            "--model",
+            source,
+            "--out",
+            tmp_path / f"out-{source.name}",
+            "--device",
+            "cpu",
+        )
+        assert code == 0, shown
+        with (tmp_path / f"out-{source.name}" / "predictions.csv").open() as table:
+            tables.append(list(csv.DictReader(table)))
+        assert len(list((tmp_path / f"out-{source.name}" / "maps").rglob("*.png"))) == 2
+    for ours, theirs in zip(*tables, strict=True):
+        assert float(ours["score"]) == pytest.approx(float(theirs["score"]), rel=1e-4)
+        assert ours["threshold"] == theirs["threshold"]
+    code, shown = call(cli.main, "predict", images, "--model", images, "--out", tmp_path / "wrong")
+    assert code == 2
+
+
 def test_report_prints_one_result_and_compares_several(trained: Path) -> None:
     code, shown = call(cli.main, "report", trained / "run")
     assert code == 0

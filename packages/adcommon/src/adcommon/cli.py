@@ -113,6 +113,42 @@ def weights() -> None:
 
 
 @app.command
+def export(
+    model: Path,
+    *,
+    out: Path | None = None,
+    category: str | None = None,
+    references: Path | None = None,
+    batch_size: int = 1,
+) -> None:
+    """Write a trained model of any method as one ONNX file, and check that it computes the same.
+
+    The graph takes pixels (uint8, batch x size x size x RGB) and gives image scores and anomaly maps;
+    `ad predict --model FILE.onnx` runs it. Needs `uv pip install 'adcommon[export]'`.
+
+    Args:
+        model: The `model` folder that a training run left.
+        out: The file. [default: model.onnx in the current folder]
+        category: Which of the categories the model knows; for methods that ask.
+        references: Folder of normal images to compare with, kept in the file; for few-shot methods.
+        batch_size: Images per call of the graph.
+    """
+    from adcommon.export import export as write
+    from adcommon.methods import load_folder
+    from adcommon.predict import find_images
+    from adcommon.runs import start_logging
+
+    start_logging(None)
+    normal = [] if references is None else find_images(references)
+    detector, config = load_folder(model, category=category, references=normal)
+    threshold = config["threshold"] and config["threshold"]["value"]
+    facts = {"method": config["method"], "category": category, "threshold": threshold}
+    path = out or Path("model.onnx")
+    difference = write(detector, path, facts, batch_size=batch_size)
+    print(f"{path}: onnxruntime and torch differ by {difference:.1e} of the largest output")
+
+
+@app.command
 def sweep(
     command: str,
     *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)],

@@ -38,8 +38,8 @@ def predict_app(name: str, method: str | None = None, *, official: bool = False)
 
         Args:
             images: An image, or a folder of images at any depth.
-            model: The `model` folder that a training run left, or, where a method reads them, a checkpoint
-                of its authors.
+            model: The `model` folder that a training run left, a file of `ad export`, or, where a method
+                reads them, a checkpoint of its authors.
             references: Folder of normal images to compare with, or one image; for few-shot methods.
             category: Which of the categories the model knows; for methods that ask.
             out: Folder for predictions.csv and the pictures.
@@ -50,6 +50,7 @@ def predict_app(name: str, method: str | None = None, *, official: bool = False)
             device: Device by its torch name: cpu, cuda:1, mps.
         """
         from adcommon.methods import find, load_folder
+        from adcommon.onnx_detector import load_onnx
         from adcommon.predict import find_images, predict, summary
         from adcommon.runs import start_logging
         from adcommon.runtime import choose_device
@@ -57,7 +58,10 @@ def predict_app(name: str, method: str | None = None, *, official: bool = False)
         start_logging(None)
         chosen = choose_device(gpu, device)
         normal = [] if references is None else find_images(references)
-        if official and method and model.is_file():
+        if model.suffix == ".onnx":
+            detector, stored = load_onnx(model, method)
+            threshold = stored if threshold is None else threshold
+        elif official and method and model.is_file():
             detector = find(method)(model, category=category, references=normal, device=chosen)
         else:
             detector, config = load_folder(

@@ -64,6 +64,10 @@ class WrongCheckpoint(UserError, ValueError):
     """A file or folder that is not the checkpoint it was taken for."""
 
 
+class ExportFailed(UserError, ValueError):
+    """A model that cannot be written in another form, or would then compute something else."""
+
+
 class Stopped(Exception):
     """A run that was asked to stop and has saved its state; commands end with exit code 143."""
 

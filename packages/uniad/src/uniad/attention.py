@@ -77,7 +77,7 @@ class Attention(nn.Module):
         """
         of_query, of_key, of_value = self.in_proj_weight.chunk(3)
         query_bias, key_bias, value_bias = self.in_proj_bias.chunk(3)
-        queries = self._split(F.linear(query, of_query, query_bias)).expand(len(key), -1, -1, -1)
+        queries = self._split(F.linear(query, of_query, query_bias)).expand(key.shape[0], -1, -1, -1)
         keys = self._split(F.linear(key, of_key, key_bias))
         values = self._split(F.linear(value, of_value, value_bias))
         dropout = self.dropout if self.training else 0.0
