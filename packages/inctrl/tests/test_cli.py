@@ -7,17 +7,41 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from adcommon.testing.console import call
+from adcommon.runtime import set_seed
+from adcommon.testing.console import call, kill_as_soon_as, script
 from adcommon.testing.trees import make_mvtec
+from inctrl.backbone import make_backbone, make_preprocess
 from inctrl.cli import default_recipe
+from inctrl.data import ReferenceDraw, training_batches
+from inctrl.evaluate import feature_store
 from inctrl.lists import scan, write_lists
+from inctrl.losses import training_loss
+from inctrl.model import InCTRL, trainable
+from inctrl.optimiser import forward_batch, make_optimiser
+from inctrl.recipes import Recipe
+from inctrl.sources import training_records
+from inctrl.train import query_indices
 
-SMALL = [
-    *("--weights", "random", "--shots", "2", "--reference-seeds", "0", "1", "--batch-size", "4"),
-    *("--epochs", "2", "--steps-per-epoch", "2", "--batch-order", "corrected", "--device", "cpu"),
-]
-VISION = [*SMALL, "--backbone", "resnet18", "--layers", "3", "4", "--image-size", "64"]
+SMALL = {
+    "--weights": "random",
+    "--shots": "2",
+    "--reference-seeds": "0 1",
+    "--batch-size": "4",
+    "--epochs": "2",
+    "--steps-per-epoch": "2",
+    "--batch-order": "corrected",
+    "--device": "cpu",
+}
+VISION = {"backbone": "resnet18", "layers": "3 4", "image_size": "64"}
+CLIP = {"layers": "2 3 4", "image_size": "32"}
+
+
+def small(**changed: str) -> list[str]:
+    """Flags of a training that takes a second; `changed` by name."""
+    flags = SMALL | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
+    return [word for name, value in flags.items() for word in (name, *value.split())]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +59,7 @@ def categories(root: Path) -> list[str | Path]:
 @pytest.fixture(scope="module")
 def run(root: Path) -> Path:
     """The folder of a short vision-only training."""
-    done = call("inctrl-train", *categories(root), *VISION, "--out", root / "run", "--maps")
+    done = call("inctrl-train", *categories(root), *small(**VISION), "--out", root / "run", "--maps")
     assert done.returncode == 0, done.stderr
     return root / "run"
 
@@ -111,9 +135,8 @@ def test_any_images_are_scored_given_some_normal_ones(run: Path, root: Path, tmp
 def test_with_clip_the_same_commands_and_the_authors_layout(
     root: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
-    clip = ["--backbone", tiny_clip, "--layers", "2", "3", "4", "--image-size", "32"]
     done = call(
-        "inctrl-train", *categories(root), *SMALL[:-4], *clip, "--device", "cpu", "--out", tmp_path / "run"
+        "inctrl-train", *categories(root), *small(**CLIP), "--backbone", tiny_clip, "--out", tmp_path / "run"
     )
     assert done.returncode == 0, done.stderr
     test = ("--category", "candle", "--data-root", root, "--shots", "2", "--device", "cpu", "--out")
@@ -165,6 +188,63 @@ def test_the_papers_clip_end_to_end_with_seeded_weights(root: Path, tmp_path: Pa
         for name in "ab"
     )
     assert ours == theirs
+
+
+def test_a_killed_run_resumes_to_the_same_bits(root: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    shared = [*categories(root), "--backbone", tiny_clip]
+    shared += small(**CLIP, epochs="5", evaluate_every="1", save_every="1")
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    kill_as_soon_as(killed / "2-shot/resume/state.pt", script("inctrl-train", *shared, "--out", killed))
+    assert not (killed / "2-shot/model").exists()
+    for arguments in (["--out", killed, "--resume"], ["--out", whole]):
+        done = call("inctrl-train", *shared, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert ("resuming after step" in done.stderr) == ("--resume" in arguments)
+    files = [f"epochs/{epoch:03}/model.safetensors" for epoch in range(1, 6)]
+    for file in ("model/model.safetensors", "metrics.csv", *files):
+        assert (killed / "2-shot" / file).read_bytes() == (whole / "2-shot" / file).read_bytes(), file
+
+
+def test_two_processes_learn_from_a_half_of_each_batch_each(root: Path, tmp_path: Path) -> None:
+    flags = small(**VISION, epochs="1", steps_per_epoch="3", batch_size="8")
+    command = script("inctrl-train", *categories(root), *flags, "--out", tmp_path, processes=2)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "processes 2" in done.stderr
+    with (tmp_path / "2-shot" / "metrics.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+
+    # The same in one process: the mean loss of both halves, each with batch norm's statistics of its own.
+    config = json.loads((tmp_path / "2-shot" / "model" / "config.json").read_text())
+    recipe = Recipe.from_json(config["recipe"])
+    records = training_records(recipe, root, ("bottle", "cable"))
+    set_seed(recipe.seed)
+    backbone = make_backbone(recipe, "random")
+    model = InCTRL(backbone.tower.embed, backbone.patches).train()
+    optimiser = make_optimiser(trainable(model), recipe.lr, recipe.weight_decay)
+    store = feature_store(backbone.tower, records, make_preprocess(recipe), cache=False, memory_bytes=2**30)
+    references = ReferenceDraw(records, 2, recipe.seed, self_reference=recipe.self_reference)
+    labels, device = [record.label for record in records], torch.device("cpu")
+    halves = [
+        training_batches(
+            store, records, query_indices(labels, recipe), references, device, rank=rank, world=2
+        )
+        for rank in (0, 1)
+    ]
+    means = []
+    for _ in losses:
+        batches = [next(half) for half in halves]
+        outputs = [forward_batch(model, half, None, 2, recipe.batch_order)[0] for half in batches]
+        each = [training_loss(out, half.labels) for out, half in zip(outputs, batches, strict=True)]
+        mean = torch.stack(each).mean()
+        means.append(float(mean.detach()))
+        optimiser.zero_grad()
+        mean.backward()
+        optimiser.step()
+    # Adam makes whole steps of gradients that are zero but for rounding; one half's gradients alone: 27 %.
+    assert losses == pytest.approx(means, rel=2e-2)
+    assert losses[0] == pytest.approx(means[0], rel=1e-5)
+    assert len(losses) == 3
 
 
 @pytest.mark.parametrize(
