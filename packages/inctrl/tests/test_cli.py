@@ -112,9 +112,10 @@ def test_the_authors_options_test_by_lists_and_few_shot_files(run: Path, root: P
         *("--val_normal_json_path", tmp_path / "candle_val_normal.json"),
         *("--val_outlier_json_path", tmp_path / "candle_val_outlier.json"),
         *("--category", "candle", "--few_shot_dir", tmp_path, "--checkpoint", run / "2-shot" / "model"),
-        *("--out", tmp_path / "e", "--device", "cpu"),
+        *("--device", "cpu", "--dataset_dir", "./", "TEST.BATCH_SIZE", "4", "OUTPUT_DIR", tmp_path / "e"),
     )
     assert done.returncode == 0, done.stderr
+    assert "--dataset_dir has no effect" in done.stderr
     (row,) = json.loads((tmp_path / "e" / "results.json").read_text())
     assert (row["dataset"], row["shots"]) == ("lists", 3)
     assert row["references"] == str(tmp_path)
@@ -267,7 +268,9 @@ def test_a_command_line_starts_from_the_papers_recipe_or_that_for_own_data(argum
         (("inctrl-train", "--data-root", "{root}/nowhere"), "mvtec_anomaly_detection"),
         (("inctrl-train", "--dataset", "mvtec", "--batch-size", "1"), "batch_size is 1"),
         (("inctrl-train", "--dataset", "synthetic"), "what is to be tested"),
+        (("inctrl-train", "--shot", "2", "SOLVER.BASE_LR", "0.01"), "use --lr"),
         (("inctrl-test",), "what is to be tested"),
+        (("inctrl-test", "--category", "candle", "TEST.BATCH_SIZES", "4"), "did you mean 'TEST.BATCH_SIZE'"),
         (("inctrl-test", "--category", "candel"), "did you mean 'candle'"),
         (("inctrl-test", "--category", "candle", "--data-root", "{root}/nowhere"), "VisA not found"),
         (
