@@ -28,12 +28,14 @@ class Recipe:
 RECIPES = {"own": Recipe(), "visa": Recipe(dataset="visa", iterations=3000)}
 
 
-def parse(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path, default: str = "own"):
+def parse(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path, rewrite=None):
     """What the body of a command receives for these arguments."""
     received = []
     monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
     try:
-        experiment("command", lambda *given: received.append(given), RECIPES, default, "Summary.")
+        experiment(
+            "command", lambda *given: received.append(given), RECIPES, "own", "Summary.", rewrite=rewrite
+        )
     except SystemExit as done:
         return received[0] if done.code == 0 else done.code
     return received[0]
@@ -64,6 +66,17 @@ def test_the_last_file_wins_over_earlier_ones_and_the_command_line_over_all(
     assert (recipe.iterations, recipe.dataset) == (6, "elpv")
     _, recipe, _ = parse(monkeypatch, "--config", first, "--config", second, "--iterations", "7")
     assert recipe.iterations == 7
+
+
+def test_arguments_in_another_style_are_rewritten_first(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def rewrite(words: list[str]) -> list[str]:
+        if words == ["nothing"]:
+            raise BadValue("nothing cannot be rewritten")
+        return ["--iterations", *words]
+
+    assert parse(monkeypatch, "9", rewrite=rewrite)[1].iterations == 9
+    assert parse(monkeypatch, "nothing", rewrite=rewrite) == 2
+    assert "nothing cannot be rewritten" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

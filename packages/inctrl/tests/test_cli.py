@@ -1,50 +1,47 @@
 """The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
 
 import csv
-import io
 import json
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
+from adcommon.runtime import set_seed
+from adcommon.testing.console import call, kill_as_soon_as, script
 from adcommon.testing.trees import make_mvtec
-from inctrl import cli, tools_cli
+from inctrl.backbone import make_backbone, make_preprocess
 from inctrl.cli import default_recipe
+from inctrl.data import ReferenceDraw, training_batches
+from inctrl.evaluate import feature_store
 from inctrl.lists import scan, write_lists
+from inctrl.losses import training_loss
+from inctrl.model import InCTRL, trainable
+from inctrl.optimiser import forward_batch, make_optimiser
+from inctrl.recipes import Recipe
+from inctrl.sources import training_records
+from inctrl.train import query_indices
 
-SMALL = [
-    *("--weights", "random", "--shots", "2", "--reference-seeds", "0", "1", "--batch-size", "4"),
-    *("--epochs", "2", "--steps-per-epoch", "2", "--batch-order", "corrected", "--device", "cpu"),
-]
-VISION = [*SMALL, "--backbone", "resnet18", "--layers", "3", "4", "--image-size", "64"]
+SMALL = {
+    "--weights": "random",
+    "--shots": "2",
+    "--reference-seeds": "0 1",
+    "--batch-size": "4",
+    "--epochs": "2",
+    "--steps-per-epoch": "2",
+    "--batch-order": "corrected",
+    "--device": "cpu",
+}
+VISION = {"backbone": "resnet18", "layers": "3 4", "image_size": "64"}
+CLIP = {"layers": "2 3 4", "image_size": "32"}
 
 
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def call(command: str, *arguments: str | Path) -> Done:
-    """Run a console command in this process, as its script would."""
-    out, err = io.StringIO(), io.StringIO()
-    argv, sys.argv = sys.argv, [f"inctrl-{command}", *map(str, arguments)]
-    code: object = 0
-    function = command.replace("-", "_")
-    module = cli if hasattr(cli, function) else tools_cli
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            getattr(module, function)()
-    except SystemExit as exit:
-        code = exit.code
-    finally:
-        sys.argv = argv
-    return Done(int(str(code or 0)), out.getvalue(), err.getvalue())
+def small(**changed: str) -> list[str]:
+    """Flags of a training that takes a second; `changed` by name."""
+    flags = SMALL | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
+    return [word for name, value in flags.items() for word in (name, *value.split())]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +59,7 @@ def categories(root: Path) -> list[str | Path]:
 @pytest.fixture(scope="module")
 def run(root: Path) -> Path:
     """The folder of a short vision-only training."""
-    done = call("train", *categories(root), *VISION, "--out", root / "run", "--maps")
+    done = call("inctrl-train", *categories(root), *small(**VISION), "--out", root / "run", "--maps")
     assert done.returncode == 0, done.stderr
     return root / "run"
 
@@ -82,7 +79,7 @@ def test_a_training_leaves_a_model_a_table_over_draws_and_pictures(run: Path) ->
 
 def test_a_category_is_enough_to_test(run: Path, root: Path, tmp_path: Path) -> None:
     done = call(
-        "test",
+        "inctrl-test",
         *("--category", "candle", "--data-root", root, "--model", run / "2-shot" / "model", "--shots", "2"),
         *(
             "--reference-seeds",
@@ -108,16 +105,17 @@ def test_the_authors_options_test_by_lists_and_few_shot_files(run: Path, root: P
     folder = root / "VisA_pytorch" / "1cls" / "candle"
     write_lists("val", tmp_path, "candle", scan(folder, "candle").split)
     flags = ("--category", "candle", "--count", "3", "--out", tmp_path, "--image-size", "64")
-    done = call("few-shot", folder / "train" / "good", *flags)
+    done = call("inctrl-few-shot", folder / "train" / "good", *flags)
     assert done.returncode == 0, done.stderr
     done = call(
-        "test",
+        "inctrl-test",
         *("--val_normal_json_path", tmp_path / "candle_val_normal.json"),
         *("--val_outlier_json_path", tmp_path / "candle_val_outlier.json"),
         *("--category", "candle", "--few_shot_dir", tmp_path, "--checkpoint", run / "2-shot" / "model"),
-        *("--out", tmp_path / "e", "--device", "cpu"),
+        *("--device", "cpu", "--dataset_dir", "./", "TEST.BATCH_SIZE", "4", "OUTPUT_DIR", tmp_path / "e"),
     )
     assert done.returncode == 0, done.stderr
+    assert "--dataset_dir has no effect" in done.stderr
     (row,) = json.loads((tmp_path / "e" / "results.json").read_text())
     assert (row["dataset"], row["shots"]) == ("lists", 3)
     assert row["references"] == str(tmp_path)
@@ -126,11 +124,11 @@ def test_the_authors_options_test_by_lists_and_few_shot_files(run: Path, root: P
 def test_any_images_are_scored_given_some_normal_ones(run: Path, root: Path, tmp_path: Path) -> None:
     folder = root / "VisA_pytorch" / "1cls" / "candle"
     common = (folder / "test", "--model", run / "2-shot" / "model", "--out", tmp_path, "--device", "cpu")
-    done = call("predict", *common, "--references", folder / "train" / "good")
+    done = call("inctrl-predict", *common, "--references", folder / "train" / "good")
     assert done.returncode == 0, done.stderr
     with (tmp_path / "predictions.csv").open() as file:
         assert len([row for row in csv.DictReader(file) if row["score"]]) == 6
-    done = call("predict", *common)
+    done = call("inctrl-predict", *common)
     assert done.returncode == 2
     assert "--references DIR" in done.stderr
 
@@ -138,11 +136,12 @@ def test_any_images_are_scored_given_some_normal_ones(run: Path, root: Path, tmp
 def test_with_clip_the_same_commands_and_the_authors_layout(
     root: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
-    clip = ["--backbone", tiny_clip, "--layers", "2", "3", "4", "--image-size", "32"]
-    done = call("train", *categories(root), *SMALL[:-4], *clip, "--device", "cpu", "--out", tmp_path / "run")
+    done = call(
+        "inctrl-train", *categories(root), *small(**CLIP), "--backbone", tiny_clip, "--out", tmp_path / "run"
+    )
     assert done.returncode == 0, done.stderr
     test = ("--category", "candle", "--data-root", root, "--shots", "2", "--device", "cpu", "--out")
-    done = call("test", *test, tmp_path / "a", "--model", tmp_path / "run" / "2-shot" / "model",
+    done = call("inctrl-test", *test, tmp_path / "a", "--model", tmp_path / "run" / "2-shot" / "model",
                 "--save-official", tmp_path / "checkpoint_2.pyth")  # fmt: skip
     assert done.returncode == 0, done.stderr
     ours = json.loads((tmp_path / "a" / "results.json").read_text())
@@ -157,7 +156,7 @@ def test_with_clip_the_same_commands_and_the_authors_layout(
         "3",
         "4",
     )
-    done = call("test", *test, tmp_path / "b", *file, "--reference-seeds", "0")
+    done = call("inctrl-test", *test, tmp_path / "b", *file, "--reference-seeds", "0")
     assert done.returncode == 0, done.stderr
     (theirs,) = json.loads((tmp_path / "b" / "results.json").read_text())
     assert theirs["image_auroc"] == ours[0]["image_auroc"]
@@ -177,19 +176,76 @@ def test_the_papers_clip_end_to_end_with_seeded_weights(root: Path, tmp_path: Pa
         "--device",
         "cpu",
     )
-    done = call("train", *categories(root), *flags, "--batch-size", "4", "--out", tmp_path / "run")
+    done = call("inctrl-train", *categories(root), *flags, "--batch-size", "4", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     test = ("--category", "candle", "--data-root", root, "--shots", "2", "--device", "cpu", "--out")
     model, file = tmp_path / "run" / "2-shot" / "model", tmp_path / "checkpoint_1.pyth"
-    done = call("test", *test, tmp_path / "a", "--model", model, "--save-official", file)
+    done = call("inctrl-test", *test, tmp_path / "a", "--model", model, "--save-official", file)
     assert done.returncode == 0, done.stderr
-    done = call("test", *test, tmp_path / "b", "--checkpoint", file)
+    done = call("inctrl-test", *test, tmp_path / "b", "--checkpoint", file)
     assert done.returncode == 0, done.stderr
     ours, theirs = (
         [row["image_auroc"] for row in json.loads((tmp_path / name / "results.json").read_text())]
         for name in "ab"
     )
     assert ours == theirs
+
+
+def test_a_killed_run_resumes_to_the_same_bits(root: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    shared = [*categories(root), "--backbone", tiny_clip]
+    shared += small(**CLIP, epochs="5", evaluate_every="1", save_every="1")
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    kill_as_soon_as(killed / "2-shot/resume/state.pt", script("inctrl-train", *shared, "--out", killed))
+    assert not (killed / "2-shot/model").exists()
+    for arguments in (["--out", killed, "--resume"], ["--out", whole]):
+        done = call("inctrl-train", *shared, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert ("resuming after step" in done.stderr) == ("--resume" in arguments)
+    files = [f"epochs/{epoch:03}/model.safetensors" for epoch in range(1, 6)]
+    for file in ("model/model.safetensors", "metrics.csv", *files):
+        assert (killed / "2-shot" / file).read_bytes() == (whole / "2-shot" / file).read_bytes(), file
+
+
+def test_two_processes_learn_from_a_half_of_each_batch_each(root: Path, tmp_path: Path) -> None:
+    flags = small(**VISION, epochs="1", steps_per_epoch="3", batch_size="8")
+    command = script("inctrl-train", *categories(root), *flags, "--out", tmp_path, processes=2)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "processes 2" in done.stderr
+    with (tmp_path / "2-shot" / "metrics.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+
+    # The same in one process: the mean loss of both halves, each with batch norm's statistics of its own.
+    config = json.loads((tmp_path / "2-shot" / "model" / "config.json").read_text())
+    recipe = Recipe.from_json(config["recipe"])
+    records = training_records(recipe, root, ("bottle", "cable"))
+    set_seed(recipe.seed)
+    backbone = make_backbone(recipe, "random")
+    model = InCTRL(backbone.tower.embed, backbone.patches).train()
+    optimiser = make_optimiser(trainable(model), recipe.lr, recipe.weight_decay)
+    store = feature_store(backbone.tower, records, make_preprocess(recipe), cache=False, memory_bytes=2**30)
+    references = ReferenceDraw(records, 2, recipe.seed, self_reference=recipe.self_reference)
+    labels, device = [record.label for record in records], torch.device("cpu")
+    halves = [
+        training_batches(
+            store, records, query_indices(labels, recipe), references, device, rank=rank, world=2
+        )
+        for rank in (0, 1)
+    ]
+    means = []
+    for _ in losses:
+        batches = [next(half) for half in halves]
+        outputs = [forward_batch(model, half, None, 2, recipe.batch_order)[0] for half in batches]
+        each = [training_loss(out, half.labels) for out, half in zip(outputs, batches, strict=True)]
+        mean = torch.stack(each).mean()
+        means.append(float(mean.detach()))
+        optimiser.zero_grad()
+        mean.backward()
+        optimiser.step()
+    # Adam makes whole steps of gradients that are zero but for rounding; one half's gradients alone: 27 %.
+    assert losses == pytest.approx(means, rel=2e-2)
+    assert losses[0] == pytest.approx(means[0], rel=1e-5)
+    assert len(losses) == 3
 
 
 @pytest.mark.parametrize(
@@ -209,15 +265,20 @@ def test_a_command_line_starts_from_the_papers_recipe_or_that_for_own_data(argum
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "--data-root", "{root}/nowhere"), "mvtec_anomaly_detection"),
-        (("train", "--dataset", "mvtec", "--batch-size", "1"), "batch_size is 1"),
-        (("train", "--dataset", "synthetic"), "what is to be tested"),
-        (("test",), "what is to be tested"),
-        (("test", "--category", "candel"), "did you mean 'candle'"),
-        (("test", "--category", "candle", "--data-root", "{root}/nowhere"), "VisA not found"),
-        (("test", "--category", "candle", "--data-root", "{root}", "--model", "{root}/no"), "no model at"),
-        (("test", "--category", "candle", "--val-normal-json-path", "a.json"), "go together"),
-        (("predict", "{root}", "--model", "{root}/nowhere"), "no model at"),
+        (("inctrl-train", "--data-root", "{root}/nowhere"), "mvtec_anomaly_detection"),
+        (("inctrl-train", "--dataset", "mvtec", "--batch-size", "1"), "batch_size is 1"),
+        (("inctrl-train", "--dataset", "synthetic"), "what is to be tested"),
+        (("inctrl-train", "--shot", "2", "SOLVER.BASE_LR", "0.01"), "use --lr"),
+        (("inctrl-test",), "what is to be tested"),
+        (("inctrl-test", "--category", "candle", "TEST.BATCH_SIZES", "4"), "did you mean 'TEST.BATCH_SIZE'"),
+        (("inctrl-test", "--category", "candel"), "did you mean 'candle'"),
+        (("inctrl-test", "--category", "candle", "--data-root", "{root}/nowhere"), "VisA not found"),
+        (
+            ("inctrl-test", "--category", "candle", "--data-root", "{root}", "--model", "{root}/no"),
+            "no model at",
+        ),
+        (("inctrl-test", "--category", "candle", "--val-normal-json-path", "a.json"), "go together"),
+        (("inctrl-predict", "{root}", "--model", "{root}/nowhere"), "no model at"),
     ],
 )
 def test_mistakes_end_with_a_message_and_exit_code_2(root: Path, arguments, message: str) -> None:

@@ -8,7 +8,7 @@ from open_clip import pretrained
 
 from adcommon.errors import ChecksumMismatch, UnknownName, WeightsNotFound, WrongCheckpoint
 from inctrl.clip import build_clip
-from inctrl.clip_weights import resolve_clip
+from inctrl.clip_weights import _digits, resolve_clip
 
 NAME, TAG = "ViT-B-16-plus-240", "laion400m_e32"
 
@@ -66,6 +66,50 @@ def test_a_file_with_the_right_digits_is_found_in_the_folder(tmp_path: Path, mon
         pretrained, "get_pretrained_cfg", lambda model, tag: {"url": f"https://x/clip-{digits}.pt"}
     )
     assert resolve_clip(NAME, TAG)["visual.proj"].tolist() == [1, 1]
+
+
+@pytest.fixture
+def two_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """The files of two tags of one model, under names that say nothing; open_clip knows their digits."""
+    files, configs = {}, {}
+    for epoch in (31, 32):
+        files[f"e{epoch}"] = path = tmp_path / f"{epoch}.pt"
+        torch.save({"visual.proj": torch.full((2,), epoch)}, path)
+        digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        configs[f"e{epoch}"] = {"url": f"https://x/clip-e{epoch}-{digits}.pt"}
+    monkeypatch.setattr(pretrained, "get_pretrained_cfg", lambda model, tag: configs.get(tag, {}))
+    monkeypatch.setattr(pretrained, "list_pretrained_tags_by_model", lambda model: list(configs))
+    return files
+
+
+def test_the_file_of_another_tag_is_refused_whatever_it_is_called(two_epochs, tmp_path: Path) -> None:
+    disguised = two_epochs["e31"].rename(tmp_path / "vit-e32.pt")
+    with pytest.raises(ChecksumMismatch, match=r"'e31' of 'ViT' by its SHA-256, not 'e32'.*--clip-tag e31"):
+        resolve_clip("ViT", "e32", str(disguised))
+    assert resolve_clip("ViT", "e31", str(disguised))["visual.proj"].tolist() == [31, 31]
+
+
+def test_a_file_of_the_hub_is_told_by_its_folder_and_any_other_with_a_warning(
+    two_epochs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert resolve_clip("ViT", "e32", str(two_epochs["e32"]))["visual.proj"].tolist() == [32, 32]
+    assert "cannot be told" not in caplog.text
+    other = tmp_path / "own.pt"
+    torch.save({"visual.proj": torch.zeros(1)}, other)
+    assert resolve_clip("ViT", "e32", str(other)).keys() == {"visual.proj"}
+    assert "own.pt is not the published file of 'e32'" in caplog.text
+    cached = tmp_path / "models--timm--vit.e31" / "snapshots" / "1" / "open_clip_model.pt"
+    cached.parent.mkdir(parents=True)
+    other.rename(cached)
+    with pytest.raises(ChecksumMismatch, match=r"'e31' of 'ViT' by its name, not 'e32'"):
+        resolve_clip("ViT", "e32", str(cached))
+
+
+def test_the_digits_of_all_published_files_are_read_from_their_addresses() -> None:
+    assert _digits(NAME, "laion400m_e31") == "8fb26589"
+    assert _digits(NAME, "laion400m_e32") == "699c4b84"
+    assert len(_digits("ViT-B-16", "openai")) == 64
+    assert _digits("ViT-L-14", "metaclip_400m") == ""
 
 
 def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:

@@ -147,10 +147,15 @@ def with_defaults(recipe: R) -> type[R]:
     return dataclass(frozen=True, kw_only=True)(type(cls.__name__, (cls,), namespace))
 
 
-def execute(app: App) -> None:
-    """Run a command on the process's arguments; a user's mistake is one message and exit code 2."""
+def execute(app: App, rewrite: Callable[[list[str]], list[str]] | None = None) -> None:
+    """Run a command on the process's arguments; a user's mistake is one message and exit code 2.
+
+    Args:
+        rewrite: makes our flags of arguments in another style, before they are parsed.
+    """
     try:
-        app(sys.argv[1:], exit_on_error=False)
+        words = sys.argv[1:]
+        app(rewrite(words) if rewrite else words, exit_on_error=False)
     except CycloptsError:
         sys.exit(2)  # cyclopts has printed its message
     except UserError as error:
@@ -178,6 +183,7 @@ def experiment(
     summary: str,
     read_config: Callable[[Path], Mapping[str, Any] | None] | None = None,
     settings_type: type[S] = Settings,  # type: ignore[assignment]
+    rewrite: Callable[[list[str]], list[str]] | None = None,
 ) -> None:
     """A training command: parse recipe and settings, then call `body` with the recipe's name and both.
 
@@ -187,6 +193,7 @@ def experiment(
         read_config: the values, by flag, of a configuration file in the form of the method's authors; None
             for a file that is not in their form.
         settings_type: `Settings`, or a method's own dataclass with further flags.
+        rewrite: as for `execute`.
     """
     app = App(name=name, help=summary)
     names = tuple(recipes)
@@ -229,4 +236,4 @@ def experiment(
         app.config = [_values(path, read_config) for path in reversed(config)]
         app(tokens, exit_on_error=False)
 
-    execute(app.meta)
+    execute(app.meta, rewrite)

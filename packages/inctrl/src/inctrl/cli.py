@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cyclopts import App
@@ -14,6 +15,7 @@ from adcommon.jobs import run_jobs
 from adcommon.options import execute, experiment
 from adcommon.report import text, write_results
 from adcommon.runs import start_logging
+from inctrl.overrides import as_flags
 from inctrl.recipes import MVTEC, RECIPES, VISA, Recipe
 from inctrl.settings import TestSettings, TrainSettings
 from inctrl.sources import datasets_of, find_targets, training_records
@@ -30,6 +32,7 @@ def train() -> None:
         summary="Train InCTRL on a dataset with labelled anomalies, and test it with k normal images of "
         "categories it has not seen: as the paper does, on any dataset, or on your own images (--data DIR).",
         settings_type=TrainSettings,
+        rewrite=partial(as_flags, command="train"),
     )
 
 
@@ -60,7 +63,7 @@ def _execute_evaluation(name: str) -> None:
         "in --data-root and references are drawn with a seed.",
     )
     app.default(_evaluate)
-    execute(app)
+    execute(app, partial(as_flags, command="test"))
 
 
 def default_recipe(arguments: Sequence[str]) -> str:

@@ -2,11 +2,14 @@
 
 open_clip 3.3 lists one repository of the hub for two sets of weights of ViT-B-16-plus-240 and prefers the
 hub, so that asking it for `laion400m_e32` silently gives epoch 31. Here the published *file* of a tag is
-used, and the digits in its name are compared with its SHA-256.
+used, and the digits in its name are compared with its SHA-256; a file of the user's is refused if it is known
+to be another tag's.
 """
 
+import hashlib
 import logging
 import os
+import re
 from http.client import HTTPException
 from pathlib import Path
 
@@ -34,7 +37,7 @@ def resolve_clip(model: str, tag: str, weights: str = "pretrained") -> dict[str,
 
     Raises:
         WeightsNotFound: says which file to put where.
-        ChecksumMismatch: another file than the one it is called after.
+        ChecksumMismatch: another file than the one it is called after, or than the tag says.
     """
     if is_random(weights):
         logger.warning("RANDOM CLIP WEIGHTS, for trials only: scores mean nothing backbone=%s", model)
@@ -45,6 +48,8 @@ def resolve_clip(model: str, tag: str, weights: str = "pretrained") -> dict[str,
             f"no weights file {path} for '{model}'; expected 'pretrained', 'random', or the path of a file"
         )
     verify_file(path)
+    if weights != "pretrained":
+        _check_tag(path, model, tag)
     logger.info("CLIP weights backbone=%s file=%s", model, path)
     try:
         state = read_state(path)
@@ -53,6 +58,37 @@ def resolve_clip(model: str, tag: str, weights: str = "pretrained") -> dict[str,
             f"{error}\n  Expected the tensors of a CLIP under open_clip's names."
         ) from error
     return {name.removeprefix("module."): tensor.float() for name, tensor in state.items()}
+
+
+def _check_tag(path: Path, model: str, tag: str) -> None:
+    """Refuse a file that is another tag's by its SHA-256 or its name; warn if neither tells."""
+    names = [path.name, *(part for part in path.parts if part.startswith("models--"))]  # the hub's cache
+    tags = pretrained.list_pretrained_tags_by_model(model)
+    digits = {known: found for known in tags if (found := _digits(model, known))}
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    by_digits = [known for known, found in digits.items() if actual.startswith(found)]
+    by_name = [known for known in tags if any(known in name for name in names)]
+    told = by_digits or by_name
+    if told and tag not in told:
+        reason = "SHA-256" if by_digits else "name"
+        raise ChecksumMismatch(
+            f"{path} holds the weights '{told[0]}' of '{model}' by its {reason}, not '{tag}'; pass the file "
+            f"of '{tag}', or --clip-tag {told[0]} if these are meant"
+        )
+    if tag in digits and not by_digits:
+        logger.warning(
+            "%s is not the published file of '%s' (SHA-256 %s, expected %s): whether it holds the same "
+            "weights cannot be told",
+            *(path, tag, actual[:8], digits[tag][:8]),
+        )
+
+
+def _digits(model: str, tag: str) -> str:
+    """The first digits of the SHA-256 of a tag's published file, which its address holds; else nothing."""
+    url = pretrained.get_pretrained_cfg(model, tag).get("url", "")
+    found = re.search(r"/([0-9a-f]{64})/[^/]+$|-([0-9a-f]{8,})\.\w+$", url)
+    return "" if found is None else found[1] or found[2]
 
 
 def _published(model: str, tag: str) -> Path:

@@ -38,7 +38,7 @@ class Recipe:
     """Frozen network: an open_clip ViT by name or as a JSON file in open_clip's form, or, vision-only and
     without text, a timm network by its exact tag, `tf_efficientnet_lite0.in1k`."""
     clip_tag: Annotated[str, Parameter(alias="--pretrained")] = "laion400m_e32"
-    """Which weights of the CLIP model are meant by --weights pretrained."""
+    """Which weights of the CLIP model are meant by --weights pretrained, or expected in a file."""
     layers: _NUMBERS = (7, 9, 11)
     """Blocks (of a convolutional network: stages) whose output are the levels of patches; counted from 1."""
     out_stride: int = 16

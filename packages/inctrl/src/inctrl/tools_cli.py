@@ -149,7 +149,7 @@ def _winclip(
             datasets of the papers.
         tiles: Images that are not square are cut along their longer side; `reference` cuts along x always.
         backbone: One of open_clip's ViTs, or a JSON file in open_clip's form.
-        clip_tag: Which of its weights `pretrained` means.
+        clip_tag: Which of its weights `pretrained` means, or are expected in a file.
         weights: `pretrained`, `random` (for trials only), or a file.
         precision: Arithmetic of the image tower.
         out: Folder for results.json and tables.

@@ -155,7 +155,8 @@ def train(
         done = step + 1
         ends = number == plan.length(epoch) - 1
         stops = any_process(stop.requested, accelerator, when=done % LOG_EVERY == 0 or ends)
-        if done % LOG_EVERY == 0 or ends or stops:
+        saves = stops or (done % settings.save_every == 0 if settings.save_every else ends)
+        if done % LOG_EVERY == 0 or ends or saves:
             rows = progress.losses.add(pending)
             if main:
                 for behind, row in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
@@ -170,7 +171,7 @@ def train(
             if main and not last and recipe.eval_freq and (epoch + 1) % recipe.eval_freq == 0:
                 scored = _interim(model, preprocess, targets, recipe)
                 progress.best = report(scored, epoch, progress.best)
-        if main and (stops or (done % settings.save_every == 0 if settings.save_every else ends)):
+        if main and saves:
             save(run, done, recipe, model, progress, accelerator)
         accelerator.wait_for_everyone()
         if stops:
