@@ -63,7 +63,7 @@ class Tolerance:
     """A list has one value per index of the first axis."""
     dtype: str
     """The precision to compute in, whatever the array is stored as."""
-    outside: Mapping[str, float | None] | None = None
+    outside: Mapping[str, Any] | None = None
     """Up to this "fraction" of the values may miss it, each by at most its "atol" (null: by any amount)."""
 
 
