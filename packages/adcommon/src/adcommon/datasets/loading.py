@@ -1,9 +1,8 @@
 """Records -> batches: decoded once, in an order that can be resumed and shared between processes."""
 
 import hashlib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import adcommon.images
 import adcommon.preprocess
 from adcommon.datasets.order import require, train_indices
 from adcommon.datasets.processes import received, result_loader, results
-from adcommon.disk_cache import DiskCache
+from adcommon.disk_cache import DiskCache, code_digest
 from adcommon.errors import UnreadableImage
 from adcommon.preprocess import Preprocess
 from adcommon.protocol import Batch
@@ -211,8 +210,6 @@ def _content_digest(path: Path) -> str:
         raise UnreadableImage(f"cannot read the image {path}: {error.strerror}") from error
 
 
-@cache
 def _code_version() -> str:
     """Changes with the code and the library that make pixels of a file."""
-    code = "".join(inspect.getsource(module) for module in (adcommon.images, adcommon.preprocess))
-    return f"{hashlib.blake2b(code.encode(), digest_size=8).hexdigest()} pillow {PIL.__version__}"
+    return f"{code_digest(adcommon.images, adcommon.preprocess)} pillow {PIL.__version__}"
