@@ -15,8 +15,10 @@ def blend(
     Args:
         opacity: beta, in [0, 1]: 1 shows the source alone.
     """
+    places = np.flatnonzero(masks)
+    beta = opacity[places // masks[0].size][:, None]
+    normal, source = (pixels.reshape(-1, 3)[places] for pixels in (images, sources))
     blended = images.copy()
-    beta = np.repeat(opacity, masks.sum(axis=(1, 2)))[:, None]
     # In double precision and in this order: truncation turns a last bit into a grey level.
-    blended[masks] = (1 - beta) * images[masks] + beta * sources[masks]
+    blended.reshape(-1, 3)[places] = (1 - beta) * normal + beta * source
     return blended

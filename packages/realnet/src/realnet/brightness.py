@@ -35,7 +35,7 @@ def change_luma(image: Image, change: Change) -> Image:
 
 def change_value(image: Image, change: Change) -> Image:
     """V of HSV, the largest channel: all three are scaled."""
-    value = image.max(axis=-1).astype(np.float32)
+    value, _ = _extremes(image)
     new = _rounded(change(value))
     scaled = image * (new / np.maximum(value, 1))[..., None]
     return _levels(np.where(value[..., None] > 0, scaled, new[..., None]))
@@ -43,7 +43,7 @@ def change_value(image: Image, change: Change) -> Image:
 
 def change_lightness(image: Image, change: Change) -> Image:
     """L of HLS, midway between the largest and the smallest channel; saturation is relative to its limits."""
-    high, low = image.max(axis=-1).astype(np.float32), image.min(axis=-1).astype(np.float32)
+    high, low = _extremes(image)
     lightness = (high + low) / 2
     new = _rounded(change(np.rint(lightness)))
     room = np.maximum(255 - abs(2 * lightness - 255), 1)  # the chroma possible at this lightness
@@ -61,18 +61,16 @@ def change_lab_lightness(image: Image, change: Change) -> Image:
 
 def change_luv_lightness(image: Image, change: Change) -> Image:
     """L of Luv: chromaticity moves towards white as the lightness grows."""
-    x, y, z = np.moveaxis(_linear(image) @ _TO_XYZ.T, -1, 0)
-    white = _chromaticity(*_WHITE)
-    lightness = 116 * _root(y) - 16
+    xyz = _linear(image) @ _TO_XYZ.T
+    white = _chromaticity(_WHITE)
+    lightness = 116 * _root(xyz[..., 1]) - 16
     new = _rounded(change(np.rint(lightness * 2.55))) / 2.55
     ratio = np.where(new > 0, lightness / np.maximum(new, 1e-6), 0)
-    u, v = (
-        at_white + (at - at_white) * ratio for at, at_white in zip(_chromaticity(x, y, z), white, strict=True)
-    )
+    u, v = np.moveaxis(white + (_chromaticity(xyz) - white) * ratio[..., None], -1, 0)
     y = _cube((new + 16) / 116)
     v = np.maximum(v, 1e-3)  # far out of all colours, where it would divide by zero
-    xyz = np.stack([y * 9 * u / (4 * v), y, y * (12 - 3 * u - 20 * v) / (4 * v)], axis=-1)
-    return _gamma_encoded(xyz @ _FROM_XYZ.T)
+    changed = np.stack([y * 9 * u / (4 * v), y, y * (12 - 3 * u - 20 * v) / (4 * v)], axis=-1)
+    return _gamma_encoded(changed @ _FROM_XYZ.T)
 
 
 BRIGHTNESS = {
@@ -88,10 +86,9 @@ BRIGHTNESS = {
 
 def add_to_hue_and_saturation(image: Image, hue: int, saturation: int) -> Image:
     """Turn the hue by 2 degrees times `hue`, and add to the saturation, whose range is 0..255."""
-    pixels = image.astype(np.float32)
-    high, low = pixels.max(axis=-1), pixels.min(axis=-1)
+    high, low = _extremes(image)
     chroma = np.maximum(high - low, 1)
-    red, green, blue = np.moveaxis(pixels, -1, 0)
+    red, green, blue = np.moveaxis(image.astype(np.float32), -1, 0)
     sextant = np.select(
         [high == red, high == green],
         [(green - blue) / chroma, 2 + (blue - red) / chroma],
@@ -105,6 +102,13 @@ def add_to_hue_and_saturation(image: Image, hue: int, saturation: int) -> Image:
         place = (sextant + offset) % 6
         channels.append(high - chroma * np.minimum(place, 4 - place).clip(0, 1))
     return _levels(np.stack(channels, axis=-1))
+
+
+def _extremes(image: Image) -> tuple[Channel, Channel]:
+    """The largest and the smallest channel of each pixel."""
+    red, green, blue = np.moveaxis(image, -1, 0)
+    high, low = (extreme(extreme(red, green), blue) for extreme in (np.maximum, np.minimum))
+    return high.astype(np.float32), low.astype(np.float32)
 
 
 def _levels(values: Float[np.ndarray, "height width 3"]) -> Image:
@@ -134,8 +138,7 @@ def _cube(root: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return np.where(root > _DARK, root**3, 3 * _DARK**2 * (root - 4 / 29))
 
 
-def _chromaticity(x: Channel | float, y: Channel | float, z: Channel | float) -> tuple:
-    """CIE's u' and v'; black has those of white."""
-    total = x + 15 * y + 3 * z
-    u, v = (np.where(total > 0, part / np.maximum(total, 1e-9), 0) for part in (4 * x, 9 * y))
-    return u, v
+def _chromaticity(xyz: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape 2"]:
+    """CIE's u' and v'; those of black are 0."""
+    total = xyz @ np.array([1, 15, 3], dtype=np.float32)
+    return xyz[..., :2] * np.array([4, 9], dtype=np.float32) / np.maximum(total, 1e-9)[..., None]

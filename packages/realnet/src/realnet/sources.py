@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import skimage.data
@@ -22,7 +22,7 @@ from adcommon.errors import DatasetNotFound, EmptySplit
 from adcommon.images import list_images, open_image
 from adcommon.preprocess import Preprocess
 from adcommon.records import Record
-from realnet.opencv import resize
+from realnet.opencv import grey, resize
 from realnet.texture_augment import augment
 
 Image = UInt8[np.ndarray, "height width 3"]
@@ -35,6 +35,7 @@ PIECES = (1, 2, 4, 8)
 """Pieces per side into which a training image may be cut before they are shuffled."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Images of any pose to blend in."""
 
@@ -138,22 +139,19 @@ class OwnTextures:
         self.dataset = dataset
 
     def draw(self, generator: Generator, count: int, size: int) -> UInt8[np.ndarray, "count size size 3"]:
-        """As `Source.draw`; half of the textures are bundled ones, all are changed as DTD's are."""
+        """As `Source.draw`; half of the textures are bundled ones, all are changed as DTD's are.
+
+        Where the training images are grey, textures are made grey: their defects have no colour either.
+        """
         drawn = []
         for bundled in generator.random(count) < BUNDLED_SHARE:
-            texture = _coloured(generator, size) if bundled else self._shuffled(generator, size)
-            drawn.append(augment(texture, generator))
+            (image,) = self.dataset.pixels([int(generator.integers(len(self.dataset)))])
+            texture = (
+                _coloured(generator, size) if bundled else _shuffled(resize(image, (size, size)), generator)
+            )
+            texture = augment(_posed(texture, generator), generator)
+            drawn.append(texture if _has_colour(image) else np.repeat(grey(texture)[..., None], 3, axis=2))
         return np.stack(drawn)
-
-    def _shuffled(self, generator: Generator, size: int) -> Image:
-        """A training image, cut into squares that change places; turned or mirrored as a whole."""
-        (image,) = self.dataset.pixels([int(generator.integers(len(self.dataset)))])
-        image = _posed(resize(image, (size, size)), generator)
-        pieces = int(generator.choice([number for number in PIECES if size % number == 0]))
-        side = size // pieces
-        grid = image.reshape(pieces, side, pieces, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
-        grid = grid[generator.permutation(pieces * pieces)]
-        return grid.reshape(pieces, pieces, side, side, 3).swapaxes(1, 2).reshape(size, size, 3)
 
 
 def own_textures(dataset: AnomalyDataset) -> OwnTextures:
@@ -169,21 +167,35 @@ def own_textures(dataset: AnomalyDataset) -> OwnTextures:
     return OwnTextures(dataset)
 
 
+def _shuffled(image: Image, generator: Generator) -> Image:
+    """A square image, cut into equal squares that change places."""
+    size = len(image)
+    pieces = int(generator.choice([number for number in PIECES if size % number == 0]))
+    side = size // pieces
+    squares = image.reshape(pieces, side, pieces, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
+    squares = squares[generator.permutation(len(squares))]
+    return squares.reshape(pieces, pieces, side, side, 3).swapaxes(1, 2).reshape(image.shape)
+
+
 def _coloured(generator: Generator, size: int) -> Image:
     """A random square of a bundled texture, from one random colour at its black to another at its white."""
     texture = _bundled()[int(generator.integers(len(BUNDLED)))]
-    side = int(generator.integers(texture.shape[0] // 4, texture.shape[0] + 1))
-    top, left = generator.integers(0, texture.shape[0] - side + 1, 2)
+    side = int(generator.integers(len(texture) // 4, len(texture) + 1))
+    top, left = generator.integers(0, len(texture) - side + 1, 2)
     square = resize(texture[top : top + side, left : left + side, None], (size, size))[..., 0]
     dark, light = generator.integers(0, 256, (2, 3))
     table = dark + np.arange(256)[:, None] / 255 * (light - dark)
-    return _posed(np.rint(table).astype(np.uint8)[square], generator)
+    return np.rint(table).astype(np.uint8)[square]
 
 
 def _posed(image: Image, generator: Generator) -> Image:
     """The image after quarter turns, mirrored in half of the cases."""
     turned = np.rot90(image, int(generator.integers(4)))
     return turned[:, ::-1] if generator.random() < 0.5 else turned
+
+
+def _has_colour(image: Image) -> bool:
+    return bool((image != image[..., :1]).any())
 
 
 @cache
