@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.morphology import closing, footprint_rectangle, opening
 
 from adcommon.datasets.catalog import DATASETS
 from adcommon.errors import UnknownName
@@ -52,6 +53,16 @@ def test_closing_and_opening_are_the_maximum_and_minimum_over_squares() -> None:
     assert np.array_equal(ForegroundRule(threshold="otsu", close=3)(images)[0], closed)
     assert np.array_equal(ForegroundRule(threshold="otsu", close=3, open=3)(images)[0], opened)
     assert len({int(mask.sum()) for mask in (plain, closed, opened)}) == 3
+
+
+@pytest.mark.parametrize("side", [6, 8, 15])
+def test_squares_of_even_sides_too_are_those_of_scikit_image(side) -> None:
+    coarse = np.random.default_rng(side).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
+    images = coarse.repeat(4, axis=1).repeat(4, axis=2)
+    plain = ForegroundRule(threshold="otsu")(images)[0]
+    square = footprint_rectangle((side, side))
+    found = ForegroundRule(threshold="otsu", close=side, open=side)(images)[0]
+    assert np.array_equal(found, opening(closing(plain, square), square))
 
 
 def test_each_image_of_a_batch_has_its_own_threshold() -> None:

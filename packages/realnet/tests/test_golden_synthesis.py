@@ -11,7 +11,7 @@ from adcommon.testing.golden import GoldenFile, GoldenFolder
 from realnet.blend import blend
 from realnet.foreground import rule_for
 from realnet.opencv import grey, otsu_threshold, resize, triangle_threshold
-from realnet.perlin import perlin_noise, turned, turned_mask
+from realnet.perlin import perlin_masks, perlin_noise, turned
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -38,8 +38,8 @@ def masks_of(file: GoldenFile, cases: list[dict]) -> np.ndarray:
     grids = [file[case["uniform"]] for case in cases]
     for grid, case in zip(grids, cases, strict=True):
         assert grid.shape == tuple(2**exponent + 1 for exponent in case["scale_exponents"])
-    noise = perlin_noise(grids, tuple(file.entry["size"]))
-    return turned_mask(noise, np.array([case["angle"] for case in cases]), file.entry["perlin_threshold"])
+    degrees = np.array([case["angle"] for case in cases])
+    return perlin_masks(grids, degrees, tuple(file.entry["size"]), file.entry["perlin_threshold"])
 
 
 def resized(image: np.ndarray, size: tuple[int, int], resampling: str) -> np.ndarray:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adcommon.errors import BadValue
-from realnet.perlin import PerlinScales, draw_masks, perlin_noise, turned, turned_mask
+from realnet import perlin
+from realnet.perlin import PerlinScales, draw_masks, perlin_masks, perlin_noise, turned, turned_mask
 
 
 def noise_at(grid: np.ndarray, size: tuple[int, int], row: int, column: int) -> float:
@@ -83,6 +84,19 @@ def test_a_mask_is_turned_noise_above_the_threshold(degrees, threshold, seed) ->
     angles = np.array(degrees)
     expected = turned(noise, angles) > threshold
     assert np.array_equal(turned_mask(noise, angles, threshold), expected)
+
+
+@pytest.mark.parametrize("block", [1, 3 * 16 * 8, 10**6])
+def test_masks_are_the_same_however_many_are_made_together(block, monkeypatch) -> None:
+    monkeypatch.setattr(perlin, "BLOCK_PIXELS", block)
+    generator = np.random.default_rng(0)
+    grids = [generator.random((2**a + 1, 2**b + 1)) for a, b in generator.integers(0, 4, (7, 2)).tolist()]
+    degrees = generator.uniform(-90, 90, 7)
+    expected = [
+        turned(perlin_noise([grid], (16, 8)), degrees[index : index + 1])[0] > 0.2
+        for index, grid in enumerate(grids)
+    ]
+    assert np.array_equal(perlin_masks(grids, degrees, (16, 8), 0.2), expected)
 
 
 def test_masks_depend_on_the_generator_alone_and_cover_a_small_part() -> None:

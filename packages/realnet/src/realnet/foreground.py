@@ -48,10 +48,15 @@ class ForegroundRule:
         find = otsu_threshold if self.threshold == "otsu" else triangle_threshold
         mask = (values > find(np.ascontiguousarray(values))) == self.bright
         if self.close:
-            mask = closing(mask, footprint_rectangle((self.close, self.close)))
+            mask = closing(mask, _square(self.close))
         if self.open:
-            mask = opening(mask, footprint_rectangle((self.open, self.open)))
+            mask = opening(mask, _square(self.open))
         return mask
+
+
+def _square(side: int) -> tuple[tuple[np.ndarray, int], ...]:
+    """A square as a column after a row: the same result in half the time."""
+    return footprint_rectangle((side, side), decomposition="separable")
 
 
 ALL = ForegroundRule()

@@ -1,8 +1,7 @@
 """Shapes of synthetic anomalies: thresholded Perlin noise, turned at random; section 3.1 of the paper.
 
-A batch is made by few array operations although every image has its own grid: noise is a product of what
-happens along rows and along columns, and only pixels near noise above the threshold are interpolated when
-it is turned.
+Few array operations make many masks although every image has its own grid: noise is a product of what
+happens along rows and along columns, and only near noise above the threshold are turned pixels interpolated.
 """
 
 import math
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Int32
+from jaxtyping import Bool, Float64, Int, Int32
 
 from adcommon.errors import BadValue
 
@@ -18,6 +17,9 @@ THRESHOLD = 0.5
 """Noise above it is anomalous; the reference's constant."""
 MAX_TURN = 90.0
 """Degrees by which noise is turned at most, either way."""
+
+BLOCK_PIXELS = 2 * 256 * 256
+"""Pixels whose masks are made together."""
 
 _SUBPIXELS = 5  # bits: OpenCV samples on a grid of 1/32 pixel
 _SCALE = 10  # bits: its fixed-point coordinates count 1/1024 pixel
@@ -64,7 +66,26 @@ def draw_masks(
     exponents = generator.integers(scales.least, scales.below, (count, 2))
     grids = [generator.random((2**rows + 1, 2**columns + 1)) for rows, columns in exponents.tolist()]
     degrees = generator.uniform(-MAX_TURN, MAX_TURN, count)
-    return turned_mask(perlin_noise(grids, (size, size)), degrees)
+    return perlin_masks(grids, degrees, (size, size))
+
+
+def perlin_masks(
+    grids: Sequence[Grid],
+    degrees: Float64[np.ndarray, " batch"],
+    size: tuple[int, int],
+    threshold: float = THRESHOLD,
+) -> Bool[np.ndarray, "batch height width"]:
+    """Where noise, turned, exceeds a threshold.
+
+    A few images at a time: arrays of whole batches leave the processor's cache, and memory of that size goes
+    back to the system between any two of them, which takes as long as the arithmetic.
+    """
+    masks = np.empty((len(grids), *size), dtype=bool)
+    block = max(1, BLOCK_PIXELS // (size[0] * size[1]))
+    for first in range(0, len(grids), block):
+        part = slice(first, first + block)
+        masks[part] = turned_mask(perlin_noise(grids[part], size), degrees[part], threshold)
+    return masks
 
 
 def perlin_noise(grids: Sequence[Grid], size: tuple[int, int]) -> Float64[np.ndarray, "batch height width"]:
@@ -115,62 +136,41 @@ def _between(
 
 
 def turned(
-    noise: Float64[np.ndarray, "batch height width"], degrees: Float[np.ndarray, " batch"]
+    noise: Float64[np.ndarray, "batch height width"], degrees: Float64[np.ndarray, " batch"]
 ) -> Float64[np.ndarray, "batch height width"]:
     """Each image turned about its centre, bilinearly, with zeros from outside.
 
     Source: the arithmetic of OpenCV's `warpAffine`, which samples on a grid of 1/32 pixel.
     """
-    origins = _origins(degrees, noise.shape[1:])
-    places = _touched(np.ones(noise.shape, dtype=bool), origins)
+    x, y = _sources(degrees, noise.shape[1:])
+    places = _touched(np.ones(noise.shape, dtype=bool), x, y)
     values = np.zeros(noise.shape)
-    values.reshape(-1)[places] = _sampled(noise, places, origins)
+    values.reshape(-1)[places] = _sampled(noise, places, x, y)
     return values
 
 
 def turned_mask(
     noise: Float64[np.ndarray, "batch height width"],
-    degrees: Float[np.ndarray, " batch"],
+    degrees: Float64[np.ndarray, " batch"],
     threshold: float = THRESHOLD,
 ) -> Bool[np.ndarray, "batch height width"]:
     """Where `turned` noise exceeds a threshold, which is not negative.
 
     A weighted mean exceeds it only if one of its four values does; only there it is computed.
     """
-    origins = _origins(degrees, noise.shape[1:])
-    places = _touched(noise > threshold, origins)
+    x, y = _sources(degrees, noise.shape[1:])
+    places = _touched(noise > threshold, x, y)
     mask = np.zeros(noise.shape, dtype=bool)
-    mask.reshape(-1)[places] = _sampled(noise, places, origins) > threshold
+    mask.reshape(-1)[places] = _sampled(noise, places, x, y) > threshold
     return mask
 
 
-@dataclass(frozen=True)
-class _Origins:
-    """Where turned pixels come from: for x and for y, the sum of a row's and a column's part.
-
-    In 1/1024 pixels; half a step of the sampling grid is added, so that shifts to the right round.
-    """
-
-    rows: dict[str, Int32[np.ndarray, "batch height"]]
-    columns: dict[str, Int32[np.ndarray, "batch width"]]
-
-    def pixels(self, axis: str, margin: int) -> Int32[np.ndarray, "batch height width"]:
-        """Whole pixels along an axis, counted from `margin` pixels outside of the image."""
-        shifted = self.rows[axis] + np.int32(margin << _SCALE)
-        total = shifted[:, :, None] + self.columns[axis][:, None]
-        total >>= _SCALE
-        return total
-
-    def steps(
-        self, axis: str, image: np.ndarray, row: np.ndarray, column: np.ndarray
-    ) -> Int32[np.ndarray, " pixels"]:
-        """Steps of the sampling grid along an axis, at some pixels."""
-        total = self.rows[axis][image, row] + self.columns[axis][image, column]
-        return total >> (_SCALE - _SUBPIXELS)
+FixedPoint = Int32[np.ndarray, "batch height width"]
+"""Positions in 1/1024 pixels, plus half a step of the sampling grid, so that cutting off rounds."""
 
 
-def _origins(degrees: Float[np.ndarray, " batch"], size: tuple[int, int]) -> _Origins:
-    """The inverse of the rotation about the centre, rounded as OpenCV rounds it."""
+def _sources(degrees: Float64[np.ndarray, " batch"], size: tuple[int, int]) -> tuple[FixedPoint, FixedPoint]:
+    """Where each turned pixel comes from: x and y, each the sum of a row's and a column's rounded part."""
     height, width = size
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     cosine, sine = np.cos(np.deg2rad(-degrees))[:, None], np.sin(np.deg2rad(-degrees))[:, None]
@@ -181,17 +181,23 @@ def _origins(degrees: Float[np.ndarray, " batch"], size: tuple[int, int]) -> _Or
     cosine, sine = cosine * determinant, sine * determinant
     back_x = -cosine * offset_x + sine * offset_y
     back_y = -sine * offset_x - cosine * offset_y
-    y, x, one = np.arange(height), np.arange(width), 1 << _SCALE
-    rows = {"x": -sine * y + back_x, "y": cosine * y + back_y}
-    columns = {"x": cosine * x, "y": sine * x}
-    half_step = 1 << (_SCALE - _SUBPIXELS - 1)
-    return _Origins(
-        {axis: np.rint(part * one).astype(np.int32) + np.int32(half_step) for axis, part in rows.items()},
-        {axis: np.rint(part * one).astype(np.int32) for axis, part in columns.items()},
+    y, x = np.arange(height), np.arange(width)
+    return (
+        _fixed(-sine * y + back_x, half_step=True)[:, :, None] + _fixed(cosine * x)[:, None],
+        _fixed(cosine * y + back_y, half_step=True)[:, :, None] + _fixed(sine * x)[:, None],
     )
 
 
-def _touched(flags: Bool[np.ndarray, "batch height width"], origins: _Origins) -> Int[np.ndarray, " pixels"]:
+def _fixed(
+    pixels: Float64[np.ndarray, "batch side"], *, half_step: bool = False
+) -> Int32[np.ndarray, "batch side"]:
+    half = 1 << (_SCALE - _SUBPIXELS - 1) if half_step else 0
+    return np.rint(pixels * (1 << _SCALE)).astype(np.int32) + np.int32(half)
+
+
+def _touched(
+    flags: Bool[np.ndarray, "batch height width"], x: FixedPoint, y: FixedPoint
+) -> Int[np.ndarray, " places"]:
     """The turned pixels that have a flagged one among their four sources, as positions in the flat batch."""
     count, height, width = flags.shape
     margin = math.ceil((math.hypot(height, width) - min(height, width)) / 2) + 2
@@ -199,25 +205,34 @@ def _touched(flags: Bool[np.ndarray, "batch height width"], origins: _Origins) -
     for down in (0, 1):
         for right in (0, 1):
             near[:, margin - down :, margin - right :][:, :height, :width] |= flags
-    sources = origins.pixels("y", margin)
-    sources *= near.shape[2]
-    sources += origins.pixels("x", margin)
-    pairs = zip(near.reshape(count, -1), sources, strict=True)
-    return np.flatnonzero(np.stack([flat.take(places) for flat, places in pairs]))
+    source = y >> _SCALE
+    source *= near.shape[2]
+    source += x >> _SCALE
+    source += margin * (near.shape[2] + 1)
+    pairs = zip(near.reshape(count, -1), source, strict=True)
+    return np.flatnonzero(np.stack([flat.take(index) for flat, index in pairs]))
 
 
 def _sampled(
-    noise: Float64[np.ndarray, "batch height width"], places: Int[np.ndarray, " pixels"], origins: _Origins
-) -> Float64[np.ndarray, " pixels"]:
+    noise: Float64[np.ndarray, "batch height width"],
+    places: Int[np.ndarray, " places"],
+    x: FixedPoint,
+    y: FixedPoint,
+) -> Float64[np.ndarray, " places"]:
     """The turned noise at places with at least one source inside the image."""
     framed = np.pad(noise, ((0, 0), (1, 1), (1, 1)))
-    _, rows, columns = framed.shape
-    pixel = np.unravel_index(places, noise.shape)
-    x, y = origins.steps("x", *pixel), origins.steps("y", *pixel)
-    corner = (pixel[0] * rows + (y >> _SUBPIXELS) + 1) * columns + (x >> _SUBPIXELS) + 1
-    steps = 1 << _SUBPIXELS
-    right, down = (x & (steps - 1)) / steps, (y & (steps - 1)) / steps
-    left = 1 - right
-    above = framed.take(corner) * left + framed.take(corner + 1) * right
-    below = framed.take(corner + columns) * left + framed.take(corner + columns + 1) * right
+    columns = framed.shape[2]
+    x, y = x.take(places), y.take(places)
+    corner = places // noise[0].size * framed[0].size
+    corner += ((y >> _SCALE) + 1) * columns + (x >> _SCALE) + 1
+    right, down = (_fraction(position) for position in (x, y))
+    above = framed.take(corner) * (1 - right) + framed.take(corner + 1) * right
+    corner += columns
+    below = framed.take(corner) * (1 - right) + framed.take(corner + 1) * right
     return above * (1 - down) + below * down
+
+
+def _fraction(positions: Int32[np.ndarray, " places"]) -> Float64[np.ndarray, " places"]:
+    """Distance from the whole pixel before, in steps of the sampling grid."""
+    steps = 1 << _SUBPIXELS
+    return (positions >> (_SCALE - _SUBPIXELS) & (steps - 1)) / steps
