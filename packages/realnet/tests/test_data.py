@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from adcommon.datasets.loading import AnomalyDataset
 from adcommon.datasets.order import train_indices
 from adcommon.disk_cache import DiskCache
 from adcommon.errors import BadValue, UnreadableImage
@@ -137,6 +138,22 @@ def test_foregrounds_on_disk_spare_the_next_run_from_finding_them(
     first = make(normal_dataset(cache=cache), rule=rule).batch(range(6), 0)
     monkeypatch.setattr(foreground, "triangle_threshold", None)
     assert equal(first, make(normal_dataset(cache=cache), rule=rule).batch(range(6), 0))
+
+
+def test_empty_masks_may_be_drawn_again_but_not_forever(normal_dataset) -> None:
+    dataset, only = normal_dataset(8), {"normal": 0.0, "sdas": 1.0}
+
+    def empty(**options) -> int:
+        items = make(dataset, shares=only, perlin_scale=1, **options)
+        masks = torch.cat([items.batch(range(8), step).masks for step in range(12)])
+        return int((masks.sum(dim=(1, 2)) == 0).sum())
+
+    assert empty() > 20
+    assert empty(redraw_empty=True) < 5
+    for record in dataset.records:
+        Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8)).save(record.image)
+    dataset = AnomalyDataset(dataset.records, dataset.preprocess)
+    assert empty(redraw_empty=True, rule=named_rule("otsu-bright")) == 12 * 8
 
 
 def test_batches_follow_the_order_of_training_and_continue_after_a_stop(normal_dataset) -> None:

@@ -94,12 +94,12 @@ def add_to_hue_and_saturation(image: Image, hue: int, saturation: int) -> Image:
         [(green - blue) / chroma, 2 + (blue - red) / chroma],
         4 + (red - green) / chroma,
     )
-    sextant = (np.rint(sextant * 30) + hue) / 30
+    sextant = (np.rint(sextant * 30) + hue) / 30 % 6
     relative = np.rint((high - low) * 255 / np.maximum(high, 1))
     chroma = high * (relative + saturation).clip(0, 255) / 255
     channels = []
     for offset in (5, 3, 1):
-        place = (sextant + offset) % 6
+        place = np.where(sextant < 6 - offset, sextant + offset, sextant + (offset - 6))
         channels.append(high - chroma * np.minimum(place, 4 - place).clip(0, 1))
     return _levels(np.stack(channels, axis=-1))
 

@@ -25,6 +25,8 @@ from realnet.sources import Source
 
 NORMAL = "normal"
 """The share of images that stay as they are."""
+REDRAWS = 10
+"""Attempts at a mask that is not empty: an image may have no foreground at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class TrainingItems:
         foreground: ForegroundRule,
         perlin_scale: int = 6,
         min_perlin_scale: int = 0,
+        redraw_empty: bool = False,
         seed: int,
     ) -> None:
         """Nothing is read yet.
@@ -87,6 +90,7 @@ class TrainingItems:
             foreground: where anomalies may lie.
             perlin_scale: grids of the noise have at most 2^(perlin_scale - 1) cells along an axis.
             min_perlin_scale: and at least 2^min_perlin_scale.
+            redraw_empty: draw masks again that leave no anomaly, as the reference does not.
             seed: of everything drawn.
 
         Raises:
@@ -97,7 +101,7 @@ class TrainingItems:
         _check(sources, shares, opacity)
         self.dataset, self.sources, self.foreground, self.seed = dataset, dict(sources), foreground, seed
         self.shares = {name: share for name, share in shares.items() if share > 0}
-        self.opacity = dict(opacity)
+        self.opacity, self.redraw_empty = dict(opacity), redraw_empty
 
     def batch(self, indices: Sequence[int], step: int, *, normals: bool = True) -> ItemBatch:
         """The items of some images at a step.
@@ -137,7 +141,13 @@ class TrainingItems:
     ) -> tuple[UInt8[np.ndarray, "batch size size 3"], Bool[np.ndarray, "batch size size"]]:
         """The images with anomalies, and where these are."""
         count, size = pixels.shape[:2]
-        masks = draw_masks(generator, count, size, self.scales) & self._foregrounds(indices)
+        foregrounds = self._foregrounds(indices)
+        masks = draw_masks(generator, count, size, self.scales) & foregrounds
+        for _ in range(REDRAWS if self.redraw_empty else 0):
+            empty = np.flatnonzero(~masks.any(axis=(1, 2)))
+            if len(empty) == 0:
+                break
+            masks[empty] = draw_masks(generator, len(empty), size, self.scales) & foregrounds[empty]
         textures, opacity = np.empty_like(pixels), np.empty(count)
         for name in sorted(set(kinds.tolist())):
             members = np.flatnonzero(kinds == name)
