@@ -19,7 +19,7 @@ from adcommon.datasets.processes import results
 from adcommon.disk_cache import code_digest
 from adcommon.errors import BadValue
 from realnet.blend import blend
-from realnet.foreground import ForegroundRule
+from realnet.foreground import ALL, ForegroundRule
 from realnet.perlin import PerlinScales, draw_masks
 from realnet.sources import Source
 
@@ -102,6 +102,8 @@ class TrainingItems:
         self.dataset, self.sources, self.foreground, self.seed = dataset, dict(sources), foreground, seed
         self.shares = {name: share for name, share in shares.items() if share > 0}
         self.opacity, self.redraw_empty = dict(opacity), redraw_empty
+        code = code_digest(realnet.foreground, realnet.opencv)
+        self._foreground_kind = f"{foreground} {code} scikit-image {version('scikit-image')}"
 
     def batch(self, indices: Sequence[int], step: int, *, normals: bool = True) -> ItemBatch:
         """The items of some images at a step.
@@ -157,10 +159,14 @@ class TrainingItems:
 
     def _foregrounds(self, indices: Sequence[int]) -> Bool[np.ndarray, "batch size size"]:
         """Computed once for each image: they depend on nothing else."""
-        code = code_digest(realnet.foreground, realnet.opencv)
-        kind = f"{self.foreground} {code} scikit-image {version('scikit-image')}"
+        if self.foreground == ALL:
+            size = self.dataset.preprocess.size
+            return np.ones((len(indices), size, size), dtype=bool)
         return np.stack(
-            [self.dataset.keep(kind, index, partial(self._foreground, index)) for index in indices]
+            [
+                self.dataset.keep(self._foreground_kind, index, partial(self._foreground, index))
+                for index in indices
+            ]
         )
 
     def _foreground(self, index: int) -> Bool[np.ndarray, "size size"]:
