@@ -154,9 +154,7 @@ def test_changed_code_or_library_makes_another_key(records, monkeypatch):
     dataset = AnomalyDataset(records, SMALL)
     before = dataset.content_key(0)
     monkeypatch.setattr("PIL.__version__", "0")
-    loading._code_version.cache_clear()
     after = dataset.content_key(0)
-    loading._code_version.cache_clear()
     assert before != after
 
 
@@ -171,9 +169,9 @@ def test_memory_is_filled_up_to_its_limit(records, decoded):
 def test_a_loader_process_is_not_sent_the_decoded_images(records):
     dataset = AnomalyDataset(records, Preprocess(image_size=64))
     dataset.batch(range(COUNT))
-    sent = pickle.dumps(loading._Source(dataset))
+    sent = pickle.dumps(dataset.batch)
     assert len(sent) < 64 * 64 * 3
-    assert equal(pickle.loads(sent)[[1, 2]], dataset.batch([1, 2]))
+    assert equal(pickle.loads(sent)([1, 2]), dataset.batch([1, 2]))
 
 
 @pytest.mark.parametrize("cached", [True, False])

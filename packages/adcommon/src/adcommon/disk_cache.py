@@ -2,13 +2,16 @@
 
 import contextlib
 import hashlib
+import inspect
 import logging
 import os
 import struct
 import time
 import uuid
 import zlib
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -153,6 +156,13 @@ def default_cache(
     except RuntimeError as error:  # there is no home folder
         logger.warning("cache switched off folder=~/.cache/adcommon reason=%s", error)
         return None
+
+
+@cache
+def code_digest(*modules: ModuleType) -> str:
+    """Text that changes with the code of modules; a part of the keys of what they compute."""
+    code = "".join(inspect.getsource(module) for module in modules)
+    return hashlib.blake2b(code.encode(), digest_size=8).hexdigest()
 
 
 def _pack_header(key: str, array: np.ndarray) -> bytes:

@@ -1,23 +1,23 @@
 """Records -> batches: decoded once, in an order that can be resumed and shared between processes."""
 
 import hashlib
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL
 import torch
-from torch.utils.data import DataLoader, get_worker_info
-from torch.utils.data import Dataset as TorchDataset
+from jaxtyping import UInt8
+from torch.utils.data import get_worker_info
 
 import adcommon.images
 import adcommon.preprocess
 from adcommon.datasets.order import require, train_indices
-from adcommon.disk_cache import DiskCache
-from adcommon.errors import UnreadableImage, UserError
+from adcommon.datasets.processes import received, result_loader, results
+from adcommon.disk_cache import DiskCache, code_digest
+from adcommon.errors import UnreadableImage
 from adcommon.preprocess import Preprocess
 from adcommon.protocol import Batch
 from adcommon.records import Record
@@ -67,7 +67,7 @@ class AnomalyDataset:
     def batch(self, indices: Sequence[int]) -> Batch:
         """The images at these positions, in this order."""
         records = [self.records[index] for index in indices]
-        pixels = np.stack([self._pixels(index) for index in indices])
+        pixels = self.pixels(indices)
         masks = np.zeros((len(indices), *pixels.shape[1:3]), dtype=bool)
         for mask, index, record in zip(masks, indices, records, strict=True):
             if record.mask is not None:
@@ -79,6 +79,10 @@ class AnomalyDataset:
             indices=torch.tensor(indices, dtype=torch.int64),
         )
 
+    def pixels(self, indices: Sequence[int]) -> UInt8[np.ndarray, "batch size size 3"]:
+        """The images at these positions before they are normalised."""
+        return np.stack([self._pixels(index) for index in indices])
+
     def content_key(self, index: int) -> str:
         """Text that is equal for equal pixels and mask: their files' content, the preprocessing, its code."""
         record = self.records[index]
@@ -87,15 +91,21 @@ class AnomalyDataset:
 
     def _pixels(self, index: int) -> np.ndarray:
         record = self.records[index]
-        return self._keep("pixels", index, partial(self.preprocess.pixels, record.image, record.mask))
+        return self.keep("pixels", index, partial(self.preprocess.pixels, record.image, record.mask))
 
     def _mask(self, index: int) -> np.ndarray:
         record = self.records[index]
         kind = f"mask {self.preprocess.mask_rule}"
-        return self._keep(kind, index, partial(self.preprocess.mask, record.mask, record.image))
+        return self.keep(kind, index, partial(self.preprocess.mask, record.mask, record.image))
 
-    def _keep(self, kind: str, index: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array from memory, else from the cache, else decoded; left in both."""
+    def keep(self, kind: str, index: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
+        """An array made of a record's files: from memory, else from the cache, else made now; left in both.
+
+        Args:
+            kind: what it is, and all that it depends on besides the files and the preprocessing.
+            index: position of the record.
+            decode: makes the array.
+        """
         array = self._kept.get((kind, index))
         if array is not None:
             return array
@@ -125,7 +135,7 @@ class OrderedBatches:
         self._indices = [
             list(range(first, min(first + batch_size, count))) for first in range(0, count, batch_size)
         ]
-        self._loader = _loader(dataset, self._indices, workers, seed=0) if workers else None
+        self._loader = result_loader(dataset.batch, self._indices, workers, seed=0) if workers else None
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -133,7 +143,7 @@ class OrderedBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         """From the first batch to the last, which may be smaller."""
-        return map(self._dataset.batch, self._indices) if self._loader is None else _received(self._loader)
+        return map(self._dataset.batch, self._indices) if self._loader is None else received(self._loader)
 
 
 def test_batches(
@@ -178,46 +188,7 @@ def train_batches(
     indices = train_indices(
         len(dataset), batch_size, seed=seed, start=start, drop_last=drop_last, rank=rank, world=world
     )
-    if workers == 0:
-        return map(dataset.batch, indices)
-    return _received(_loader(dataset, indices, workers, seed))
-
-
-class _Source(TorchDataset[Batch | UserError]):
-    """Batches by their positions, for the processes of a `DataLoader`.
-
-    A user's mistake travels as a value: raised there, its message would come back inside a traceback.
-    """
-
-    def __init__(self, dataset: AnomalyDataset) -> None:
-        self._dataset = dataset
-
-    def __getitem__(self, indices: list[int]) -> Batch | UserError:
-        try:
-            return self._dataset.batch(indices)
-        except UserError as error:
-            return error
-
-
-def _loader(
-    dataset: AnomalyDataset, indices: Iterable[list[int]], workers: int, seed: int
-) -> DataLoader[Batch | UserError]:
-    return DataLoader(
-        _Source(dataset),
-        sampler=indices,
-        batch_size=None,
-        num_workers=workers,
-        persistent_workers=True,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator().manual_seed(seed),
-    )
-
-
-def _received(loader: DataLoader[Batch | UserError]) -> Iterator[Batch]:
-    for received in loader:
-        if isinstance(received, UserError):
-            raise received
-        yield received
+    return results(dataset.batch, indices, workers, seed=seed)
 
 
 _digests: dict[Path, tuple[int, int, str]] = {}
@@ -239,8 +210,6 @@ def _content_digest(path: Path) -> str:
         raise UnreadableImage(f"cannot read the image {path}: {error.strerror}") from error
 
 
-@cache
 def _code_version() -> str:
     """Changes with the code and the library that make pixels of a file."""
-    code = "".join(inspect.getsource(module) for module in (adcommon.images, adcommon.preprocess))
-    return f"{hashlib.blake2b(code.encode(), digest_size=8).hexdigest()} pillow {PIL.__version__}"
+    return f"{code_digest(adcommon.images, adcommon.preprocess)} pillow {PIL.__version__}"
