@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adcommon.testing.golden import GoldenFolder, seeded_input, seeded_state, seeded_tensor
+from adcommon.testing.golden import GoldenFile, GoldenFolder, seeded_input, seeded_state, seeded_tensor
 
 
 @pytest.fixture
@@ -128,3 +128,28 @@ def test_only_tolerances_given_step_by_step_widen_with_the_drift(folder: GoldenF
     golden.drift = 3.0
     assert golden.tolerance("rows").atol == pytest.approx([0.3, 1.5])
     assert golden.tolerance("count").atol == 0.0
+
+
+@pytest.mark.parametrize(
+    ("got", "passes"),
+    [
+        ([0, 0, 0, 0], True),
+        ([2, 0, 0, 0], True),
+        ([3, 0, 0, 0], False),
+        ([1, 1, 0, 0], False),
+    ],
+)
+def test_a_share_of_the_values_may_miss_a_tolerance_by_a_limited_amount(
+    tmp_path: Path, got: list[int], passes: bool
+) -> None:
+    tolerance = {"rtol": 0.0, "atol": 0.0, "dtype": "uint8", "outside": {"fraction": 0.25, "atol": 2}}
+    np.savez(tmp_path / "levels.npz", levels=np.zeros(4, dtype=np.uint8))
+    golden = GoldenFile(tmp_path / "levels.npz", {"tolerance": {"*": tolerance}}, salt=0)
+    if passes:
+        golden.check("levels", got)
+    else:
+        with pytest.raises(AssertionError, match="values differ"):
+            golden.check("levels", got)
+    tolerance["outside"] = {"fraction": 0.25, "atol": None}
+    if got.count(0) == 3:
+        golden.check("levels", got)
