@@ -17,7 +17,6 @@ from tqdm import tqdm
 from adcommon.datasets.order import batches_per_epoch
 from adcommon.errors import Stopped
 from adcommon.records import Record
-from adcommon.report import Row
 from adcommon.resume import restore, save
 from adcommon.runs import Run, StopSignal
 from adcommon.runtime import any_process, distribute, set_seed
@@ -28,7 +27,7 @@ from realnet.diffusion.optimiser import compiled, make_optimiser, place
 from realnet.diffusion.process import Images, Process
 from realnet.diffusion.recipes import ClassifierRecipe
 from realnet.diffusion.schedule import make_schedule
-from realnet.diffusion.settings import NetworkSettings
+from realnet.diffusion.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +40,9 @@ def train(
     images: Mapping[str, Sequence[Record]],
     run: Run,
     accelerator: Accelerator,
-    settings: NetworkSettings,
+    settings: TrainSettings,
     stop: StopSignal,
-) -> list[Row]:
+) -> list[dict[str, Any]]:
     """Train one classifier on the images of all categories and save it.
 
     Args:

@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,10 +17,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adcommon.datasets.order import batches_per_epoch
-from adcommon.datasets.readable import read_all
 from adcommon.errors import Stopped
 from adcommon.records import Record
-from adcommon.report import Row
 from adcommon.resume import restore, save
 from adcommon.runs import Run, StopSignal
 from adcommon.runtime import any_process, distribute, set_seed
@@ -29,9 +28,9 @@ from realnet.diffusion.draws import seed_step
 from realnet.diffusion.ema import Ema
 from realnet.diffusion.optimiser import compiled, make_optimiser, place
 from realnet.diffusion.process import Images, Process
-from realnet.diffusion.recipes import ClassifierRecipe, DiffusionRecipe
+from realnet.diffusion.recipes import DiffusionRecipe
 from realnet.diffusion.schedule import make_schedule
-from realnet.diffusion.settings import NetworkSettings
+from realnet.diffusion.settings import TrainSettings
 from realnet.diffusion.validation import Validation
 
 logger = logging.getLogger(__name__)
@@ -45,9 +44,9 @@ def train(
     images: Mapping[str, Sequence[Record]],
     run: Run,
     accelerator: Accelerator,
-    settings: NetworkSettings,
+    settings: TrainSettings,
     stop: StopSignal,
-) -> list[Row]:
+) -> list[dict[str, Any]]:
     """Train one diffusion model on the images of all categories and save it.
 
     Args:
@@ -187,17 +186,6 @@ def add_gradient(
     # Faithful: the sum is clipped after every batch, not once before the update.
     norm = accelerator.clip_grad_norm_(network.parameters(), clip_norm)
     return total, norm
-
-
-def check_inputs(
-    recipe: DiffusionRecipe | ClassifierRecipe,
-    images: Mapping[str, Sequence[Record]],
-    settings: NetworkSettings,
-) -> None:
-    """Fail now and not after hours: weights that are missing or do not fit, images that cannot be decoded."""
-    store.start(recipe, len(images), settings.weights)
-    make_schedule(recipe.timesteps, recipe.noise_schedule)
-    read_all([make_dataset(recipe, images, cache=settings.cache)])
 
 
 def keep(

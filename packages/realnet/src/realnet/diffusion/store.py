@@ -13,12 +13,16 @@ from torch import nn
 
 from adcommon.checkpoints import load_model, load_strict, save_model
 from adcommon.datasets import DATASETS
+from adcommon.datasets.readable import read_all
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.files import plain
+from adcommon.records import Record
 from realnet.diffusion.classifier import Classifier
-from realnet.diffusion.data import make_preprocess
+from realnet.diffusion.data import make_dataset, make_preprocess
 from realnet.diffusion.official import classes_in, fill, find_pretrained, read_state, save_checkpoint
 from realnet.diffusion.recipes import CLASSIFIERS, UNETS, ClassifierRecipe, DiffusionRecipe
+from realnet.diffusion.schedule import make_schedule
+from realnet.diffusion.settings import TrainSettings
 from realnet.diffusion.unet import UNet
 
 logger = logging.getLogger(__name__)
@@ -97,6 +101,17 @@ def start(recipe: DiffusionRecipe | ClassifierRecipe, classes: int, weights: str
         )
         fill(network, read_state(path), where=str(path), new_head=True)
     return network
+
+
+def check_inputs(
+    recipe: DiffusionRecipe | ClassifierRecipe,
+    images: Mapping[str, Sequence[Record]],
+    settings: TrainSettings,
+) -> None:
+    """Fail now and not after hours: weights that are missing or do not fit, images that cannot be decoded."""
+    start(recipe, len(images), settings.weights)
+    make_schedule(recipe.timesteps, recipe.noise_schedule)
+    read_all([make_dataset(recipe, images, cache=settings.cache)])
 
 
 def save(
