@@ -193,7 +193,7 @@ def keep(
     ema: Ema,
     recipe: DiffusionRecipe,
     categories: Sequence[str],
-    facts: Mapping[str, float],
+    facts: Mapping[str, Any],
     *,
     is_best: bool,
     is_last: bool,

@@ -45,15 +45,25 @@ _HEADS: dict[type[nn.Module], tuple[str, ...]] = {
 """The entries that depend on the number of classes: alone these may keep their random start."""
 
 
-def find_pretrained(name: str) -> Path:
-    """OpenAI's file, from $AD_WEIGHTS or from the folder `pretrain` that the authors' scripts read.
+def find_weights(weights: str, name: str) -> Path:
+    """The file that a training starts from.
+
+    Args:
+        weights: "pretrained" for OpenAI's file, from $AD_WEIGHTS or from the folder `pretrain` that the
+            authors' scripts read; else a path.
+        name: of OpenAI's file.
 
     Raises:
         WeightsNotFound: says what to download and where to put it.
     """
+    given = Path(weights).expanduser()
+    if given.is_file():
+        return given
+    if weights != "pretrained" and given.name != name:
+        raise WeightsNotFound(f"no weights file {given}; expected 'pretrained', 'random', or a checkpoint")
     folders = [Path("pretrain")]
-    if given := os.environ.get("AD_WEIGHTS"):
-        folders.insert(0, Path(given).expanduser())
+    if own := os.environ.get("AD_WEIGHTS"):
+        folders.insert(0, Path(own).expanduser())
     for folder in folders:
         if (folder / name).is_file():
             return folder / name

@@ -19,7 +19,7 @@ from adcommon.files import plain
 from adcommon.records import Record
 from realnet.diffusion.classifier import Classifier
 from realnet.diffusion.data import make_dataset, make_preprocess
-from realnet.diffusion.official import classes_in, fill, find_pretrained, read_state, save_checkpoint
+from realnet.diffusion.official import classes_in, fill, find_weights, read_state, save_checkpoint
 from realnet.diffusion.recipes import CLASSIFIERS, UNETS, ClassifierRecipe, DiffusionRecipe
 from realnet.diffusion.schedule import make_schedule
 from realnet.diffusion.settings import TrainSettings
@@ -94,11 +94,7 @@ def start(recipe: DiffusionRecipe | ClassifierRecipe, classes: int, weights: str
     elif weights == "random":
         logger.warning("random weights: training from scratch")
     else:
-        path = (
-            find_pretrained(recipe.pretrained or "")
-            if weights == "pretrained"
-            else Path(weights).expanduser()
-        )
+        path = find_weights(weights, recipe.pretrained or "")
         fill(network, read_state(path), where=str(path), new_head=True)
     return network
 
