@@ -1,0 +1,1 @@
+"""The diffusion model that draws near-normal images (SDAS): network, classifier, process, sampling."""

@@ -1,0 +1,145 @@
+"""What the trainings of the diffusion model and of its classifier have in common; no torch here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from cyclopts import Parameter
+
+from adcommon.errors import BadValue
+
+R = TypeVar("R", bound="TrainingRecipe")
+
+GROUPS = 32
+"""Groups of every group norm: a level's channels are a multiple of it."""
+PATHS = ("meta_train", "image_dir", "init_from")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """What the trainings of the diffusion model and of its classifier have in common."""
+
+    dataset: str = "mvtec"
+    """Dataset name; `ad datasets` lists them. One network learns all of its categories."""
+    meta_train: Path | None = None
+    """JSON lines of the training images, as the authors' train_uni.json."""
+    image_dir: Path | None = None
+    """Folder that the paths in the list are relative to. [default: the folder of the list]"""
+
+    image_size: int = 256
+    """Side after the resize, pixels."""
+    upright: bool = False
+    """Apply the photographs' EXIF orientation."""
+    hflip: bool = False
+    """Mirror half of the training images left to right."""
+    vflip: bool = False
+    """Mirror half of the training images top to bottom."""
+    rotate: bool = False
+    """Turn training images by 0, 90, 180 or 270 degrees."""
+
+    width: int = 256
+    """Channels of the network, to be multiplied by `channel_mult`."""
+    depth: int = 2
+    """Residual blocks on each level."""
+    channel_mult: Annotated[tuple[int | float, ...], Parameter(consume_multiple=True)] = (1, 1, 2, 2, 4, 4)
+    """Channels of each level, finest first, in units of `width`."""
+    attention_at: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (8, 16, 32)
+    """Levels with attention, by their downsampling factor; the authors' `attention_resolutions`."""
+    dropout: float = 0.0
+    """Dropout of the residual blocks while training."""
+    checkpoint_activations: bool = False
+    """Compute intermediate values a second time instead of keeping them: less memory, a third slower."""
+    init_from: Path | None = None
+    """Start from this model folder of ours, or from a checkpoint of the authors."""
+
+    timesteps: int = 1000
+    """Steps of the diffusion process."""
+    noise_schedule: str = "linear"
+    """How the noise grows: linear, cosine, or const0.01 and the like."""
+    rescale_times: bool = False
+    """Tell the network times of a process of 1000 steps, whatever `timesteps` is."""
+
+    epochs: int = 1000
+    """Passes over the training images."""
+    iterations: int | None = None
+    """Stop after this many batches; none: after `epochs`."""
+    batch_size: int = 20
+    """Images per batch, over all processes."""
+    chunk_size: int = 5
+    """Images per pass through the network: a batch is passed in parts, which saves memory and changes
+    nothing else."""
+    seed: int = 100
+    """Seed of initialisation, order, times and noise."""
+    lr: float = 1e-4
+    """Learning rate of Adam."""
+    adam_beta1: float = 0.9
+    """Decay of the first moment."""
+    adam_beta2: float = 0.999
+    """Decay of the second moment."""
+    weight_decay: float = 0.0
+    """Weight decay of every parameter, part of the gradient."""
+    clip_norm: float = 1.0
+    """Largest norm of all gradients together."""
+    keep_epochs: int = 2
+    """Number of interim models that are kept, the latest ones."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the network; group norms, losses and weights stay in fp32."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        positive = ("epochs", "batch_size", "chunk_size", "depth", "width")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.iterations is not None and self.iterations < 1:
+            raise BadValue(f"iterations is {self.iterations}; expected at least 1")
+        coarsest = 2 ** (len(self.channel_mult) - 1)
+        if self.image_size < coarsest or self.image_size % coarsest:
+            raise BadValue(
+                f"image_size is {self.image_size}; the network halves it {len(self.channel_mult) - 1} times, "
+                f"which needs a multiple of {coarsest} pixels"
+            )
+        self._check_channels()
+
+    @property
+    def head_channels(self) -> int:
+        """Channels of an attention head."""
+        return 64
+
+    @property
+    def augments(self) -> bool:
+        """True if training images change from epoch to epoch."""
+        return self.hflip or self.vflip or self.rotate
+
+    def _check_channels(self) -> None:
+        last = len(self.channel_mult) - 1
+        for level, factor in enumerate(self.channel_mult):
+            channels = int(factor * self.width)
+            if channels < 1 or channels % GROUPS:
+                raise BadValue(
+                    f"level {level} would have {channels} channels; expected a multiple of {GROUPS}: "
+                    f"width {self.width} times channel_mult {factor}"
+                )
+            attends = level == last or 2**level in self.attention_at
+            if attends and channels % self.head_channels:
+                raise BadValue(
+                    f"level {level} has attention and {channels} channels; expected a multiple of the "
+                    f"heads' {self.head_channels}"
+                )
+        known = {2**level for level in range(last + 1)}
+        if unknown := set(self.attention_at) - known:
+            raise BadValue(
+                f"attention_at has {', '.join(map(str, sorted(unknown)))}; the levels' downsampling factors "
+                f"are {', '.join(map(str, sorted(known)))}"
+            )
+
+    @classmethod
+    def from_json(cls: type[R], values: Mapping[str, Any]) -> R:
+        """The recipe in a model's config, where tuples have become lists and paths text."""
+        own: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        for name in PATHS:
+            own[name] = None if own.get(name) is None else Path(own[name])
+        return cls(**own)

@@ -1,0 +1,96 @@
+"""Training images of all categories, their labels, and the preprocessing that both networks share."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from adcommon.augment import random_flips, random_quarter_turn
+from adcommon.datasets.loading import AnomalyDataset, train_batches
+from adcommon.disk_cache import default_cache
+from adcommon.preprocess import Preprocess
+from adcommon.records import Record
+from realnet.diffusion.base_recipe import TrainingRecipe
+
+
+def make_preprocess(image_size: int, *, upright: bool) -> Preprocess:
+    """Stretched to a square, values in [-1, 1]."""
+    half = (0.5, 0.5, 0.5)
+    return Preprocess(image_size=image_size, upright=upright, mean=half, std=half)
+
+
+def make_dataset(
+    recipe: TrainingRecipe, images: Mapping[str, Sequence[Record]], *, cache: bool
+) -> AnomalyDataset:
+    """The training images of every category, one after the other."""
+    records = [record for records in images.values() for record in records]
+    preprocess = make_preprocess(recipe.image_size, upright=recipe.upright)
+    return AnomalyDataset(records, preprocess, default_cache("images", enabled=cache))
+
+
+def labels_of(dataset: AnomalyDataset, categories: Sequence[str]) -> Int64[Tensor, " images"]:
+    """The class number of every image: the place of its category."""
+    places = {category: number for number, category in enumerate(categories)}
+    return torch.tensor([places[record.category] for record in dataset.records])
+
+
+def training_batches(
+    dataset: AnomalyDataset,
+    labels: Int64[Tensor, " images"],
+    recipe: TrainingRecipe,
+    accelerator: Accelerator,
+    *,
+    start: int,
+    workers: int,
+) -> Iterator[tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]]]:
+    """Images and class numbers of batch after batch, without end, on the accelerator's device.
+
+    Augmentations draw from torch's global generator.
+
+    Args:
+        dataset: the training images.
+        labels: their class numbers.
+        recipe: batch size, order, augmentations.
+        accelerator: this process.
+        start: batches to pass over.
+        workers: processes that load images.
+    """
+    batches = train_batches(
+        dataset,
+        recipe.batch_size,
+        seed=recipe.seed,
+        start=start,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    for batch in batches:
+        images = augmented(batch.images, recipe) if recipe.augments else batch.images
+        yield (
+            images.to(accelerator.device, non_blocking=True),
+            labels[batch.indices].to(accelerator.device, non_blocking=True),
+        )
+
+
+def augmented(
+    images: Float[Tensor, "batch 3 height width"], recipe: TrainingRecipe
+) -> Float[Tensor, "batch 3 height width"]:
+    """The images, each mirrored and turned on its own chance."""
+    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+    unmasked = torch.zeros(images.shape[2:], dtype=torch.bool)
+    changed = []
+    for image in images:
+        image, _ = random_flips(
+            image, unmasked, generator, horizontal=recipe.hflip / 2, vertical=recipe.vflip / 2
+        )
+        if recipe.rotate:
+            image, _ = random_quarter_turn(image, unmasked, generator)
+        changed.append(image)
+    return torch.stack(changed)
+
+
+def describe(images: Mapping[str, Sequence[Record]]) -> str:
+    """How many images each category has, for the log."""
+    return " ".join(f"{category}:{len(records)}" for category, records in images.items())

@@ -1,0 +1,208 @@
+"""Every number of the diffusion model's stages: its training, its classifier's, sampling; no torch here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from adcommon.errors import BadValue
+from realnet.diffusion.base_recipe import TrainingRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionRecipe(TrainingRecipe):
+    """Training of the diffusion model; the defaults are the paper's on MVTec AD, four GPUs with 5 images."""
+
+    pretrained: str | None = "256x256_diffusion.pt"
+    """OpenAI's file that `--weights pretrained` starts from; none fits a network of another shape."""
+    head_width: int = 64
+    """Channels of an attention head."""
+    accumulate: int = 3
+    """Batches whose gradients are added up for one update."""
+    ema_decay: float = 0.9999
+    """Decay of the average of the weights, which is what is kept."""
+    ema_warm_up: bool = False
+    """Let the average forget the initial weights: after n updates its decay is at most (1 + n) / (10 + n)."""
+    evaluate_every: int = 10
+    """Epochs between validations, which draw and rebuild training images."""
+    validation_batches: int = 7
+    """Batches of a validation."""
+    validation_respacing: str = "ddim20"
+    """Steps of its sampling."""
+    validation_strengths: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.0, 0.1, 0.2)
+    """Strengths that its pictures show."""
+    keep_best: bool = True
+    """Also keep the model that rebuilds the validation images best, in `model-best`."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        super().__post_init__()
+        for name in ("accumulate", "evaluate_every", "validation_batches"):
+            if getattr(self, name) < 1:
+                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise BadValue(f"ema_decay is {self.ema_decay}; expected 0 or more, below 1")
+        if len(self.validation_strengths) != 3 or min(self.validation_strengths) < 0:
+            raise BadValue(
+                f"validation_strengths is {self.validation_strengths}; expected three of 0 or more"
+            )
+
+    @property
+    def head_channels(self) -> int:
+        """Channels of an attention head."""
+        return self.head_width
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierRecipe(TrainingRecipe):
+    """Training of the classifier; the defaults are the paper's on MVTec AD, two GPUs with 20 images."""
+
+    pretrained: str | None = "256x256_classifier.pt"
+    """OpenAI's file that `--weights pretrained` starts from; none fits a network of another shape."""
+    width: int = 128
+    """Channels of the network, to be multiplied by `channel_mult`."""
+    batch_size: int = 40
+    """Images per batch, over all processes."""
+    chunk_size: int = 20
+    """Images per pass through the network: a batch is passed in parts, which saves memory and changes
+    nothing else."""
+    evaluate_every: int = 5
+    """Epochs between interim models."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRecipe:
+    """Drawing the near-normal images; the defaults are the paper's on MVTec AD."""
+
+    dataset: str = "mvtec"
+    """Dataset name; for --check, and for the categories of a checkpoint that does not name them."""
+    meta_train: Path | None = None
+    """JSON lines of the training images, as the authors' train_uni.json; for --check."""
+    image_dir: Path | None = None
+    """Folder that the paths in the list are relative to. [default: the folder of the list]"""
+    diffusion: Path | None = None
+    """What realnet-train-diffusion left, or a checkpoint of the authors. [default:
+    runs/realnet-diffusion-RECIPE]"""
+    classifier: Path | None = None
+    """What realnet-train-classifier left, or a checkpoint of the authors. [default:
+    runs/realnet-classifier-RECIPE]"""
+    guided: Annotated[bool, Parameter(negative=("--no-guided", "--no-classifier"))] = True
+    """Draw the samples towards their categories with the classifier's gradient; not done for one category."""
+    classifier_scale: float = 1.0
+    """Factor of that gradient."""
+    network: Literal["full256", "small128", "small64", "tiny"] = "full256"
+    """Shape of the networks in checkpoints that do not describe it."""
+
+    strength: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True)] = None
+    """Strength of the anomalies: a range to draw from, or one value; 0 draws normal images.
+    [default: 0.1 0.2; with ddim 0.01 0.03]"""
+    strength_per_image: bool = False
+    """Draw a strength for each image instead of one for each batch."""
+    sampler: Literal["ddpm", "ddim"] = "ddpm"
+    """How the noise is removed."""
+    eta: float = 0.0
+    """Share of its own noise that the sampler ddim adds."""
+    respacing: str = "ddim20"
+    """Steps that are taken: ddim20, or 10,15,20 for that many in each third."""
+    sample_number: int = 256
+    """Images per category, rounded up to whole batches. The authors published 10,000."""
+    batch_size: int = 16
+    """Images per batch."""
+    seed: int = 100
+    """Seed of noise and strengths; together with category and batch it decides an image."""
+    quality: int = 75
+    """JPEG quality of the files."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the networks."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        for name in ("sample_number", "batch_size"):
+            if getattr(self, name) < 1:
+                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.strength is not None and not (
+            len(self.strength) in (1, 2) and 0 <= self.strength[0] <= self.strength[-1]
+        ):
+            raise BadValue(
+                f"strength is {' '.join(map(str, self.strength))}; expected one value of 0 or more, or the "
+                "lowest and the highest"
+            )
+        if not 1 <= self.quality <= 100:
+            raise BadValue(f"quality is {self.quality}; expected 1 to 100")
+
+    @property
+    def strengths(self) -> tuple[float, float]:
+        """The lowest and the highest strength."""
+        # Source: the ranges that the authors' code has for its two samplers.
+        given = self.strength or ((0.1, 0.2) if self.sampler == "ddpm" else (0.01, 0.03))
+        return given[0], given[-1]
+
+
+FULL256: dict[str, Any] = {}
+"""OpenAI's networks for 256 pixels, which the paper fine-tunes: the recipes' defaults."""
+
+SMALL128: dict[str, Any] = {"image_size": 128, "width": 64, "depth": 1, "pretrained": None}
+SMALL128_UNET = SMALL128 | {"channel_mult": (1, 1, 2, 2, 3), "attention_at": (8, 16), "head_width": 64}
+SMALL128_CLASSIFIER = SMALL128 | {"channel_mult": (1, 1, 2, 2, 2), "attention_at": (8, 16)}
+
+SMALL64: dict[str, Any] = {"image_size": 64, "width": 64, "depth": 1, "pretrained": None}
+SMALL64_UNET = SMALL64 | {"channel_mult": (1, 2, 2, 2), "attention_at": (4, 8), "head_width": 32}
+SMALL64_CLASSIFIER = SMALL64 | {"channel_mult": (1, 1, 2, 2), "attention_at": (4, 8)}
+
+TINY: dict[str, Any] = {"image_size": 32, "depth": 1, "attention_at": (2, 4), "pretrained": None}
+TINY_UNET = TINY | {"width": 32, "channel_mult": (1, 2, 2), "head_width": 32}
+TINY_CLASSIFIER = TINY | {"width": 64, "channel_mult": (1, 1, 2)}
+
+UNETS = {"full256": FULL256, "small128": SMALL128_UNET, "small64": SMALL64_UNET, "tiny": TINY_UNET}
+CLASSIFIERS = {
+    "full256": FULL256,
+    "small128": SMALL128_CLASSIFIER,
+    "small64": SMALL64_CLASSIFIER,
+    "tiny": TINY_CLASSIFIER,
+}
+
+PAPER = ("mvtec", "visa", "mpdd", "btad")
+"""Datasets of the paper; what is particular to each is its name alone."""
+
+DIFFUSION = DiffusionRecipe()
+DIFFUSION_RECIPES: dict[str, DiffusionRecipe] = {
+    **{name: replace(DIFFUSION, dataset=name) for name in PAPER},
+    "own": replace(DIFFUSION, dataset="folder", upright=True),
+    "small128": replace(DIFFUSION, **SMALL128_UNET),
+    "small64": replace(DIFFUSION, **SMALL64_UNET),
+    "tiny": replace(DIFFUSION, **TINY_UNET),
+}
+
+CLASSIFIER = ClassifierRecipe()
+CLASSIFIER_RECIPES: dict[str, ClassifierRecipe] = {
+    **{name: replace(CLASSIFIER, dataset=name) for name in PAPER},
+    "own": replace(CLASSIFIER, dataset="folder", upright=True),
+    "small128": replace(CLASSIFIER, **SMALL128_CLASSIFIER),
+    "small64": replace(CLASSIFIER, **SMALL64_CLASSIFIER),
+    "tiny": replace(CLASSIFIER, **TINY_CLASSIFIER),
+}
+
+SAMPLE = SampleRecipe()
+SAMPLE_RECIPES: dict[str, SampleRecipe] = {
+    **{name: replace(SAMPLE, dataset=name) for name in PAPER},
+    "own": replace(SAMPLE, dataset="folder"),
+    "small128": replace(SAMPLE, network="small128"),
+    "small64": replace(SAMPLE, network="small64"),
+    "tiny": replace(SAMPLE, network="tiny"),
+}
+
+
+def default_recipe(arguments: Sequence[str]) -> str:
+    """The recipe a command line starts from: that of the paper's dataset it names, else that for own data.
+
+    >>> default_recipe([]), default_recipe(["--dataset", "visa"]), default_recipe(["--data", "images"])
+    ('mvtec', 'visa', 'own')
+    """
+    flags = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
+    if "--dataset" in flags:
+        place = flags.index("--dataset")
+        given = arguments[place].partition("=")[2] or "".join(arguments[place + 1 : place + 2])
+        return given if given in PAPER else "own"
+    return "own" if {"--data", "--meta-train"} & set(flags) else "mvtec"

@@ -1,0 +1,48 @@
+"""What the commands around the diffusion model take besides their recipes; no torch here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from adcommon.options import SETTINGS_GROUP, Settings
+
+
+@Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Settings):
+    """Where and how the networks run; none of it changes the numbers beyond rounding."""
+
+    category: Annotated[
+        tuple[str, ...], Parameter(alias="--class-name", consume_multiple=True, show_default=False)
+    ] = ()
+    """Categories, in the order of their class numbers; `all` for every one. [default: all]"""
+    channels_last: bool = False
+    """Keep each pixel's channels together in memory, which is faster on GPUs."""
+    compile: bool = False
+    """Let torch.compile make the networks faster; the first steps take minutes."""
+
+
+@Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(NetworkSettings):
+    """What the two trainings take."""
+
+    weights: str = "pretrained"
+    """What the network starts from: `pretrained` (OpenAI's file, where the recipe names one), `random`, or a
+    file of OpenAI's or of the authors."""
+    pictures: bool = True
+    """Write pictures at each validation."""
+    save_official: Path | None = None
+    """File for the trained network in the layout of the authors' checkpoints."""
+
+
+@Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings(NetworkSettings):
+    """What drawing takes."""
+
+    check: bool = False
+    """Draw nothing; report how well the model rebuilds training images and show what it draws at strength 0
+    and at the two ends of --strength."""

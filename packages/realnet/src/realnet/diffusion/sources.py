@@ -1,0 +1,47 @@
+"""The images that the diffusion model and its classifier learn, by category; no torch here."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from adcommon.datasets import load_splits
+from adcommon.datasets.manifest import read_lines
+from adcommon.errors import EmptySplit, unknown_name
+from adcommon.options import Settings
+from adcommon.records import Record
+from realnet.diffusion.recipes import ClassifierRecipe, DiffusionRecipe, SampleRecipe
+
+R = TypeVar("R", DiffusionRecipe, ClassifierRecipe, SampleRecipe)
+
+
+def on_own_images(recipe: R, settings: Settings) -> R:
+    """The recipe, with the dataset `folder` if the command line names images of its own."""
+    own = settings.data is not None or recipe.meta_train is not None
+    return replace(recipe, dataset="folder") if own else recipe
+
+
+def training_images(
+    recipe: DiffusionRecipe | ClassifierRecipe | SampleRecipe, root: Path, categories: Sequence[str]
+) -> dict[str, list[Record]]:
+    """The normal training images, by category.
+
+    Args:
+        recipe: names a dataset, or a list in the authors' form.
+        root: where datasets are looked for.
+        categories: those to take; none or `all`: every one. Their class numbers follow the dataset's order;
+            those of a list, whose lines are in no order, follow the alphabet, as the authors' do.
+    """
+    wanted = () if tuple(categories) == ("all",) else categories
+    if recipe.meta_train is None:
+        splits = load_splits(recipe.dataset, root, wanted)
+    else:
+        listed = read_lines(recipe.meta_train, None, recipe.image_dir)
+        for name in wanted:
+            if name not in listed:
+                raise unknown_name(f"category in {recipe.meta_train}", name, sorted(listed))
+        splits = {name: listed[name] for name in sorted(listed) if not wanted or name in wanted}
+    images = {name: split.train for name, split in splits.items()}
+    if empty := [name for name, records in images.items() if not records]:
+        raise EmptySplit(f"no normal training images of {', '.join(empty)}")
+    return images

@@ -1,0 +1,153 @@
+"""How far a diffusion model has come: pictures that it draws, and how well it rebuilds training images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float, Int64, UInt8
+from PIL import Image
+from torch import Tensor, nn
+
+from adcommon.datasets.loading import AnomalyDataset
+from adcommon.datasets.order import epoch_order
+from adcommon.files import atomic_write
+from realnet.diffusion.draws import generator, normal
+from realnet.diffusion.process import Images, Process, to_pixels
+from realnet.diffusion.recipes import DiffusionRecipe
+from realnet.diffusion.schedule import make_schedule
+from realnet.diffusion.synthesise import Network, invert, last, sample, sample_ddim
+
+
+class Validation:
+    """Some training images, drawn anew for each validation, and the best result so far.
+
+    As in the reference they are training images: the model has seen no others, and there are no others to
+    imitate. Each picture shows, above, what the model draws at three strengths from the same noise; below, an
+    image, the noise that leads to it, and what the model makes of that noise.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        dataset: AnomalyDataset,
+        labels: Int64[Tensor, " images"],
+        recipe: DiffusionRecipe,
+        device: torch.device,
+    ) -> None:
+        """Nothing is computed before the first measurement.
+
+        Args:
+            network: the average of the trained weights.
+            dataset: training images.
+            labels: their class numbers.
+            recipe: strengths, respacing, number of images.
+            device: where the network is.
+        """
+        self.network, self.dataset, self.labels, self.recipe = network, dataset, labels, recipe
+        schedule = make_schedule(
+            recipe.timesteps,
+            recipe.noise_schedule,
+            recipe.validation_respacing,
+            rescale_times=recipe.rescale_times,
+        )
+        self.process = Process(schedule, device)
+        self.best = float("inf")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best error so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.best = state_dict["best"]
+
+    def is_best(self, error: float) -> bool:
+        """True if no error before was smaller; it is the best one from now on."""
+        better = error < self.best
+        self.best = min(self.best, error)
+        return better
+
+    @torch.inference_mode()
+    def measure(self, epoch: int, folder: Path | None, accelerator: Accelerator) -> float:
+        """Mean square of the error of rebuilt images, values in [-1, 1], over all processes.
+
+        Args:
+            epoch: chooses images and noise.
+            folder: for the pictures, epoch/category/kind/name.png; None: none are written.
+            accelerator: the processes share the images.
+        """
+        size = self.recipe.chunk_size
+        chosen = epoch_order(len(self.dataset), self.recipe.seed, epoch)
+        chosen = chosen[: self.recipe.validation_batches * self.recipe.batch_size]
+        own = chosen[accelerator.process_index :: accelerator.num_processes].tolist()
+        error = torch.zeros(2, device=self.process.device)
+        for first in range(0, len(own), size):
+            indices = own[first : first + size]
+            noise = generator(self.recipe.seed, epoch, indices[0])
+            images = self.dataset.batch(indices).images.to(self.process.device)
+            labels = self.labels[indices].to(self.process.device)
+            with accelerator.autocast():
+                latent, rebuilt = self._rebuild(images, labels)
+            error += torch.stack([((rebuilt - images) ** 2).sum(), torch.tensor(images.numel()).to(error)])
+            if folder is not None:
+                with accelerator.autocast():
+                    drawn = self._draw(images, labels, noise)
+                self._write(indices, [*drawn, images, latent, rebuilt], folder / str(epoch))
+        total, values = accelerator.reduce(error, reduction="sum").tolist()
+        return total / values
+
+    def _rebuild(self, images: Images, labels: Int64[Tensor, " batch"]) -> tuple[Images, Images]:
+        """The noise that leads to the images, and what comes of it."""
+        network = bound(self.network, labels)
+        latent = last(invert(network, self.process, images))
+        still = torch.zeros(len(images), device=images.device)
+        rebuilt = last(
+            sample_ddim(network, self.process, latent, lambda _: torch.zeros_like(latent), strengths=still)
+        )
+        return latent, rebuilt
+
+    def _draw(self, images: Images, labels: Int64[Tensor, " batch"], draws: torch.Generator) -> list[Images]:
+        """Samples of each strength, all from the same noise, in one batch."""
+        strengths = torch.tensor(self.recipe.validation_strengths, device=images.device)
+        count = len(strengths)
+        start = normal(images.shape, draws, images.device).repeat(count, 1, 1, 1)
+        drawn = last(
+            sample(
+                bound(self.network, labels.repeat(count)),
+                self.process,
+                start,
+                lambda _: normal(start.shape, draws, images.device),
+                strengths=strengths.repeat_interleave(len(images)),
+            )
+        )
+        return list(drawn.chunk(count))
+
+    def _write(self, indices: list[int], tiles: list[Images], folder: Path) -> None:
+        pixels = [to_pixels(tile).cpu().numpy() for tile in tiles]
+        for place, index in enumerate(indices):
+            record = self.dataset.records[index]
+            path = folder / record.category / record.image.parent.name / f"{record.image.stem}.png"
+            write_png(path, grid([tile[place] for tile in pixels]))
+
+
+def write_png(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
+    """Write a picture, all of it or nothing."""
+    atomic_write(path, lambda file: Image.fromarray(pixels).save(file, format="PNG"))
+
+
+def bound(network: nn.Module, labels: Int64[Tensor, " batch"]) -> Network:
+    """The network with its labels given; what comes out is in float32."""
+
+    def bound_network(
+        images: Images, times: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "batch 6 height width"]:
+        return network(images, times, labels).float()
+
+    return bound_network
+
+
+def grid(tiles: list[UInt8[np.ndarray, "size size 3"]]) -> UInt8[np.ndarray, "height width 3"]:
+    """Six tiles in two rows."""
+    return np.concatenate([np.concatenate(tiles[:3], axis=1), np.concatenate(tiles[3:], axis=1)])

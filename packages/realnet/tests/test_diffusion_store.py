@@ -1,0 +1,74 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from adcommon.errors import BadValue, WeightsNotFound, WrongCheckpoint
+from realnet.diffusion import store
+from realnet.diffusion.recipes import CLASSIFIER_RECIPES, DIFFUSION_RECIPES
+
+UNET, CLASSIFIER = DIFFUSION_RECIPES["tiny"], CLASSIFIER_RECIPES["tiny"]
+
+
+def saved(folder: Path, recipe=UNET, categories=("bolt", "nut")):
+    network = store.build(recipe, len(categories))
+    store.save(folder, network, recipe, categories, {"step": 3, "rebuild_mse": 0.25})
+    return network
+
+
+@pytest.mark.parametrize("place", ["", "model", "diffusion/model"])
+def test_a_model_is_found_in_a_run_and_knows_its_recipe_and_categories(tmp_path: Path, place: str) -> None:
+    network = saved(tmp_path / "run" / place)
+    trained = store.load_diffusion(tmp_path / "run")
+    assert (trained.recipe, trained.categories) == (UNET, ("bolt", "nut"))
+    assert not trained.network.training
+    state = trained.network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    card = (tmp_path / "run" / place / "README.md").read_text()
+    assert "Classes: 0 bolt, 1 nut." in card
+    assert "rebuild_mse: 0.25" in card
+
+
+def test_a_checkpoint_takes_its_categories_from_the_dataset(tmp_path: Path) -> None:
+    file = tmp_path / "ckpt.pth.tar"
+    store.save_official(file, store.build(CLASSIFIER, 3), CLASSIFIER, {"acc": 0.9}, epoch=2)
+    trained = store.load_classifier(file, dataset="btad", network="tiny")
+    assert trained.categories == ("01", "02", "03")
+    assert trained.recipe == replace(CLASSIFIER, dataset="btad")
+    with pytest.raises(BadValue, match="3 classes, the dataset 'mvtec' 15 categories"):
+        store.load_classifier(file, dataset="mvtec", network="tiny")
+    with pytest.raises(WrongCheckpoint, match="does not fit this Classifier"):
+        store.load_classifier(file, dataset="btad", network="small64")
+
+
+def test_a_missing_model_and_one_of_the_other_kind_are_named(tmp_path: Path) -> None:
+    with pytest.raises(WrongCheckpoint, match="Train it with: realnet-train-diffusion"):
+        store.load_diffusion(tmp_path / "nowhere")
+    saved(tmp_path / "model", CLASSIFIER)
+    with pytest.raises(WrongCheckpoint, match="realnet-classifier"):
+        store.load_diffusion(tmp_path / "model")
+
+
+def test_only_the_latest_interim_models_stay(tmp_path: Path) -> None:
+    for epoch in (5, 10, 100, 20):
+        (tmp_path / str(epoch)).mkdir()
+    store.keep_latest(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["100", "20"]
+
+
+def test_a_training_starts_from_scratch_from_a_file_or_from_a_model(tmp_path: Path, caplog) -> None:
+    with caplog.at_level("INFO"):
+        store.start(UNET, 2, "pretrained")
+    assert "training from scratch" in caplog.text
+    with pytest.raises(WeightsNotFound, match=r"no weights file .*nowhere\.pt"):
+        store.start(UNET, 2, str(tmp_path / "nowhere.pt"))
+    other = saved(tmp_path / "model", categories=("a", "b", "c"))
+    torch.save(other.state_dict(), tmp_path / "file.pt")
+    for begun in (
+        store.start(replace(UNET, init_from=tmp_path / "model"), 2, "random"),
+        store.start(replace(UNET, init_from=tmp_path / "file.pt"), 2, "random"),
+        store.start(UNET, 2, str(tmp_path / "file.pt")),
+    ):
+        assert torch.equal(begun.time_embed[0].weight, other.time_embed[0].weight)
+        assert begun.label_emb.weight.shape[0] == 2
