@@ -153,3 +153,11 @@ def test_a_share_of_the_values_may_miss_a_tolerance_by_a_limited_amount(
     tolerance["outside"] = {"fraction": 0.25, "atol": None}
     if got.count(0) == 3:
         golden.check("levels", got)
+
+
+def test_inputs_are_clamped_and_entries_that_are_not_seeded_are_left_out(folder: GoldenFolder) -> None:
+    drawn = folder.open("sums").input({"seeded": "image", "shape": [50], "clamp": [-1.0, 0.5]})
+    assert (drawn.min(), drawn.max()) == (-1.0, 0.5)
+    (folder.folder / "flat.json").write_text('{"a.weight": [2], "a.index.0": [2]}')
+    state = folder.state({"shapes": "flat.json", "key": None, "not_seeded": ["*.index.*"]})
+    assert list(state) == ["a.weight"]

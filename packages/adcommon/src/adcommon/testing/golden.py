@@ -93,13 +93,14 @@ class GoldenFile:
     def input(self, given: Mapping[str, Any]) -> np.ndarray:
         """The input an entry describes as {"seeded": name, "shape": shape} or {"stored": name}.
 
-        "slice" keeps one [start, stop] of each axis.
+        "slice" keeps one [start, stop] of each axis; "clamp" limits the values to [lowest, highest].
         """
         if "stored" in given:
             value = self[given["stored"]]
         else:
             value = seeded_input(given["seeded"], given["shape"], self.salt)
-        return value[tuple(slice(*part) for part in given.get("slice", ()))]
+        value = value[tuple(slice(*part) for part in given.get("slice", ()))]
+        return value.clip(*given["clamp"]) if "clamp" in given else value
 
     def tolerance(self, name: str) -> Tolerance:
         """The first pattern of the entry's `tolerance` that matches `name`."""
@@ -172,13 +173,14 @@ class GoldenFolder:
         return GoldenFile(path, self.files[name], self.salt)
 
     def state(self, described: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The seeded state dict an entry describes as {"shapes": [files], "key": key or null}.
+        """The seeded state dict an entry describes as {"shapes": [files], "key": key or null}, or one file.
 
         Further keys, in this order: "prefixes" keeps names that begin with one of them, "replace" changes
-        shapes, "add" adds names and shapes, "remove" drops names that match a shell pattern.
+        shapes, "add" adds names and shapes, "remove" or "not_seeded" drops names that match a shell pattern.
         """
         shapes: dict[str, Sequence[int]] = {}
-        for file in described["shapes"]:
+        files = described["shapes"]
+        for file in [files] if isinstance(files, str) else files:
             content = json.loads((self.folder / file).read_text())
             shapes |= content if described.get("key") is None else content[described["key"]]
         prefixes = tuple(described.get("prefixes", ("",)))
@@ -186,7 +188,7 @@ class GoldenFolder:
         replaced = described.get("replace", {})
         shapes |= {name: shape for name, shape in replaced.items() if name in shapes}
         shapes |= described.get("add", {})
-        unwanted = described.get("remove", ())
+        unwanted = [*described.get("remove", ()), *described.get("not_seeded", ())]
         shapes = {
             name: shape
             for name, shape in shapes.items()
