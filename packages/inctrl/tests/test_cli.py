@@ -1,18 +1,15 @@
 """The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
 
 import csv
-import io
 import json
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from adcommon.testing.console import call
 from adcommon.testing.trees import make_mvtec
-from inctrl import cli, tools_cli
 from inctrl.cli import default_recipe
 from inctrl.lists import scan, write_lists
 
@@ -21,30 +18,6 @@ SMALL = [
     *("--epochs", "2", "--steps-per-epoch", "2", "--batch-order", "corrected", "--device", "cpu"),
 ]
 VISION = [*SMALL, "--backbone", "resnet18", "--layers", "3", "4", "--image-size", "64"]
-
-
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def call(command: str, *arguments: str | Path) -> Done:
-    """Run a console command in this process, as its script would."""
-    out, err = io.StringIO(), io.StringIO()
-    argv, sys.argv = sys.argv, [f"inctrl-{command}", *map(str, arguments)]
-    code: object = 0
-    function = command.replace("-", "_")
-    module = cli if hasattr(cli, function) else tools_cli
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            getattr(module, function)()
-    except SystemExit as exit:
-        code = exit.code
-    finally:
-        sys.argv = argv
-    return Done(int(str(code or 0)), out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +35,7 @@ def categories(root: Path) -> list[str | Path]:
 @pytest.fixture(scope="module")
 def run(root: Path) -> Path:
     """The folder of a short vision-only training."""
-    done = call("train", *categories(root), *VISION, "--out", root / "run", "--maps")
+    done = call("inctrl-train", *categories(root), *VISION, "--out", root / "run", "--maps")
     assert done.returncode == 0, done.stderr
     return root / "run"
 
@@ -82,7 +55,7 @@ def test_a_training_leaves_a_model_a_table_over_draws_and_pictures(run: Path) ->
 
 def test_a_category_is_enough_to_test(run: Path, root: Path, tmp_path: Path) -> None:
     done = call(
-        "test",
+        "inctrl-test",
         *("--category", "candle", "--data-root", root, "--model", run / "2-shot" / "model", "--shots", "2"),
         *(
             "--reference-seeds",
@@ -108,10 +81,10 @@ def test_the_authors_options_test_by_lists_and_few_shot_files(run: Path, root: P
     folder = root / "VisA_pytorch" / "1cls" / "candle"
     write_lists("val", tmp_path, "candle", scan(folder, "candle").split)
     flags = ("--category", "candle", "--count", "3", "--out", tmp_path, "--image-size", "64")
-    done = call("few-shot", folder / "train" / "good", *flags)
+    done = call("inctrl-few-shot", folder / "train" / "good", *flags)
     assert done.returncode == 0, done.stderr
     done = call(
-        "test",
+        "inctrl-test",
         *("--val_normal_json_path", tmp_path / "candle_val_normal.json"),
         *("--val_outlier_json_path", tmp_path / "candle_val_outlier.json"),
         *("--category", "candle", "--few_shot_dir", tmp_path, "--checkpoint", run / "2-shot" / "model"),
@@ -126,11 +99,11 @@ def test_the_authors_options_test_by_lists_and_few_shot_files(run: Path, root: P
 def test_any_images_are_scored_given_some_normal_ones(run: Path, root: Path, tmp_path: Path) -> None:
     folder = root / "VisA_pytorch" / "1cls" / "candle"
     common = (folder / "test", "--model", run / "2-shot" / "model", "--out", tmp_path, "--device", "cpu")
-    done = call("predict", *common, "--references", folder / "train" / "good")
+    done = call("inctrl-predict", *common, "--references", folder / "train" / "good")
     assert done.returncode == 0, done.stderr
     with (tmp_path / "predictions.csv").open() as file:
         assert len([row for row in csv.DictReader(file) if row["score"]]) == 6
-    done = call("predict", *common)
+    done = call("inctrl-predict", *common)
     assert done.returncode == 2
     assert "--references DIR" in done.stderr
 
@@ -139,10 +112,12 @@ def test_with_clip_the_same_commands_and_the_authors_layout(
     root: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
     clip = ["--backbone", tiny_clip, "--layers", "2", "3", "4", "--image-size", "32"]
-    done = call("train", *categories(root), *SMALL[:-4], *clip, "--device", "cpu", "--out", tmp_path / "run")
+    done = call(
+        "inctrl-train", *categories(root), *SMALL[:-4], *clip, "--device", "cpu", "--out", tmp_path / "run"
+    )
     assert done.returncode == 0, done.stderr
     test = ("--category", "candle", "--data-root", root, "--shots", "2", "--device", "cpu", "--out")
-    done = call("test", *test, tmp_path / "a", "--model", tmp_path / "run" / "2-shot" / "model",
+    done = call("inctrl-test", *test, tmp_path / "a", "--model", tmp_path / "run" / "2-shot" / "model",
                 "--save-official", tmp_path / "checkpoint_2.pyth")  # fmt: skip
     assert done.returncode == 0, done.stderr
     ours = json.loads((tmp_path / "a" / "results.json").read_text())
@@ -157,7 +132,7 @@ def test_with_clip_the_same_commands_and_the_authors_layout(
         "3",
         "4",
     )
-    done = call("test", *test, tmp_path / "b", *file, "--reference-seeds", "0")
+    done = call("inctrl-test", *test, tmp_path / "b", *file, "--reference-seeds", "0")
     assert done.returncode == 0, done.stderr
     (theirs,) = json.loads((tmp_path / "b" / "results.json").read_text())
     assert theirs["image_auroc"] == ours[0]["image_auroc"]
@@ -177,13 +152,13 @@ def test_the_papers_clip_end_to_end_with_seeded_weights(root: Path, tmp_path: Pa
         "--device",
         "cpu",
     )
-    done = call("train", *categories(root), *flags, "--batch-size", "4", "--out", tmp_path / "run")
+    done = call("inctrl-train", *categories(root), *flags, "--batch-size", "4", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     test = ("--category", "candle", "--data-root", root, "--shots", "2", "--device", "cpu", "--out")
     model, file = tmp_path / "run" / "2-shot" / "model", tmp_path / "checkpoint_1.pyth"
-    done = call("test", *test, tmp_path / "a", "--model", model, "--save-official", file)
+    done = call("inctrl-test", *test, tmp_path / "a", "--model", model, "--save-official", file)
     assert done.returncode == 0, done.stderr
-    done = call("test", *test, tmp_path / "b", "--checkpoint", file)
+    done = call("inctrl-test", *test, tmp_path / "b", "--checkpoint", file)
     assert done.returncode == 0, done.stderr
     ours, theirs = (
         [row["image_auroc"] for row in json.loads((tmp_path / name / "results.json").read_text())]
@@ -209,15 +184,18 @@ def test_a_command_line_starts_from_the_papers_recipe_or_that_for_own_data(argum
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "--data-root", "{root}/nowhere"), "mvtec_anomaly_detection"),
-        (("train", "--dataset", "mvtec", "--batch-size", "1"), "batch_size is 1"),
-        (("train", "--dataset", "synthetic"), "what is to be tested"),
-        (("test",), "what is to be tested"),
-        (("test", "--category", "candel"), "did you mean 'candle'"),
-        (("test", "--category", "candle", "--data-root", "{root}/nowhere"), "VisA not found"),
-        (("test", "--category", "candle", "--data-root", "{root}", "--model", "{root}/no"), "no model at"),
-        (("test", "--category", "candle", "--val-normal-json-path", "a.json"), "go together"),
-        (("predict", "{root}", "--model", "{root}/nowhere"), "no model at"),
+        (("inctrl-train", "--data-root", "{root}/nowhere"), "mvtec_anomaly_detection"),
+        (("inctrl-train", "--dataset", "mvtec", "--batch-size", "1"), "batch_size is 1"),
+        (("inctrl-train", "--dataset", "synthetic"), "what is to be tested"),
+        (("inctrl-test",), "what is to be tested"),
+        (("inctrl-test", "--category", "candel"), "did you mean 'candle'"),
+        (("inctrl-test", "--category", "candle", "--data-root", "{root}/nowhere"), "VisA not found"),
+        (
+            ("inctrl-test", "--category", "candle", "--data-root", "{root}", "--model", "{root}/no"),
+            "no model at",
+        ),
+        (("inctrl-test", "--category", "candle", "--val-normal-json-path", "a.json"), "go together"),
+        (("inctrl-predict", "{root}", "--model", "{root}/nowhere"), "no model at"),
     ],
 )
 def test_mistakes_end_with_a_message_and_exit_code_2(root: Path, arguments, message: str) -> None:

@@ -1,22 +1,16 @@
 """The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
 
 import csv
-import io
 import json
-import os
-import signal
+import resource
 import subprocess
-import sys
-import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
+from adcommon.testing.console import call, kill_as_soon_as, script
 from adcommon.testing.trees import make_class_folders, make_folder, make_mvtec
-from recontrast import cli
 
 SMALL = {
     "--backbone": "resnet18",
@@ -35,42 +29,13 @@ def small(**changed: str) -> list[str]:
     return [word for pair in flags.items() for word in pair]
 
 
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def call(command: str, *arguments: str | Path) -> Done:
-    """Run a console command in this process, as its script would."""
-    out, err = io.StringIO(), io.StringIO()
-    argv, sys.argv = sys.argv, [f"recontrast-{command}", *map(str, arguments)]
-    code: object = 0
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            getattr(cli, command)()
-    except SystemExit as exit:
-        code = exit.code
-    finally:
-        sys.argv = argv
-    return Done(int(str(code or 0)), out.getvalue(), err.getvalue())
-
-
-def script(command: str, *arguments: str | Path) -> list[str]:
-    code = (
-        f"import sys; sys.argv[0] = 'recontrast-{command}'; from recontrast.cli import {command}; {command}()"
-    )
-    return [sys.executable, "-c", code, *map(str, arguments)]
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short `recontrast-mvtec` on two drawn categories."""
     folder = tmp_path_factory.mktemp("trained")
     make_mvtec(folder / "mvtec", categories=("bottle", "cable"))
     done = call(
-        "mvtec",
+        "recontrast-mvtec",
         *("--data-root", folder, "--category", "bottle", "cable", "--out", folder / "run", "--maps"),
         *small(),
     )
@@ -108,7 +73,7 @@ def test_mvtec_leaves_models_metrics_tables_and_pictures(trained: Path) -> None:
 def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:
     out = trained / "again"
     done = call(
-        "evaluate",
+        "recontrast-evaluate",
         *("--model", trained / "run" / "cable" / "model", "--data-root", trained, "--out", out),
         *("--device", "cpu"),
     )
@@ -127,7 +92,7 @@ def test_predict_writes_scores_and_maps_and_survives_a_damaged_file(trained: Pat
     images = make_folder(tmp_path / "images", good=3, defective=0)
     (images / "broken.png").write_bytes(b"not an image")
     done = call(
-        "predict",
+        "recontrast-predict",
         *(images, "--model", trained / "run" / "bottle" / "model", "--out", tmp_path / "out"),
         *("--device", "cpu", "--threshold", "0.5"),
     )
@@ -142,7 +107,7 @@ def test_predict_writes_scores_and_maps_and_survives_a_damaged_file(trained: Pat
 def test_own_images_train_without_masks_and_store_a_threshold(tmp_path: Path) -> None:
     images = make_folder(tmp_path / "mine", good=24, defective=3, defects=("scratch",))
     done = call(
-        "train",
+        "recontrast-train",
         *("--data", images, "--out", tmp_path / "run", "--false-alarm-rate", "0.4", *small()),
     )
     assert done.returncode == 0, done.stderr
@@ -156,7 +121,7 @@ def test_own_images_train_without_masks_and_store_a_threshold(tmp_path: Path) ->
 def test_one_model_for_all_categories(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle", "cable"))
     done = call(
-        "mvtec_multiclass",
+        "recontrast-mvtec-multiclass",
         *("--data-root", tmp_path, "--category", "bottle", "cable", "--out", tmp_path / "run", *small()),
     )
     assert done.returncode == 0, done.stderr
@@ -167,7 +132,7 @@ def test_one_model_for_all_categories(tmp_path: Path) -> None:
 
 def test_medical_set_reports_the_papers_f1_and_accuracy(tmp_path: Path) -> None:
     make_class_folders(tmp_path / "APTOS")
-    done = call("aptos", "--data-root", tmp_path, "--out", tmp_path / "run", *small())
+    done = call("recontrast-aptos", "--data-root", tmp_path, "--out", tmp_path / "run", *small())
     assert done.returncode == 0, done.stderr
     paper = json.loads((tmp_path / "run" / "results.json").read_text())[1]
     assert paper["protocol"] == "recontrast"
@@ -178,20 +143,13 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
     shared = ["--data-root", tmp_path, "--category", "bottle", "--save-every", "1", "--reset-every", "2"]
     shared += small(iterations="7", evaluate_every="7")
-    process = subprocess.Popen(
-        script("mvtec_stable", *shared, "--out", tmp_path / "killed"), stderr=subprocess.DEVNULL
-    )
     state = tmp_path / "killed" / "bottle" / "resume" / "state.pt"
-    while not state.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-
+    kill_as_soon_as(state, script("recontrast-mvtec-stable", *shared, "--out", tmp_path / "killed"))
     for arguments in (
         [*shared, "--out", tmp_path / "killed", "--resume"],
         [*shared, "--out", tmp_path / "whole"],
     ):
-        done = subprocess.run(script("mvtec_stable", *arguments), capture_output=True, text=True)
+        done = subprocess.run(script("recontrast-mvtec-stable", *arguments), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert ("resuming after step" in done.stderr) == ("--resume" in arguments)
     for file in ("model/model.safetensors", "metrics.csv"):
@@ -203,7 +161,7 @@ def test_sigterm_saves_and_a_resume_with_other_values_is_refused(tmp_path: Path)
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
     arguments = ["--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run"]
     arguments += small(iterations="100000", evaluate_every="100000")
-    process = subprocess.Popen(script("mvtec", *arguments), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(script("recontrast-mvtec", *arguments), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     before = []
     for line in process.stderr:
@@ -215,7 +173,7 @@ def test_sigterm_saves_and_a_resume_with_other_values_is_refused(tmp_path: Path)
     assert process.returncode == 143, "".join(before) + rest
     assert "--resume" in rest
     assert (tmp_path / "run" / "bottle" / "resume" / "state.pt").exists()
-    changed = call("mvtec", *arguments, "--resume", "--decoder-lr", "0.5")
+    changed = call("recontrast-mvtec", *arguments, "--resume", "--decoder-lr", "0.5")
     assert changed.returncode == 2
     assert "decoder_lr was 0.002, is 0.5" in changed.stderr
 
@@ -223,20 +181,21 @@ def test_sigterm_saves_and_a_resume_with_other_values_is_refused(tmp_path: Path)
 def test_a_full_disk_ends_with_a_message_and_the_run_goes_on_later(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
     arguments = ["--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run", *small()]
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000_000, 50_000_000)); "
-    limit += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    command = script("mvtec", *arguments)
-    command[2] = limit + command[2]
-    full = subprocess.run(command, capture_output=True, text=True)
+    full = subprocess.run(
+        script("recontrast-mvtec", *arguments),
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000_000, 50_000_000)),
+    )
     assert full.returncode == 2, full.stderr
     assert "cannot write" in full.stderr
     assert "Traceback" not in full.stderr
-    assert call("mvtec", *arguments, "--resume").returncode == 0
+    assert call("recontrast-mvtec", *arguments, "--resume").returncode == 0
     assert (tmp_path / "run" / "bottle" / "model" / "model.safetensors").exists()
 
 
 def test_missing_data_says_what_to_download_and_where_to_put_it(tmp_path: Path) -> None:
-    done = call("mvtec", "--data-root", tmp_path / "nothing")
+    done = call("recontrast-mvtec", "--data-root", tmp_path / "nothing")
     assert done.returncode == 2
     for part in ("mvtec_anomaly_detection.tar.xz", "https://www.mvtec.com", "train/good", str(tmp_path)):
         assert part in done.stderr
@@ -260,7 +219,7 @@ def test_missing_data_says_what_to_download_and_where_to_put_it(tmp_path: Path) 
 def test_a_bad_value_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], words: str) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
     category = [] if "--category" in arguments else ["--category", "bottle"]
-    done = call("mvtec", "--data-root", tmp_path, "--out", tmp_path / "run", *category, *arguments)
+    done = call("recontrast-mvtec", "--data-root", tmp_path, "--out", tmp_path / "run", *category, *arguments)
     assert done.returncode == 2, done.stderr
     assert words in " ".join((done.stdout + done.stderr).replace("│", " ").split())
 
@@ -269,7 +228,16 @@ def test_a_damaged_image_is_named_before_the_first_step(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
     damaged = sorted((tmp_path / "mvtec" / "bottle" / "train" / "good").iterdir())[-1]
     damaged.write_bytes(damaged.read_bytes()[:40])
-    done = call("mvtec", "--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run", *small())
+    done = call(
+        "recontrast-mvtec",
+        "--data-root",
+        tmp_path,
+        "--category",
+        "bottle",
+        "--out",
+        tmp_path / "run",
+        *small(),
+    )
     assert done.returncode == 2
     assert str(damaged) in done.stderr
     assert not (tmp_path / "run" / "bottle" / "metrics.csv").exists()
@@ -281,7 +249,7 @@ def test_missing_weights_name_the_file_the_address_and_the_folder(
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     arguments = ["--category", "bottle", "--out", tmp_path / "run", "--device", "cpu"]
-    done = call("mvtec", "--data-root", tmp_path, *arguments)
+    done = call("recontrast-mvtec", "--data-root", tmp_path, *arguments)
     assert done.returncode == 2
     for part in (
         "wide_resnet50_2-95faca4d.pth",
@@ -294,7 +262,7 @@ def test_missing_weights_name_the_file_the_address_and_the_folder(
 
 def test_a_full_folder_is_not_overwritten(trained: Path) -> None:
     arguments = ["--data-root", trained, "--category", "bottle", "--out", trained / "run", *small()]
-    done = call("mvtec", *arguments)
+    done = call("recontrast-mvtec", *arguments)
     assert done.returncode == 2
     assert "--resume" in done.stderr
     assert "--force" in done.stderr
@@ -302,34 +270,16 @@ def test_a_full_folder_is_not_overwritten(trained: Path) -> None:
 
 def test_a_wrong_model_folder_is_refused(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
-    done = call("evaluate", "--model", tmp_path / "mvtec", "--device", "cpu")
+    done = call("recontrast-evaluate", "--model", tmp_path / "mvtec", "--device", "cpu")
     assert done.returncode == 2
     assert "config.json" in done.stderr
 
 
 def test_two_processes_share_each_batch(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "--no-python",
-    ]
-    done = subprocess.run(
-        [
-            *torchrun,
-            *script(
-                "mvtec", "--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run", *small()
-            ),
-        ],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=200,
-    )
+    arguments = ["--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run", *small()]
+    command = script("recontrast-mvtec", *arguments, processes=2)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "processes 2" in done.stderr
     rows = json.loads((tmp_path / "run" / "results.json").read_text())

@@ -1,22 +1,15 @@
 """The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
 
-import io
 import json
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
+from adcommon.testing.console import call, kill_as_soon_as, script
 from adcommon.testing.trees import make_folder, make_mvtec
-from resad import cli
 
 SMALL = {
     "--backbone": "resnet18",
@@ -42,33 +35,6 @@ def small(**changed: str) -> list[str]:
     return [word for pair in flags.items() for word in pair]
 
 
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def call(command: str, *arguments: str | Path) -> Done:
-    """Run a console command in this process, as its script would."""
-    out, err = io.StringIO(), io.StringIO()
-    argv, sys.argv = sys.argv, [f"resad-{command}", *map(str, arguments)]
-    code: object = 0
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            getattr(cli, command)()
-    except SystemExit as exit:
-        code = exit.code
-    finally:
-        sys.argv = argv
-    return Done(int(str(code or 0)), out.getvalue(), err.getvalue())
-
-
-def script(command: str, *arguments: str | Path) -> list[str]:
-    code = f"import sys; sys.argv[0] = 'resad-{command}'; from resad.cli import {command}; {command}()"
-    return [sys.executable, "-c", code, *map(str, arguments)]
-
-
 def draw(folder: Path) -> Path:
     make_mvtec(folder / "mvtec", categories=SEEN, size=40)
     make_mvtec(folder / "visa", categories=UNSEEN, size=40, seed=1)
@@ -84,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short `resad-multishot` on drawn trees."""
     folder = draw(tmp_path_factory.mktemp("trained"))
     done = call(
-        "multishot", *data(folder), "--out", folder / "run", "--maps",
+        "resad-multishot", *data(folder), "--out", folder / "run", "--maps",
         *small(shots="2"), "--shots", "4", "--reference-seeds", "0", "1", "--eval-freq", "1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -117,7 +83,7 @@ def test_multishot_leaves_the_extensions_folders_both_plots_and_a_model(trained:
 def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:
     out = trained / "again"
     done = call(
-        "evaluate", "--model", trained / "run/model_of_all/model", "--data-root", trained, "--out", out,
+        "resad-evaluate", "--model", trained / "run/model_of_all/model", "--data-root", trained, "--out", out,
         "--device", "cpu",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -133,7 +99,7 @@ def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:
 def test_evaluate_reads_the_authors_file_by_the_papers_protocol(trained: Path) -> None:
     file = trained / "run/checkpoints/mvtec_to_visa_2shot/mvtec_to_visa_2shot_latest.pth"
     done = call(
-        "evaluate", "--checkpoint", file, "--backbone", "resnet18", "--weights", "random",
+        "resad-evaluate", "--checkpoint", file, "--backbone", "resnet18", "--weights", "random",
         "--dataset", "visa", "--feature-levels", "2", "--image-size", "32",
         "--data-root", trained, "--category", "candle", "--shots", "2",
         "--out", trained / "official", "--device", "cpu",
@@ -154,12 +120,14 @@ def test_evaluate_reads_the_authors_file_by_the_papers_protocol(trained: Path) -
 def test_predict_compares_with_given_or_recorded_references(trained: Path) -> None:
     images, model = trained / "visa/candle/test", trained / "run/model_of_all/model"
     references = trained / "visa/candle/train/good"
-    given = call("predict", images, "--model", model, "--references", references, "--out", trained / "p")
+    given = call(
+        "resad-predict", images, "--model", model, "--references", references, "--out", trained / "p"
+    )
     assert given.returncode == 0, given.stderr
     assert len((trained / "p/predictions.csv").read_text().splitlines()) == 7
-    recorded = call("predict", images, "--model", model, "--category", "candle", "--out", trained / "q")
+    recorded = call("resad-predict", images, "--model", model, "--category", "candle", "--out", trained / "q")
     assert recorded.returncode == 0, recorded.stderr
-    neither = call("predict", images, "--model", model, "--out", trained / "r")
+    neither = call("resad-predict", images, "--model", model, "--out", trained / "r")
     assert neither.returncode == 2
     assert "--references DIR" in neither.stderr
 
@@ -167,9 +135,10 @@ def test_predict_compares_with_given_or_recorded_references(trained: Path) -> No
 def test_train_prints_the_authors_lines_and_reports(tmp_path: Path) -> None:
     folder = draw(tmp_path)
     done = call(
-        "train", "--setting", "mvtec_to_visa", "--train_dataset_dir", folder / "mvtec", "--test_dataset_dir",
-        folder / "visa", "--train-category", *SEEN, "--category", "candle", "--num_ref_shot", "3",
-        "--checkpoint_path", folder / "c", "--report", "--out", folder / "run", *small(),
+        "resad-train", "--setting", "mvtec_to_visa", "--train_dataset_dir", folder / "mvtec",
+        "--test_dataset_dir", folder / "visa", "--train-category", *SEEN, "--category", "candle",
+        "--num_ref_shot", "3", "--checkpoint_path", folder / "c", "--report", "--out", folder / "run",
+        *small(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -192,13 +161,13 @@ def test_extracted_features_give_the_same_numbers_as_their_images(tmp_path: Path
     common = ["--setting", "mvtec_to_visa", "--data-root", folder, "--train-category", *SEEN]
     common += ["--category", "candle", "--shots", "4", *small()]
     done = call(
-        "extract", "--few_shot_dir", folder / "few", "--category", "candle", "--save_dir", folder / "f",
+        "resad-extract", "--few_shot_dir", folder / "few", "--category", "candle", "--save_dir", folder / "f",
         "--backbone", "resnet18", "--image-size", "32", "--weights", "random", "--device", "cpu",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    by_features = call("train", *common, "--test_ref_feature_dir", folder / "f", "--out", folder / "a")
+    by_features = call("resad-train", *common, "--test_ref_feature_dir", folder / "f", "--out", folder / "a")
     assert by_features.returncode == 0, by_features.stderr
-    by_images = call("train", *common, "--few_shot_dir", folder / "few", "--out", folder / "b")
+    by_images = call("resad-train", *common, "--few_shot_dir", folder / "few", "--out", folder / "b")
     assert by_images.returncode == 0, by_images.stderr
     values = [
         [row["image_auroc"] for row in json.loads((folder / name / "results.json").read_text())]
@@ -210,7 +179,7 @@ def test_extracted_features_give_the_same_numbers_as_their_images(tmp_path: Path
 def test_own_images_are_tested_on_after_training_on_drawn_products(tmp_path: Path) -> None:
     make_folder(tmp_path / "mine", good=10, defects=("crack",), defective=3, size=40)
     done = call(
-        "train", "--data", tmp_path / "mine", "--train-category", "plate", "--out", tmp_path / "run",
+        "resad-train", "--data", tmp_path / "mine", "--train-category", "plate", "--out", tmp_path / "run",
         *small(batch_size="16", flow_batch="256", epochs="2"), "--shots", "2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -229,7 +198,7 @@ def test_multishot_says_exactly_which_data_is_missing(tmp_path: Path, missing: s
     if missing == "test":
         make_mvtec(tmp_path / "data/mvtec", categories=SEEN, size=40)
     arguments = [] if missing == "both" else ["--train-category", *SEEN]
-    done = call("multishot", *arguments)
+    done = call("resad-multishot", *arguments)
     assert done.returncode == 2
     assert "VisA not found at data" in done.stderr
     assert ("MVTec AD not found at data" in done.stderr) == (missing == "both")
@@ -257,7 +226,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(tmp_path: Path, flags: list[st
         given = [*small(setting="mvtec_to_visa"), *flags]
     else:
         given = small(**settings)
-    done = call("train", *data(tmp_path), "--out", tmp_path / "run", *given)
+    done = call("resad-train", *data(tmp_path), "--out", tmp_path / "run", *given)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
@@ -275,23 +244,12 @@ def test_a_killed_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
         "--save-every",
         "1",
     ]
-    whole = call("train", *flags, "--out", folder / "whole")
-    assert whole.returncode == 0, whole.stderr
-
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    running = subprocess.Popen(
-        script("train", *flags, "--out", folder / "part"), stderr=subprocess.PIPE, env=environment
-    )
     state = folder / "part/model_of_all/resume/state.pt"
-    for _ in range(600):
-        if state.exists() or running.poll() is not None:
-            break
-        time.sleep(0.1)
-    running.send_signal(signal.SIGTERM)
-    _, error = running.communicate(timeout=60)
-    assert running.returncode in (0, 143), error
-    resumed = call("train", *flags, "--out", folder / "part", "--resume")
-    assert resumed.returncode == 0, resumed.stderr
+    kill_as_soon_as(state, script("resad-train", *flags, "--out", folder / "part"))
+    for arguments in (["--out", folder / "part", "--resume"], ["--out", folder / "whole"]):
+        done = call("resad-train", *flags, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert ("resuming after step" in done.stderr) == ("--resume" in arguments)
     first, second = (
         load_file(folder / name / "model_of_all/model/model.safetensors") for name in ("whole", "part")
     )
@@ -304,13 +262,8 @@ def test_a_killed_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     folder = draw(tmp_path)
     flags = ["--setting", "mvtec_to_visa", *data(folder), *small(), "--shots", "2", "--out", folder / "run"]
-    code = "from resad.cli import train; train()"
-    (folder / "train.py").write_text(code)
-    command = ["-m", "torch.distributed.run", "--nproc_per_node", "2", str(folder / "train.py")]
-    done = subprocess.run(
-        [sys.executable, *command, *map(str, flags)], capture_output=True, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    command = script("resad-train", *flags, processes=2)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     rows = json.loads((folder / "run/results.json").read_text())
     assert {row["category"] for row in rows} == set(UNSEEN)

@@ -1,15 +1,9 @@
 """The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
 
 import csv
-import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,8 +11,8 @@ import torch
 import yaml
 from safetensors.numpy import load_file
 
+from adcommon.testing.console import call, kill_as_soon_as, script
 from adcommon.testing.trees import make_cifar10, make_folder, make_mvtec
-from uniad import cli, picture_cli
 from uniad.cli import default_recipe
 
 SMALL = {
@@ -43,37 +37,13 @@ def small(**changed: str) -> list[str]:
     return [word for name, value in flags.items() for word in (name, *value.split())]
 
 
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def call(command: str, *arguments: str | Path) -> Done:
-    """Run a console command in this process, as its script would."""
-    out, err = io.StringIO(), io.StringIO()
-    argv, sys.argv = sys.argv, [f"uniad-{command}", *map(str, arguments)]
-    code: object = 0
-    function = command.replace("-", "_")
-    module = cli if hasattr(cli, function) else picture_cli
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            getattr(module, function)()
-    except SystemExit as exit:
-        code = exit.code
-    finally:
-        sys.argv = argv
-    return Done(int(str(code or 0)), out.getvalue(), err.getvalue())
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short `uniad-train` on two drawn categories."""
     folder = tmp_path_factory.mktemp("trained")
     make_mvtec(folder / "mvtec", categories=("bottle", "cable"))
     done = call(
-        "train",
+        "uniad-train",
         *("--data-root", folder, "--category", "bottle", "cable", "--out", folder / "run", "--maps"),
         *small(calibration_share="0.2"),
     )
@@ -107,7 +77,7 @@ def test_one_model_for_all_leaves_metrics_tables_and_pictures(trained: Path) -> 
 def test_evaluate_repeats_the_numbers_and_predict_decides_by_the_threshold(trained: Path, tmp_path) -> None:
     model = trained / "run" / "all" / "model"
     place = ("--data-root", trained, "--device", "cpu", "--batch-size", "4")
-    done = call("evaluate", "--model", model, *place, "--out", tmp_path / "again")
+    done = call("uniad-evaluate", "--model", model, *place, "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     before, after = (
         [{**row, "seconds": 0} for row in json.loads((folder / "results.json").read_text())]
@@ -118,7 +88,7 @@ def test_evaluate_repeats_the_numbers_and_predict_decides_by_the_threshold(train
         assert new["pixel_auroc"] == pytest.approx(old["pixel_auroc"], abs=1e-3)
         assert new["extra"].keys() == old["extra"].keys()
     images = make_folder(tmp_path / "images", good=2)
-    done = call("predict", images, "--model", model, "--out", tmp_path / "scored", "--device", "cpu")
+    done = call("uniad-predict", images, "--model", model, "--out", tmp_path / "scored", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     with (tmp_path / "scored" / "predictions.csv").open() as file:
         assert {row["decision"] for row in csv.DictReader(file)} <= {"normal", "anomalous"}
@@ -127,18 +97,18 @@ def test_evaluate_repeats_the_numbers_and_predict_decides_by_the_threshold(train
 def test_the_authors_layout_goes_out_and_into_every_command(trained: Path, tmp_path: Path) -> None:
     model, file = trained / "run" / "all" / "model", tmp_path / "ckpt.pth.tar"
     place = ("--data-root", trained, "--category", "bottle", "--device", "cpu", "--batch-size", "4")
-    done = call("evaluate", "--model", model, *place, "--out", tmp_path / "a", "--save-official", file)
+    done = call("uniad-evaluate", "--model", model, *place, "--out", tmp_path / "a", "--save-official", file)
     assert done.returncode == 0, done.stderr
     # The authors' files name no weights of ours: a bare ResNet is theirs by its torchvision weights.
-    done = call("evaluate", "--checkpoint", file, "--dataset", "mvtec", *place, "--out", tmp_path / "b")
+    done = call("uniad-evaluate", "--checkpoint", file, "--dataset", "mvtec", *place, "--out", tmp_path / "b")
     assert done.returncode == 0, done.stderr
     ours, theirs = (json.loads((tmp_path / name / "results.json").read_text())[0] for name in "ab")
     assert theirs["image_auroc"] == ours["image_auroc"]
     images = make_folder(tmp_path / "images", good=1)
-    done = call("predict", images, "--checkpoint", file, "--out", tmp_path / "c", "--device", "cpu")
+    done = call("uniad-predict", images, "--checkpoint", file, "--out", tmp_path / "c", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     done = call(
-        "train",
+        "uniad-train",
         *("--data-root", trained, "--category", "bottle", "--out", tmp_path / "d", "--init-from", file),
         *small(iterations="1"),
     )
@@ -149,39 +119,42 @@ def test_the_paper_pictures_and_the_picture_decoder(trained: Path, tmp_path: Pat
     model = trained / "run" / "all" / "model"
     place = ("--data-root", trained, "--category", "bottle", "--device", "cpu")
     done = call(
-        "evaluate",
+        "uniad-evaluate",
         *("--model", model, *place, "--out", tmp_path / "e", "--maps", "--vis", "compound"),
         *("--save-features", tmp_path / "features"),
     )
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "e" / "maps").glob("spot/*.png"))
     flags = small(iterations="1", batch_size="8")
-    done = call("train-decoder", *place[:4], "--out", tmp_path / "decoder", *flags)
+    done = call("uniad-train-decoder", *place[:4], "--out", tmp_path / "decoder", *flags)
     assert done.returncode == 0, done.stderr
     common = ("--decoder", tmp_path / "decoder", *place)
-    done = call("vis-recon", "--model", model, *common, "--out", tmp_path / "recon")
+    done = call("uniad-vis-recon", "--model", model, *common, "--out", tmp_path / "recon")
     assert done.returncode == 0, done.stderr
-    done = call("vis-recon", "--features", tmp_path / "features", *common, "--out", tmp_path / "saved")
+    done = call("uniad-vis-recon", "--features", tmp_path / "features", *common, "--out", tmp_path / "saved")
     assert done.returncode == 0, done.stderr
     for folder in ("recon", "saved"):
         assert len(list((tmp_path / folder / "bottle").glob("*/*.jpg"))) == 6
-    done = call("vis-query", "--model", model, "--decoder", tmp_path / "decoder", "--category", "bottle",
-                "--device", "cpu", "--out", tmp_path / "query", "--bn", "batch")  # fmt: skip
+    done = call(
+        "uniad-vis-query",
+        *("--model", model, "--decoder", tmp_path / "decoder", "--category", "bottle", "--device", "cpu"),
+        *("--out", tmp_path / "query", "--bn", "batch"),
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "query" / "query_bottle.jpg").is_file()
-    done = call("vis-recon", *common)
+    done = call("uniad-vis-recon", *common)
     assert done.returncode == 2
     assert "--model, or --features" in done.stderr
 
 
 def test_separate_models_and_the_authors_lists_and_files(trained: Path, tmp_path: Path) -> None:
-    done = call("metadata", "--data-root", trained, "--category", "bottle", "cable", "--out", tmp_path)
+    done = call("uniad-metadata", "--data-root", trained, "--category", "bottle", "cable", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "test.json").read_text().splitlines()]
     assert {line["clsname"] for line in lines} == {"bottle", "cable"}
     assert all(("maskname" in line) == (line["label"] == 1) for line in lines)
     done = call(
-        "train",
+        "uniad-train",
         *("--meta-train", tmp_path / "train.json", "--meta-test", tmp_path / "test.json"),
         *("--image-dir", trained / "mvtec", "--separate", "--out", tmp_path / "run"),
         *small(iterations="1"),
@@ -192,14 +165,14 @@ def test_separate_models_and_the_authors_lists_and_files(trained: Path, tmp_path
     assert {row["setting"] for row in rows} == {"one-class"}
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert recipe["dataset"] == "folder"
-    done = call("train", "--config", tmp_path / "run" / "recipe.yaml", "--out", tmp_path / "again")
+    done = call("uniad-train", "--config", tmp_path / "run" / "recipe.yaml", "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     again = json.loads((tmp_path / "again" / "results.json").read_text())
     assert [row["image_auroc"] for row in again] == [row["image_auroc"] for row in rows]
 
 
 def test_the_authors_configuration_file_trains(trained: Path, tmp_path: Path) -> None:
-    done = call("metadata", "--data-root", trained, "--category", "bottle", "--out", tmp_path)
+    done = call("uniad-metadata", "--data-root", trained, "--category", "bottle", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     content = {
         "random_seed": 3,
@@ -228,7 +201,7 @@ def test_the_authors_configuration_file_trains(trained: Path, tmp_path: Path) ->
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     done = call(
-        "train",
+        "uniad-train",
         *("--config", tmp_path / "config.yaml", "--out", tmp_path / "run"),
         *("--weights", "random", "--device", "cpu"),
     )
@@ -238,7 +211,7 @@ def test_the_authors_configuration_file_trains(trained: Path, tmp_path: Path) ->
     assert {name: recipe[name] for name in wanted} == wanted
     content["trainer"]["max_epochs"] = 2
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-    done = call("train", "--config", tmp_path / "config.yaml", "--out", tmp_path / "other")
+    done = call("uniad-train", "--config", tmp_path / "config.yaml", "--out", tmp_path / "other")
     assert done.returncode == 2
     assert "did you mean trainer.max_epoch?" in done.stderr
 
@@ -246,7 +219,7 @@ def test_the_authors_configuration_file_trains(trained: Path, tmp_path: Path) ->
 def test_cifar_trains_one_model_for_each_split_of_classes(tmp_path: Path) -> None:
     make_cifar10(tmp_path / "data" / "CIFAR-10" / "cifar-10-batches-py")
     done = call(
-        "train",
+        "uniad-train",
         *("--dataset", "cifar10", "--normals", "01234", "13579", "--data-root", tmp_path / "data"),
         *("--out", tmp_path / "run", *small(iterations="1", batch_size="16")),
     )
@@ -280,13 +253,13 @@ def test_a_command_line_starts_from_the_papers_recipe_or_that_for_own_data(argum
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "--data-root", "{root}/nowhere"), "mvtec_anomaly_detection"),
-        (("train", "--image-size", "100", "--data-root", "{root}"), "multiple of 16"),
-        (("train", "--data-root", "{root}", "--category", "botle"), "did you mean 'bottle'"),
-        (("evaluate", "--model", "{root}/nowhere"), "no model at"),
-        (("predict", "{root}", "--model", "{root}/nowhere"), "no model at"),
-        (("metadata", "--layout", "mvtek"), "did you mean 'mvtec'"),
-        (("train", "--meta-train", "{root}/train.json"), "go together"),
+        (("uniad-train", "--data-root", "{root}/nowhere"), "mvtec_anomaly_detection"),
+        (("uniad-train", "--image-size", "100", "--data-root", "{root}"), "multiple of 16"),
+        (("uniad-train", "--data-root", "{root}", "--category", "botle"), "did you mean 'bottle'"),
+        (("uniad-evaluate", "--model", "{root}/nowhere"), "no model at"),
+        (("uniad-predict", "{root}", "--model", "{root}/nowhere"), "no model at"),
+        (("uniad-metadata", "--layout", "mvtek"), "did you mean 'mvtec'"),
+        (("uniad-train", "--meta-train", "{root}/train.json"), "go together"),
     ],
 )
 def test_mistakes_end_with_a_message_and_exit_code_2(trained: Path, arguments, message: str) -> None:
@@ -295,50 +268,16 @@ def test_mistakes_end_with_a_message_and_exit_code_2(trained: Path, arguments, m
     assert message in done.stderr
 
 
-def launch(folder: Path, out: str, *flags: str, processes: int = 1) -> subprocess.Popen[str]:
-    code = "import sys; sys.argv[0] = 'uniad-train'; from uniad.cli import train; train()"
-    runner = [sys.executable]
-    if processes > 1:
-        script = folder / "train.py"
-        script.write_text(code)
-        runner += [
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc_per_node={processes}",
-            str(script),
-        ]
-    else:
-        runner += ["-c", code]
-    words = ["--data-root", folder, "--category", "bottle", "cable", "--out", folder / out, *flags]
-    return subprocess.Popen(
-        [*runner, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(trained: Path) -> None:
-    flags = small(epochs="12", evaluate_every="1")
-    process = launch(trained, "killed", *flags, "--save-every", "1")
+    shared = ["--data-root", trained, "--category", "bottle", "cable", "--save-every", "1"]
+    shared += small(epochs="12", evaluate_every="1")
     state = trained / "killed" / "all" / "resume" / "state.pt"
-    deadline = time.monotonic() + 120
-    while not state.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert state.exists()
+    kill_as_soon_as(state, script("uniad-train", *shared, "--out", trained / "killed"))
     assert not (trained / "killed" / "all" / "model").exists()
-    done = call(
-        "train",
-        *("--data-root", trained, "--category", "bottle", "cable", "--out", trained / "killed"),
-        *(*flags, "--save-every", "1", "--resume"),
-    )
-    assert done.returncode == 0, done.stderr
-    done = call(
-        "train",
-        *("--data-root", trained, "--category", "bottle", "cable", "--out", trained / "unbroken", *flags),
-    )
-    assert done.returncode == 0, done.stderr
+    for arguments in (["--out", trained / "killed", "--resume"], ["--out", trained / "unbroken"]):
+        done = call("uniad-train", *shared, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert ("resuming after step" in done.stderr) == ("--resume" in arguments)
     killed, unbroken = (
         load_file(trained / name / "all" / "model" / "model.safetensors") for name in ("killed", "unbroken")
     )
@@ -346,13 +285,15 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(trained: Path) -
 
 
 def test_two_processes_train_one_model_without_noise_to_the_losses_of_one(trained: Path) -> None:
-    flags = small(jitter_scale="0", dropout="0", iterations="4")
+    shared = ["--data-root", trained, "--category", "bottle", "cable"]
+    shared += small(jitter_scale="0", dropout="0", iterations="4")
     losses = {}
     for processes in (1, 2):
-        process = launch(trained, f"world{processes}", *flags, processes=processes)
-        output, _ = process.communicate(timeout=200)
-        assert process.returncode == 0, output
-        with (trained / f"world{processes}" / "all" / "metrics.csv").open() as file:
+        out = trained / f"world{processes}"
+        command = script("uniad-train", *shared, "--out", out, processes=processes)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        with (out / "all" / "metrics.csv").open() as file:
             losses[processes] = [float(row["loss"]) for row in csv.DictReader(file)]
     assert len(losses[2]) == 4
     assert losses[2] == pytest.approx(losses[1], rel=1e-4)
