@@ -43,6 +43,7 @@ def make_items(dataset: AnomalyDataset, recipe: Recipe, category: str, root: Pat
         foreground=foreground_of(recipe, category),
         perlin_scale=recipe.perlin_scale,
         min_perlin_scale=recipe.min_perlin_scale,
+        redraw_empty=recipe.redraw_empty,
         seed=recipe.seed,
     )
 

@@ -82,6 +82,8 @@ class Recipe:
     """Perlin noise has up to 2 ** (this - 1) cells per side."""
     min_perlin_scale: int = 0
     """And at least 2 ** this."""
+    redraw_empty: bool = False
+    """Draw a mask again that leaves nothing of the anomaly."""
     foreground: str = "auto"
     """Where anomalies may lie: `auto`, the paper's rule for the category, everywhere if it has none; `all`,
     `otsu-bright`, `otsu-dark`, `triangle-bright`, `triangle-dark`."""
@@ -217,6 +219,7 @@ OWN = replace(
     dataset="folder",
     upright=True,
     anomaly_source="auto",
+    redraw_empty=True,
     epochs=100,
     protocol="standard",
     keep_best=False,
