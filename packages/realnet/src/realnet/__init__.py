@@ -1,6 +1,3 @@
-"""RealNet (CVPR 2024): feature selection with realistic synthetic anomalies.
-
-Not implemented yet: this package only reserves its place in the workspace.
-"""
+"""RealNet (CVPR 2024): feature selection with realistic synthetic anomalies."""
 
 __version__ = "0.1.0"

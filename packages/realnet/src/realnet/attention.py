@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-M = TypeVar("M", bound=nn.Module)
+from realnet.structure import GROUPS
 
-GROUPS = 32
-"""Groups of every group norm; a number of channels has to be a multiple of it."""
+M = TypeVar("M", bound=nn.Module)
 
 
 class GroupNorm(nn.GroupNorm):

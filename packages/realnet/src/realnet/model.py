@@ -1,0 +1,144 @@
+"""RealNet (CVPR 2024): selected features of a frozen backbone, their reconstructions, the decoder (figure 3).
+
+image -> backbone -> AFS -> features of each block -> reconstruction -> squared residual -> RRS -> logits
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adcommon.backbones import FeaturePyramid
+from realnet.afs import AFS, Levels
+from realnet.recipes import Recipe
+from realnet.reconstruction import Reconstruction, SimpleReconstruction
+from realnet.rrs import RRS
+from realnet.structure import Block, check_planes, layers_of, parse_structure
+
+Features = list[Float[Tensor, "batch _channels _height _width"]]
+"""Maps of all blocks, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the losses and the anomaly map are made of."""
+
+    features: Features
+    rebuilt: Features
+    """What the features of a normal image would be."""
+    residuals: Features
+    """Squared differences of the two."""
+    logits: Float[Tensor, "batch 2 height width"]
+    """Normal and anomalous, at the size of the images."""
+
+
+class Trainable(nn.Module):
+    """What learns: reconstruction networks and RRS, from selected features to outputs."""
+
+    def __init__(self, blocks: Sequence[Block], recon: nn.ModuleDict, rrs: RRS) -> None:
+        """Share the modules with the model that owns them."""
+        super().__init__()
+        self.blocks = tuple(blocks)
+        self.recon = recon
+        self.rrs = rrs
+
+    def forward(self, features: Features) -> Outputs:
+        """Rebuild the features; where that fails, the image is anomalous."""
+        rebuilt = [network(block) for network, block in zip(self.recon.values(), features, strict=True)]
+        # Residuals are ranked, so they stay in the features' precision whatever the networks compute in.
+        residuals = [
+            (block - ours.to(block.dtype)).square() for block, ours in zip(features, rebuilt, strict=True)
+        ]
+        stride = self.blocks[0].stride
+        size = (features[0].shape[2] * stride, features[0].shape[3] * stride)
+        return Outputs(features, rebuilt, residuals, self.rrs(residuals, size))
+
+
+class RealNet(nn.Module):
+    """Backbone, AFS, one reconstruction network per block, RRS."""
+
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        backbone: FeaturePyramid,
+        layers: Sequence[str],
+        recon: Sequence[nn.Module],
+        rrs: RRS,
+    ) -> None:
+        """Join the parts; entries are the authors', but for `backbone.trunk` (`backbone.feature_extractor`).
+
+        Args:
+            blocks: of selected features.
+            backbone: gives one map per layer.
+            layers: names of these maps, fine to coarse.
+            recon: one network per block.
+            rrs: for the residuals of all blocks.
+        """
+        super().__init__()
+        self.blocks = tuple(blocks)
+        self.layers = tuple(layers)
+        self.channels = dict(zip(layers, backbone.channels, strict=True))
+        self.backbone = backbone
+        self.afs = AFS(blocks, dict(zip(layers, backbone.strides, strict=True)))
+        names = [f"{block.name}_recon" for block in blocks]
+        self.recon = nn.ModuleDict(dict(zip(names, recon, strict=True)))
+        self.rrs = rrs
+
+    def trainable(self) -> Trainable:
+        """The part that learns, on the features that `features` selects; it shares this model's modules."""
+        return Trainable(self.blocks, self.recon, self.rrs)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Outputs:
+        """Features, reconstructions, residuals and logits of images."""
+        return self.trainable()(self.features(images))
+
+    def features(self, images: Float[Tensor, "batch 3 height width"]) -> Features:
+        """Selected features of images, without gradients."""
+        return self.afs(self.levels(self.backbone(images)))
+
+    def levels(self, maps: Sequence[Float[Tensor, "batch _ _ _"]]) -> Levels:
+        """The backbone's maps by layer."""
+        return dict(zip(self.layers, maps, strict=True))
+
+
+def build(recipe: Recipe, *, weights: str | None) -> RealNet:
+    """An untrained model; nothing is drawn but the networks' own initial values.
+
+    Args:
+        weights: of the backbone: "pretrained", "random" or a file; None: a checkpoint will fill it.
+    """
+    blocks = parse_structure(recipe.structure)
+    layers = layers_of(blocks, recipe.backbone)
+    backbone = FeaturePyramid(
+        recipe.backbone, weights, strides=tuple(layers.values()), channels_last=recipe.channels_last
+    )
+    channels = dict(zip(layers, backbone.channels, strict=True))
+    check_planes(blocks, channels, recipe.backbone)
+    residual_channels = sum(block.channels for block in blocks)
+    rrs = RRS(
+        residual_channels,
+        recipe.modes(),
+        residual_layers=recipe.rrs_layers,
+        stop_grad=recipe.stop_grad,
+    )
+    return RealNet(blocks, backbone, tuple(layers), [_network(block, recipe) for block in blocks], rrs)
+
+
+def _network(block: Block, recipe: Recipe) -> nn.Module:
+    if recipe.reconstruction == "simple":
+        return SimpleReconstruction(block.channels, recipe.simple_layers)
+    return Reconstruction(
+        block.channels,
+        int(recipe.hidden_ratio * block.channels),
+        res_blocks=recipe.res_blocks,
+        channel_mult=recipe.channel_mult,
+        attention_mult=recipe.attention_mult,
+        head_width=recipe.head_width,
+    )
+
+
+def parameter_counts(model: RealNet) -> dict[str, int]:
+    """Numbers of values that are learned or frozen, by part; chosen channels are none."""
+    parts = {"backbone": model.backbone, **model.recon, "rrs": model.rrs}
+    return {name: sum(value.numel() for value in part.parameters()) for name, part in parts.items()}

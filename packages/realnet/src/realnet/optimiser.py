@@ -1,0 +1,86 @@
+"""One update of the reconstruction networks and the decoder."""
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from realnet.losses import feature_mse, segmentation_cross_entropy, segmentation_focal
+from realnet.model import Features, RealNet
+from realnet.recipes import Recipe
+
+
+def make_optimiser(model: RealNet, recipe: Recipe) -> Adam:
+    """Adam over the reconstruction networks and RRS, two groups with the same settings, constant rate."""
+    groups = [list(part.parameters()) for part in (model.recon, model.rrs)]
+    return Adam(
+        [{"params": group} for group in groups],
+        lr=recipe.lr,
+        betas=(recipe.adam_beta1, recipe.adam_beta2),
+        weight_decay=recipe.weight_decay,
+        fused=groups[0][0].device.type in ("cpu", "cuda"),  # one pass over memory instead of eight
+    )
+
+
+def update(
+    network: nn.Module,
+    features: Features,
+    clean: Features,
+    masks: Float[Tensor, "batch height width"],
+    optimiser: Optimizer,
+    accelerator: Accelerator,
+    recipe: Recipe,
+) -> Float[Tensor, "2"]:
+    """One optimiser step; returns the losses before it: of the map, and of the features, not yet weighted.
+
+    Args:
+        network: `model.trainable()`, as it may be wrapped.
+        features: of the images, some of them with synthetic anomalies.
+        clean: of the same images without them.
+        masks: of the anomalies, in [0, 1].
+    """
+    with accelerator.autocast():
+        outputs = network(features)
+    logits = outputs.logits if outputs.logits.dtype == torch.float64 else outputs.logits.float()
+    segmentation = segmentation_loss(logits, masks, recipe)
+    distance = feature_mse([ours.to(wanted.dtype) for ours, wanted in zip(outputs.rebuilt, clean)], clean)  # noqa: B905
+    optimiser.zero_grad(set_to_none=True)
+    accelerator.backward(recipe.segmentation_weight * segmentation + recipe.feature_weight * distance)
+    optimiser.step()
+    return torch.stack([segmentation, distance]).detach()
+
+
+def segmentation_loss(
+    logits: Float[Tensor, "batch 2 height width"], masks: Float[Tensor, "batch height width"], recipe: Recipe
+) -> Float[Tensor, ""]:
+    """The recipe's loss of the map."""
+    if recipe.segmentation_loss == "focal":
+        return segmentation_focal(logits, masks, alpha=recipe.focal_alpha, gamma=recipe.focal_gamma)
+    return segmentation_cross_entropy(logits, masks)
+
+
+def mixed_features(
+    model: RealNet,
+    clean: Sequence[Float[Tensor, "batch _ _ _"]],
+    images: Float[Tensor, "batch 3 height width"],
+    anomalous: Sequence[bool],
+) -> tuple[Features, Features]:
+    """Selected features of a batch with and without its anomalies; normal items are the same in both.
+
+    Args:
+        clean: the backbone's maps of the clean images.
+        images: the batch; only the anomalous ones pass through the backbone.
+        anomalous: which of them have a synthetic anomaly.
+    """
+    rows = [row for row, changed in enumerate(anomalous) if changed]
+    clean_features = model.afs(model.levels(clean))
+    if not rows:
+        return clean_features, clean_features
+    changed = model.features(images[rows])
+    features = [block.clone() for block in clean_features]
+    for block, new in zip(features, changed, strict=True):
+        block[rows] = new
+    return features, clean_features
