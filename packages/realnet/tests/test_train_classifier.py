@@ -21,6 +21,7 @@ RECIPE = replace(
     batch_size=4,
     chunk_size=2,
     epochs=2,
+    iterations=None,
     evaluate_every=1,
     keep_epochs=1,
 )

@@ -11,6 +11,7 @@ from adcommon.datasets import load_splits
 from adcommon.errors import BadValue, Stopped
 from adcommon.runs import RunGroup, StopSignal
 from adcommon.testing.trees import make_mvtec
+from realnet.diffusion.data import Classes
 from realnet.diffusion.process import Process
 from realnet.diffusion.recipes import DIFFUSION_RECIPES
 from realnet.diffusion.schedule import make_schedule
@@ -26,6 +27,7 @@ RECIPE = replace(
     chunk_size=2,
     accumulate=2,
     epochs=2,
+    iterations=None,
     evaluate_every=1,
     validation_batches=1,
     validation_respacing="ddim2",
@@ -73,7 +75,7 @@ def test_a_training_leaves_models_metrics_and_pictures(root: Path) -> None:
     file = torch.load(root / "ckpt.pth.tar", weights_only=True)
     assert (file["epoch"], set(file)) == (2, {"epoch", "arch", "state_dict", "loss"})
     with pytest.raises(BadValue, match="2 classes"):
-        load_diffusion(root / "ckpt.pth.tar", dataset="mvtec", network="tiny")
+        load_diffusion(root / "ckpt.pth.tar", ("a", "b", "c"), network="tiny")
 
 
 def test_what_is_kept_is_the_average_and_it_moves_only_with_an_update(root: Path) -> None:
@@ -97,6 +99,8 @@ def test_a_stopped_training_resumes_to_the_same_bits(root: Path) -> None:
         run_once(root, "parts", recipe, stop=StopAfter(1))
     resumed = run_once(root, "parts", recipe, replace(SETTINGS, resume=True))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    with pytest.raises(BadValue, match="begun with the categories bottle cable, not with bottle"):
+        Classes(["bottle"]).load_state_dict(Classes(["bottle", "cable"]).state_dict())
     tables = [(root / name / "diffusion" / "metrics.csv").read_text() for name in ("whole", "parts")]
     assert tables[0] == tables[1]
 

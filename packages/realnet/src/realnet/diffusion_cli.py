@@ -22,7 +22,7 @@ from realnet.diffusion.recipes import (
     default_recipe,
 )
 from realnet.diffusion.settings import SampleSettings, TrainSettings
-from realnet.diffusion.sources import on_own_images, training_images
+from realnet.diffusion.sources import class_names, on_own_images, training_images
 
 
 def train_diffusion() -> None:
@@ -71,16 +71,17 @@ def _train_diffusion(base: str, recipe: DiffusionRecipe, settings: TrainSettings
     recipe = on_own_images(recipe, settings)
     images = training_images(recipe, settings.root(), settings.category)
 
-    from realnet.diffusion.store import DIFFUSION, JOBS, check_inputs
+    from realnet.diffusion.store import DIFFUSION, JOBS, check_images, weights_file
     from realnet.train_diffusion import train
 
+    weights_file(recipe, settings.weights)  # a missing one is said before anything is written
     run_jobs(
         f"{DIFFUSION}-{base}",
         recipe,
         settings,
         {JOBS[DIFFUSION]: images},
         train=lambda job, run, accelerator, stop: train(recipe, job, run, accelerator, settings, stop),
-        check=lambda: check_inputs(recipe, images, settings),
+        check=lambda: check_images(recipe, images, settings),
     )
 
 
@@ -93,16 +94,17 @@ def _train_classifier(base: str, recipe: ClassifierRecipe, settings: TrainSettin
             "without a classifier"
         )
 
-    from realnet.diffusion.store import CLASSIFIER, JOBS, check_inputs
+    from realnet.diffusion.store import CLASSIFIER, JOBS, check_images, weights_file
     from realnet.train_classifier import train
 
+    weights_file(recipe, settings.weights)  # a missing one is said before anything is written
     run_jobs(
         f"{CLASSIFIER}-{base}",
         recipe,
         settings,
         {JOBS[CLASSIFIER]: images},
         train=lambda job, run, accelerator, stop: train(recipe, job, run, accelerator, settings, stop),
-        check=lambda: check_inputs(recipe, images, settings),
+        check=lambda: check_images(recipe, images, settings),
     )
 
 
@@ -113,11 +115,12 @@ def _sample(base: str, recipe: SampleRecipe, settings: SampleSettings) -> None:
 
     start_logging(None)
     recipe = on_own_images(recipe, settings)
-    diffusion = load_diffusion(
+    places = (
         recipe.diffusion or settings.save_dir / f"{DIFFUSION}-{base}",
-        dataset=recipe.dataset,
-        network=recipe.network,
+        recipe.classifier or settings.save_dir / f"{CLASSIFIER}-{base}",
     )
+    names = class_names(recipe, settings.root()) if any(place.is_file() for place in places) else ()
+    diffusion = load_diffusion(places[0], names, network=recipe.network)
     every = not settings.category or settings.category == ("all",)
     categories = diffusion.categories if every else settings.category
     check_pair(diffusion, None, categories)
@@ -133,11 +136,7 @@ def _sample(base: str, recipe: SampleRecipe, settings: SampleSettings) -> None:
 
     classifier = None
     if recipe.guided and len(diffusion.categories) > 1:
-        classifier = load_classifier(
-            recipe.classifier or settings.save_dir / f"{CLASSIFIER}-{base}",
-            dataset=recipe.dataset,
-            network=recipe.network,
-        )
+        classifier = load_classifier(places[1], names, network=recipe.network)
         classifier = check_pair(diffusion, classifier, categories)
     with accelerator.main_process_first():
         if accelerator.is_main_process:

@@ -5,6 +5,7 @@ An image depends on seed, category and batch alone: what is stopped goes on, and
 
 import csv
 import io
+import itertools
 import logging
 import math
 import zlib
@@ -162,7 +163,7 @@ def draw_samples(
     recipe = sampler.recipe
     batches = list(all_batches(recipe, categories))
     own = batches[accelerator.process_index :: accelerator.num_processes]
-    missing = [batch for batch in own if not all((out / file).is_file() for file in batch.files)]
+    missing = [batch for batch in own if not is_drawn(batch, out)]
     logger.info("drawing %d of %d images", len(missing) * recipe.batch_size, len(own) * recipe.batch_size)
     stops = False
     for batch in tqdm(missing, desc="drawing", unit="batch", disable=None):
@@ -175,7 +176,8 @@ def draw_samples(
         raise Stopped("stopped; run the same command with --resume to draw the rest")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        write_table(out / TABLE, recipe, batches, guided=sampler.classifier is not None)
+        complete = drawn_batches(recipe, sampler.categories, out)
+        write_table(out / TABLE, recipe, complete, guided=sampler.classifier is not None)
     return len(missing) * recipe.batch_size
 
 
@@ -184,6 +186,21 @@ def all_batches(recipe: SampleRecipe, categories: Sequence[str]) -> Iterator[Bat
     for category in categories:
         for number in range(math.ceil(recipe.sample_number / recipe.batch_size)):
             yield Batch(category, number, recipe.batch_size)
+
+
+def drawn_batches(recipe: SampleRecipe, categories: Sequence[str], out: Path) -> list[Batch]:
+    """Every batch that is in the folder, whichever command drew it."""
+    found: list[Batch] = []
+    for category in categories:
+        numbers = itertools.count()
+        batches = (Batch(category, number, recipe.batch_size) for number in numbers)
+        found += itertools.takewhile(lambda batch: is_drawn(batch, out), batches)
+    return found
+
+
+def is_drawn(batch: Batch, out: Path) -> bool:
+    """True if all files of a batch are there."""
+    return all((out / file).is_file() for file in batch.files)
 
 
 def draw_strengths(recipe: SampleRecipe, size: int, draws: torch.Generator) -> Float[Tensor, " batch"]:

@@ -17,11 +17,11 @@ from tqdm import tqdm
 from adcommon.datasets.order import batches_per_epoch
 from adcommon.errors import Stopped
 from adcommon.records import Record
-from adcommon.resume import restore, save
+from adcommon.resume import Stateful, restore, save
 from adcommon.runs import Run, StopSignal
 from adcommon.runtime import any_process, distribute, set_seed
 from realnet.diffusion import store
-from realnet.diffusion.data import describe, labels_of, make_dataset, training_batches
+from realnet.diffusion.data import Classes, describe, labels_of, make_dataset, training_batches
 from realnet.diffusion.draws import seed_step
 from realnet.diffusion.optimiser import compiled, make_optimiser, place
 from realnet.diffusion.process import Images, Process
@@ -71,7 +71,8 @@ def train(
     )
     optimiser = accelerator.prepare_optimizer(make_optimiser(classifier, recipe), device_placement=False)
     accuracy = Accuracy()
-    state = {"classifier": classifier, "optimiser": optimiser, "accuracy": accuracy}
+    state: dict[str, Stateful] = {"classifier": classifier, "optimiser": optimiser, "accuracy": accuracy}
+    state["classes"] = Classes(list(images))
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
     network = distribute(compiled(classifier) if settings.compile else classifier, accelerator)

@@ -19,11 +19,11 @@ from tqdm import tqdm
 from adcommon.datasets.order import batches_per_epoch
 from adcommon.errors import Stopped
 from adcommon.records import Record
-from adcommon.resume import restore, save
+from adcommon.resume import Stateful, restore, save
 from adcommon.runs import Run, StopSignal
 from adcommon.runtime import any_process, distribute, set_seed
 from realnet.diffusion import store
-from realnet.diffusion.data import describe, labels_of, make_dataset, training_batches
+from realnet.diffusion.data import Classes, describe, labels_of, make_dataset, training_batches
 from realnet.diffusion.draws import seed_step
 from realnet.diffusion.ema import Ema
 from realnet.diffusion.optimiser import compiled, make_optimiser, place
@@ -76,7 +76,8 @@ def train(
     )
     validation = Validation(ema.network, dataset, labels, recipe, device)
     optimiser = accelerator.prepare_optimizer(make_optimiser(unet, recipe), device_placement=False)
-    state = {"unet": unet, "ema": ema, "optimiser": optimiser, "validation": validation}
+    state: dict[str, Stateful] = {"unet": unet, "ema": ema, "optimiser": optimiser, "validation": validation}
+    state["classes"] = Classes(list(images))
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
     network = distribute(compiled(unet) if settings.compile else unet, accelerator)

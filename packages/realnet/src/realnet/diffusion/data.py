@@ -1,6 +1,7 @@
 """Training images of all categories, their labels, and the preprocessing that both networks share."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -10,6 +11,7 @@ from torch import Tensor
 from adcommon.augment import random_flips, random_quarter_turn
 from adcommon.datasets.loading import AnomalyDataset, train_batches
 from adcommon.disk_cache import default_cache
+from adcommon.errors import BadValue
 from adcommon.preprocess import Preprocess
 from adcommon.records import Record
 from realnet.diffusion.base_recipe import TrainingRecipe
@@ -94,3 +96,27 @@ def augmented(
 def describe(images: Mapping[str, Sequence[Record]]) -> str:
     """How many images each category has, for the log."""
     return " ".join(f"{category}:{len(records)}" for category, records in images.items())
+
+
+class Classes:
+    """The categories in the order of their class numbers, which a resumed training has to keep."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Remember them."""
+        self.names = list(names)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Their names."""
+        return {"names": self.names}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare them.
+
+        Raises:
+            BadValue: the training was begun with others.
+        """
+        if state_dict["names"] != self.names:
+            raise BadValue(
+                f"the training was begun with the categories {' '.join(state_dict['names'])}, not with "
+                f"{' '.join(self.names)}; resume it with the same ones"
+            )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from adcommon.datasets import load_splits
+from adcommon.datasets import DATASETS, load_splits
 from adcommon.datasets.manifest import read_lines
 from adcommon.errors import EmptySplit, unknown_name
 from adcommon.options import Settings
@@ -45,3 +45,10 @@ def training_images(
     if empty := [name for name, records in images.items() if not records]:
         raise EmptySplit(f"no normal training images of {', '.join(empty)}")
     return images
+
+
+def class_names(recipe: SampleRecipe, root: Path) -> tuple[str, ...]:
+    """The categories that a checkpoint has learnt which does not name them: all of a dataset or a list."""
+    if recipe.dataset in DATASETS and DATASETS[recipe.dataset].categories:
+        return tuple(DATASETS[recipe.dataset].categories)
+    return tuple(training_images(recipe, root, ()))

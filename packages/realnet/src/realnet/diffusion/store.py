@@ -20,7 +20,7 @@ from adcommon.records import Record
 from realnet.diffusion.classifier import Classifier
 from realnet.diffusion.data import make_dataset, make_preprocess
 from realnet.diffusion.official import classes_in, fill, find_weights, read_state, save_checkpoint
-from realnet.diffusion.recipes import CLASSIFIERS, UNETS, ClassifierRecipe, DiffusionRecipe
+from realnet.diffusion.recipes import CLASSIFIERS, UNETS, ClassifierRecipe, DiffusionRecipe, Size
 from realnet.diffusion.schedule import make_schedule
 from realnet.diffusion.settings import TrainSettings
 from realnet.diffusion.unet import UNet
@@ -74,38 +74,45 @@ def build(recipe: DiffusionRecipe | ClassifierRecipe, classes: int) -> UNet | Cl
     return network
 
 
-def start(recipe: DiffusionRecipe | ClassifierRecipe, classes: int, weights: str) -> UNet | Classifier:
-    """The network a training starts from.
+def weights_file(recipe: DiffusionRecipe | ClassifierRecipe, weights: str) -> Path | None:
+    """The checkpoint a training starts from; None: it starts from scratch.
 
     Args:
-        recipe: its shape, and where else it may start.
-        classes: number of categories.
+        recipe: where it may start.
         weights: "pretrained" (OpenAI's file, where the recipe names one), "random", or a file.
 
     Raises:
         WeightsNotFound: no such file.
-        WrongCheckpoint: it does not fit.
+    """
+    if recipe.init_from is not None or weights == "random":
+        return None
+    if weights == "pretrained" and recipe.pretrained is None:
+        return None  # OpenAI has no network of this size
+    return find_weights(weights, recipe.pretrained or "")
+
+
+def start(recipe: DiffusionRecipe | ClassifierRecipe, classes: int, weights: str) -> UNet | Classifier:
+    """The network a training starts from; arguments and errors as for `weights_file`.
+
+    Raises:
+        WrongCheckpoint: the weights do not fit.
     """
     network = build(recipe, classes)
     if recipe.init_from is not None:
         _fill_from(network, recipe.init_from)
-    elif weights == "pretrained" and recipe.pretrained is None:
-        logger.info("no pretrained weights fit a network of this size: training from scratch")
-    elif weights == "random":
-        logger.warning("random weights: training from scratch")
-    else:
-        path = find_weights(weights, recipe.pretrained or "")
+    elif (path := weights_file(recipe, weights)) is not None:
         fill(network, read_state(path), where=str(path), new_head=True)
+    else:
+        logger.info("random weights: training from scratch")
     return network
 
 
-def check_inputs(
+def check_images(
     recipe: DiffusionRecipe | ClassifierRecipe,
     images: Mapping[str, Sequence[Record]],
     settings: TrainSettings,
 ) -> None:
-    """Fail now and not after hours: weights that are missing or do not fit, images that cannot be decoded."""
-    start(recipe, len(images), settings.weights)
+    """Fail now and not after hours on a schedule that is unknown or an image that cannot be decoded."""
     make_schedule(recipe.timesteps, recipe.noise_schedule)
     read_all([make_dataset(recipe, images, cache=settings.cache)])
 
@@ -163,36 +170,44 @@ def keep_latest(folder: Path, count: int) -> None:
         shutil.rmtree(path)
 
 
-def load_diffusion(path: Path, *, dataset: str = "", network: str = "full256") -> Trained:
+def load_diffusion(path: Path, names: Sequence[str] = (), *, network: Size = "full256") -> Trained:
     """A diffusion model from a run, a model folder, or a checkpoint of the authors.
 
     Args:
         path: where it is.
-        dataset: whose categories, in order, a checkpoint that names none has learnt.
+        names: categories, in order, that a checkpoint has learnt, which does not name them.
         network: shape of a checkpoint's network, which does not describe itself.
 
     Raises:
         WrongCheckpoint: there is none, or it does not fit.
+        BadValue: the checkpoint has another number of classes.
     """
-    base = replace(DiffusionRecipe(dataset=dataset), **UNETS[network])
-    return _load(path, DIFFUSION, base, UNet)
+    return _load(path, names, DIFFUSION, replace(DiffusionRecipe(), **UNETS[network]), UNet)
 
 
-def load_classifier(path: Path, *, dataset: str = "", network: str = "full256") -> Trained:
+def load_classifier(path: Path, names: Sequence[str] = (), *, network: Size = "full256") -> Trained:
     """A classifier, as `load_diffusion`."""
-    base = replace(ClassifierRecipe(dataset=dataset), **CLASSIFIERS[network])
-    return _load(path, CLASSIFIER, base, Classifier)
+    return _load(path, names, CLASSIFIER, replace(ClassifierRecipe(), **CLASSIFIERS[network]), Classifier)
 
 
 def _load(
-    path: Path, method: str, base: DiffusionRecipe | ClassifierRecipe, kind: type[UNet] | type[Classifier]
+    path: Path,
+    names: Sequence[str],
+    method: str,
+    base: DiffusionRecipe | ClassifierRecipe,
+    kind: type[UNet] | type[Classifier],
 ) -> Trained:
     if path.is_file():
         state = read_state(path)
         classes = classes_in(state, kind, where=str(path))
+        if len(names) != classes:
+            raise BadValue(
+                f"{path} has {classes} classes, there are {len(names)} categories ({', '.join(names)}); name "
+                "the dataset it was trained on by --dataset or --data"
+            )
         network = build(base, classes)
         fill(network, state, where=str(path), new_head=False)
-        return Trained(network.eval(), base, _named(base.dataset, classes, path))
+        return Trained(network.eval(), base, tuple(names))
     places = [path, path / "model", path / JOBS[method] / "model"]
     folder = next((place for place in places if (place / "config.json").is_file()), None)
     if folder is None:
@@ -214,17 +229,6 @@ def _fill_from(network: UNet | Classifier, path: Path) -> None:
     else:
         state = load_model(path, DIFFUSION if isinstance(network, UNet) else CLASSIFIER)[1]
     fill(network, state, where=str(path), new_head=True)
-
-
-def _named(dataset: str, classes: int, path: Path) -> tuple[str, ...]:
-    """The categories of a checkpoint that does not name them."""
-    categories = DATASETS[dataset].categories if dataset in DATASETS else ()
-    if len(categories) != classes:
-        raise BadValue(
-            f"{path} has {classes} classes, the dataset '{dataset}' {len(categories)} categories; name the "
-            "one it was trained on by --dataset"
-        )
-    return tuple(categories)
 
 
 def _card(config: Mapping[str, Any]) -> str:
