@@ -12,11 +12,12 @@ from adcommon.errors import BadValue, Stopped, UnknownName
 from adcommon.runs import StopSignal
 from adcommon.testing.trees import make_mvtec
 from realnet.diffusion import store
+from realnet.diffusion.check import check_model
 from realnet.diffusion.recipes import CLASSIFIER_RECIPES, DIFFUSION_RECIPES, SampleRecipe
 from realnet.diffusion.settings import SampleSettings
 from realnet.diffusion.sources import training_images
 from realnet.diffusion.store import Trained
-from realnet.sample import Batch, Sampler, check_model, check_pair, draw_samples, draw_strengths
+from realnet.sample import Batch, Sampler, check_pair, draw_samples, draw_strengths
 
 RECIPE = SampleRecipe(batch_size=2, sample_number=3, respacing="ddim2", quality=95)
 NAMES = ("bolt", "nut")
@@ -107,6 +108,14 @@ def test_a_strength_is_of_a_batch_or_of_each_image() -> None:
     assert each.unique().numel() == 100
     assert 1.0 < each.min() < 1.1 < 1.9 < each.max() < 2.0
     assert strengths(strength=(0.3,)).tolist() == pytest.approx([0.3] * 100)
+
+
+def test_grey_images_are_the_mean_of_the_channels() -> None:
+    colour = sampler().draw(Batch("bolt", 0, 2)).astype(float)
+    grey = sampler(replace(RECIPE, grey=True)).draw(Batch("bolt", 0, 2))
+    assert (grey == grey[..., :1]).all()
+    unclipped = ((colour > 0) & (colour < 255)).all(axis=-1)
+    assert abs(grey[..., 0] - colour.mean(axis=-1))[unclipped].max() < 2
 
 
 @pytest.mark.parametrize("kind", ["ddpm", "ddim"])

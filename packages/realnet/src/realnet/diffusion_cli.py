@@ -110,8 +110,9 @@ def _train_classifier(base: str, recipe: ClassifierRecipe, settings: TrainSettin
 
 def _sample(base: str, recipe: SampleRecipe, settings: SampleSettings) -> None:
     from adcommon.runtime import choose_device, start
+    from realnet.diffusion.check import check_model
     from realnet.diffusion.store import CLASSIFIER, DIFFUSION, load_classifier, load_diffusion
-    from realnet.sample import Sampler, check_model, check_pair, draw_samples
+    from realnet.sample import Sampler, check_pair, draw_samples
 
     start_logging(None)
     recipe = on_own_images(recipe, settings)

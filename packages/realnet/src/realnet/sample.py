@@ -1,4 +1,4 @@
-"""Drawing near-normal images (SDAS), and a look at whether a diffusion model is ready for it.
+"""Drawing near-normal images (SDAS) with a trained diffusion model.
 
 An image depends on seed, category and batch alone: what is stopped goes on, and processes share the batches.
 """
@@ -9,8 +9,8 @@ import itertools
 import logging
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,26 +23,22 @@ from tqdm import tqdm
 
 from adcommon.errors import BadValue, Stopped, unknown_name
 from adcommon.files import atomic_write
-from adcommon.records import Record
 from adcommon.runs import StopSignal
 from adcommon.runtime import any_process
-from realnet.diffusion.data import labels_of, make_dataset
 from realnet.diffusion.draws import generator, normal
 from realnet.diffusion.optimiser import compiled, place
 from realnet.diffusion.process import Process, to_pixels
-from realnet.diffusion.recipes import DiffusionRecipe, SampleRecipe
+from realnet.diffusion.recipes import SampleRecipe
 from realnet.diffusion.schedule import make_schedule
 from realnet.diffusion.settings import SampleSettings
 from realnet.diffusion.store import Trained
 from realnet.diffusion.synthesise import Guidance, last, sample, sample_ddim
-from realnet.diffusion.validation import Validation, bound
+from realnet.diffusion.validation import bound
 
 logger = logging.getLogger(__name__)
 
 TABLE = "samples.csv"
 COLUMNS = ("file", "category", "seed", "strength", "sampler", "guided")
-FEW_IMAGES = 50
-"""A category with fewer training images is likely to be learnt by heart."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +134,8 @@ class Sampler:
                     eta=self.recipe.eta,
                 )
             images = last(steps)
+        if self.recipe.grey:
+            images = images.mean(dim=1, keepdim=True).expand_as(images)
         return to_pixels(images).cpu().numpy()
 
 
@@ -259,48 +257,3 @@ def check_pair(diffusion: Trained, classifier: Trained | None, categories: Seque
                 "without: --no-classifier"
             )
     return classifier
-
-
-def check_model(
-    diffusion: Trained,
-    recipe: SampleRecipe,
-    images: Mapping[str, Sequence[Record]],
-    out: Path,
-    accelerator: Accelerator,
-    settings: SampleSettings,
-) -> dict[str, float]:
-    """How well a diffusion model rebuilds some training images of each category, with pictures.
-
-    Args:
-        diffusion: the model.
-        recipe: steps, strengths of the pictures, number of images (one batch).
-        images: training images by category.
-        out: folder for the pictures.
-        accelerator: device and arithmetic.
-        settings: memory layout, cache.
-
-    Returns:
-        Mean square errors by category, of values in [-1, 1].
-    """
-    learnt = diffusion.recipe
-    assert isinstance(learnt, DiffusionRecipe)
-    network = place(diffusion.network, accelerator.device, channels_last=settings.channels_last)
-    shown = replace(
-        learnt,
-        validation_strengths=(0.0, *recipe.strengths),
-        validation_respacing=recipe.respacing,
-        validation_batches=1,
-        batch_size=recipe.batch_size,
-        chunk_size=recipe.batch_size,
-        seed=recipe.seed,
-    )
-    errors = {}
-    for name, records in images.items():
-        if len(records) < FEW_IMAGES:
-            logger.warning("%s has %d training images only: expect copies of them", name, len(records))
-        dataset = make_dataset(shown, {name: records}, cache=settings.cache)
-        labels = labels_of(dataset, diffusion.categories)
-        validation = Validation(network, dataset, labels, shown, accelerator.device)
-        errors[name] = validation.measure(0, out, accelerator)
-        logger.info("%s error of rebuilt images %.5f", name, errors[name])
-    return errors
