@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 
 from adcommon.testing.console import call, kill_as_soon_as, script
 from adcommon.testing.trees import make_folder, make_mvtec
-from realnet.cli import default_recipe
 
 SMALL = {
     "--anomaly-source": "textures",
@@ -182,22 +181,6 @@ def test_the_authors_configuration_file_trains_the_first_category(trained: Path,
     wanted = {"seed": 3, "lr": 0.001, "epochs": 1, "backbone": "resnet18.tv_in1k", "protocol": "realnet"}
     assert {name: recipe[name] for name in wanted} == wanted
     assert [path.parent.name for path in (tmp_path / "run").glob("*/model")] == ["bottle"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "recipe"),
-    [
-        ([], "mvtec"),
-        (["--class_name", "screw"], "mvtec"),
-        (["--dataset", "btad"], "btad"),
-        (["--dataset=visa"], "visa"),
-        (["--dataset", "elpv"], "own"),
-        (["--data", "images"], "own"),
-        (["--meta_train", "train.json"], "own"),
-    ],
-)
-def test_a_command_line_starts_from_the_papers_recipe_or_that_for_own_data(arguments, recipe) -> None:
-    assert default_recipe(arguments) == recipe
 
 
 @pytest.mark.parametrize(
