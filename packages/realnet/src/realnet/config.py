@@ -104,8 +104,8 @@ def _data(found: Found, path: Path) -> dict[str, Any]:
         if place == ("dataset", "type"):
             if value not in _DATASETS:
                 raise BadValue(
-                    f"{path}: dataset.type is {value}; expected one of {', '.join(_DATASETS)} (the other "
-                    "kinds of the authors' files belong to realnet-train-diffusion, -train-classifier and -sample)"
+                    f"{path}: dataset.type is {value}; expected one of {', '.join(_DATASETS)} (the authors' "
+                    "other files belong to realnet-train-diffusion, realnet-train-classifier, realnet-sample)"
                 )
             values["dataset"] = value
     lists = {
