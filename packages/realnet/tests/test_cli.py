@@ -232,6 +232,22 @@ def test_two_processes_choose_the_channels_together_and_train_one_model(trained:
     assert kept.tolist() == sorted(kept.tolist())
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_compiled_networks_have_the_same_losses(trained: Path) -> None:
+    """In processes of their own: the shape checks of the tests cannot be compiled in any bearable time."""
+    losses = []
+    for name, flags in (("plain", []), ("compiled", ["--compile"])):
+        shared = ["--data-root", trained, "--category", "bottle", *small(iterations="3"), *flags]
+        done = subprocess.run(
+            script("realnet-train", *shared, "--out", trained / name), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        with (trained / name / "bottle" / "metrics.csv").open() as file:
+            losses.append([float(row["loss"]) for row in csv.DictReader(file)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
 def test_importing_the_commands_imports_no_torch() -> None:
     code = "import sys, realnet.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
