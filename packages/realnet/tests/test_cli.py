@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 
 from adcommon.testing.console import call, kill_as_soon_as, script
 from adcommon.testing.trees import make_folder, make_mvtec
-from realnet.cli import default_recipe
 
 SMALL = {
     "--anomaly-source": "textures",
@@ -185,22 +184,6 @@ def test_the_authors_configuration_file_trains_the_first_category(trained: Path,
 
 
 @pytest.mark.parametrize(
-    ("arguments", "recipe"),
-    [
-        ([], "mvtec"),
-        (["--class_name", "screw"], "mvtec"),
-        (["--dataset", "btad"], "btad"),
-        (["--dataset=visa"], "visa"),
-        (["--dataset", "elpv"], "own"),
-        (["--data", "images"], "own"),
-        (["--meta_train", "train.json"], "own"),
-    ],
-)
-def test_a_command_line_starts_from_the_papers_recipe_or_that_for_own_data(arguments, recipe) -> None:
-    assert default_recipe(arguments) == recipe
-
-
-@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("train", "--data-root", "{root}/nowhere"), "mvtec_anomaly_detection"),
@@ -247,6 +230,22 @@ def test_two_processes_choose_the_channels_together_and_train_one_model(trained:
     kept = load_file(trained / "two" / "bottle" / "model" / "model.safetensors")["afs.indexes.block2_layer2"]
     assert len(set(kept.tolist())) == 64
     assert kept.tolist() == sorted(kept.tolist())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_compiled_networks_have_the_same_losses(trained: Path) -> None:
+    """In processes of their own: the shape checks of the tests cannot be compiled in any bearable time."""
+    losses = []
+    for name, flags in (("plain", []), ("compiled", ["--compile"])):
+        shared = ["--data-root", trained, "--category", "bottle", *small(iterations="3"), *flags]
+        done = subprocess.run(
+            script("realnet-train", *shared, "--out", trained / name), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        with (trained / name / "bottle" / "metrics.csv").open() as file:
+            losses.append([float(row["loss"]) for row in csv.DictReader(file)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_importing_the_commands_imports_no_torch() -> None:

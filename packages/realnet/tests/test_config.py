@@ -156,6 +156,7 @@ def test_lists_of_one_category_are_read_instead_of_folders(tmp_path: Path) -> No
     [
         (lambda c: c["trainer"].update(max_epochs=3), r"unknown key max_epochs \(did you mean max_epoch\?\)"),
         (lambda c: c["dataset"].update(input_size=[256, 128]), "only square images"),
+        (lambda c: c["dataset"].update(type="sdas"), "dataset.type is sdas; expected one of mvtec, mpdd"),
         (lambda c: c["dataset"].update(pixel_mean=[0, 0, 0]), "the backbone's weights expect"),
         (lambda c: c["dataset"]["train"].update(hflip=True), "hflip is on"),
         (lambda c: c["dataset"]["train"].update(anomaly_types={"normal": 1.0}), "not all normal"),

@@ -3,6 +3,7 @@
 The kinds of diffusion and of synthesis are in test_golden_diffusion.py and test_golden_synthesis.py.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,14 @@ def folder(golden_root: Path) -> GoldenFolder:
 @pytest.fixture
 def file(request: pytest.FixtureRequest, folder: GoldenFolder) -> GoldenFile:
     return folder.open(request.param)
+
+
+def test_every_listed_file_has_a_reader(folder: GoldenFolder) -> None:
+    modules = Path(__file__).parent.glob("test_golden*.py")
+    readers = {
+        name for module in modules for name in re.findall(r"^def test_(\w+)", module.read_text(), re.M)
+    }
+    assert folder.without_reader(readers) == []
 
 
 def recipe_of(described: dict, image_size: int) -> Recipe:

@@ -136,12 +136,3 @@ def test_what_cannot_be_used_is_found_before_training(mvtec, tiny) -> None:
     splits["cable"].test[0].image.write_bytes(b"no image")
     with pytest.raises(UnreadableImage, match="1 of 24 images"):
         check_inputs(tiny, splits, SETTINGS)
-
-
-@pytest.mark.slow
-def test_compiled_networks_have_the_same_losses(mvtec, tiny) -> None:
-    tiny = replace(tiny, iterations=3)
-    run_once(mvtec, "plain", tiny)
-    run_once(mvtec, "compiled", replace(tiny, compile=True))
-    plain, compiled = ([float(row["loss"]) for row in table(mvtec, name)] for name in ("plain", "compiled"))
-    assert compiled == pytest.approx(plain, rel=1e-3)

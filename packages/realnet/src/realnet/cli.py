@@ -12,10 +12,11 @@ from cyclopts import App, Parameter
 from adcommon.commands import predict_app
 from adcommon.datasets import DATASETS
 from adcommon.jobs import run_jobs
-from adcommon.options import EvaluateSettings, Settings, execute, experiment
+from adcommon.options import SETTINGS_GROUP, EvaluateSettings, Settings, execute, experiment
 from adcommon.report import text, write_results
 from adcommon.runs import start_logging
 from realnet.config import read_config
+from realnet.diffusion.recipes import default_recipe
 from realnet.published import PUBLISHED
 from realnet.recipes import RECIPES, Recipe
 from realnet.splits import find_splits, on_own_images
@@ -24,11 +25,11 @@ ALL = "all"
 """What stands for every category of a dataset."""
 Categories = Annotated[
     tuple[str, ...],
-    Parameter(alias=("--class-name", "--class_name"), consume_multiple=True, negative=(), show_default=False),
+    Parameter(alias="--class-name", consume_multiple=True, negative=(), show_default=False),
 ]
 
 
-@Parameter(name="*", negative_iterable=())
+@Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Settings):
     """What a training takes besides."""
@@ -94,20 +95,6 @@ def metadata() -> None:
     )
     app.default(_metadata)
     execute(app)
-
-
-def default_recipe(arguments: Sequence[str]) -> str:
-    """The recipe a command line starts from: the dataset's own if the paper has it, else that for own data.
-
-    >>> default_recipe([]), default_recipe(["--dataset", "visa"]), default_recipe(["--data", "images"])
-    ('mvtec', 'visa', 'own')
-    """
-    flags = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
-    if "--dataset" in flags:
-        place = flags.index("--dataset")
-        given = arguments[place].partition("=")[2] or "".join(arguments[place + 1 : place + 2])
-        return given if given in RECIPES else "own"
-    return "own" if {"--data", "--meta-train"} & set(flags) else "mvtec"
 
 
 def _run(base: str, recipe: Recipe, settings: Settings) -> None:

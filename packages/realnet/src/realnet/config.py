@@ -5,7 +5,7 @@ by its own name, wherever it lies in the file. No torch here.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from adcommon.errors import BadValue
 from realnet.arch import NETWORK, NETWORK_READ_HERE, leaves, network_values, tag_of
 
 logger = logging.getLogger(__name__)
+
+Found = Sequence[tuple[tuple[str, ...], Any]]
+"""Every value of the file under its path of names."""
 
 _FIELDS = {
     "random_seed": "seed",
@@ -69,9 +72,7 @@ def read_config(path: Path) -> dict[str, Any] | None:
         if (field := _FIELDS.get(place[-1])) is not None and value is not None:
             values[field] = tuple(value) if isinstance(value, list) else value
     values |= network_values(content, where=str(path))
-    values |= _data(dict((place[-1], value) for place, value in found), found, path)
-    values |= _losses(content, path)
-    return values
+    return values | _data(found, path) | _training(found, path) | _losses(content, path)
 
 
 def _check_names(names: set[str], path: Path) -> None:
@@ -85,9 +86,10 @@ def _check_names(names: set[str], path: Path) -> None:
         logger.info("config key %s has no effect: %s", name, _UNUSED[name])
 
 
-def _data(given: Mapping[str, Any], found: list[tuple[tuple[str, ...], Any]], path: Path) -> dict[str, Any]:
+def _data(found: Found, path: Path) -> dict[str, Any]:
     """Dataset, lists, image size and sources of anomalies."""
     values: dict[str, Any] = {}
+    given = {place[-1]: value for place, value in found}
     sides = given.get("input_size", [256, 256])
     if sides[0] != sides[1]:
         raise BadValue(f"{path}: input_size is {sides}; only square images are supported")
@@ -98,9 +100,14 @@ def _data(given: Mapping[str, Any], found: list[tuple[tuple[str, ...], Any]], pa
     for name in ("hflip", "vflip", "rotate"):
         if given.get(name):
             raise BadValue(f"{path}: {name} is on; training images are never flipped or turned here")
-    kinds = [value for place, value in found if place[-1] == "type" and value in _DATASETS]
-    if kinds:
-        values["dataset"] = kinds[0]
+    for place, value in found:
+        if place == ("dataset", "type"):
+            if value not in _DATASETS:
+                raise BadValue(
+                    f"{path}: dataset.type is {value}; expected one of {', '.join(_DATASETS)} (the authors' "
+                    "other files belong to realnet-train-diffusion, realnet-train-classifier, realnet-sample)"
+                )
+            values["dataset"] = value
     lists = {
         "meta_test" if "test" in place else "meta_train": Path(value)
         for place, value in found
@@ -135,16 +142,22 @@ def _sources(shares: Mapping[str, float], path: Path) -> dict[str, Any]:
     return values
 
 
-def _losses(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Losses, betas and the window of the image score."""
+def _training(found: Found, path: Path) -> dict[str, Any]:
+    """The optimiser, and the window of the image score."""
     values: dict[str, Any] = {}
-    for place, value in leaves(content):
+    for place, value in found:
         if place[-1] == "betas":
             values["adam_beta1"], values["adam_beta2"] = value
         if place[-1] == "avgpool_size":
             values["pool"] = value[0] if isinstance(value, list) else value
         if place[-1] == "type" and "optimizer" in place and value != "Adam":
             raise BadValue(f"{path}: the optimiser is {value}; expected Adam")
+    return values
+
+
+def _losses(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The loss of the map and that of the features."""
+    values: dict[str, Any] = {}
     for criterion in content.get("criterion") or ():
         options = criterion.get("kwargs") or {}
         kind = str(criterion.get("type", criterion.get("name", "")))

@@ -109,20 +109,30 @@ def build(recipe: Recipe, *, weights: str | None) -> RealNet:
         weights: of the backbone: "pretrained", "random" or a file; None: a checkpoint will fill it.
     """
     blocks = parse_structure(recipe.structure)
-    layers = layers_of(blocks, recipe.backbone)
-    backbone = FeaturePyramid(
-        recipe.backbone, weights, strides=tuple(layers.values()), channels_last=recipe.channels_last
-    )
-    channels = dict(zip(layers, backbone.channels, strict=True))
-    check_planes(blocks, channels, recipe.backbone)
-    residual_channels = sum(block.channels for block in blocks)
     rrs = RRS(
-        residual_channels,
+        sum(block.channels for block in blocks),
         recipe.modes(),
         residual_layers=recipe.rrs_layers,
         stop_grad=recipe.stop_grad,
     )
-    return RealNet(blocks, backbone, tuple(layers), [_network(block, recipe) for block in blocks], rrs)
+    recon = [_network(block, recipe) for block in blocks]
+    layers = tuple(layers_of(blocks, recipe.backbone))
+    return RealNet(blocks, build_backbone(recipe, weights=weights), layers, recon, rrs)
+
+
+def build_backbone(recipe: Recipe, *, weights: str | None) -> FeaturePyramid:
+    """The frozen network with the layers that the recipe's structure uses.
+
+    Raises:
+        BadValue: it has no such layers, or a block keeps more channels than a layer has.
+    """
+    blocks = parse_structure(recipe.structure)
+    layers = layers_of(blocks, recipe.backbone)
+    backbone = FeaturePyramid(
+        recipe.backbone, weights, strides=tuple(layers.values()), channels_last=recipe.channels_last
+    )
+    check_planes(blocks, dict(zip(layers, backbone.channels, strict=True)), recipe.backbone)
+    return backbone
 
 
 def _network(block: Block, recipe: Recipe) -> nn.Module:

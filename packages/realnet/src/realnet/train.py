@@ -31,7 +31,7 @@ from realnet.afs import Pair, total_scores
 from realnet.data import ItemBatch, TrainingItems, item_batches
 from realnet.detector import make_preprocess
 from realnet.items import make_items
-from realnet.model import RealNet, build, parameter_counts
+from realnet.model import RealNet, build, build_backbone, parameter_counts
 from realnet.optimiser import make_optimiser, mixed_features, update
 from realnet.recipes import Recipe
 from realnet.validation import Validation
@@ -213,7 +213,7 @@ def check_inputs(recipe: Recipe, splits: Mapping[str, Split], settings: Settings
 
     Every image of every category is decoded once, which fills the cache.
     """
-    build(recipe, weights=settings.weights)
+    build_backbone(recipe, weights=settings.weights)
     cache = default_cache("images", enabled=settings.cache)
     preprocess = make_preprocess(recipe)
     for category, split in splits.items():
