@@ -1,24 +1,19 @@
 """The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
 
 import csv
-import io
 import json
-import os
-import signal
 import subprocess
 import sys
 import textwrap
-import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from adcommon.testing import console
+from adcommon.testing.console import Done, kill_as_soon_as, script
 from adcommon.testing.trees import make_mvtec
-from realnet import diffusion_cli
 
 TINY = {
     "--recipe": "tiny",
@@ -46,26 +41,9 @@ def words(flags: dict[str, str], changed: dict[str, str]) -> list[str]:
     return [word for name, value in flags.items() for word in (name, *value.split())]
 
 
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def call(command: str, *arguments: str | Path) -> Done:
-    """Run a console command in this process, as its script would."""
-    out, err = io.StringIO(), io.StringIO()
-    argv, sys.argv = sys.argv, [f"realnet-{command}", *map(str, arguments)]
-    code: object = 0
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            getattr(diffusion_cli, command.replace("-", "_"))()
-    except SystemExit as exit:
-        code = exit.code
-    finally:
-        sys.argv = argv
-    return Done(int(str(code or 0)), out.getvalue(), err.getvalue())
+    """Run one of the three commands in this process."""
+    return console.call(f"realnet-{command}", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +156,7 @@ def test_own_images_and_a_recipe_file_of_an_earlier_run(trained: Path, tmp_path:
         (("train-diffusion", "--data-root", "{root}", "--category", "bottle"), "256x256_diffusion.pt"),
         (("train-diffusion", "--data-root", "{root}", "--category", "botle"), "did you mean 'bottle'"),
         (("train-diffusion", "--recipe", "small"), "unknown recipe"),
+        (("train-diffusion", "--recipe", "tiny", "--maps"), "--maps has no effect here"),
         (("train-diffusion", *tiny(image_size="30")), "multiple of 4"),
         (
             ("train-classifier", *tiny(), "--data-root", "{root}", "--category", "bottle"),
@@ -205,21 +184,6 @@ def test_mistakes_end_with_a_message_and_exit_code_2(
     assert not list(tmp_path.rglob("*.jpg"))
 
 
-def launch(code: str, *flags: str | Path, processes: int = 1, folder: Path) -> subprocess.Popen[str]:
-    script = folder / "script.py"
-    script.write_text(code)
-    runner = [sys.executable]
-    if processes > 1:
-        runner += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return subprocess.Popen(
-        [*runner, str(script), *map(str, flags)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
-KILLED = "from realnet.diffusion_cli import train_diffusion; train_diffusion()"
-
-
 def test_a_killed_training_resumes_to_the_weights_of_an_unbroken_one(trained: Path, tmp_path: Path) -> None:
     flags = (
         "--data-root",
@@ -229,14 +193,8 @@ def test_a_killed_training_resumes_to_the_weights_of_an_unbroken_one(trained: Pa
         "cable",
         *tiny_unet(accumulate="2", iterations="10"),
     )
-    process = launch(KILLED, *flags, "--save-every", "1", "--out", tmp_path / "killed", folder=tmp_path)
-    state = tmp_path / "killed" / "diffusion" / "resume" / "state.pt"
-    deadline = time.monotonic() + 120
-    while not state.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert state.exists()
+    killed = script("realnet-train-diffusion", *flags, "--save-every", "1", "--out", tmp_path / "killed")
+    kill_as_soon_as(tmp_path / "killed" / "diffusion" / "resume" / "state.pt", killed)
     assert not (tmp_path / "killed" / "diffusion" / "model").exists()
     resumed = (*flags, "--save-every", "1", "--resume", "--out", tmp_path / "killed")
     for arguments in (resumed, (*flags, "--out", tmp_path / "unbroken")):
@@ -264,9 +222,13 @@ def test_two_processes_share_batches_validation_and_samples(trained: Path, tmp_p
         sample()
     """
     both = (*flags, "--out", tmp_path / "two", "then", *sampling, "--out", tmp_path / "shared")
-    process = launch(textwrap.dedent(code), *both, processes=2, folder=tmp_path)
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
+    file = tmp_path / "both.py"
+    file.write_text(textwrap.dedent(code))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, str(file), *map(str, both)], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
     with (tmp_path / "two" / "diffusion" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2"]
@@ -277,17 +239,3 @@ def test_two_processes_share_batches_validation_and_samples(trained: Path, tmp_p
     assert len(files) == 8
     for file in files:
         assert (tmp_path / "shared" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
-
-
-@pytest.mark.parametrize("function", ["train_diffusion", "train_classifier", "sample"])
-def test_help_imports_no_torch(function: str) -> None:
-    code = (
-        f"import sys; from realnet.diffusion_cli import {function} as command\n"
-        "sys.argv = ['command', '--help']\n"
-        "try: command()\n"
-        "finally: assert 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--recipe" in done.stdout
-    assert "--class-name" in done.stdout

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from adcommon.errors import BadValue
 from adcommon.options import SETTINGS_GROUP, Settings
+
+_HIDDEN = Parameter(show=False)
 
 
 @Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
@@ -22,6 +25,20 @@ class NetworkSettings(Settings):
     """Keep each pixel's channels together in memory, which is faster on GPUs."""
     compile: bool = False
     """Let torch.compile make the networks faster; the first steps take minutes."""
+
+    maps: Annotated[bool, _HIDDEN] = False
+    eval_size: Annotated[Literal["map", "original"], _HIDDEN] = "map"
+    false_alarm_rate: Annotated[float, _HIDDEN] = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse what other trainings take and nothing here would read."""
+        super().__post_init__()
+        for name in ("maps", "eval_size", "false_alarm_rate"):
+            if getattr(self, name) != getattr(Settings, name):
+                raise BadValue(
+                    f"--{name.replace('_', '-')} has no effect here: a diffusion model scores no images. "
+                    "Leave it out; realnet-train takes it"
+                )
 
 
 @Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
