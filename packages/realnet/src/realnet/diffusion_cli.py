@@ -33,7 +33,7 @@ def train_diffusion() -> None:
         DIFFUSION_RECIPES,
         default=default_recipe(sys.argv[1:]),
         summary="Train the diffusion model on the normal images of all categories: of MVTec AD as the paper "
-        "does, of any dataset (--dataset), or of your own (--data DIR). Small networks: --recipe small64.",
+        "does, of any dataset (--dataset), or of your own (--data DIR). For a CPU: --recipe quick64.",
         read_config=read_diffusion,
         settings_type=TrainSettings,
     )

@@ -72,7 +72,7 @@ def find_weights(weights: str, name: str) -> Path:
         f"  URL:  {URL}/{name}\n"
         f"  Put the file into {folders[0].resolve()} (or set AD_WEIGHTS to its folder), or pass it by "
         "--weights FILE.\n"
-        "  To train from scratch, use a small network: --recipe small64 or small128"
+        "  To train from scratch, use a small network: --recipe quick64, small64 or small128"
     )
 
 
