@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adcommon.errors import OutputFailed, UnreadableArchive
@@ -247,7 +247,10 @@ def test_unpacking_goes_on_after_a_kill(form: str, tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(names=st.lists(NAMES, min_size=1, max_size=4), form=st.sampled_from(["zip", "tar"]))
+@example(names=["\0\x80"], form="tar")
 def test_whatever_an_archive_names_nothing_appears_outside(names: list[str], form: str) -> None:
+    if form == "zip":  # Python's writer ends a name at a zero byte and cannot write what is empty then
+        names = [name for name in names if not name.startswith("\0")]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # zipfile warns of duplicates
         inside = Path(folder) / "in/side"

@@ -203,7 +203,7 @@ def _tar_members(opened: tarfile.TarFile) -> Iterator[Member]:
         else:
             try:
                 tarfile.data_filter(entry, ".")
-            except tarfile.FilterError as error:
+            except (tarfile.FilterError, ValueError) as error:  # the latter of a zero byte in a name
                 problem = f"is refused: {error}"
         yield Member(entry.name, entry.size, problem, partial(opened.extractfile, entry))
 
