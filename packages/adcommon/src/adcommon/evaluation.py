@@ -5,6 +5,7 @@ Several protocols may read the same `Scores`: a paper's own metrics live in its 
 
 import csv
 import io
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from adcommon.protocol import Detector
 from adcommon.records import Evaluation, Record, has_pixel_truth
 from adcommon.saturation import find_config
 from adcommon.visualise import panel, png
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,27 @@ def maps_with_masks(
             mask = np.zeros((height, width), dtype=bool)
         restored = preprocess.restore(torch.from_numpy(anomaly_map[None]), *mask.shape)
         yield record, restored[0].numpy(), mask
+
+
+def masks_as_labels(
+    scores: Scores, category: str
+) -> tuple[Bool[np.ndarray, "images height width"], Bool[np.ndarray, " images"]]:
+    """The masks at the size of the maps, and which images have an anomalous pixel: the labels of some papers.
+
+    A thin defect may vanish when its mask is resized; a warning says how many did.
+    """
+    masks = np.stack([mask for _, _, mask in maps_with_masks(scores)])
+    by_mask = masks.reshape(len(masks), -1).max(axis=1)
+    vanished = np.count_nonzero(by_mask != (scores.labels > 0))
+    if vanished:
+        logger.warning(
+            "category %s: %d anomalous images have an empty mask at %d pixels and count as normal in the "
+            "paper's columns; the standard row goes by the folder",
+            category,
+            vanished,
+            masks.shape[1],
+        )
+    return masks, by_mask
 
 
 def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> None:

@@ -1,6 +1,5 @@
 """From a detector to numbers: the standard ones, and the paper's columns from the same scores."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from adcommon.disk_cache import DiskCache
-from adcommon.evaluation import Scores, collect_all, maps_with_masks, measure, with_decision, write_maps
+from adcommon.evaluation import Scores, collect_all, masks_as_labels, measure, with_decision, write_maps
 from adcommon.metrics import auroc
 from adcommon.metrics.reference.rankings import mirrored_auroc
 from adcommon.metrics.reference.realnet import realnet_pro
@@ -19,8 +18,6 @@ from adcommon.report import row
 from realnet.detector import RealNetDetector
 from realnet.recipes import Recipe
 from realnet.triptych import write_triptychs
-
-logger = logging.getLogger(__name__)
 
 Kind = Literal["panel", "triptych"]
 """Pictures of the shared package, and those of the paper."""
@@ -84,17 +81,7 @@ def paper_protocol(scores: Scores, standard: Evaluation, recipe: Recipe) -> Eval
     labels: Bool[np.ndarray, " images"] = scores.labels > 0
     pixel, extra = None, {}
     if scores.anomaly_maps is not None and has_pixel_truth(scores.records):
-        masks = np.stack([mask for _, _, mask in maps_with_masks(scores)])
-        by_mask = masks.reshape(len(masks), -1).max(axis=1)
-        if (by_mask != labels).any():
-            logger.warning(
-                "category %s: %d anomalous images have an empty mask at %d pixels and count as normal in the "
-                "paper's columns; the standard row goes by the folder",
-                standard.category,
-                np.count_nonzero(by_mask != labels),
-                masks.shape[1],
-            )
-        labels = by_mask
+        masks, labels = masks_as_labels(scores, standard.category)
         pixel = area(scores.anomaly_maps, masks)
         extra = {"pro": realnet_pro(scores.anomaly_maps, masks)}
     return replace(

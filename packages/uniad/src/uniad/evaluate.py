@@ -1,7 +1,6 @@
 """From a detector to numbers: the standard ones, and the paper's columns from the same scores."""
 
 import io
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from tqdm import tqdm
 
 from adcommon.datasets.loading import AnomalyDataset, test_batches
 from adcommon.disk_cache import DiskCache
-from adcommon.evaluation import Scores, maps_with_masks, measure, with_decision, write_maps
+from adcommon.evaluation import Scores, maps_with_masks, masks_as_labels, measure, with_decision, write_maps
 from adcommon.feature_cache import FeatureStore
 from adcommon.files import atomic_write
 from adcommon.images import open_image
@@ -27,8 +26,6 @@ from adcommon.visualise import png
 from uniad.detector import UniADDetector, image_scores
 from uniad.pictures import compound, single
 from uniad.recipes import Recipe
-
-logger = logging.getLogger(__name__)
 
 Columns = dict[str, Float[np.ndarray, " images"]]
 """Image scores by the paper's names of them: max, mean, std."""
@@ -150,17 +147,7 @@ def paper_protocol(scores: Scores, columns: Columns, standard: Evaluation, recip
     labels = scores.labels > 0
     pixel = None
     if scores.anomaly_maps is not None and has_pixel_truth(scores.records):
-        masks = np.stack([mask for _, _, mask in maps_with_masks(scores)])
-        by_mask = masks.reshape(len(masks), -1).max(axis=1)
-        if (by_mask != labels).any():
-            logger.warning(
-                "category %s: %d anomalous images have an empty mask at %d pixels and count as normal in the "
-                "paper's columns; the standard row goes by the folder",
-                standard.category,
-                np.count_nonzero(by_mask != labels),
-                masks.shape[1],
-            )
-        labels = by_mask
+        masks, labels = masks_as_labels(scores, standard.category)
         pixel = area(scores.anomaly_maps, masks)
     image = {name: area(column, labels) for name, column in columns.items()}
     return replace(
