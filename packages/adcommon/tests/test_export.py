@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from adcommon import export as module
-from adcommon.errors import BadValue, ExportFailed, WrongCheckpoint
+from adcommon import onnx_detector
+from adcommon.errors import BadValue, ExportFailed, UserError, WrongCheckpoint
 from adcommon.export import export
 from adcommon.onnx_detector import OnnxDetector, load_onnx
 from adcommon.preprocess import Preprocess
@@ -71,6 +72,14 @@ def test_a_model_that_decides_by_its_values_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ExportFailed, match="cannot be written as ONNX"):
         export(Fickle(), tmp_path / "a.onnx", FACTS)
+
+
+def test_without_the_extra_packages_the_command_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_detector, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(UserError, match=r"onnxscript, not installed here: .*adcommon\[export\]"):
+        export(Edges(), tmp_path / "a.onnx", FACTS)
 
 
 def test_a_batch_has_at_least_one_image(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from adcommon.errors import BadValue, ExportFailed
 from adcommon.files import atomic_write, plain
-from adcommon.onnx_detector import METADATA, session
+from adcommon.onnx_detector import METADATA, require, session
 from adcommon.protocol import Detector
 
 logger = logging.getLogger(__name__)
@@ -65,10 +65,12 @@ def export(detector: Detector, out: Path, facts: Mapping[str, Any], *, batch_siz
         The largest difference between torch's and onnxruntime's outputs, as a share of the largest output.
 
     Raises:
+        UserError: a package that writes or runs ONNX files is not installed.
         ExportFailed: the graph cannot be written, or computes something else.
     """
     if batch_size < 1:
         raise BadValue(f"--batch-size is {batch_size}; expected at least 1")
+    require("onnx", "onnxscript", "onnxruntime")
     graph = Pixels(detector).eval()
     size = detector.preprocess.size
     pixels = _test_pixels(batch_size, size)

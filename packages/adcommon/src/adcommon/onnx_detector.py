@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,14 +79,24 @@ def load_onnx(path: Path, method: str | None = None) -> tuple[Detector, float | 
 
 def session(content: bytes, where: str = "the exported model") -> "InferenceSession":
     """An onnxruntime session on the CPU of a model's bytes."""
-    try:
-        from onnxruntime import InferenceSession
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf
-    except ImportError as error:
-        raise UserError(
-            f"ONNX files need the package {error.name}; install it: uv pip install 'adcommon[export]'"
-        ) from error
+    require("onnxruntime")
+    from onnxruntime import InferenceSession
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf
+
     try:
         return InferenceSession(content, providers=["CPUExecutionProvider"])
     except (InvalidProtobuf, Fail) as error:
         raise WrongCheckpoint(f"{where} is not an ONNX file that can be run: {error}") from error
+
+
+def require(*packages: str) -> None:
+    """Refuse to go on without packages of the extra `export`.
+
+    Raises:
+        UserError: names the missing ones and says how to install them.
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise UserError(
+            f"ONNX files need {', '.join(missing)}, not installed here: uv pip install 'adcommon[export]'"
+        )
