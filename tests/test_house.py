@@ -80,7 +80,7 @@ def test_no_file_outgrows_its_readers() -> None:
 def test_entry_points_resolve() -> None:
     groups = ("adcommon.methods", "adcommon.quickstart")
     points = [point for group in groups for point in entry_points(group=group)]
-    assert {point.name for point in points} >= {"recontrast", "uniad", "resad", "inctrl"}
+    assert {point.name for point in points} >= {"recontrast", "inctrl", "realnet", "uniad", "resad"}
     for point in points:
         assert callable(point.load())
 
