@@ -29,20 +29,20 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from adcommon.feature_cache import FeatureStore
-from adcommon.records import Record
+from adcommon.models.feature_store import FeatureStore
+from adcommon.types.records import Record
 from inctrl.backbone import Backbone, make_backbone, make_preprocess
-from inctrl.clip import model_config, tokenise
 from inctrl.data import ReferenceDraw, TrainBatch, balanced_indices, training_batches
 from inctrl.detector import Trained
 from inctrl.evaluate import feature_store
-from inctrl.features import Features, as_features
 from inctrl.model import InCTRL, trainable
+from inctrl.network.clip import model_config, tokenise
+from inctrl.network.features import Features, as_features
+from inctrl.network.prompts import sentences
+from inctrl.network.residual import text_score
 from inctrl.optimiser import gather_text, make_optimiser, update
-from inctrl.prompts import sentences
 from inctrl.recipes import MVTEC, Recipe
 from inctrl.references import References, load_images
-from inctrl.residual import text_score
 
 SIDE = 900
 CATEGORY = "candle"

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from adcommon.datasets import load_splits
-from adcommon.datasets.loading import AnomalyDataset, test_batches
-from adcommon.disk_cache import DiskCache
-from adcommon.images import image_size
-from adcommon.preprocess import Preprocess
-from adcommon.records import Record
+from adcommon.data import load_splits
+from adcommon.data.loading import AnomalyDataset, test_batches
+from adcommon.data.preprocess import Preprocess
+from adcommon.io.cache import DiskCache
+from adcommon.io.images import image_size
+from adcommon.types.records import Record
 
 SIDE = 900
 BATCH_SIZE = 16

@@ -14,8 +14,8 @@ from scipy import ndimage
 from skimage.measure import label, regionprops
 
 from adcommon.metrics import PixelMetrics, PixelResult
-from adcommon.metrics.reference import recontrast_aupro_pooled
 from adcommon.metrics.streaming import StreamingMetrics, StreamingResult
+from recontrast.metrics import recontrast_aupro_pooled
 
 REPEATS = 7
 

@@ -21,15 +21,16 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.preprocess import Preprocess
-from adcommon.records import Record
-from realnet.data import TrainingItems
-from realnet.foreground import ForegroundRule, rule_for
-from realnet.opencv import resize
-from realnet.perlin import MAX_TURN, THRESHOLD, PerlinScales, perlin_masks, perlin_noise
-from realnet.sources import ImageSource
-from realnet.texture_augment import augment
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.normalise import normalise
+from adcommon.data.preprocess import Preprocess
+from adcommon.types.records import Record
+from realnet.synthesis.data import TrainingItems
+from realnet.synthesis.foreground import ForegroundRule, rule_for
+from realnet.synthesis.opencv import resize
+from realnet.synthesis.perlin import MAX_TURN, THRESHOLD, PerlinScales, perlin_masks, perlin_noise
+from realnet.synthesis.sources import ImageSource
+from realnet.synthesis.texture_augment import augment
 
 try:
     import cv2
@@ -159,7 +160,7 @@ class ReferenceItems:
     def item(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         generator, size = self.generator, self.preprocess.size
         image = self.preprocess.pixels(self.files[index])
-        clean = self.preprocess.normalise(image[None])[0]
+        clean = normalise(image[None], self.preprocess)[0]
         if generator.random() < 0.5:
             return clean, clean, torch.zeros(size, size)
         foreground = self.rule(image[None])[0]
@@ -177,7 +178,7 @@ class ReferenceItems:
         blended = (1 - where) * image + (1 - beta) * where * image + beta * where * source
         return (
             clean,
-            self.preprocess.normalise(blended.astype(np.uint8)[None])[0],
+            normalise(blended.astype(np.uint8)[None], self.preprocess)[0],
             torch.from_numpy(mask).float(),
         )
 

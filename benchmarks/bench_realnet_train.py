@@ -21,12 +21,12 @@ from accelerate import Accelerator
 from bench_realnet import compare
 from torch import Tensor, nn
 
-from realnet.afs import AFS, Pair, channel_scores, total_scores
 from realnet.losses import feature_mse, segmentation_cross_entropy
 from realnet.model import RealNet, build
+from realnet.network.afs import AFS, Pair, channel_scores, total_scores
+from realnet.network.rrs import join
 from realnet.optimiser import make_optimiser, mixed_features, update
 from realnet.recipes import RECIPES, Recipe
-from realnet.rrs import join
 
 
 def pictures(recipe: Recipe, batch: int) -> tuple[Tensor, Tensor, Tensor, list[bool]]:

@@ -24,20 +24,21 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
-from adcommon.anomaly_maps import max_score
-from adcommon.datasets import load_splits
-from adcommon.datasets.order import epoch_order
+from adcommon.data import load_splits
+from adcommon.data.normalise import normalise
+from adcommon.data.order import epoch_order
+from adcommon.models.anomaly_maps import max_score
 from adcommon.testing.trees import make_mvtec
 from resad.backbone import build_backbone, make_preprocess
 from resad.data import TrainingData
 from resad.detector import ResADDetector, ScoreRange, merged_map
-from resad.flow import Flow, log_likelihoods, position_codes
 from resad.losses import RunningBoundaries
 from resad.model import LevelScores, ResAD
+from resad.network.flow import Flow, log_likelihoods, position_codes
+from resad.network.residual import Residual, as_maps, as_rows, residual
 from resad.optimiser import Optimisers, update
 from resad.recipes import QUICKSTART
 from resad.references import encode
-from resad.residual import Residual, as_maps, as_rows, residual
 
 CATEGORIES = ("bottle", "cable", "capsule", "carpet")
 
@@ -155,14 +156,14 @@ def train_steps(recipe, data: TrainingData, rounds: int) -> None:
         found = [torch.empty_like(maps) for maps in levels]
         for name in sorted(set(names)):
             images = [data.records[place].image for place in data.draw(name, epoch, number, queries)]
-            rows = backbone(preprocess.normalise(np.stack([preprocess.pixels(image) for image in images])))
+            rows = backbone(normalise(np.stack([preprocess.pixels(image) for image in images]), preprocess))
             places = [place for place, category in enumerate(names) if category == name]
             for level, maps in enumerate(levels):
                 own = as_rows(rows[level])
                 found[level][places] = residual_image_by_image(maps[places], own, recipe.residual)
         return found
 
-    decoded = preprocess.normalise(np.stack([preprocess.pixels(record.image) for record in data.records]))
+    decoded = normalise(np.stack([preprocess.pixels(record.image) for record in data.records]), preprocess)
 
     def runner(reference: bool):
         model = deepcopy(start)
@@ -205,8 +206,8 @@ def score_images(recipe, data: TrainingData, rounds: int) -> None:
     """Eight references; the reference scores one image at a time, ours sixteen."""
     backbone, preprocess = data.store.network, data.preprocess
     model = ResAD(list(backbone.channels), recipe).eval()
-    images = preprocess.normalise(
-        np.stack([preprocess.pixels(record.image) for record in data.records[12:28]])
+    images = normalise(
+        np.stack([preprocess.pixels(record.image) for record in data.records[12:28]]), preprocess
     )
     references = encode(backbone, [record.image for record in data.records[:8]], preprocess)
     scale = ScoreRange((0.0,) * recipe.feature_levels, float(recipe.feature_levels))

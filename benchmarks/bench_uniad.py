@@ -23,13 +23,14 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
-from adcommon.backbones import FeaturePyramid
-from adcommon.records import Record
-from uniad.attention import Attention, barrier_of, neighbour_mask
+from adcommon.data.normalise import normalise
+from adcommon.models.backbones import FeaturePyramid
+from adcommon.types.records import Record
 from uniad.backbone import pad_as_reference
 from uniad.data import feature_store
 from uniad.detector import make_preprocess
 from uniad.model import Reconstruction, build
+from uniad.network.attention import Attention, barrier_of, neighbour_mask
 from uniad.optimiser import make_optimiser, seed_step, update
 from uniad.recipes import MVTEC, Recipe
 
@@ -163,7 +164,7 @@ def epochs(records: list[Record], recipe: Recipe, rounds: int) -> dict[str, tupl
         def step(number: int, indices: list[int]) -> float:
             seed_step(0, 0, number)
             pixels = np.stack([preprocess.pixels(records[index].image) for index in indices])
-            features = backbone(preprocess.normalise(torch.from_numpy(pixels)), model.reconstruction.grid)
+            features = backbone(normalise(torch.from_numpy(pixels), preprocess), model.reconstruction.grid)
             noise = torch.randn(len(features), 196, features.shape[1]).transpose(0, 1)
             loss = (network(features, noise) - features).square().mean()
             optimiser.zero_grad()

@@ -41,18 +41,18 @@ DRY_RUN = ["prepare", "elpv", "--from-package", "--dry-run", "--save-folder", "u
 
 @pytest.mark.parametrize("arguments", [["methods"], ["datasets"], DRY_RUN], ids=" ".join)
 def test_ad_looks_things_up_without_torch(arguments: list[str]) -> None:
-    done = run("adcommon.cli", "main", *arguments)
+    done = run("adcommon.cli.main", "main", *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
 
 def test_ad_help_lists_what_there_is() -> None:
-    text = run("adcommon.cli", "main", "--help").stdout
+    text = run("adcommon.cli.main", "main", "--help").stdout
     for name in ("quickstart", "datasets", "check", "prepare", "weights", "evaluate", "predict", "report"):
         assert name in text
 
 
 def test_a_mistyped_sub_command_ends_with_exit_code_2() -> None:
-    done = run("adcommon.cli", "main", "quikstart")
+    done = run("adcommon.cli.main", "main", "quikstart")
     assert done.returncode == 2
     assert "quickstart" in done.stdout + done.stderr

@@ -17,17 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adcommon.datasets import load_splits
-from adcommon.datasets.check import check
-from adcommon.datasets.cifar10 import read_batch
-from adcommon.datasets.fewshot import read_references
-from adcommon.datasets.fewshot_files import read_few_shot_file
-from adcommon.datasets.manifest import read_manifest, read_records, write_manifest
+from adcommon.data import load_splits
+from adcommon.data.check.dataset import check
+from adcommon.data.lists.fewshot import read_references
+from adcommon.data.lists.manifest import read_manifest, read_records, write_manifest
+from adcommon.data.loco import read_saturations
+from adcommon.data.sources.cifar10 import read_batch
 from adcommon.errors import DatasetNotFound, UserError
-from adcommon.images import image_size, list_images, open_image, open_mask
-from adcommon.records import Split
-from adcommon.saturation import read_saturations
+from adcommon.io.images import image_size, list_images, open_image, open_mask
 from adcommon.testing.trees import make_mvtec
+from adcommon.types.records import Split
+from inctrl.compat.fewshot_files import read_few_shot_file
 
 FOLDERS = ["train", "test", "good", "ok", "ground_truth", "crack", "validation", "manifest.csv", "test.json"]
 NASTY = st.sampled_from(

@@ -9,10 +9,10 @@ import torch
 
 from adcommon.testing.trees import make_mvtec
 from inctrl.backbone import Backbone, clip_backbone, make_backbone, make_preprocess
-from inctrl.clip import build_clip
 from inctrl.detector import Trained
-from inctrl.features import Features
 from inctrl.model import InCTRL
+from inctrl.network.clip import build_clip
+from inctrl.network.features import Features
 from inctrl.recipes import OWN, Recipe
 
 TINY_CLIP = {

@@ -1,7 +1,7 @@
 import torch
 
 from inctrl.batch_order import assign
-from inctrl.features import Features
+from inctrl.network.features import Features
 
 
 def numbered(images: int, levels: int = 3, patches: int = 2) -> Features:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from adcommon.runtime import set_seed
 from adcommon.testing.console import call, kill_as_soon_as, script
 from adcommon.testing.trees import make_mvtec
+from adcommon.training.devices import set_seed
 from inctrl.backbone import make_backbone, make_preprocess
 from inctrl.cli import default_recipe
+from inctrl.compat.lists import scan, write_lists
 from inctrl.data import ReferenceDraw, training_batches
 from inctrl.evaluate import feature_store
-from inctrl.lists import scan, write_lists
 from inctrl.losses import training_loss
 from inctrl.model import InCTRL, trainable
 from inctrl.optimiser import forward_batch, make_optimiser

@@ -7,8 +7,8 @@ import torch
 from open_clip import pretrained
 
 from adcommon.errors import ChecksumMismatch, UnknownName, WeightsNotFound, WrongCheckpoint
-from inctrl.clip import build_clip
 from inctrl.clip_weights import _digits, resolve_clip
+from inctrl.network.clip import build_clip
 
 NAME, TAG = "ViT-B-16-plus-240", "laion400m_e32"
 

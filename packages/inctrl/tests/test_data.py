@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from adcommon.errors import BadValue, EmptySplit
-from adcommon.feature_cache import FeatureStore
-from adcommon.records import Record
+from adcommon.models.feature_store import FeatureStore
+from adcommon.types.records import Record
 from inctrl.data import ReferenceDraw, balanced_indices, training_batches
 
 LABELS = [0, 0, 0, 1, 0, 1, 0]

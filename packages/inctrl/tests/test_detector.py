@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from adcommon.errors import BadValue, WrongCheckpoint
-from adcommon.protocol import Detector
-from adcommon.records import Record
+from adcommon.types.prediction import Detector
+from adcommon.types.records import Record
 from inctrl.backbone import make_preprocess
 from inctrl.detector import InCTRLDetector, load_detector, load_trained
-from inctrl.features import as_features
 from inctrl.model import InCTRL
+from inctrl.network.features import as_features
 from inctrl.references import References, encode_references
 from inctrl.train import write_model
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from adcommon.datasets import load_splits
+from adcommon.data import load_splits
 from adcommon.errors import EmptySplit
 from inctrl.evaluate import evaluate, report_row, write_scores
 from inctrl.sources import Target

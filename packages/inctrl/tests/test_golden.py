@@ -16,23 +16,24 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
-from adcommon.datasets.splits import quarter_split
-from adcommon.metrics.reference.inctrl import inctrl_metrics, winclip_metrics
-from adcommon.preprocess import Preprocess
+from adcommon.data.normalise import normalise
+from adcommon.data.preprocess import Preprocess
+from adcommon.data.sources.splits import quarter_split
 from adcommon.testing.golden import GoldenFile, GoldenFolder
-from inctrl.clip import ClipTower, build_clip, text_features, tokenise
+from inctrl.compat.lists import scan, write_lists
 from inctrl.data import TrainBatch, balanced_indices
-from inctrl.features import Features, as_features
-from inctrl.lists import scan, write_lists
 from inctrl.losses import focal
+from inctrl.metrics import inctrl_metrics, winclip_metrics
 from inctrl.model import Adapter, Head, InCTRL, trainable
+from inctrl.network.clip import ClipTower, build_clip, text_features, tokenise
+from inctrl.network.features import Features, as_features
+from inctrl.network.prompts import sentences
+from inctrl.network.residual import patch_residual, text_score, unit
+from inctrl.network.tiles import cut, tile_boxes
 from inctrl.optimiser import forward_batch, gather_text, make_optimiser, update
-from inctrl.prompts import sentences
 from inctrl.references import choose
-from inctrl.residual import patch_residual, text_score, unit
-from inctrl.tiles import cut, tile_boxes
-from inctrl.winclip import encode, judge
-from inctrl.windows import SIDES, harmonic_map, window_patches
+from inctrl.winclip.model import encode, judge
+from inctrl.winclip.windows import SIDES, harmonic_map, window_patches
 
 TRAINED = ("adapter.", "diff_head.", "diff_head_ref.")
 SLOW_WIDTH = 512
@@ -448,7 +449,7 @@ def test_inctrl_preprocess(file: GoldenFile, tmp_path: Path) -> None:
             picture.save(tmp_path / f"{tag}.png")
             pixels = preprocess.pixels(tmp_path / f"{tag}.png")
             file.check(f"{tag}.uint8", pixels)
-            tensor = preprocess.normalise(pixels[None])[0]
+            tensor = normalise(pixels[None], preprocess)[0]
             step = samples["tensor_sample"]["step"]
             file.check(f"{tag}.tensor_sample", tensor[:, ::step, ::step])
             file.check(f"{tag}.tensor_mean_std", torch.stack([tensor.mean(), tensor.std()]))

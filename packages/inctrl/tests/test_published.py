@@ -1,4 +1,4 @@
-from adcommon.datasets import DATASETS
+from adcommon.data import DATASETS
 from inctrl.published import PUBLISHED, WINCLIP
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from adcommon.errors import BadValue
-from adcommon.files import plain
+from adcommon.io.files import plain
 from inctrl.recipes import MVTEC, OWN, RECIPES, VISA, Recipe
 
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from adcommon.datasets.fewshot_files import write_few_shot_file
 from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.testing.trees import make_folder
+from inctrl.compat.fewshot_files import write_few_shot_file
 from inctrl.references import choose, drawn, encode_references, from_file, from_images
 
 

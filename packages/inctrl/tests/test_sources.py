@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from adcommon.errors import BadValue, UnknownName, UserError
-from inctrl.lists import scan, write_lists
+from inctrl.compat.lists import scan, write_lists
 from inctrl.sources import LISTS, datasets_of, find_targets, training_records
 
 

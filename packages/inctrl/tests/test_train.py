@@ -8,9 +8,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from adcommon.checkpoints import load_model
 from adcommon.errors import BadValue, Stopped, UnreadableImage
-from adcommon.runs import RunGroup, StopSignal
+from adcommon.models.checkpoint import load_model
+from adcommon.training.run import RunGroup
+from adcommon.training.stop import StopSignal
 from inctrl.data import balanced_indices
 from inctrl.recipes import Recipe
 from inctrl.settings import TrainSettings

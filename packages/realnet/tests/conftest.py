@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.preprocess import Preprocess
-from adcommon.records import Record
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.preprocess import Preprocess
 from adcommon.testing.trees import draw_image, make_mvtec
+from adcommon.types.records import Record
 from realnet.model import RealNet, build
 from realnet.recipes import OWN, Recipe
 

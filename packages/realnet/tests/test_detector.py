@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from adcommon.protocol import Detector
+from adcommon.types.prediction import Detector
 from realnet.detector import RealNetDetector, make_detector, make_preprocess
 
 

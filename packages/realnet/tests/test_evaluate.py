@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcommon.datasets import load_splits
-from adcommon.evaluation import Scores, measure
-from adcommon.metrics.reference.realnet import realnet_pro
+from adcommon.data import load_splits
+from adcommon.evaluation.collect import Scores
+from adcommon.evaluation.measure import measure
 from realnet.detector import make_detector, make_preprocess
 from realnet.evaluate import evaluate, paper_protocol, report_row
+from realnet.metrics import realnet_pro
 
 
 def images_of(mvtec: Path) -> dict:

@@ -12,21 +12,21 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from adcommon.anomaly_maps import pooled_max_score
-from adcommon.backbones import FeaturePyramid, fill_trunk
 from adcommon.metrics import auroc, f1_max
-from adcommon.metrics.reference.rankings import mirrored_auroc
-from adcommon.metrics.reference.realnet import realnet_pro
+from adcommon.metrics.variants.rankings import mirrored_auroc
+from adcommon.models.anomaly_maps import pooled_max_score
+from adcommon.models.backbones import FeaturePyramid, fill_trunk
 from adcommon.testing.golden import GoldenFile, GoldenFolder
-from realnet.afs import AFS, Pair, best_channels, channel_scores, total_scores
-from realnet.arch import network_values
+from realnet.compat.arch import network_values
+from realnet.compat.official import fill, to_official
 from realnet.losses import feature_mse, segmentation_cross_entropy, segmentation_focal
+from realnet.metrics import realnet_pro
 from realnet.model import RealNet, build
-from realnet.official import fill, to_official
+from realnet.network.afs import AFS, Pair, best_channels, channel_scores, total_scores
+from realnet.network.reconstruction import SimpleReconstruction
+from realnet.network.structure import layers_of, parse_structure
 from realnet.optimiser import make_optimiser, mixed_features, update
 from realnet.recipes import Recipe
-from realnet.reconstruction import SimpleReconstruction
-from realnet.structure import layers_of, parse_structure
 
 HEAVY_VALUES = 2e8
 """Models with more values than this are tested only where slow tests are."""

@@ -9,19 +9,19 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from adcommon.checkpoints import load_strict
+from adcommon.models.checkpoint import load_strict
 from adcommon.testing.golden import GoldenFile, GoldenFolder
-from realnet.diffusion.blocks import time_embedding
-from realnet.diffusion.classifier import HEAD_WIDTH, Classifier
-from realnet.diffusion.ema import Ema
+from realnet.diffusion.network.blocks import time_embedding
+from realnet.diffusion.network.classifier import HEAD_WIDTH, Classifier
+from realnet.diffusion.network.ema import Ema
+from realnet.diffusion.network.unet import UNet
 from realnet.diffusion.optimiser import make_optimiser
 from realnet.diffusion.process import Process, to_pixels
 from realnet.diffusion.recipes import DiffusionRecipe
 from realnet.diffusion.schedule import Schedule, kept_steps, make_betas, make_schedule
 from realnet.diffusion.synthesise import Guidance, invert, sample, sample_ddim
-from realnet.diffusion.unet import UNet
-from realnet.train_classifier import update
-from realnet.train_diffusion import add_gradient
+from realnet.diffusion.train_classifier import update
+from realnet.diffusion.train_diffusion import add_gradient
 
 KINDS = ("schedule", "diffusion_forward", "sampling", "diffusion_train", "classifier_train")
 """The kinds of golden files that are read here; besides them, the diffusion tables of `shapes`."""

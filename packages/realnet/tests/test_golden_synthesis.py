@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcommon.preprocess import Preprocess
+from adcommon.data.normalise import normalise
+from adcommon.data.preprocess import Preprocess
 from adcommon.testing.golden import GoldenFile, GoldenFolder
-from realnet.blend import blend
-from realnet.foreground import rule_for
-from realnet.opencv import grey, otsu_threshold, resize, triangle_threshold
-from realnet.perlin import perlin_masks, perlin_noise, turned
+from realnet.synthesis.blend import blend
+from realnet.synthesis.foreground import rule_for
+from realnet.synthesis.opencv import grey, otsu_threshold, resize, triangle_threshold
+from realnet.synthesis.perlin import perlin_masks, perlin_noise, turned
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -75,8 +76,8 @@ def test_synthesis(file: GoldenFile) -> None:
             source = resize(file[case["source"]], size)[None]
             blended = blend(clean, source, masks, np.array([case["factor"]]))
             file.check(case["mask"], masks.astype(np.uint8))
-            file.check(case["image"], preprocess.normalise(blended)[0])
-            file.check(case["gt_image"], preprocess.normalise(clean)[0])
+            file.check(case["image"], normalise(blended, preprocess)[0])
+            file.check(case["gt_image"], normalise(clean, preprocess)[0])
 
 
 def test_preprocess(file: GoldenFile, folder: GoldenFolder) -> None:
@@ -90,9 +91,9 @@ def test_preprocess(file: GoldenFile, folder: GoldenFolder) -> None:
     diffusion = Preprocess(image_size=size[0], mean=[-offset / scale] * 3, std=[1 / scale] * 3)
     with file:
         file.check("resized_uint8", image)
-        file.check("image", preprocess.normalise(image[None])[0])
+        file.check("image", normalise(image[None], preprocess)[0])
         file.check("mask", mask[None].astype(np.float32) / 255)
-        file.check("diffusion_image", diffusion.normalise(image[None])[0])
+        file.check("diffusion_image", normalise(image[None], diffusion)[0])
         file.check("sdas_source_resized", resize(folder.open(source["file"])[source["array"]], size))
 
 

@@ -3,8 +3,8 @@ import torch
 
 from adcommon.errors import BadValue
 from realnet.model import parameter_counts
+from realnet.network.reconstruction import SimpleReconstruction
 from realnet.recipes import ARCHITECTURE_C
-from realnet.reconstruction import SimpleReconstruction
 
 
 def test_only_reconstruction_and_decoder_learn_and_the_backbone_stays_in_eval_mode(make_model) -> None:

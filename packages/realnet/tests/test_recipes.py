@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from adcommon.datasets import DATASETS
+from adcommon.data import DATASETS
 from adcommon.errors import BadValue
-from adcommon.files import plain
+from adcommon.io.files import plain
 from realnet.recipes import BTAD, MPDD, MVTEC, MVTEC_C, OWN, QUICKSTART, RECIPES, VISA, Recipe
 
 

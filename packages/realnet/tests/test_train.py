@@ -8,11 +8,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from adcommon.checkpoints import load_model
-from adcommon.datasets import load_splits
+from adcommon.data import load_splits
 from adcommon.errors import DatasetNotFound, Stopped, UnreadableImage
-from adcommon.options import Settings
-from adcommon.runs import RunGroup, StopSignal
+from adcommon.models.checkpoint import load_model
+from adcommon.training.run import RunGroup
+from adcommon.training.settings import Settings
+from adcommon.training.stop import StopSignal
 from realnet.recipes import Recipe
 from realnet.train import check_inputs, train
 

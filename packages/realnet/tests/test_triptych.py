@@ -5,11 +5,12 @@ import pytest
 from PIL import Image
 from skimage.segmentation import mark_boundaries
 
-from adcommon.evaluation import Scores, measure
-from adcommon.preprocess import Preprocess
-from adcommon.records import Record
+from adcommon.data.preprocess import Preprocess
+from adcommon.evaluation.collect import Scores
+from adcommon.evaluation.measure import measure
+from adcommon.results.pictures import jet
 from adcommon.testing.trees import make_mvtec
-from adcommon.visualise import jet
+from adcommon.types.records import Record
 from realnet.triptych import OUTLINE, triptych, write_triptychs
 
 SIDE = 32

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from adcommon.datasets import load_splits
-from adcommon.options import Settings
-from adcommon.records import Evaluation
+from adcommon.data import load_splits
+from adcommon.training.settings import Settings
+from adcommon.types.records import Evaluation
 from realnet.detector import make_preprocess
 from realnet.validation import Validation, key_metric
 

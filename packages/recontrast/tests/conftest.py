@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from adcommon.backbones import create_trunk
+from adcommon.models.backbones import create_trunk
 from recontrast.model import ReContrast
 
 

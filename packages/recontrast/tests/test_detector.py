@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adcommon.checkpoints import save_model
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import WrongCheckpoint
-from adcommon.files import plain
-from adcommon.preprocess import Preprocess
+from adcommon.io.files import plain
+from adcommon.models.checkpoint import save_model
 from recontrast.detector import ReContrastDetector, combine, load_detector
 from recontrast.model import build
 from recontrast.recipes import OWN

@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adcommon.datasets import load_splits
-from adcommon.evaluation import Scores, measure
-from adcommon.preprocess import Preprocess
+from adcommon.data import load_splits
+from adcommon.data.preprocess import Preprocess
+from adcommon.evaluation.collect import Scores
+from adcommon.evaluation.measure import measure
 from adcommon.testing.trees import make_class_folders, make_mvtec
 from recontrast.evaluate import paper_protocol, report_row, write_reference_pictures
 from recontrast.recipes import APTOS, MVTEC, MVTEC_MULTICLASS

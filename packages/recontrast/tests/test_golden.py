@@ -16,8 +16,12 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
-from adcommon import visualise
-from adcommon.anomaly_maps import (
+from adcommon.data.normalise import normalise
+from adcommon.data.prepare import aptos
+from adcommon.data.prepare.visa import builtin_split
+from adcommon.data.preprocess import Preprocess
+from adcommon.metrics import auroc, average_precision
+from adcommon.models.anomaly_maps import (
     cosine_distance,
     gaussian_blur,
     kernel_blur,
@@ -26,24 +30,21 @@ from adcommon.anomaly_maps import (
     top_fraction_score,
     upsample,
 )
-from adcommon.backbones import create_trunk
-from adcommon.metrics import auroc, average_precision
-from adcommon.metrics.reference.recontrast import (
+from adcommon.models.backbones import create_trunk
+from adcommon.results import pictures as visualise
+from adcommon.testing.golden import GoldenFile, GoldenFolder
+from recontrast.compat.official import load_official
+from recontrast.detector import ReContrastDetector, combine
+from recontrast.losses import global_cosine, mined_global_cosine, mining_alpha, recontrast_loss, region_cosine
+from recontrast.metrics import (
     recontrast_aupro,
     recontrast_aupro_per_image,
     recontrast_aupro_pooled,
     recontrast_best_f1,
 )
-from adcommon.prepare import aptos
-from adcommon.prepare.visa import builtin_split
-from adcommon.preprocess import Preprocess
-from adcommon.testing.golden import GoldenFile, GoldenFolder
-from recontrast.detector import ReContrastDetector, combine
-from recontrast.losses import global_cosine, mined_global_cosine, mining_alpha, recontrast_loss, region_cosine
 from recontrast.model import ReContrast, distance_maps
-from recontrast.official import load_official
+from recontrast.network.partial_norm import PartialNorm
 from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
-from recontrast.partial_norm import PartialNorm
 from recontrast.recipes import RECIPES
 
 PRECISIONS = {"": torch.float32, "_f64": torch.float64}
@@ -575,14 +576,14 @@ def test_preprocess(file: GoldenFile, tmp_path: Path) -> None:
         preprocess = make_preprocess(entry, case["resize"], case["crop"])
         grey_mask = preprocess.pixels(mask)[None, ..., 0]
         values |= {
-            case["tensor"]: preprocess.normalise(preprocess.pixels(image)[None])[0],
+            case["tensor"]: normalise(preprocess.pixels(image)[None], preprocess)[0],
             case["mask_tensor"]: (grey_mask / np.float32(255)).reshape(file[case["mask_tensor"]].shape),
             case["mask_bool"]: preprocess.mask(mask, image).reshape(file[case["mask_bool"]].shape),
         }
     for case in entry["gray"]:
         grey = save(tmp_path / "grey.png", file["image"][..., case["channel"]])
         preprocess = make_preprocess(entry, case["resize"], case["crop"])
-        values[case["tensor"]] = preprocess.normalise(preprocess.pixels(grey)[None])[0]
+        values[case["tensor"]] = normalise(preprocess.pixels(grey)[None], preprocess)[0]
     for case in entry["fundus"]:
         side, _ = case["resize"]
         values[case["output"]] = aptos.crop_fundus(file[case["input"]], side, margin=case["margin"])
@@ -600,7 +601,7 @@ def test_evaluate_dataset(file: GoldenFile, build, tmp_path: Path) -> None:
         mask = row["mask"] and save(tmp_path / entry["layout"]["mask"].format(**row), file[row["mask"]])
         pixels.append(preprocess.pixels(image, mask))
         masks.append(preprocess.mask(mask, image))
-    images, masks = preprocess.normalise(np.stack(pixels)), np.stack(masks)
+    images, masks = normalise(np.stack(pixels), preprocess), np.stack(masks)
     labels = np.array([row["label"] for row in rows])
 
     model, maps = build(entry), {}

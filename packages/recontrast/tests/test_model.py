@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from adcommon.errors import BadValue
 from recontrast.losses import mined_global_cosine, recontrast_loss
 from recontrast.model import ReContrast, build, distance_maps
-from recontrast.partial_norm import PartialNorm
+from recontrast.network.partial_norm import PartialNorm
 from recontrast.recipes import MVTEC, MVTEC_MULTICLASS, MVTEC_STABLE
 
 Make = Callable[..., ReContrast]

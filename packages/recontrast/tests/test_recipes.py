@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from adcommon.datasets import DATASETS
+from adcommon.data import DATASETS
 from recontrast.published import PUBLISHED
 from recontrast.recipes import CATEGORIES, MVTEC, OWN, RECIPES, Recipe
 

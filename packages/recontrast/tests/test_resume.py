@@ -4,8 +4,8 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from adcommon.resume import restore, save
-from adcommon.runs import Run
+from adcommon.training.resume import restore, save
+from adcommon.training.run import Run
 from recontrast.model import build
 from recontrast.optimiser import make_optimiser, update
 from recontrast.recipes import MVTEC_STABLE

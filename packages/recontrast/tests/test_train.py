@@ -6,12 +6,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from adcommon.checkpoints import load_model
-from adcommon.datasets import load_splits
+from adcommon.data import load_splits
 from adcommon.errors import BadValue
-from adcommon.options import Settings
-from adcommon.runs import RunGroup, StopSignal
+from adcommon.models.checkpoint import load_model
 from adcommon.testing.trees import make_mvtec
+from adcommon.training.run import RunGroup
+from adcommon.training.settings import Settings
+from adcommon.training.stop import StopSignal
 from recontrast.recipes import MVTEC, OWN
 from recontrast.train import make_preprocess, train
 

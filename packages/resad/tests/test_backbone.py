@@ -1,7 +1,7 @@
 import torch
 
-from resad import imagebind
 from resad.backbone import build_backbone, grids, make_preprocess
+from resad.network import imagebind
 from resad.recipes import IMAGEBIND, PAPER, Recipe
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adcommon.datasets import load_splits
+from adcommon.data import load_splits
 from resad.backbone import build_backbone, make_preprocess
 from resad.calibrate import _divide, calibrate_model
 from resad.data import TrainingData

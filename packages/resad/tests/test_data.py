@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from adcommon.datasets import load_splits
-from adcommon.datasets.order import epoch_order
+from adcommon.data import load_splits
+from adcommon.data.order import epoch_order
 from adcommon.errors import BadValue, MaskMissing
-from adcommon.records import Split
+from adcommon.types.records import Split
 from resad.backbone import build_backbone, make_preprocess
 from resad.data import Plan, TrainingData
+from resad.network.residual import ReferenceRows, as_rows, match, residual
 from resad.recipes import Recipe
-from resad.residual import ReferenceRows, as_rows, match, residual
 
 CPU = torch.device("cpu")
 

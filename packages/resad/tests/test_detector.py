@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adcommon.errors import BadValue, DatasetNotFound
-from adcommon.images import list_images
+from adcommon.io.images import list_images
 from resad.backbone import build_backbone, make_preprocess
 from resad.detector import (
     ResADDetector,

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from adcommon.datasets import load_splits
+from adcommon.data import load_splits
 from adcommon.metrics import auroc
-from adcommon.metrics.reference.resad import ResADResult
-from adcommon.records import Split
+from adcommon.types.records import Split
 from resad.backbone import build_backbone, make_preprocess
 from resad.detector import ScoreRange
 from resad.evaluate import PaperScores, evaluate, mean_scores, report_row
+from resad.metrics import ResADResult
 from resad.model import ResAD
 from resad.recipes import Recipe
 from resad.targets import ReferenceSource, make_target
@@ -90,7 +90,7 @@ def test_image_auroc_is_that_of_the_maps_maxima(run) -> None:
     levels = outcome.levels
     assert len(levels[0].normal) == 6
     labels = np.array([record.label for record in run[1].test])
-    from adcommon.anomaly_maps import max_score
+    from adcommon.models.anomaly_maps import max_score
     from resad.detector import merged_map
 
     scale = ScoreRange.of([level.normal for level in levels], (32, 32))

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import torch
 
-from adcommon.datasets import load_splits
-from adcommon.datasets.loading import AnomalyDataset
+from adcommon.data import load_splits
+from adcommon.data.loading import AnomalyDataset
 from resad.backbone import build_backbone, make_preprocess
 from resad.features import feature_store
 from resad.recipes import Recipe

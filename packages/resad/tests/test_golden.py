@@ -19,35 +19,21 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
-from adcommon.anomaly_maps import max_score
-from adcommon.backbones import create_trunk
-from adcommon.datasets import DATASETS, load_records
-from adcommon.metrics.reference.resad import ResADResult, resad_aupro, resad_metrics
-from adcommon.preprocess import Preprocess
+from adcommon.data import DATASETS, load_records
+from adcommon.data.normalise import normalise
+from adcommon.data.preprocess import Preprocess
+from adcommon.models.anomaly_maps import max_score
+from adcommon.models.backbones import create_trunk
 from adcommon.testing.golden import seeded_input, seeded_tensor
 from resad import losses
-from resad.alignment import distance, histograms, word_map
-from resad.analysis import ranking
 from resad.backbone import make_preprocess
 from resad.detector import ScoreRange, likelihood_map, merged_map, probability_map
-from resad.flow import Flow, log_likelihoods, position_codes
-from resad.imagebind import ImageBindFeatures, ImageTower
+from resad.metrics import ResADResult, resad_aupro, resad_metrics
 from resad.model import ResAD
-from resad.multishot import write_charts
-from resad.optimiser import Optimisers, level_mask, update
-from resad.quantizer import VectorQuantiser
-from resad.recipes import ALIASES, CATEGORIES, IMAGEBIND, PAPER, Recipe
-from resad.residual import (
-    ReferenceRows,
-    as_maps,
-    as_rows,
-    match,
-    match_classes,
-    match_distribution,
-    nearest,
-    residual,
-)
-from resad.tables import (
+from resad.multishot.alignment import distance, histograms, word_map
+from resad.multishot.analysis import ranking
+from resad.multishot.multishot import write_charts
+from resad.multishot.tables import (
     NAME,
     SHOT_COLUMNS,
     column,
@@ -57,6 +43,21 @@ from resad.tables import (
     shot_folder,
     table_text,
 )
+from resad.network.flow import Flow, log_likelihoods, position_codes
+from resad.network.imagebind import ImageBindFeatures, ImageTower
+from resad.network.quantizer import VectorQuantiser
+from resad.network.residual import (
+    ReferenceRows,
+    as_maps,
+    as_rows,
+    match,
+    match_classes,
+    match_distribution,
+    nearest,
+    residual,
+)
+from resad.optimiser import Optimisers, level_mask, update
+from resad.recipes import ALIASES, CATEGORIES, IMAGEBIND, PAPER, Recipe
 
 
 class Golden:
@@ -586,7 +587,7 @@ def test_preprocess(golden, tmp_path: Path) -> None:
         path = tmp_path / f"{case['array']}.png"
         Image.fromarray(picture if grey is None else picture[..., grey]).save(path)
         preprocess = replace(base, mean=case["mean"], std=case["std"])
-        image = preprocess.normalise(preprocess.pixels(path)[None])[0]
+        image = normalise(preprocess.pixels(path)[None], preprocess)[0]
         step = case["slice_step"]
         values[f"{case['array']}.slice"] = image[:, ::step, ::step]
         values[f"{case['array']}.stats"] = statistics(image)

@@ -1,6 +1,6 @@
 import torch
 
-from resad.residual import match_distribution
+from resad.network.residual import match_distribution
 
 
 def test_scores_of_an_image_do_not_depend_on_its_batch(make_model, residuals) -> None:

@@ -2,9 +2,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from adcommon.datasets import DATASETS
+from adcommon.data import DATASETS
 from adcommon.errors import BadValue
-from adcommon.files import plain
+from adcommon.io.files import plain
 from resad.recipes import (
     ALIASES,
     CATEGORIES,

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from adcommon.data.normalise import normalise
 from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
-from adcommon.images import list_images
+from adcommon.io.images import list_images
 from resad.backbone import build_backbone, grids, make_preprocess
+from resad.network.residual import as_rows
 from resad.recipes import Recipe
 from resad.references import encode, read, write
-from resad.residual import as_rows
 from resad.targets import feature_facts
 
 
@@ -24,7 +25,7 @@ def made(trees: Path, recipe: Recipe):
 
 def test_rows_are_image_by_image_whatever_the_batch(made) -> None:
     backbone, preprocess, references = made
-    images = preprocess.normalise(np.stack([preprocess.pixels(name) for name in references.names]))
+    images = normalise(np.stack([preprocess.pixels(name) for name in references.names]), preprocess)
     for level, maps in zip(references.levels, backbone(images), strict=True):
         torch.testing.assert_close(level.rows, as_rows(maps), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(level.unit.norm(dim=1), torch.ones(len(level.rows)))

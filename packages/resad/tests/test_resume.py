@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 
 from adcommon.errors import BadValue, WrongCheckpoint
-from adcommon.runs import Run
+from adcommon.training.run import Run
 from resad.epoch import EpochLosses
 from resad.losses import RunningBoundaries
 from resad.optimiser import Optimisers, update

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from adcommon.datasets import load_splits
+from adcommon.data import load_splits
+from adcommon.data.normalise import normalise
 from resad.backbone import build_backbone, make_preprocess
 from resad.detector import ResADDetector, ScoreRange, level_scores
 from resad.model import ResAD
@@ -45,7 +46,7 @@ def test_outcomes_are_a_detectors_scores_for_every_draw_and_number(parts, recipe
     detector = ResADDetector(
         backbone, model, preprocess, target.draws[1].references.first(2), kind="square", scale=scale
     )
-    images = preprocess.normalise(np.stack([preprocess.pixels(record.image) for record in target.records]))
+    images = normalise(np.stack([preprocess.pixels(record.image) for record in target.records]), preprocess)
     features = backbone(images)
     for got, expected in zip(
         outcomes[2].levels, level_scores(model, features, detector.references, "square"), strict=True

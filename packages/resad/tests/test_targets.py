@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adcommon.datasets import load_splits
+from adcommon.data import load_splits
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
-from adcommon.records import Record
+from adcommon.types.records import Record
 from resad.backbone import build_backbone, make_preprocess
 from resad.recipes import Recipe
 from resad.references import write

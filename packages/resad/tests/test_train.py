@@ -6,11 +6,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from adcommon.checkpoints import load_model
-from adcommon.datasets import load_splits
+from adcommon.data import load_splits
 from adcommon.errors import MaskMissing
-from adcommon.records import Split
-from adcommon.runs import RunGroup, StopSignal
+from adcommon.models.checkpoint import load_model
+from adcommon.training.run import RunGroup
+from adcommon.training.stop import StopSignal
+from adcommon.types.records import Split
 from resad.recipes import Recipe
 from resad.settings import TrainSettings
 from resad.train import check_inputs, train

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from adcommon.backbones import create_trunk
 from adcommon.errors import BadValue
+from adcommon.models.backbones import create_trunk
 from uniad.backbone import AlignedFeatures, align, pad_as_reference
 
 PADS = {  # of the strided depth-wise convolutions that differ, by stage, as the reference pads them

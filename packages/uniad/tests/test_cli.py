@@ -300,7 +300,7 @@ def test_two_processes_train_one_model_without_noise_to_the_losses_of_one(traine
 
 
 def test_importing_the_commands_imports_no_torch() -> None:
-    code = "import sys, uniad.cli, uniad.picture_cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, uniad.cli, uniad.pictures.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert "torch" in sys.modules
     assert torch.__version__

@@ -5,9 +5,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from adcommon.backbones import FeaturePyramid
-from adcommon.datasets import load_splits
-from adcommon.preprocess import Preprocess
+from adcommon.data import load_splits
+from adcommon.data.normalise import normalise
+from adcommon.data.preprocess import Preprocess
+from adcommon.models.backbones import FeaturePyramid
 from uniad.data import augmented, feature_store, training_features
 from uniad.recipes import MVTEC
 
@@ -81,7 +82,7 @@ def test_augmented_images_are_never_kept(make_model, records, tiny, passes) -> N
 
 
 def test_mirroring_turns_half_of_the_images_and_nothing_else() -> None:
-    images = PREPROCESS.normalise(torch.randint(0, 256, (32, 8, 8, 3), dtype=torch.uint8))
+    images = normalise(torch.randint(0, 256, (32, 8, 8, 3), dtype=torch.uint8), PREPROCESS)
     changed = augmented(images, PREPROCESS, replace(MVTEC, hflip=True))
     mirrored = [torch.allclose(a, b.flip(-1), atol=1e-6) for a, b in zip(changed, images, strict=True)]
     same = [torch.allclose(a, b, atol=1e-6) for a, b in zip(changed, images, strict=True)]
@@ -90,7 +91,7 @@ def test_mirroring_turns_half_of_the_images_and_nothing_else() -> None:
 
 
 def test_quarter_turns_and_colours_act_when_asked_for() -> None:
-    images = PREPROCESS.normalise(torch.randint(0, 256, (16, 8, 8, 3), dtype=torch.uint8))
+    images = normalise(torch.randint(0, 256, (16, 8, 8, 3), dtype=torch.uint8), PREPROCESS)
     turned = augmented(images, PREPROCESS, replace(MVTEC, rotate=True))
     kinds = {
         next(k for k in range(4) if torch.allclose(a, b.rot90(k, (-2, -1)), atol=1e-6))

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from adcommon.preprocess import Preprocess
-from adcommon.protocol import Detector
+from adcommon.data.preprocess import Preprocess
+from adcommon.types.prediction import Detector
 from uniad.detector import UniADDetector, image_scores, make_preprocess
 from uniad.recipes import CIFAR10, OWN
 

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from adcommon.datasets import load_splits
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.preprocess import Preprocess
+from adcommon.data import load_splits
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.preprocess import Preprocess
 from uniad.data import feature_store
 from uniad.detector import UniADDetector
 from uniad.evaluate import collect, evaluate, save_features, write_reference_pictures

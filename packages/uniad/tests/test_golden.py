@@ -9,27 +9,28 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from adcommon.anomaly_maps import mean_score, pooled_max_score, std_score, upsample
-from adcommon.backbones import fill_trunk
-from adcommon.checkpoints import load_strict
-from adcommon.efficientnet_names import from_efficientnet_pytorch
-from adcommon.metrics.reference.uniad import uniad_metrics
-from adcommon.preprocess import Preprocess
+from adcommon.data.normalise import normalise
+from adcommon.data.preprocess import Preprocess
+from adcommon.models.anomaly_maps import mean_score, pooled_max_score, std_score, upsample
+from adcommon.models.backbones import fill_trunk
+from adcommon.models.checkpoint import load_strict
+from adcommon.models.efficientnet import from_efficientnet_pytorch
+from adcommon.results.pictures import jet
 from adcommon.testing.golden import GoldenFile, GoldenFolder
-from adcommon.visualise import jet
-from uniad.arch import tag_of
-from uniad.attention import neighbour_mask
 from uniad.backbone import AlignedFeatures, align
+from uniad.compat.arch import tag_of
+from uniad.compat.official import fill, load_checkpoint, save_checkpoint, to_official
 from uniad.losses import feature_mse, image_mse
+from uniad.metrics import uniad_metrics
 from uniad.model import Outputs, Reconstruction, UniAD, distance, jitter
-from uniad.official import fill, load_checkpoint, save_checkpoint, to_official
+from uniad.network.attention import neighbour_mask
+from uniad.network.position import make_position
 from uniad.optimiser import lr_factor, make_optimiser, update
-from uniad.pictures import compound
-from uniad.position import make_position
+from uniad.pictures.decoder import VisDecoder
+from uniad.pictures.drawing import compound
+from uniad.pictures.train_decoder import update as update_decoder
+from uniad.pictures.visualise import decode_queries
 from uniad.recipes import MVTEC, Recipe
-from uniad.train_decoder import update as update_decoder
-from uniad.vis_decoder import VisDecoder
-from uniad.visualise import decode_queries
 
 MODULE = "module."
 
@@ -417,9 +418,9 @@ def test_preprocess(file: GoldenFile, tmp_path: Path) -> None:
         mean=entry["mean"],
         std=entry["std"],
     )
-    upscaled = cifar.normalise(cifar.pixels(tmp_path / "cifar_image.png")[None])[0]
+    upscaled = normalise(cifar.pixels(tmp_path / "cifar_image.png")[None], cifar)[0]
     with file:
-        file.check("out_image", square.normalise(np.asarray(image)[None])[0])
+        file.check("out_image", normalise(np.asarray(image)[None], square)[0])
         file.check("out_mask", (np.asarray(mask) > 0)[None].astype(np.float32))
         file.check("size", np.array(entry["size"]))
         file.check("cifar_out", stepped(upscaled, entry["outputs"]["cifar_out"]["steps"]))

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from adcommon.errors import BadValue
-from adcommon.files import plain
+from adcommon.io.files import plain
 from uniad.recipes import CIFAR10, MVTEC, OWN, RECIPES, Recipe
 
 

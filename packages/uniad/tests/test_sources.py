@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adcommon.errors import BadValue, DatasetNotFound
-from adcommon.options import Settings
+from adcommon.training.settings import Settings
 from uniad.recipes import CIFAR10, MVTEC
 from uniad.sources import find_splits, on_own_images
 

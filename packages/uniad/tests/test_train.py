@@ -7,11 +7,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from adcommon.checkpoints import load_model
-from adcommon.datasets import load_splits
+from adcommon.data import load_splits
 from adcommon.errors import Stopped, UnreadableImage, WrongCheckpoint
-from adcommon.options import Settings
-from adcommon.runs import RunGroup, StopSignal
+from adcommon.models.checkpoint import load_model
+from adcommon.training.run import RunGroup
+from adcommon.training.settings import Settings
+from adcommon.training.stop import StopSignal
 from uniad.recipes import Recipe
 from uniad.train import check_inputs, start_from, train
 

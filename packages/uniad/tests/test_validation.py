@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from adcommon.checkpoints import load_model
-from adcommon.datasets import load_splits
-from adcommon.options import Settings
-from adcommon.records import Evaluation
+from adcommon.data import load_splits
+from adcommon.models.checkpoint import load_model
+from adcommon.training.settings import Settings
+from adcommon.types.records import Evaluation
 from uniad.detector import make_preprocess
 from uniad.validation import Validation, key_metric
 

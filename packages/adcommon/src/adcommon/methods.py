@@ -14,7 +14,7 @@ from adcommon.errors import unknown_name
 if TYPE_CHECKING:
     import torch
 
-    from adcommon.protocol import Detector
+    from adcommon.types.prediction import Detector
 
 
 def installed(group: str = "adcommon.methods") -> dict[str, EntryPoint]:
@@ -61,7 +61,7 @@ def load_folder(
         WrongCheckpoint: no model folder, or one of another method.
         UnknownName: the model's method is not installed.
     """
-    from adcommon.checkpoints import load_model
+    from adcommon.models.checkpoint import load_model
 
     config, _ = load_model(folder, method)
     load = find(config["method"])

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adcommon.backbones import normalisation
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
-from adcommon.preprocess import Preprocess
-from inctrl.clip import MEAN, STD, ClipTower, build_clip, model_config, text_features
+from adcommon.models.backbones import normalisation
 from inctrl.clip_weights import resolve_clip
-from inctrl.features import Tower
+from inctrl.network.clip import MEAN, STD, ClipTower, build_clip, model_config, text_features
+from inctrl.network.features import Tower
+from inctrl.network.vision import VisionTower
 from inctrl.recipes import Recipe
-from inctrl.vision import VisionTower
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inctrl.features import Features
+from inctrl.network.features import Features
 
 Order = Literal["reference", "corrected"]
 

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from cyclopts import App
 
-from adcommon.commands import predict_app
+from adcommon.cli.app import execute, experiment
+from adcommon.cli.model_commands import predict_app
 from adcommon.errors import BadValue
-from adcommon.jobs import run_jobs
-from adcommon.options import execute, experiment
-from adcommon.report import text, write_results
-from adcommon.runs import start_logging
-from inctrl.overrides import as_flags
+from adcommon.results.rows import text, write_results
+from adcommon.training.jobs import run_jobs
+from adcommon.training.logging import start_logging
+from inctrl.compat.overrides import as_flags
 from inctrl.recipes import MVTEC, RECIPES, VISA, Recipe
+from inctrl.results import write_summary
 from inctrl.settings import TestSettings, TrainSettings
 from inctrl.sources import datasets_of, find_targets, training_records
-from inctrl.summary import write_summary
 
 
 def train() -> None:
@@ -115,11 +115,11 @@ def _run(base: str, recipe: Recipe, settings: TrainSettings) -> None:
 
 def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
     """Test a trained InCTRL on categories it has not seen."""
-    from adcommon.runtime import choose_device
+    from adcommon.training.devices import choose_device
+    from inctrl.compat.official import save_checkpoint
     from inctrl.detector import load_trained
     from inctrl.evaluate import evaluate as evaluate_model
     from inctrl.evaluate import report_row, write_scores
-    from inctrl.official import save_checkpoint
 
     start_logging(None)
     targets = find_targets(_tested(settings), settings.root(), settings.category)

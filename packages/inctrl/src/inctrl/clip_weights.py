@@ -19,7 +19,7 @@ from open_clip import pretrained
 from torch import Tensor
 
 from adcommon.errors import ChecksumMismatch, WeightsNotFound, WrongCheckpoint, unknown_name
-from adcommon.weights import is_random, read_state, verify_file
+from adcommon.models.weights import is_random, read_state, verify_file
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adcommon.errors import BadValue, EmptySplit
-from adcommon.feature_cache import FeatureStore
-from adcommon.records import Record
-from inctrl.features import Features, as_features
+from adcommon.models.feature_store import FeatureStore
+from adcommon.types.records import Record
+from inctrl.network.features import Features, as_features
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adcommon.anomaly_maps import upsample
-from adcommon.checkpoints import load_model, load_strict
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, WrongCheckpoint
-from adcommon.preprocess import Preprocess
-from adcommon.protocol import Prediction
+from adcommon.models.anomaly_maps import upsample
+from adcommon.models.checkpoint import load_model, load_strict
+from adcommon.types.prediction import Prediction
 from inctrl.backbone import Backbone, clip_backbone, make_backbone, make_preprocess
-from inctrl.clip import build_clip, model_config
-from inctrl.features import Features, Tower, as_features
+from inctrl.compat.official import load_checkpoint
 from inctrl.model import InCTRL
-from inctrl.official import load_checkpoint
+from inctrl.network.clip import build_clip, model_config
+from inctrl.network.features import Features, Tower, as_features
+from inctrl.network.residual import patch_residual, text_score, unit
 from inctrl.recipes import MVTEC, Recipe
 from inctrl.references import References, encode_references, from_images
-from inctrl.residual import patch_residual, text_score, unit
 
 
 class InCTRLDetector:

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.disk_cache import default_cache
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import EmptySplit
-from adcommon.evaluation import Scores, measure, write_maps
-from adcommon.feature_cache import FeatureStore, cached_features
-from adcommon.files import atomic_write
-from adcommon.preprocess import Preprocess
-from adcommon.records import Evaluation, Record, has_pixel_truth
-from adcommon.report import row
+from adcommon.evaluation.collect import Scores
+from adcommon.evaluation.maps import write_maps
+from adcommon.evaluation.measure import measure
+from adcommon.io.cache import default_cache
+from adcommon.io.files import atomic_write
+from adcommon.models.feature_store import FeatureStore, cached_features
+from adcommon.results.rows import row
+from adcommon.types.records import Evaluation, Record, has_pixel_truth
 from inctrl.detector import InCTRLDetector, Trained
-from inctrl.features import Tower, as_features
+from inctrl.network.features import Tower, as_features
 from inctrl.references import References, drawn, from_file
 from inctrl.sources import Target
 

@@ -84,7 +84,7 @@ class InCTRL(nn.Module):
         Args:
             tokens: f(x).
             reference_tokens: f(r); one row for all queries, or one for each.
-            residual_map: M, see `inctrl.residual.patch_residual`.
+            residual_map: M, see `inctrl.network.residual.patch_residual`.
             text: s_a; None where there is no text tower: it is left out of the sum.
         """
         token_residual = self.adapter(reference_tokens).mean(dim=1) - self.adapter(tokens)

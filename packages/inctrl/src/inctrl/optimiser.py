@@ -12,7 +12,7 @@ from inctrl.batch_order import Order, assign
 from inctrl.data import TrainBatch
 from inctrl.losses import training_loss
 from inctrl.model import Outputs
-from inctrl.residual import patch_residual, text_score, unit
+from inctrl.network.residual import patch_residual, text_score, unit
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> Optimizer:

@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adcommon.datasets.fewshot import draw_references
-from adcommon.datasets.fewshot_files import read_few_shot_file
+from adcommon.data.lists.fewshot import draw_references
+from adcommon.data.normalise import normalise
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, DatasetNotFound
-from adcommon.preprocess import Preprocess
-from adcommon.records import Record
-from inctrl.features import Features, Tower, as_features
+from adcommon.types.records import Record
+from inctrl.compat.fewshot_files import read_few_shot_file
+from inctrl.network.features import Features, Tower, as_features
 
 ENCODE_BATCH = 8
 """Reference images per pass through the tower."""
@@ -67,7 +68,7 @@ def from_file(folder: Path, category: str, size: int, shots: int | None = None) 
 
 def load_images(paths: Sequence[Path], preprocess: Preprocess) -> Float[Tensor, "images 3 height width"]:
     """Decode and preprocess image files."""
-    return preprocess.normalise(np.stack([preprocess.pixels(path) for path in paths]))
+    return normalise(np.stack([preprocess.pixels(path) for path in paths]), preprocess)
 
 
 @torch.inference_mode()

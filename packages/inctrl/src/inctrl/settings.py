@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from adcommon.options import SETTINGS_GROUP, EvaluateSettings, Settings
+from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, Settings
 
 RUNS = Path("runs")
 """Where models are looked for if none is named."""

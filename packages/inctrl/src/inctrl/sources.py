@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adcommon.datasets import DATASETS, load_splits
-from adcommon.datasets.manifest import read_records
+from adcommon.data import DATASETS, load_splits
+from adcommon.data.lists.manifest import read_records
 from adcommon.errors import BadValue, UserError, unknown_name
-from adcommon.images import list_images
-from adcommon.records import Record
+from adcommon.io.images import list_images
+from adcommon.types.records import Record
 from inctrl.recipes import Recipe
 
 LISTS = "lists"

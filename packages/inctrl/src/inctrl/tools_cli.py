@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from adcommon.cli.app import execute
 from adcommon.errors import BadValue
-from adcommon.options import default_root, execute
-from adcommon.report import text, write_results
-from adcommon.runs import start_logging
-from inctrl.lists import Endings, Part, scan, write_lists
+from adcommon.results.rows import text, write_results
+from adcommon.training.logging import start_logging
+from adcommon.training.settings import default_root
+from inctrl.compat.lists import Endings, Part, scan, write_lists
 
 _Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)]
 
@@ -60,7 +61,7 @@ def _json(
     """
     written = 0
     if dataset is not None:
-        from adcommon.datasets import load_splits
+        from adcommon.data import load_splits
 
         for category, split in load_splits(dataset, data_root or default_root(), name).items():
             written += len(write_lists(part, output_dir, category, split))
@@ -99,8 +100,8 @@ def _few_shot(
         out: Folder for the file.
         image_size: Side of the images, pixels.
     """
-    from adcommon.datasets.fewshot_files import write_few_shot_file
     from inctrl.backbone import make_preprocess
+    from inctrl.compat.fewshot_files import write_few_shot_file
     from inctrl.recipes import MVTEC
     from inctrl.references import drawn
 
@@ -158,12 +159,12 @@ def _winclip(
         gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
         device: Device by its torch name: cpu, cuda:1, mps.
     """
-    from adcommon.datasets import load_splits
-    from adcommon.runtime import choose_device
+    from adcommon.data import load_splits
+    from adcommon.training.devices import choose_device
     from inctrl.evaluate import write_scores
     from inctrl.recipes import PAPER_DATASETS
     from inctrl.sources import Target, datasets_of
-    from inctrl.winclip_run import load_winclip, score_target
+    from inctrl.winclip.evaluate import load_winclip, score_target
 
     start_logging(None)
     if data is None and dataset is None and not category:

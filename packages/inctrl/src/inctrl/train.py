@@ -18,18 +18,20 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from adcommon.checkpoints import load_model, load_strict, model_card, save_model
-from adcommon.datasets import DATASETS
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.datasets.readable import read_all
-from adcommon.disk_cache import default_cache
+from adcommon.data import DATASETS
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.readable import read_all
 from adcommon.errors import BadValue, Stopped
-from adcommon.feature_cache import FeatureStore
-from adcommon.files import plain
-from adcommon.records import Record
-from adcommon.resume import restore, save
-from adcommon.runs import Run, StopSignal
-from adcommon.runtime import any_process, distribute, set_seed
+from adcommon.io.cache import default_cache
+from adcommon.io.files import plain
+from adcommon.models.checkpoint import load_model, load_strict, save_model
+from adcommon.models.feature_store import FeatureStore
+from adcommon.results.card import model_card
+from adcommon.training.devices import any_process, distribute, set_seed
+from adcommon.training.resume import restore, save
+from adcommon.training.run import Run
+from adcommon.training.stop import StopSignal
+from adcommon.types.records import Record
 from inctrl.backbone import make_backbone, make_preprocess
 from inctrl.data import ReferenceDraw, balanced_indices, training_batches
 from inctrl.detector import Trained

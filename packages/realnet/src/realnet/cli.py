@@ -9,17 +9,18 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from adcommon.commands import predict_app
-from adcommon.datasets import DATASETS
-from adcommon.jobs import run_jobs
-from adcommon.options import SETTINGS_GROUP, EvaluateSettings, Settings, execute, experiment
-from adcommon.report import text, write_results
-from adcommon.runs import start_logging
-from realnet.config import read_config
+from adcommon.cli.app import execute, experiment
+from adcommon.cli.model_commands import predict_app
+from adcommon.data import DATASETS
+from adcommon.results.rows import text, write_results
+from adcommon.training.jobs import run_jobs
+from adcommon.training.logging import start_logging
+from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, Settings
+from realnet.compat.config import read_config
+from realnet.data import find_splits, on_own_images
 from realnet.diffusion.recipes import default_recipe
 from realnet.published import PUBLISHED
 from realnet.recipes import RECIPES, Recipe
-from realnet.splits import find_splits, on_own_images
 
 ALL = "all"
 """What stands for every category of a dataset."""
@@ -137,11 +138,11 @@ def _chosen(categories: Sequence[str]) -> tuple[str, ...]:
 
 def _evaluate(*, settings: RealNetSettings) -> None:
     """Evaluate a trained RealNet on the test images of a dataset."""
-    from adcommon.disk_cache import default_cache
-    from adcommon.runtime import choose_device
+    from adcommon.io.cache import default_cache
+    from adcommon.training.devices import choose_device
+    from realnet.checkpoint import load_any
     from realnet.evaluate import evaluate as evaluate_model
     from realnet.evaluate import report_row
-    from realnet.load import load_any
 
     start_logging(None)
     trained = load_any(settings.model, choose_device(settings.gpu, settings.device))
@@ -192,9 +193,9 @@ def _metadata(
         category: Categories to list. [default: all]
         out: Folder for the lists; paths in them begin at the dataset's folder.
     """
-    from adcommon.datasets import load_splits
-    from adcommon.datasets.access import find_dataset, locate
-    from adcommon.datasets.manifest import write_manifest
+    from adcommon.data import load_splits
+    from adcommon.data.lists.manifest import write_manifest
+    from adcommon.data.sources.access import find_dataset, locate
 
     name = "folder" if data else dataset
     root = data or Settings(data_root=data_root).root()

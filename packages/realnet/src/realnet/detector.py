@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adcommon.anomaly_maps import pooled_max_score
-from adcommon.backbones import normalisation
-from adcommon.checkpoints import load_model, load_strict
-from adcommon.preprocess import Preprocess
-from adcommon.protocol import Prediction
+from adcommon.data.preprocess import Preprocess
+from adcommon.models.anomaly_maps import pooled_max_score
+from adcommon.models.backbones import normalisation
+from adcommon.models.checkpoint import load_model, load_strict
+from adcommon.types.prediction import Prediction
+from realnet.compat.official import Checkpoint, load_checkpoint
 from realnet.model import RealNet, build
-from realnet.official import Checkpoint, load_checkpoint
 from realnet.recipes import Recipe
 
 

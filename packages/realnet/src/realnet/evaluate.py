@@ -8,14 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool
 
-from adcommon.disk_cache import DiskCache
-from adcommon.evaluation import Scores, collect_all, masks_as_labels, measure, with_decision, write_maps
+from adcommon.evaluation.collect import Scores, collect_all
+from adcommon.evaluation.maps import write_maps
+from adcommon.evaluation.measure import masks_as_labels, measure, with_decision
+from adcommon.io.cache import DiskCache
 from adcommon.metrics import auroc
-from adcommon.metrics.reference.rankings import mirrored_auroc
-from adcommon.metrics.reference.realnet import realnet_pro
-from adcommon.records import Evaluation, Record, has_pixel_truth
-from adcommon.report import row
+from adcommon.metrics.variants.rankings import mirrored_auroc
+from adcommon.results.rows import row
+from adcommon.types.records import Evaluation, Record, has_pixel_truth
 from realnet.detector import RealNetDetector
+from realnet.metrics import realnet_pro
 from realnet.recipes import Recipe
 from realnet.triptych import write_triptychs
 

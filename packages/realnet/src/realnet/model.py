@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adcommon.backbones import FeaturePyramid
-from realnet.afs import AFS, Levels
+from adcommon.models.backbones import FeaturePyramid
+from realnet.network.afs import AFS, Levels
+from realnet.network.reconstruction import Reconstruction, SimpleReconstruction
+from realnet.network.rrs import RRS
+from realnet.network.structure import Block, check_planes, layers_of, parse_structure
 from realnet.recipes import Recipe
-from realnet.reconstruction import Reconstruction, SimpleReconstruction
-from realnet.rrs import RRS
-from realnet.structure import Block, check_planes, layers_of, parse_structure
 
 Features = list[Float[Tensor, "batch _channels _height _width"]]
 """Maps of all blocks, in order."""

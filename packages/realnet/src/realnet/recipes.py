@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from realnet.structure import check_sizes, check_widths, parse_structure
+from realnet.network.structure import check_sizes, check_widths, parse_structure
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 Numbers = Annotated[tuple[int, ...], Parameter(consume_multiple=True)]

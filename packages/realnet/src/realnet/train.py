@@ -15,25 +15,26 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.datasets.order import batches_per_epoch
-from adcommon.datasets.readable import read_all
-from adcommon.datasets.splits import hold_out
-from adcommon.disk_cache import default_cache
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.order import batches_per_epoch
+from adcommon.data.readable import read_all
+from adcommon.data.sources.splits import hold_out
 from adcommon.errors import Stopped
-from adcommon.feature_cache import FeatureStore, cached_features
-from adcommon.options import Settings
-from adcommon.records import Split
-from adcommon.resume import restore, save
-from adcommon.runs import Run, StopSignal
-from adcommon.runtime import any_process, distribute, set_seed
-from realnet.afs import Pair, total_scores
-from realnet.data import ItemBatch, TrainingItems, item_batches
+from adcommon.io.cache import default_cache
+from adcommon.models.feature_store import FeatureStore, cached_features
+from adcommon.training.devices import any_process, distribute, set_seed
+from adcommon.training.resume import restore, save
+from adcommon.training.run import Run
+from adcommon.training.settings import Settings
+from adcommon.training.stop import StopSignal
+from adcommon.types.records import Split
 from realnet.detector import make_preprocess
-from realnet.items import make_items
 from realnet.model import RealNet, build, build_backbone, parameter_counts
+from realnet.network.afs import Pair, total_scores
 from realnet.optimiser import make_optimiser, mixed_features, update
 from realnet.recipes import Recipe
+from realnet.synthesis.data import ItemBatch, TrainingItems, item_batches
+from realnet.synthesis.items import make_items
 from realnet.validation import Validation
 
 logger = logging.getLogger(__name__)

@@ -9,11 +9,12 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image as PillowImage
 from skimage.segmentation import find_boundaries
 
-from adcommon.evaluation import Scores, maps_with_masks
-from adcommon.files import atomic_write
-from adcommon.images import open_image
-from adcommon.records import Evaluation, Record
-from adcommon.visualise import heat_map, png, reference_overlay
+from adcommon.evaluation.collect import Scores
+from adcommon.evaluation.measure import maps_with_masks
+from adcommon.io.files import atomic_write
+from adcommon.io.images import open_image
+from adcommon.results.pictures import heat_map, png, reference_overlay
+from adcommon.types.records import Evaluation, Record
 
 OUTLINE = (255, 0, 0)
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from cyclopts import App
 
-from adcommon.commands import predict_app
-from adcommon.jobs import run_jobs
-from adcommon.options import EvaluateSettings, Settings, execute, experiment
-from adcommon.report import text, write_results
-from adcommon.runs import start_logging
+from adcommon.cli.app import execute, experiment
+from adcommon.cli.model_commands import predict_app
+from adcommon.results.rows import text, write_results
+from adcommon.training.jobs import run_jobs
+from adcommon.training.logging import start_logging
+from adcommon.training.settings import EvaluateSettings, Settings
 from recontrast.published import PUBLISHED
 from recontrast.recipes import CATEGORIES, RECIPES, Recipe
 
@@ -100,7 +101,7 @@ def _paper(recipe: str, summary: str) -> None:
 
 def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     """Train and evaluate one model per category, or one for all; tables are written after each."""
-    from adcommon.datasets import load_splits
+    from adcommon.data import load_splits
 
     if settings.data is not None:
         recipe = replace(recipe, dataset="folder")
@@ -124,10 +125,10 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
 
 def _evaluate(*, settings: EvaluateSettings) -> None:
     """Evaluate a trained ReContrast on the test images of a dataset."""
-    from adcommon.checkpoints import load_model
-    from adcommon.datasets import load_splits
-    from adcommon.disk_cache import default_cache
-    from adcommon.runtime import choose_device
+    from adcommon.data import load_splits
+    from adcommon.io.cache import default_cache
+    from adcommon.models.checkpoint import load_model
+    from adcommon.training.devices import choose_device
     from recontrast.detector import load_detector
     from recontrast.evaluate import evaluate as evaluate_model
     from recontrast.evaluate import report_row

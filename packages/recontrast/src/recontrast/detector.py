@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adcommon.anomaly_maps import (
+from adcommon.data.preprocess import Preprocess
+from adcommon.models.anomaly_maps import (
     gaussian_blur,
     kernel_blur,
     max_score,
@@ -20,9 +21,8 @@ from adcommon.anomaly_maps import (
     top_fraction_score,
     upsample,
 )
-from adcommon.checkpoints import load_model, load_strict
-from adcommon.preprocess import Preprocess
-from adcommon.protocol import Prediction
+from adcommon.models.checkpoint import load_model, load_strict
+from adcommon.types.prediction import Prediction
 from recontrast.model import ReContrast, build, distance_maps
 from recontrast.recipes import Recipe
 

@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from adcommon.disk_cache import DiskCache
-from adcommon.evaluation import Scores, collect_all, measure, with_decision, write_maps
-from adcommon.files import atomic_write
+from adcommon.evaluation.collect import Scores, collect_all
+from adcommon.evaluation.maps import write_maps
+from adcommon.evaluation.measure import measure, with_decision
+from adcommon.io.cache import DiskCache
+from adcommon.io.files import atomic_write
 from adcommon.metrics import PixelMetrics
-from adcommon.metrics.reference.recontrast import recontrast_aupro, recontrast_best_f1
-from adcommon.records import Evaluation, Record, has_pixel_truth
-from adcommon.report import row
-from adcommon.visualise import heat_map, png, reference_overlay
+from adcommon.results.pictures import heat_map, png, reference_overlay
+from adcommon.results.rows import row
+from adcommon.types.records import Evaluation, Record, has_pixel_truth
 from recontrast.detector import ReContrastDetector
+from recontrast.metrics import recontrast_aupro, recontrast_best_f1
 from recontrast.recipes import Recipe
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from adcommon.anomaly_maps import cosine_distance
+from adcommon.models.anomaly_maps import cosine_distance
 from recontrast.model import Outputs
 
 Levels = Sequence[Float[Tensor, "batch _ _ _"]]

@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adcommon.anomaly_maps import cosine_distance
-from adcommon.backbones import create_trunk
 from adcommon.errors import BadValue
-from recontrast.bottleneck import Bottleneck, plan_of
-from recontrast.decoder import Decoder
-from recontrast.partial_norm import replace_norms
+from adcommon.models.anomaly_maps import cosine_distance
+from adcommon.models.backbones import create_trunk
+from recontrast.network.bottleneck import Bottleneck, plan_of
+from recontrast.network.decoder import Decoder
+from recontrast.network.partial_norm import replace_norms
 from recontrast.recipes import Recipe
 
 STRIDE = 32

@@ -5,7 +5,7 @@ from typing import Any
 from accelerate.optimizer import AcceleratedOptimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from adcommon.resume import Stateful
+from adcommon.training.resume import Stateful
 from recontrast.model import ReContrast
 
 

@@ -17,23 +17,25 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from adcommon.backbones import create_trunk, normalisation
-from adcommon.checkpoints import model_card, save_model
-from adcommon.datasets import DATASETS
-from adcommon.datasets.loading import AnomalyDataset, train_batches
-from adcommon.datasets.readable import read_all
-from adcommon.datasets.splits import hold_out
-from adcommon.disk_cache import DiskCache, default_cache
+from adcommon.data import DATASETS
+from adcommon.data.loading import AnomalyDataset, train_batches
+from adcommon.data.preprocess import Preprocess
+from adcommon.data.readable import read_all
+from adcommon.data.sources.splits import hold_out
 from adcommon.errors import Stopped
-from adcommon.evaluation import collect
-from adcommon.files import plain
-from adcommon.options import Settings
-from adcommon.preprocess import Preprocess
-from adcommon.records import Record, Split
-from adcommon.resume import restore, save
-from adcommon.runs import Run, StopSignal
-from adcommon.runtime import any_process, distribute, set_seed
-from adcommon.threshold import Threshold, calibrate
+from adcommon.evaluation.collect import collect
+from adcommon.evaluation.threshold import Threshold, calibrate
+from adcommon.io.cache import DiskCache, default_cache
+from adcommon.io.files import plain
+from adcommon.models.backbones import create_trunk, normalisation
+from adcommon.models.checkpoint import save_model
+from adcommon.results.card import model_card
+from adcommon.training.devices import any_process, distribute, set_seed
+from adcommon.training.resume import restore, save
+from adcommon.training.run import Run
+from adcommon.training.settings import Settings
+from adcommon.training.stop import StopSignal
+from adcommon.types.records import Record, Split
 from recontrast.detector import ReContrastDetector
 from recontrast.evaluate import evaluate, report_row
 from recontrast.losses import mining_alpha

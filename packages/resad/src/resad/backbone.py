@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from adcommon.backbones import FeaturePyramid, normalisation
-from adcommon.preprocess import Preprocess
-from resad import imagebind
-from resad.imagebind import ImageBindFeatures
+from adcommon.data.preprocess import Preprocess
+from adcommon.models.backbones import FeaturePyramid, normalisation
+from resad.network import imagebind
+from resad.network.imagebind import ImageBindFeatures
 from resad.recipes import Recipe
 
 Backbone = FeaturePyramid | ImageBindFeatures

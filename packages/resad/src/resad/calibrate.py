@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from adcommon.anomaly_maps import max_score
-from adcommon.threshold import Threshold, calibrate
+from adcommon.evaluation.threshold import Threshold, calibrate
+from adcommon.models.anomaly_maps import max_score
 from resad.data import TrainingData
 from resad.detector import ScoreRange, merged_map, normality
 from resad.model import LevelScores, ResAD
+from resad.network.residual import ReferenceRows, as_rows
 from resad.recipes import Recipe
 from resad.references import References
-from resad.residual import ReferenceRows, as_rows
 from resad.scoring import score_places
 
 logger = logging.getLogger(__name__)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from cyclopts import App
 
-from adcommon.commands import predict_app
+from adcommon.cli.app import execute, experiment
+from adcommon.cli.model_commands import predict_app
 from adcommon.errors import UserError
-from adcommon.options import execute, experiment
-from adcommon.records import Split
-from adcommon.report import text, write_results
-from adcommon.runs import RunGroup, StopSignal, start_logging
+from adcommon.results.rows import text, write_results
+from adcommon.training.logging import start_logging
+from adcommon.training.run import RunGroup
+from adcommon.training.stop import StopSignal
+from adcommon.types.records import Split
 from resad.published import PUBLISHED
 from resad.recipes import CATEGORIES, FOLDER, IMAGEBIND_TAG, RECIPES, Recipe
 from resad.settings import TestSettings, TrainSettings
@@ -64,28 +66,28 @@ def predict() -> None:
 
 def extract() -> None:
     """`resad-extract`: reference features of a dataset, written once."""
-    from resad.commands import extract_app
+    from resad.multishot.commands import extract_app
 
     execute(extract_app())
 
 
 def plot_shots() -> None:
     """`resad-plot-shots`: AUROC against the number of references."""
-    from resad.commands import plot_shots_app
+    from resad.multishot.commands import plot_shots_app
 
     execute(plot_shots_app())
 
 
 def plot_classes() -> None:
     """`resad-plot-classes`: one metric of every category, the worst in red."""
-    from resad.commands import plot_classes_app
+    from resad.multishot.commands import plot_classes_app
 
     execute(plot_classes_app())
 
 
 def align() -> None:
     """`resad-align`: for each test image the training images that look most like it."""
-    from resad.commands import align_app
+    from resad.multishot.commands import align_app
 
     execute(align_app())
 
@@ -112,7 +114,7 @@ def _run(base: str, recipe: Recipe, settings: TrainSettings, *, multishot: bool)
         recipe = replace(recipe, setting=f"{recipe.setting.partition('_to_')[0]}_to_{FOLDER}")
     seen, unseen = _load(recipe, settings)
 
-    from adcommon.runtime import choose_device, start
+    from adcommon.training.devices import choose_device, start
     from resad.train import check_inputs
     from resad.train import train as train_model
 
@@ -148,7 +150,7 @@ def _run(base: str, recipe: Recipe, settings: TrainSettings, *, multishot: bool)
 
 def _load(recipe: Recipe, settings: TrainSettings) -> tuple[dict[str, Split], dict[str, Split]]:
     """Both datasets' images; what is missing of either is said at once."""
-    from adcommon.datasets import load_splits
+    from adcommon.data import load_splits
 
     wanted = (
         (recipe.train_dataset, settings.train_root(), settings.train_category),
@@ -170,13 +172,13 @@ def _load(recipe: Recipe, settings: TrainSettings) -> tuple[dict[str, Split], di
 
 def _evaluate(*, settings: TestSettings) -> None:
     """Evaluate a trained ResAD on the categories of a dataset."""
-    from adcommon.datasets import load_splits
-    from adcommon.disk_cache import default_cache
-    from adcommon.runtime import choose_device
+    from adcommon.data import load_splits
+    from adcommon.io.cache import default_cache
+    from adcommon.training.devices import choose_device
+    from resad.compat.official import load_official_trained
     from resad.detector import load_trained
     from resad.evaluate import evaluate as evaluate_model
     from resad.evaluate import report_row
-    from resad.official import load_official_trained
     from resad.targets import ReferenceSource, make_targets
 
     start_logging(None)

@@ -12,18 +12,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.datasets.order import batches_per_epoch, epoch_order
-from adcommon.datasets.splits import hold_out
-from adcommon.disk_cache import DiskCache
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.order import batches_per_epoch, epoch_order
+from adcommon.data.preprocess import Preprocess
+from adcommon.data.sources.splits import hold_out
 from adcommon.errors import BadValue, MaskMissing
-from adcommon.preprocess import Preprocess
-from adcommon.records import Record, Split
+from adcommon.io.cache import DiskCache
+from adcommon.types.records import Record, Split
 from resad.backbone import Backbone, grids
 from resad.features import feature_store
+from resad.network.residual import ReferenceRows, as_rows, match_classes, residual
 from resad.optimiser import level_mask
 from resad.recipes import Recipe
-from resad.residual import ReferenceRows, as_rows, match_classes, residual
 
 SCALE_IMAGES = 64
 """Normal images whose features give the residuals' scale."""

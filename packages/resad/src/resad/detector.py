@@ -14,16 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adcommon.anomaly_maps import gaussian_blur, max_score, upsample
-from adcommon.checkpoints import load_model, load_strict
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, DatasetNotFound
-from adcommon.preprocess import Preprocess
-from adcommon.protocol import Prediction
+from adcommon.models.anomaly_maps import gaussian_blur, max_score, upsample
+from adcommon.models.checkpoint import load_model, load_strict
+from adcommon.types.prediction import Prediction
 from resad.backbone import Backbone, build_backbone
 from resad.model import LevelScores, ResAD
+from resad.network.residual import Residual, match_nested, residual
 from resad.recipes import Recipe
 from resad.references import References, encode
-from resad.residual import Residual, match_nested, residual
 
 BLUR_SIGMA_PX = 4.0
 

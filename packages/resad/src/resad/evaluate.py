@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from adcommon.anomaly_maps import max_score
-from adcommon.evaluation import Scores, measure, with_decision, write_maps
+from adcommon.data.preprocess import Preprocess
+from adcommon.evaluation.collect import Scores
+from adcommon.evaluation.maps import write_maps
+from adcommon.evaluation.measure import measure, with_decision
 from adcommon.metrics import image_metrics
-from adcommon.metrics.reference.resad import ResADResult, resad_metrics
-from adcommon.preprocess import Preprocess
-from adcommon.records import Evaluation, has_pixel_truth
-from adcommon.report import row
+from adcommon.models.anomaly_maps import max_score
+from adcommon.results.rows import row
+from adcommon.types.records import Evaluation, has_pixel_truth
 from resad.detector import Level, Maps, ScoreRange, likelihood_map, merged_map, probability_map
+from resad.metrics import ResADResult, resad_metrics
 from resad.model import LevelScores, ResAD
 from resad.recipes import Recipe
 from resad.scoring import Outcome, score_target

@@ -2,8 +2,8 @@
 
 import torch
 
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.feature_cache import FeatureStore
+from adcommon.data.loading import AnomalyDataset
+from adcommon.models.feature_store import FeatureStore
 from resad.backbone import Backbone, grids
 
 ENCODE_BATCH = 16

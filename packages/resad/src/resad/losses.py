@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from resad.flow import log_likelihoods
+from resad.network.flow import log_likelihoods
 
 Rows = Float[Tensor, "rows channels"]
 Mask = Bool[Tensor, " rows"]

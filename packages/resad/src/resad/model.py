@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resad.constraint import Constraintors
-from resad.flow import Flow, log_likelihoods, position_codes
-from resad.quantizer import Quantisers
+from resad.network.constraint import Constraintors
+from resad.network.flow import Flow, log_likelihoods, position_codes
+from resad.network.quantizer import Quantisers
+from resad.network.residual import as_maps, as_rows, match_distribution
 from resad.recipes import Recipe
-from resad.residual import as_maps, as_rows, match_distribution
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
-from resad.flow import log_likelihoods
 from resad.losses import ConstraintLoss, FlowLoss, RunningBoundaries, constraint_loss, normal_boundary
 from resad.model import ResAD
+from resad.network.flow import log_likelihoods
+from resad.network.residual import as_rows
 from resad.recipes import Recipe
-from resad.residual import as_rows
 
 LR_FACTOR = 0.1
 IMAGEBIND_MASK = 0.3

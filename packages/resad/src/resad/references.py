@@ -15,13 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adcommon.datasets.loading import AnomalyDataset, test_batches
+from adcommon.data.loading import AnomalyDataset, test_batches
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
-from adcommon.files import atomic_write, json_text, plain
-from adcommon.preprocess import Preprocess
-from adcommon.records import Record
+from adcommon.io.files import atomic_write, json_text, plain
+from adcommon.types.records import Record
 from resad.backbone import Backbone, Grids
-from resad.residual import ReferenceRows, as_rows
+from resad.network.residual import ReferenceRows, as_rows
 
 FACTS = "references.json"
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from adcommon import resume
-from adcommon.runs import Run
+from adcommon.training import resume
+from adcommon.training.run import Run
 from resad.epoch import EpochLosses
 from resad.losses import RunningBoundaries
 from resad.model import ResAD

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from adcommon.feature_cache import FeatureStore
+from adcommon.models.feature_store import FeatureStore
 from resad.detector import level_scores, nested_scores
 from resad.model import LevelScores, ResAD
+from resad.network.residual import ReferenceRows, as_rows
 from resad.recipes import Recipe
 from resad.references import References
-from resad.residual import ReferenceRows, as_rows
 from resad.targets import Aligned, Target
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from adcommon.options import SETTINGS_GROUP, EvaluateSettings, Settings
+from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, Settings
 
 GIGABYTE = 2**30
 

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from adcommon.datasets.fewshot import draw_references
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.disk_cache import DiskCache
+from adcommon.data.lists.fewshot import draw_references
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import DatasetNotFound, EmptySplit
-from adcommon.feature_cache import FeatureStore
-from adcommon.files import plain
-from adcommon.images import list_images
-from adcommon.preprocess import Preprocess
-from adcommon.records import Record, Split
-from resad.alignment import read_choice
+from adcommon.io.cache import DiskCache
+from adcommon.io.files import plain
+from adcommon.io.images import list_images
+from adcommon.models.feature_store import FeatureStore
+from adcommon.types.records import Record, Split
 from resad.backbone import Backbone, grids
 from resad.features import feature_store
+from resad.multishot.alignment import read_choice
 from resad.recipes import Recipe
 from resad.references import References, encode, read
 

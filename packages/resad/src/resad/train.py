@@ -16,17 +16,19 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from adcommon.checkpoints import model_card, save_model
-from adcommon.datasets import DATASETS
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.datasets.readable import read_all
-from adcommon.disk_cache import default_cache
+from adcommon.data import DATASETS
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.preprocess import Preprocess
+from adcommon.data.readable import read_all
 from adcommon.errors import Stopped
-from adcommon.files import plain
-from adcommon.preprocess import Preprocess
-from adcommon.records import Evaluation, Split
-from adcommon.runs import Run, StopSignal
-from adcommon.runtime import any_process, set_seed
+from adcommon.io.cache import default_cache
+from adcommon.io.files import plain
+from adcommon.models.checkpoint import save_model
+from adcommon.results.card import model_card
+from adcommon.training.devices import any_process, set_seed
+from adcommon.training.run import Run
+from adcommon.training.stop import StopSignal
+from adcommon.types.records import Evaluation, Split
 from resad.backbone import build_backbone, make_preprocess
 from resad.calibrate import calibrate_model
 from resad.data import TrainingData
@@ -34,10 +36,10 @@ from resad.epoch import EpochLosses
 from resad.evaluate import PaperScores, evaluate, paper_scores, report_row
 from resad.losses import RunningBoundaries
 from resad.model import ResAD
-from resad.multishot import write_analyses
+from resad.multishot.multishot import write_analyses
+from resad.multishot.reporting import report_evaluation
 from resad.optimiser import Optimisers, StepLosses, untrained_levels, update
 from resad.recipes import Recipe
-from resad.reporting import report_evaluation
 from resad.resume import Progress, restore, save
 from resad.scoring import Outcome, score_target
 from resad.settings import TrainSettings

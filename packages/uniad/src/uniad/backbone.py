@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adcommon.backbones import FeaturePyramid
 from adcommon.errors import BadValue
+from adcommon.models.backbones import FeaturePyramid
 
 NAMED_FOR = {
     f"tf_efficientnet_b{size}": side for size, side in enumerate((224, 240, 260, 300, 380, 456, 528))

@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from adcommon.commands import predict_app
-from adcommon.jobs import run_jobs
-from adcommon.options import EvaluateSettings, Settings, execute, experiment
-from adcommon.records import Split
-from adcommon.report import text, write_results
-from adcommon.runs import start_logging
-from uniad.config import read_config
+from adcommon.cli.app import execute, experiment
+from adcommon.cli.model_commands import predict_app
+from adcommon.results.rows import text, write_results
+from adcommon.training.jobs import run_jobs
+from adcommon.training.logging import start_logging
+from adcommon.training.settings import EvaluateSettings, Settings
+from adcommon.types.records import Split
+from uniad.compat.config import read_config
 from uniad.published import PUBLISHED
 from uniad.recipes import RECIPES, Recipe
 from uniad.sources import find_splits, on_own_images
@@ -114,11 +115,11 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
 
 def _evaluate(*, settings: UniADSettings) -> None:
     """Evaluate a trained UniAD on the test images of a dataset."""
-    from adcommon.disk_cache import default_cache
-    from adcommon.runtime import choose_device
+    from adcommon.io.cache import default_cache
+    from adcommon.training.devices import choose_device
+    from uniad.checkpoint import load_any
     from uniad.evaluate import evaluate as evaluate_model
     from uniad.evaluate import report_row, save_features
-    from uniad.load import load_any
 
     start_logging(None)
     trained = load_any(settings.model, choose_device(settings.gpu, settings.device))
@@ -175,9 +176,9 @@ def _metadata(
         category: Categories to list. [default: all]
         out: Folder for the two lists; paths in them begin at the dataset's folder.
     """
-    from adcommon.datasets import load_splits
-    from adcommon.datasets.access import find_dataset, locate
-    from adcommon.datasets.manifest import write_manifest
+    from adcommon.data import load_splits
+    from adcommon.data.lists.manifest import write_manifest
+    from adcommon.data.sources.access import find_dataset, locate
 
     name = "folder" if data else dataset
     root = data or Settings(data_root=data_root).root()

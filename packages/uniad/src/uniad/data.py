@@ -7,13 +7,14 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from adcommon.augment import random_colour_jitter, random_flips, random_quarter_turn
-from adcommon.datasets.loading import AnomalyDataset, train_batches
-from adcommon.datasets.order import train_indices
-from adcommon.disk_cache import default_cache
-from adcommon.feature_cache import FeatureStore, cached_features
-from adcommon.preprocess import Preprocess
-from adcommon.records import Record
+from adcommon.data.augment import random_colour_jitter, random_flips, random_quarter_turn
+from adcommon.data.loading import AnomalyDataset, train_batches
+from adcommon.data.normalise import normalise, unnormalise
+from adcommon.data.order import train_indices
+from adcommon.data.preprocess import Preprocess
+from adcommon.io.cache import default_cache
+from adcommon.models.feature_store import FeatureStore, cached_features
+from adcommon.types.records import Record
 from uniad.model import UniAD
 from uniad.recipes import Recipe
 
@@ -81,7 +82,7 @@ def augmented(
     generator = Generator().manual_seed(int(torch.randint(2**31, ())))
     unmasked = torch.zeros(images.shape[2:], dtype=torch.bool)
     changed = []
-    for pixels in torch.from_numpy(preprocess.unnormalise(images)).permute(0, 3, 1, 2):
+    for pixels in torch.from_numpy(unnormalise(images, preprocess)).permute(0, 3, 1, 2):
         pixels, _ = random_flips(
             pixels, unmasked, generator, horizontal=recipe.hflip / 2, vertical=recipe.vflip / 2
         )
@@ -97,4 +98,4 @@ def augmented(
             probability=recipe.colorjitter,
         )
         changed.append(pixels)
-    return preprocess.normalise(torch.stack(changed).permute(0, 2, 3, 1).contiguous())
+    return normalise(torch.stack(changed).permute(0, 2, 3, 1).contiguous(), preprocess)

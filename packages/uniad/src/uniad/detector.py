@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adcommon.anomaly_maps import mean_score, pooled_max_score, std_score, upsample
-from adcommon.backbones import normalisation
-from adcommon.checkpoints import load_model, load_strict
-from adcommon.preprocess import Preprocess
-from adcommon.protocol import Prediction
+from adcommon.data.preprocess import Preprocess
+from adcommon.models.anomaly_maps import mean_score, pooled_max_score, std_score, upsample
+from adcommon.models.backbones import normalisation
+from adcommon.models.checkpoint import load_model, load_strict
+from adcommon.types.prediction import Prediction
+from uniad.compat.official import load_checkpoint
 from uniad.model import Outputs, UniAD, build, distance
-from uniad.official import load_checkpoint
 from uniad.recipes import Recipe
 
 

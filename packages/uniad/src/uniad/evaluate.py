@@ -11,20 +11,22 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from adcommon.datasets.loading import AnomalyDataset, test_batches
-from adcommon.disk_cache import DiskCache
-from adcommon.evaluation import Scores, maps_with_masks, masks_as_labels, measure, with_decision, write_maps
-from adcommon.feature_cache import FeatureStore
-from adcommon.files import atomic_write
-from adcommon.images import open_image
+from adcommon.data.loading import AnomalyDataset, test_batches
+from adcommon.evaluation.collect import Scores
+from adcommon.evaluation.maps import write_maps
+from adcommon.evaluation.measure import maps_with_masks, masks_as_labels, measure, with_decision
+from adcommon.io.cache import DiskCache
+from adcommon.io.files import atomic_write
+from adcommon.io.images import open_image
 from adcommon.metrics import auroc
-from adcommon.metrics.reference.rankings import mirrored_auroc
-from adcommon.protocol import Prediction
-from adcommon.records import Evaluation, Record, has_pixel_truth
-from adcommon.report import row
-from adcommon.visualise import png
+from adcommon.metrics.variants.rankings import mirrored_auroc
+from adcommon.models.feature_store import FeatureStore
+from adcommon.results.pictures import png
+from adcommon.results.rows import row
+from adcommon.types.prediction import Prediction
+from adcommon.types.records import Evaluation, Record, has_pixel_truth
 from uniad.detector import UniADDetector, image_scores
-from uniad.pictures import compound, single
+from uniad.pictures.drawing import compound, single
 from uniad.recipes import Recipe
 
 Columns = dict[str, Float[np.ndarray, " images"]]

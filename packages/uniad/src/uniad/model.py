@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from uniad.attention import barrier_of, neighbour_mask
 from uniad.backbone import AlignedFeatures
-from uniad.position import make_position
+from uniad.network.attention import barrier_of, neighbour_mask
+from uniad.network.position import make_position
+from uniad.network.transformer import Transformer
 from uniad.recipes import Recipe
-from uniad.transformer import Transformer
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from adcommon.datasets import load_splits
-from adcommon.datasets.manifest import read_lines
+from adcommon.data import load_splits
+from adcommon.data.lists.manifest import read_lines
 from adcommon.errors import BadValue
-from adcommon.options import Settings
-from adcommon.records import Split
+from adcommon.training.settings import Settings
+from adcommon.types.records import Split
 from uniad.recipes import CIFAR10_SPLITS, Recipe
 
 

@@ -14,24 +14,25 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from adcommon.backbones import create_trunk
-from adcommon.checkpoints import load_model, load_strict
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.datasets.order import batches_per_epoch
-from adcommon.datasets.readable import read_all
-from adcommon.datasets.splits import hold_out
-from adcommon.disk_cache import default_cache
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.order import batches_per_epoch
+from adcommon.data.readable import read_all
+from adcommon.data.sources.splits import hold_out
 from adcommon.errors import Stopped
-from adcommon.options import Settings
-from adcommon.records import Split
-from adcommon.resume import restore, save
-from adcommon.runs import Run, StopSignal
-from adcommon.runtime import any_process, distribute, set_seed
+from adcommon.io.cache import default_cache
+from adcommon.models.backbones import create_trunk
+from adcommon.models.checkpoint import load_model, load_strict
+from adcommon.training.devices import any_process, distribute, set_seed
+from adcommon.training.resume import restore, save
+from adcommon.training.run import Run
+from adcommon.training.settings import Settings
+from adcommon.training.stop import StopSignal
+from adcommon.types.records import Split
+from uniad.compat.official import fill, load_checkpoint
 from uniad.data import training_features
 from uniad.detector import make_preprocess
 from uniad.evaluate import report_row
 from uniad.model import UniAD, build
-from uniad.official import fill, load_checkpoint
 from uniad.optimiser import make_optimiser, seed_step, update
 from uniad.recipes import Recipe
 from uniad.validation import Validation

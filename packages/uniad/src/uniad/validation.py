@@ -8,16 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adcommon.checkpoints import model_card, save_model
-from adcommon.datasets import DATASETS
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.disk_cache import default_cache
-from adcommon.feature_cache import FeatureStore
-from adcommon.files import plain
-from adcommon.options import Settings
-from adcommon.preprocess import Preprocess
-from adcommon.records import Evaluation, Record, Split
-from adcommon.threshold import Threshold, calibrate
+from adcommon.data import DATASETS
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.preprocess import Preprocess
+from adcommon.evaluation.threshold import Threshold, calibrate
+from adcommon.io.cache import default_cache
+from adcommon.io.files import plain
+from adcommon.models.checkpoint import save_model
+from adcommon.models.feature_store import FeatureStore
+from adcommon.results.card import model_card
+from adcommon.training.settings import Settings
+from adcommon.types.records import Evaluation, Record, Split
 from uniad.data import feature_store
 from uniad.detector import make_detector
 from uniad.evaluate import collect, evaluate

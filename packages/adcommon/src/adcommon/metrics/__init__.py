@@ -1,8 +1,8 @@
 """Metrics of visual anomaly detection: exact, from the order of the scores only.
 
-NumPy arrays in, torch tensors of any device accepted. The papers' own variants are in
-`adcommon.metrics.reference`, bounded memory in `adcommon.metrics.streaming`, MVTec LOCO's saturated overlap
-in `adcommon.metrics.spro`.
+NumPy arrays in, torch tensors of any device accepted. A paper's own variants are in the
+`metrics.py` of its package, bounded memory in `adcommon.metrics.streaming`, MVTec LOCO's saturated overlap in
+`adcommon.metrics.spro`.
 """
 
 from adcommon.metrics.accumulator import PixelMetrics, PixelResult

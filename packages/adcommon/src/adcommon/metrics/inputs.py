@@ -1,23 +1,24 @@
 """What the metrics accept: NumPy arrays or torch tensors of any device, checked once at the door."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Real, Shaped
-from torch import Tensor
 
 from adcommon.errors import BadValue
 
-Array = np.ndarray | Tensor
+Array = Any
+"""A NumPy array or a torch tensor of any device; torch is not imported to tell."""
 
 
 def as_numpy(array: Shaped[Array, "..."] | Sequence[int]) -> Shaped[np.ndarray, "..."]:
     """The same values in the same precision, on the CPU."""
-    if not isinstance(array, Tensor):
+    if not hasattr(array, "detach"):
         return np.asarray(array)
     array = array.detach().cpu()
-    return (array.float() if array.dtype == torch.bfloat16 else array).numpy()  # NumPy has no bfloat16
+    # NumPy has no bfloat16
+    return (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
 
 
 def without_nan(

@@ -7,10 +7,11 @@ counts the pixels outside the union of an image's channels, and all pixels of go
 Source: Bergmann et al., Beyond Dents and Scratches, IJCV 2022.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Integer, Real
@@ -19,10 +20,35 @@ from adcommon.errors import BadValue
 from adcommon.metrics.curves import rank, warn_inverted
 from adcommon.metrics.inputs import Array, as_numpy, without_nan
 from adcommon.metrics.pro import RegionScores
-from adcommon.saturation import Group, Saturation
 
 LOCO_LIMITS = (0.01, 0.05, 0.1, 0.3, 1.0)
 """False-positive-rate limits of the benchmark; 0.05 is the usual headline."""
+
+
+Group = Literal["good", "structural", "logical"]
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """When a defect counts as found; one entry of the dataset's defects_config.json."""
+
+    defect: str
+    threshold: float
+    """Share of the defect's area if relative, else number of pixels."""
+    relative: bool
+
+    def area(self, pixels: int, scale: float = 1.0) -> int:
+        """Saturation area of an annotated defect of so many pixels: between 1 and its area.
+
+        Args:
+            pixels: area of the defect.
+            scale: pixels at this size for each pixel at the size that absolute thresholds count.
+        """
+        if self.relative:
+            area = math.floor(self.threshold * pixels)
+        else:
+            area = min(math.floor(self.threshold * scale), pixels)
+        return max(1, area)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adcommon.datasets.counts import CIFAR10_CLASSES
-from adcommon.prepare.isic2018 import DIAGNOSES
+from adcommon.data.catalog.counts import CIFAR10_CLASSES
+from adcommon.data.prepare.isic2018 import DIAGNOSES
 from adcommon.testing.trees import make_mvtec
 
 SIZE = (16, 12)

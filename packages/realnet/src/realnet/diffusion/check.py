@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from adcommon.records import Record
+from adcommon.types.records import Record
 from realnet.diffusion.data import labels_of, make_dataset
 from realnet.diffusion.optimiser import place
 from realnet.diffusion.recipes import DiffusionRecipe, SampleRecipe

@@ -8,12 +8,12 @@ from accelerate import Accelerator
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from adcommon.augment import random_flips, random_quarter_turn
-from adcommon.datasets.loading import AnomalyDataset, train_batches
-from adcommon.disk_cache import default_cache
+from adcommon.data.augment import random_flips, random_quarter_turn
+from adcommon.data.loading import AnomalyDataset, train_batches
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
-from adcommon.preprocess import Preprocess
-from adcommon.records import Record
+from adcommon.io.cache import default_cache
+from adcommon.types.records import Record
 from realnet.diffusion.base_recipe import TrainingRecipe
 
 

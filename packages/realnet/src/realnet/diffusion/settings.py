@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from adcommon.options import SETTINGS_GROUP, Settings
+from adcommon.training.settings import SETTINGS_GROUP, Settings
 
 _HIDDEN = Parameter(show=False)
 

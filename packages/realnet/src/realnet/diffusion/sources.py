@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from adcommon.datasets import DATASETS, load_splits
-from adcommon.datasets.manifest import read_lines
+from adcommon.data import DATASETS, load_splits
+from adcommon.data.lists.manifest import read_lines
 from adcommon.errors import EmptySplit, unknown_name
-from adcommon.options import Settings
-from adcommon.records import Record
+from adcommon.training.settings import Settings
+from adcommon.types.records import Record
 from realnet.diffusion.recipes import ClassifierRecipe, DiffusionRecipe, SampleRecipe
 
 R = TypeVar("R", DiffusionRecipe, ClassifierRecipe, SampleRecipe)

@@ -11,19 +11,19 @@ from typing import Any
 
 from torch import nn
 
-from adcommon.checkpoints import load_model, load_strict, save_model
-from adcommon.datasets import DATASETS
-from adcommon.datasets.readable import read_all
+from adcommon.data import DATASETS
+from adcommon.data.readable import read_all
 from adcommon.errors import BadValue, WrongCheckpoint
-from adcommon.files import plain
-from adcommon.records import Record
-from realnet.diffusion.classifier import Classifier
+from adcommon.io.files import plain
+from adcommon.models.checkpoint import load_model, load_strict, save_model
+from adcommon.types.records import Record
+from realnet.diffusion.compat.official import classes_in, fill, find_weights, read_state, save_checkpoint
 from realnet.diffusion.data import make_dataset, make_preprocess
-from realnet.diffusion.official import classes_in, fill, find_weights, read_state, save_checkpoint
+from realnet.diffusion.network.classifier import Classifier
+from realnet.diffusion.network.unet import UNet
 from realnet.diffusion.recipes import CLASSIFIERS, UNETS, ClassifierRecipe, DiffusionRecipe, Size
 from realnet.diffusion.schedule import make_schedule
 from realnet.diffusion.settings import TrainSettings
-from realnet.diffusion.unet import UNet
 
 logger = logging.getLogger(__name__)
 

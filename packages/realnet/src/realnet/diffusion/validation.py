@@ -10,9 +10,9 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from adcommon.datasets.loading import AnomalyDataset
-from adcommon.datasets.order import epoch_order
-from adcommon.files import atomic_write
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.order import epoch_order
+from adcommon.io.files import atomic_write
 from realnet.diffusion.draws import generator, normal
 from realnet.diffusion.process import Images, Process, to_pixels
 from realnet.diffusion.recipes import DiffusionRecipe

@@ -1,0 +1,1 @@
+"""The command `ad`, and what every method's commands are made of."""

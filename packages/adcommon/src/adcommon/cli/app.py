@@ -1,0 +1,131 @@
+"""How a recipe becomes a command line, and how a command ends.
+
+A recipe is a frozen dataclass; each of its fields is a flag whose help text is the field's docstring.
+Values come from the command line, else from `--config FILE`, else from the recipe. No torch here.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.config import Dict, Yaml
+from cyclopts.types import ExistingFile
+
+from adcommon.errors import Stopped, UserError, unknown_name
+from adcommon.training.settings import SETTINGS_GROUP, Settings
+
+R = TypeVar("R")
+
+
+S = TypeVar("S", bound="Settings")
+
+
+RECIPE_GROUP = Group("Recipe", sort_key=2)
+
+
+def with_defaults(recipe: R) -> type[R]:
+    """The recipe's class with this recipe's values as its defaults, so that one flag changes one field."""
+    cls = type(recipe)
+    namespace: dict[str, Any] = {
+        "__annotations__": {entry.name: entry.type for entry in fields(cls)},  # type: ignore[arg-type]
+        "__module__": cls.__module__,
+        "__doc__": cls.__doc__,
+    }
+    namespace |= {name: getattr(recipe, name) for name in namespace["__annotations__"]}
+    return dataclass(frozen=True, kw_only=True)(type(cls.__name__, (cls,), namespace))
+
+
+def execute(app: App, rewrite: Callable[[list[str]], list[str]] | None = None) -> None:
+    """Run a command on the process's arguments; a user's mistake is one message and exit code 2.
+
+    Args:
+        rewrite: makes our flags of arguments in another style, before they are parsed.
+    """
+    try:
+        words = sys.argv[1:]
+        app(rewrite(words) if rewrite else words, exit_on_error=False)
+    except CycloptsError:
+        sys.exit(2)  # cyclopts has printed its message
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Stopped as message:
+        print(message, file=sys.stderr)
+        sys.exit(143)
+    except BrokenPipeError:  # `... | head` has seen enough; nothing may be flushed into the closed pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _values(path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] | None) -> Dict | Yaml:
+    """What a configuration file says, in our form or in the authors'."""
+    translated = read_config(path) if read_config else None
+    return Yaml(path, must_exist=True) if translated is None else Dict(dict(translated), source=str(path))
+
+
+def experiment(
+    name: str,
+    body: Callable[[str, R, S], None],
+    recipes: Mapping[str, R],
+    default: str,
+    summary: str,
+    read_config: Callable[[Path], Mapping[str, Any] | None] | None = None,
+    settings_type: type[S] = Settings,  # type: ignore[assignment]
+    rewrite: Callable[[list[str]], list[str]] | None = None,
+) -> None:
+    """A training command: parse recipe and settings, then call `body` with the recipe's name and both.
+
+    Args:
+        recipes: by name; with more than one the command has `--recipe NAME`.
+        default: the recipe that is used when none is named.
+        read_config: the values, by flag, of a configuration file in the form of the method's authors; None
+            for a file that is not in their form.
+        settings_type: `Settings`, or a method's own dataclass with further flags.
+        rewrite: as for `execute`.
+    """
+    app = App(name=name, help=summary)
+    names = tuple(recipes)
+
+    def register(base: str) -> None:
+        recipe_type = with_defaults(recipes[base])
+        flat = Parameter(name="*", group=RECIPE_GROUP, negative_iterable=())
+
+        def command(
+            *,
+            recipe: Annotated[recipe_type, flat] = recipe_type(),  # type: ignore[valid-type]  # noqa: B008
+            settings: settings_type = settings_type(),  # type: ignore[valid-type]  # noqa: B008
+        ) -> None:
+            body(base, recipe, settings)
+
+        app.default(command)
+
+    register(default)
+    chooser = Parameter(group=SETTINGS_GROUP, show=len(recipes) > 1)
+
+    @app.meta.default
+    def launch(
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        config: Annotated[
+            tuple[ExistingFile, ...], Parameter(group=SETTINGS_GROUP, negative=(), show_default=False)
+        ] = (),
+        recipe: Annotated[str, chooser] = default,
+    ) -> None:
+        """Choose the recipe and the files that change it.
+
+        Args:
+            config: YAML file with any of the flags below; may be given several times, the last one wins.
+            recipe: the paper's experiment to start from.
+        """
+        if recipe not in recipes:
+            raise unknown_name("recipe", recipe, names)
+        if recipe != default:
+            app.default_command = None
+            register(recipe)
+        app.config = [_values(path, read_config) for path in reversed(config)]
+        app(tokens, exit_on_error=False)
+
+    execute(app.meta, rewrite)

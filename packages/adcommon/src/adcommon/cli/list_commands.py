@@ -1,0 +1,115 @@
+"""`ad manifest` and `ad few-shot`: lists of images written, and converted from one form to another."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from adcommon.data import DATASETS, load_splits
+from adcommon.data.lists.fewshot import draw_references, write_references
+from adcommon.data.lists.manifest import Form, read_lines, read_manifest, write_manifest
+from adcommon.data.sources.access import find_dataset, locate
+from adcommon.errors import BadValue, unknown_name
+from adcommon.training.settings import default_root
+
+Categories = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)]
+
+
+def manifest(
+    dataset: str = "folder",
+    *,
+    category: Categories = (),
+    form: Annotated[Form, Parameter(name="--format")],
+    out: Path,
+    data_root: Path | None = None,
+    data: Path | None = None,
+    meta_train: Path | None = None,
+    meta_test: Path | None = None,
+    image_dir: Path | None = None,
+    per_category: bool = False,
+    seed: int = 0,
+) -> None:
+    """Write lists of a dataset's images, or convert lists from one form to another.
+
+    Args:
+        dataset: Name as `ad datasets` lists it; `folder` with `--data`.
+        category: Categories to list. [default: all]
+        form: `lines`: UniAD's and RealNet's JSON lines. `inctrl`: four JSON arrays for each category.
+            `ader`: meta.json. `csv`: manifest.csv.
+        out: Folder for the lists.
+        data_root: Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]
+        data: My own images, or lists to convert: a folder, or a single list.
+        meta_train: JSON lines to convert: the training images.
+        meta_test: JSON lines to convert: the test images.
+        image_dir: Where the paths of lists begin, those read and those written; a manifest.csv is written
+            with paths that hold wherever it is read. [default: the dataset's folder]
+        per_category: Name JSON lines as RealNet does: for each category, and for all.
+        seed: Draws what has no split of its own.
+    """
+    if dataset != "folder" and (data or meta_train or meta_test):
+        raise BadValue(
+            f"the dataset {dataset} and lists or images of your own were both given; use one of them"
+        )
+    if meta_train or meta_test:
+        splits = read_lines(meta_train, meta_test, image_dir)
+    elif data is not None and image_dir is not None:
+        splits = read_manifest(data, image_dir, seed=seed)
+    else:
+        name = "folder" if data else dataset
+        folder = data or data_root or default_root()
+        splits = load_splits(name, folder, category, seed=seed)
+        image_dir = image_dir or locate(find_dataset(name), folder) or _folder_of(folder)
+    for name in category:
+        if name not in splits:
+            raise unknown_name("category", name, splits)
+    chosen = {name: splits[name] for name in category or splits}
+    root = out if form == "csv" else image_dir
+    written = write_manifest(form, out, chosen, root, per_category=per_category)
+    for path in written:
+        print(path)
+    train = sum(len(split.train) for split in chosen.values())
+    test = sum(len(split.test) for split in chosen.values())
+    print(f"{len(chosen)} categories, {train} training and {test} test images")
+
+
+def few_shot(
+    source: str,
+    shots: int,
+    *,
+    category: Categories = (),
+    out: Path | None = None,
+    data_root: Path | None = None,
+    seed: int = 0,
+) -> None:
+    """Draw normal reference images and write them to a list, one path a line.
+
+    Args:
+        source: Folder of normal images, or the name of a dataset, whose training images are drawn from.
+        shots: Number of references, of each category.
+        category: Categories of the dataset. [default: all]
+        out: The list; of a dataset, the folder for the lists of its categories. [default: references.txt,
+            or the folder references]
+        data_root: Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]
+        seed: Of the draw; with one seed, fewer references are the beginning of more.
+    """
+    if source not in DATASETS:
+        if category:
+            raise BadValue(f"{source} is no dataset and has no categories; datasets: {' '.join(DATASETS)}")
+        out = out or Path("references.txt")
+        write_references(out, draw_references(Path(source), shots, seed=seed), Path(source))
+        print(f"{shots} references of {source} are listed in {out}; seed {seed}")
+        return
+    folder = data_root or default_root()
+    root = locate(find_dataset(source), folder) or _folder_of(folder)
+    out = out or Path("references")
+    drawn = {
+        name: draw_references(split.train, shots, seed=seed)
+        for name, split in load_splits(source, folder, category, seed=seed).items()
+    }
+    for name, images in drawn.items():
+        write_references(out / f"{name}.txt", images, root)
+    print(f"{shots} references of each of {len(drawn)} categories are listed in {out}; seed {seed}")
+
+
+def _folder_of(path: Path) -> Path:
+    return path.parent if path.is_file() else path

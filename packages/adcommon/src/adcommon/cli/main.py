@@ -1,0 +1,198 @@
+"""The command `ad`: what concerns every method. A sub-command imports what it needs when it runs."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from adcommon import __version__
+from adcommon.cli.app import execute
+from adcommon.cli.model_commands import evaluate_app, predict_app
+from adcommon.errors import BadValue
+from adcommon.training.settings import default_root
+
+app = App(name="ad", help="Visual anomaly detection: what all methods share.", version=__version__)
+app.command(
+    "adcommon.data.prepare.command:app",
+    name="prepare",
+    help="Turn a dataset's official download into the tree that training reads.",
+)
+app.command(evaluate_app("evaluate"))
+app.command(predict_app("predict"))
+app.command("adcommon.cli.list_commands:manifest", name="manifest", help="Write lists of a dataset's images.")
+app.command("adcommon.cli.list_commands:few_shot", name="few-shot", help="Draw normal reference images.")
+
+Root = Annotated[Path | None, Parameter(name="--data-root")]
+
+
+def main() -> None:
+    """The console command `ad`."""
+    execute(app)
+
+
+@app.command
+def quickstart(*methods: str, out: Path = Path("quickstart"), force: bool = False) -> None:
+    """Train on real images that need no download, some minutes on two CPU cores, and show what came out.
+
+    Args:
+        methods: Methods to run; all that have a quick start by default.
+        out: Folder for models, tables and pictures.
+        force: Overwrite what an earlier quick start left.
+    """
+    from adcommon.cli.quickstart import quickstart as run
+
+    run(out, methods, force=force)
+
+
+@app.command
+def methods() -> None:
+    """List the installed methods and their commands."""
+    from adcommon.methods import commands, installed
+
+    for name in installed():
+        print(f"{name:<12} {' '.join(commands(name))}")
+
+
+@app.command
+def datasets(*name: str, data_root: Root = None) -> None:
+    """List the datasets: what was found on this machine, licence, and the papers that use them.
+
+    Args:
+        name: Say everything about these: categories, official page, and which paper uses them how.
+        data_root: Folder that holds the datasets. [default: $AD_DATA, else ./data]
+    """
+    from adcommon.data import DATASETS
+    from adcommon.data.check.inventory import describe, summarise
+    from adcommon.data.sources.access import find_dataset
+
+    root = data_root or default_root()
+    for entry in map(find_dataset, name):
+        print(describe(entry, root))
+    for entry in () if name else DATASETS.values():
+        print(summarise(entry, root))
+
+
+@app.command
+def check(
+    dataset: str,
+    *category: str,
+    data_root: Root = None,
+    json: Annotated[Path | None, Parameter(name="--json")] = None,
+) -> None:
+    """List every problem of a dataset at once; exit code 1 if there are any, besides notes.
+
+    Args:
+        dataset: Name as `ad datasets` lists it; `folder` for my own images.
+        category: Categories to look at; all by default.
+        data_root: Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]
+        json: File for the problems as a list of objects, with every path.
+    """
+    from adcommon.data.check.dataset import check as look
+    from adcommon.io.files import atomic_write, json_text
+
+    problems = look(dataset, data_root or default_root(), category)
+    for problem in problems:
+        print(problem)
+    counts = Counter(problem.severity for problem in problems)
+    print(f"errors: {counts['error']}, warnings: {counts['warning']}, notes: {counts['note']}")
+    if json is not None:
+        atomic_write(json, json_text(problems))
+    if counts["error"] or counts["warning"]:
+        raise SystemExit(1)
+
+
+@app.command
+def weights() -> None:
+    """List the backbone weights: file, origin, checksum, and whether they are on this machine."""
+    from adcommon.models.weights import table
+
+    for source in table():
+        print(source.tag)
+        print(f"    file {source.file}, SHA-256 {source.sha256 or 'unknown'}..., {source.url}")
+        print(f"    {f'found: {source.found}' if source.found else 'not on this machine'}")
+
+
+@app.command
+def export(
+    model: Path,
+    *,
+    out: Path | None = None,
+    category: str | None = None,
+    references: Path | None = None,
+    batch_size: int = 1,
+) -> None:
+    """Write a trained model of any method as one ONNX file, and check that it computes the same.
+
+    The graph takes pixels (uint8, batch x size x size x RGB) and gives image scores and anomaly maps;
+    `ad predict --model FILE.onnx` runs it. Needs `uv pip install 'adcommon[export]'`.
+
+    Args:
+        model: The `model` folder that a training run left.
+        out: The file. [default: model.onnx in the current folder]
+        category: Which of the categories the model knows; for methods that ask.
+        references: Folder of normal images to compare with, kept in the file; for few-shot methods.
+        batch_size: Images per call of the graph.
+    """
+    from adcommon.deploy.export import export as write
+    from adcommon.deploy.predict import find_images
+    from adcommon.methods import load_folder
+    from adcommon.training.logging import start_logging
+
+    start_logging(None)
+    normal = [] if references is None else find_images(references)
+    detector, config = load_folder(model, category=category, references=normal)
+    threshold = config["threshold"] and config["threshold"]["value"]
+    facts = {"method": config["method"], "category": category, "threshold": threshold}
+    path = out or Path("model.onnx")
+    difference = write(detector, path, facts, batch_size=batch_size)
+    print(f"{path}: onnxruntime and torch differ by {difference:.1e} of the largest output")
+
+
+@app.command
+def sweep(
+    command: str,
+    *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=(), show_default=False)] = (),
+    vary: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
+    out: Path = Path("runs/sweep"),
+    jobs: int = 1,
+) -> None:
+    """Run a training command for several seeds or values; mean and standard deviation of what comes out.
+
+    The same command again goes on where it was stopped. For example
+    `ad sweep recontrast-train --seeds 0 1 2 --vary backbone=resnet18,resnet50 --dataset synthetic`.
+
+    Args:
+        command: A training command of an installed method.
+        arguments: Its flags, the same for every run.
+        seeds: Values of its --seed; short for --vary seed=0,1,2.
+        vary: FLAG=VALUE,VALUE,...; with several of them every combination is run.
+        out: Folder for all runs.
+        jobs: Runs at the same time.
+    """
+    from adcommon.cli.sweep import sweep as run
+    from adcommon.training.logging import start_logging
+
+    values = {
+        flag.removeprefix("--"): listed.split(",") for flag, _, listed in (v.partition("=") for v in vary)
+    }
+    if seeds:
+        values["seed"] = [str(seed) for seed in seeds]
+    start_logging(None)
+    run(command, arguments, values, out, jobs=jobs)
+
+
+@app.command
+def report(*results: Path) -> None:
+    """Print results.json of one run as a table, or compare several runs in one table.
+
+    Args:
+        results: Files named results.json, or the folders that hold them.
+    """
+    from adcommon.results.rows import comparison, read_results, text
+
+    if not results:
+        raise BadValue("no results given; pass the --out folder of one or more runs")
+    rows = {str(path): read_results(path) for path in results}
+    print(text(rows[str(results[0])]) if len(rows) == 1 else comparison(rows))

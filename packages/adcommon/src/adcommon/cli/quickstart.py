@@ -1,0 +1,45 @@
+"""`ad quickstart`: every installed method that has one trains on real images that need no download.
+
+A method registers `quickstart(out: Path, *, force: bool)` in the entry-point group `adcommon.quickstart`;
+it trains with its quick-start recipe and leaves `results.json` in `out`.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from adcommon.errors import UserError
+from adcommon.methods import find, installed
+from adcommon.results.rows import read_results, text, write_results
+
+logger = logging.getLogger(__name__)
+GROUP = "adcommon.quickstart"
+
+
+def quickstart(out: Path, methods: Sequence[str] = (), *, force: bool = False) -> Path:
+    """Run the quick start of the named methods (default: all), then write and print one table.
+
+    Args:
+        out: each method gets a folder of its own in it.
+        methods: names as `ad methods` lists them.
+        force: overwrite what an earlier quick start left.
+
+    Returns:
+        The path of the common results.json.
+    """
+    names = list(methods) or list(installed(GROUP))
+    if not names:
+        raise UserError("no installed method has a quick start; install one of the method packages")
+    starts = {name: find(name, GROUP) for name in names}
+    rows = []
+    for name, start in starts.items():
+        began = time.monotonic()
+        start(out / name, force=force)
+        logger.info("%s done in %.0f s", name, time.monotonic() - began)
+        rows += read_results(out / name / "results.json")
+    write_results(out, rows)
+    if len(starts) > 1:
+        print(text(rows))
+    print(f"\nEverything is in {out}: models, tables, and pictures of the anomaly maps.")
+    return out / "results.json"

@@ -1,0 +1,88 @@
+"""`ad check`: everything that is wrong with a dataset on disk, in one report."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from adcommon.data.catalog import Dataset
+from adcommon.data.check.content import check_content
+from adcommon.data.check.problems import Problem
+from adcommon.data.check.tree import check_categories, check_structure, check_surroundings
+from adcommon.data.sources.access import (
+    category_folder,
+    dtd_textures,
+    find_categories,
+    find_dataset,
+    scan_dataset,
+)
+from adcommon.data.sources.cifar10 import MD5, has_batches, md5_of, read_batch
+from adcommon.data.sources.roots import find_root
+from adcommon.errors import UserError, unknown_name
+from adcommon.types.records import Record, Split
+
+
+def check(dataset: str, root: Path | None, categories: Sequence[str] = (), *, seed: int = 0) -> list[Problem]:
+    """Decode every image and mask of a dataset and list all problems, also beyond the first.
+
+    Args:
+        dataset: name of the dataset.
+        root: as for `load_records`.
+        categories: only these; by default all.
+        seed: as for `load_records`.
+
+    Raises:
+        DatasetNotFound: there is nothing to check; also NotPrepared and UnknownName.
+    """
+    entry = find_dataset(dataset)
+    known = find_categories(dataset, root)
+    problems: list[Problem] = []
+    if entry.layout != "folder" and not entry.embedded:
+        folder = find_root(entry, root)
+        if entry.layout == "textures":
+            return list(_check_textures(entry, folder))
+        if entry.layout == "cifar10" and has_batches(folder):
+            return list(_check_batches(folder))
+        if not categories and entry.layout != "medical":
+            problems += check_categories(entry, folder)
+    for name in categories or known:
+        if name not in known + entry.extra_categories:
+            raise unknown_name(f"category of '{dataset}'", name, known + entry.extra_categories)
+        problems += _check_category(entry, root, name, seed)
+    return problems
+
+
+def _check_category(entry: Dataset, root: Path | None, category: str, seed: int) -> Iterator[Problem]:
+    folder = category_folder(entry, root, category)
+    if folder is not None and not folder.exists():
+        yield Problem("error", category, f"no folder {folder}")
+        return
+    try:
+        scan = scan_dataset(entry, root, category, seed=seed)
+    except UserError as error:
+        yield Problem("error", category, str(error))
+        return
+    yield from check_structure(entry, scan, category)
+    if folder is not None and folder.is_dir():
+        yield from check_surroundings(folder, category)
+    yield from check_content(scan.split, category)
+
+
+def _check_textures(entry: Dataset, folder: Path) -> Iterator[Problem]:
+    textures = dtd_textures(folder)
+    yield from check_surroundings(folder / "images", entry.name)
+    yield from check_content(Split([Record(image, entry.name, 0) for image in textures], []), entry.name)
+
+
+def _check_batches(folder: Path) -> Iterator[Problem]:
+    """CIFAR-10: that the batches are the official ones; their images are pixels and need no decoding."""
+    for name, official in MD5.items():
+        path = folder / name
+        try:
+            read_batch(path)
+        except UserError as error:
+            yield Problem("error", name, str(error), (path,))
+            continue
+        found = md5_of(path)
+        if found != official:
+            yield Problem(
+                "warning", name, f"not the official file: MD5 {found}, expected {official}", (path,)
+            )

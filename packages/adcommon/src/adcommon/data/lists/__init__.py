@@ -1,0 +1,1 @@
+"""Lists of images: the authors' manifests, CSV files, drawn references."""

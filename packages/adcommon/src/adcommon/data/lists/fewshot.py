@@ -1,0 +1,113 @@
+"""Reference images for few-shot methods: drawn with a seed, written to a list, read back."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from adcommon.data.lists.entries import find_listed, listed_path
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
+from adcommon.io.files import atomic_write
+from adcommon.io.images import list_images
+from adcommon.types.records import Record
+
+
+def draw_references(source: Sequence[Record] | Path, shots: int, *, seed: int) -> list[Path]:
+    """Draw `shots` different normal images.
+
+    With one seed, fewer shots are the beginning of more shots: an 8-shot run extends the 4-shot run.
+
+    Args:
+        source: records, of which the normal ones are drawn from, or a folder of normal images.
+
+    Raises:
+        EmptySplit: the source has no normal images.
+        BadValue: it has fewer than `shots`.
+    """
+    if isinstance(source, Path):
+        images, where = list_images(source), str(source)
+    else:
+        images, where = [record.image for record in source if record.label == 0], "the training images"
+    if not images:
+        raise EmptySplit(f"no normal images in {where} to draw references from")
+    if not 1 <= shots <= len(images):
+        raise BadValue(
+            f"shots is {shots}; {where} has {len(images)} normal images, expected 1 to {len(images)}"
+        )
+    order = np.random.default_rng(seed).permutation(len(images))
+    return [images[index] for index in order[:shots]]
+
+
+def named_references(source: Sequence[Record], names: Sequence[str], where: str) -> list[Path]:
+    """The images of these file names among the normal ones, in the order of the names.
+
+    So references that a paper publishes by their names are found in the user's own copy of a dataset.
+
+    Args:
+        source: records of one category.
+        names: file names without folders.
+        where: what the names are, for the message.
+
+    Raises:
+        DatasetNotFound: images are missing; names all of them.
+        BadValue: several images have one of the names.
+    """
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for record in source:
+        if record.label == 0:
+            by_name[record.image.name].append(record.image)
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise DatasetNotFound(f"{where}: no normal images of these names: {', '.join(missing)}")
+    ambiguous = next((name for name in names if len(by_name[name]) > 1), None)
+    if ambiguous is not None:
+        raise BadValue(f"{where}: several images are called {ambiguous}: {by_name[ambiguous]}")
+    return [by_name[name][0] for name in names]
+
+
+def write_references(path: Path, images: Iterable[Path], root: Path) -> None:
+    """Write a list of reference images, one path a line, in order: below `root`, elsewhere absolute.
+
+    Raises:
+        BadValue: a name that a line of text cannot hold.
+    """
+    lines = [listed_path(image, root) for image in images]
+    for line in lines:
+        if line.strip() != line or line.startswith("#") or line.splitlines() != [line]:
+            raise BadValue(f"rename the image {line!r}: a list of references cannot hold its name")
+    atomic_write(path, os.fsencode("".join(f"{line}\n" for line in lines)))
+
+
+def read_references(path: Path, root: Path) -> list[Path]:
+    """Read a list of reference images; empty lines and lines that begin with # are comments.
+
+    Args:
+        path: the list.
+        root: where its paths begin.
+
+    Raises:
+        DatasetNotFound: the list, or images that it names, are not there.
+        EmptySplit: the list names no image.
+        BadValue: a path leaves `root`.
+    """
+    if not path.is_file():
+        raise DatasetNotFound(
+            f"no list of reference images at {path}; write one with: uv run ad few-shot --help"
+        )
+    lines = [line.strip() for line in os.fsdecode(path.read_bytes()).splitlines()]
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line and line[0] != "#"]
+    if not numbered:
+        raise EmptySplit(f"{path} names no images; expected one path below {root} a line")
+    images = [find_listed(line, [root], f"{path}, line {number}") for number, line in numbered]
+    found = [image for image in images if image is not None and image.is_file()]
+    if len(found) < len(images):
+        first = next(
+            root / line for (_, line), image in zip(numbered, images, strict=True) if image not in found
+        )
+        raise DatasetNotFound(
+            f"{len(images) - len(found)} of {len(images)} images named in {path} are missing; "
+            f"the first is {first}\n  Its paths are taken from {root}."
+        )
+    return found

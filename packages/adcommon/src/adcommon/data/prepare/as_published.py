@@ -1,0 +1,75 @@
+"""Datasets whose download is laid out as training reads it: unpacked, checked and copied, junk left behind.
+
+<source>/.../<category>/train/good/000.png        <target>/<category>/train/good/000.png
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from adcommon.data.catalog import DATASETS, Dataset
+from adcommon.data.prepare.plan import Plan, Step
+from adcommon.data.prepare.raw import find_tree
+from adcommon.data.sources.layouts import is_normal, subfolders
+from adcommon.io.images import list_images
+
+
+class AsPublished:
+    """The images of the download in their own layout."""
+
+    def __init__(self, dataset: str) -> None:
+        """The dataset's layout says which folders belong to it."""
+        self.dataset = dataset
+
+    def plan(self, source: Path, target: Path) -> Plan:
+        """See the module; `source` may be the level above the dataset's folder."""
+        entry = DATASETS[self.dataset]
+        root = find_tree(source, self.dataset)
+        steps = [
+            Step(image.relative_to(root).as_posix(), image)
+            for part in _parts(entry)
+            for image in images_below(root / part)
+        ]
+        return Plan(dataset=entry.name, source=root, folder=target, steps=steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oct2017:
+    """The images of the download, of which only NORMAL trains."""
+
+    merge_val: bool = False
+    """Take the images of the folder `val`, which only older versions have, as test images too."""
+
+    def plan(self, source: Path, target: Path) -> Plan:
+        """See the module; in the archive the dataset is the folder CellData/OCT."""
+        root = find_tree(source, "oct2017")
+        normal = [folder for folder in subfolders(root / "train") if is_normal(folder)]
+        older = subfolders(root / "val")
+        tested = [*subfolders(root / "test"), *(older if self.merge_val else ())]
+        places = [("train/NORMAL", folder) for folder in normal]
+        places += [(f"test/{folder.name}", folder) for folder in tested]
+        steps = [
+            Step(f"{place}/{image.name}", image) for place, folder in places for image in list_images(folder)
+        ]
+        notes = ["only NORMAL trains; the other folders of train were left out"]
+        if older and not self.merge_val:
+            notes.append("this is an older version, with other test images; its folder val was left out")
+        return Plan(
+            dataset="oct2017",
+            source=root,
+            folder=target,
+            steps=steps,
+            options=asdict(self),
+            notes=tuple(notes),
+        )
+
+
+def images_below(folder: Path) -> Iterator[Path]:
+    """All visible images of a tree, folder by folder, each in code-point order."""
+    yield from list_images(folder)
+    for below in subfolders(folder):
+        yield from images_below(below)
+
+
+def _parts(entry: Dataset) -> tuple[str, ...]:
+    return ("images",) if entry.layout == "textures" else entry.categories

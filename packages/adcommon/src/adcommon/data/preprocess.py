@@ -1,0 +1,153 @@
+"""Image and mask on disk -> arrays of one size, and the way back for maps. No torch; see `normalise`."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int64, UInt8
+from PIL import Image
+
+from adcommon.errors import BadValue, MaskSizeMismatch
+from adcommon.io.images import image_size, open_image, open_mask
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How an image becomes a square network input: resize, centre crop, normalise.
+
+    `Preprocess(**asdict(preprocess))` is the same again, also after a detour through JSON.
+    """
+
+    image_size: int = 256
+    """Side after the resize, pixels."""
+    crop_size: int | None = None
+    """Side of the centre crop, pixels; None: as `image_size`."""
+    fit: Literal["stretch", "short_side"] = "stretch"
+    """"stretch": both sides become `image_size`; "short_side": the shorter one does, the proportions stay."""
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bilinear"
+    """Pillow's filter, antialiased when shrinking."""
+    mean: Sequence[float] = IMAGENET_MEAN
+    """Of red, green and blue in [0, 1]; kept as a tuple."""
+    std: Sequence[float] = IMAGENET_STD
+    """The same."""
+    mask_rule: Literal["nearest", "any", "half"] = "nearest"
+    """Which pixels of the resized mask are anomalous. "nearest": where the nearest pixel is; "any": where the
+    antialiased bilinear filter touches an anomalous one, which grows regions (ReContrast); "half": where that
+    filter gives at least 0.5."""
+    upright: bool = False
+    """Apply the EXIF orientation. A mask of the other orientation's size overrules it."""
+    rgb: Literal["first", "last"] = "first"
+    """When an image of 8 bits becomes RGB: "last", after resize and crop, as InCTRL does: a palette is then
+    resized by nearest neighbour, and alpha is dropped only afterwards."""
+
+    def __post_init__(self) -> None:
+        """Accept lists from JSON and refuse impossible sizes."""
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise BadValue(f"mean is {self.mean}, std {self.std}; expected three values each")
+        if self.image_size < 1:
+            raise BadValue(f"image_size is {self.image_size}; expected at least 1 pixel")
+        if not 1 <= self.size <= self.image_size:
+            raise BadValue(
+                f"crop_size is {self.crop_size}; expected 1 to image_size = {self.image_size} pixels"
+            )
+
+    @property
+    def size(self) -> int:
+        """Side of the network's input, pixels."""
+        return self.image_size if self.crop_size is None else self.crop_size
+
+    def key(self) -> str:
+        """Stable text of everything that changes `pixels`; for caches."""
+        last = "-rgb last" if self.rgb == "last" else ""
+        return (
+            f"{self.image_size}-{self.size}-{self.fit}-{self.interpolation}-"
+            f"{'up' if self.upright else 'raw'}{last}"
+        )
+
+    def pixels(self, image: Path, mask: Path | None = None) -> UInt8[np.ndarray, "size size 3"]:
+        """Decode, resize and crop an image; what a cache of decoded images stores.
+
+        Args:
+            mask: the image's mask, whose size decides whether the EXIF orientation counts.
+        """
+        expected_size = None if mask is None else image_size(mask)
+        try:
+            opened = open_image(
+                image, upright=self.upright, expected_size=expected_size, convert=self.rgb == "first"
+            )
+        except MaskSizeMismatch as error:
+            raise MaskSizeMismatch(f"{error}\n  Its mask: {mask}") from None
+        return self._fit(opened, _RESAMPLING[self.interpolation], rgb=True)
+
+    def mask(self, mask: Path | None, image: Path) -> Bool[np.ndarray, "size size"]:
+        """The mask as it lies on `pixels`; all False if there is none.
+
+        Raises:
+            MaskSizeMismatch: the mask has not the size of its image.
+        """
+        if mask is None:
+            return np.zeros((self.size, self.size), dtype=bool)
+        stored = open_mask(mask)
+        height, width = stored.shape
+        if image_size(image) != (width, height):
+            self.pixels(image, mask)  # decides with the EXIF orientation, and says what does not fit
+        grey = Image.fromarray(stored.astype(np.uint8) * 255)
+        if self.mask_rule == "nearest":
+            return self._fit(grey, Image.Resampling.NEAREST) > 0
+        threshold = 1 if self.mask_rule == "any" else 128
+        return self._fit(grey, Image.Resampling.BILINEAR) >= threshold
+
+    def restore(
+        self, maps: Float[np.ndarray, "batch map_height map_width"], height: int, width: int
+    ) -> Float[np.ndarray, "batch height width"]:
+        """Put maps of the network's input back on the pixels of an image of `height` x `width`.
+
+        Bilinear, pixel centres at halves; pixels that the crop had cut off take the value of the nearest
+        pixel inside.
+        """
+        top, bottom, down = self._neighbours(height, *self._resized_side(height, width), maps.shape[1])
+        left, right, across = self._neighbours(width, *self._resized_side(width, height), maps.shape[2])
+        down = down[:, None].astype(maps.dtype)
+        rows = maps[:, top] * (1 - down) + maps[:, bottom] * down
+        across = across.astype(maps.dtype)
+        return rows[..., left] * (1 - across) + rows[..., right] * across
+
+    def _resized_side(self, side: int, other: int) -> tuple[int, int]:
+        """Length of one side after the resize, and where the crop begins on it."""
+        if self.fit == "stretch" or side <= other:
+            resized = self.image_size
+        else:
+            resized = math.floor(self.image_size * side / other)
+        # Faithful: halves are rounded to the even neighbour, as torchvision's centre crop does.
+        return resized, round((resized - self.size) / 2)
+
+    def _neighbours(
+        self, side: int, resized: int, start: int, map_side: int
+    ) -> tuple[Int64[np.ndarray, " side"], Int64[np.ndarray, " side"], Float64[np.ndarray, " side"]]:
+        """For each pixel of an image's side the two map places around it, and the second's share."""
+        centres = (np.arange(side) + 0.5) * (resized / side)
+        places = ((centres - start) * (map_side / self.size) - 0.5).clip(0, map_side - 1)
+        before = places.astype(np.int64)
+        return before, (before + 1).clip(max=map_side - 1), places - before
+
+    def _fit(self, image: Image.Image, resampling: Image.Resampling, *, rgb: bool = False) -> np.ndarray:
+        width, left = self._resized_side(image.width, image.height)
+        height, top = self._resized_side(image.height, image.width)
+        resized = image.resize((width, height), resampling)
+        cropped = resized.crop((left, top, left + self.size, top + self.size))
+        return np.asarray(cropped.convert("RGB") if rgb else cropped)

@@ -1,0 +1,49 @@
+"""A look at every file before work starts, so that a damaged one costs seconds and not a night."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from tqdm import tqdm
+
+from adcommon.data.loading import AnomalyDataset
+from adcommon.errors import UnreadableImage, UserError
+
+_SHOWN = 5
+"""Messages that the error repeats in full."""
+
+
+def read_all(datasets: Iterable[AnomalyDataset]) -> None:
+    """Decode every image and mask once; what was decoded is in the caches of the datasets afterwards.
+
+    Raises:
+        UnreadableImage: names the files that cannot be used, all of them counted.
+    """
+    places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
+    with ThreadPoolExecutor() as pool:
+        messages = list(
+            tqdm(
+                pool.map(_problem, places),
+                total=len(places),
+                desc="reading images",
+                unit="image",
+                disable=None,
+                leave=False,
+            )
+        )
+    problems = [message for message in messages if message is not None]
+    if problems:
+        shown = "\n  ".join(problems[:_SHOWN])
+        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise UnreadableImage(
+            f"{len(problems)} of {len(places)} images cannot be used:\n  {shown}{more}\n"
+            "  Mend or remove them; `uv run ad check` lists every problem of a dataset."
+        )
+
+
+def _problem(place: tuple[AnomalyDataset, int]) -> str | None:
+    dataset, index = place
+    try:
+        dataset.batch([index])
+    except UserError as error:
+        return str(error)
+    return None

@@ -1,0 +1,203 @@
+"""From a dataset's name to its records: scan its folder, and say clearly what is wrong with it."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from adcommon.data.catalog import DATASETS, Dataset
+from adcommon.data.sources.cifar10 import has_batches, scan_cifar10
+from adcommon.data.sources.embedded import elpv_folder, scan_elpv, scan_textile, textile_folder
+from adcommon.data.sources.folder import folder_categories, scan_folder
+from adcommon.data.sources.layouts import Scan, mask_places, scan_category, scan_loco, scan_rgb, subfolders
+from adcommon.data.sources.roots import find_root, given, search
+from adcommon.data.sources.synthetic import draw_category
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, MaskMissing, unknown_name
+from adcommon.io.cache import cache_folder
+from adcommon.io.images import list_images
+from adcommon.types.records import Split
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 5
+"""Paths of one kind that a message lists."""
+
+
+def find_dataset(name: str) -> Dataset:
+    """The facts about a dataset; an unknown name is an error that suggests the nearest one."""
+    if name not in DATASETS:
+        raise unknown_name("dataset", name, DATASETS)
+    return DATASETS[name]
+
+
+def find_categories(dataset: str, root: Path | None) -> tuple[str, ...]:
+    """The categories of a dataset that are run by default, in order; those of `folder` are found on disk."""
+    entry = find_dataset(dataset)
+    if entry.layout == "folder":
+        return tuple(folder_categories(given(entry, root)))
+    return entry.categories
+
+
+def load_records(dataset: str, root: Path | None, category: str, *, seed: int = 0) -> Split:
+    """List the images of one category.
+
+    Args:
+        root: the folder that holds the dataset's folder, or that folder itself; unused by embedded datasets.
+        seed: draws what is drawn: the images of `synthetic`, the split of a `folder` that has none, anomalous
+            images of `cifar10` where a setting takes some of them.
+
+    Raises:
+        DatasetNotFound: says what to download and where to put it, or where else it was seen.
+        NotPrepared: the unprepared download; says how to prepare it.
+        UnknownName: of the dataset or the category, with the nearest known one.
+        EmptySplit: no images to train or to test with.
+        BadValue: anomalous images among the training images, or two masks for one image.
+        MaskMissing: anomalous images without masks where there should be some.
+    """
+    entry = find_dataset(dataset)
+    scan = scan_dataset(entry, root, category, seed=seed)
+    if scan.wrong:
+        raise BadValue("\n".join(scan.wrong[:_SHOWN]))
+    _refuse_empty(entry, scan.split, category, category_folder(entry, root, category))
+    if scan.extra:
+        logger.warning("dataset %s %s", dataset, extra_masks(scan.extra, category))
+    if scan.missing and (entry.pixel_truth or scan.has_masks):
+        raise MaskMissing(missing_masks(scan.missing, category))
+    for difference in count_differences(entry, scan.split, category):
+        logger.warning("dataset %s %s", dataset, difference)
+    return scan.split
+
+
+def load_splits(
+    dataset: str, root: Path | None, categories: Sequence[str] = (), *, seed: int = 0
+) -> dict[str, Split]:
+    """List the images of several categories, by default of all, in the order given; see `load_records`."""
+    names = categories or find_categories(dataset, root)
+    return {name: load_records(dataset, root, name, seed=seed) for name in names}
+
+
+def scan_dataset(entry: Dataset, root: Path | None, category: str, *, seed: int = 0) -> Scan:
+    """Scan one category wherever its dataset keeps it, without judging what was found."""
+    if entry.layout == "folder":
+        found = folder_categories(given(entry, root))
+        if category not in found:
+            raise unknown_name(f"category in {root}", category, found)
+        return scan_folder(found[category], category, seed=seed)
+    if entry.layout == "textures":
+        raise BadValue(
+            f"'{entry.name}' has nothing to test; it is used for: {', '.join(entry.uses.values())}"
+        )
+    if entry.layout == "cifar10" and has_batches(folder := find_root(entry, root)):
+        return scan_cifar10(folder, category, seed=seed)
+    if category not in entry.categories + entry.extra_categories:
+        raise unknown_name(f"category of '{entry.name}'", category, entry.categories + entry.extra_categories)
+    match entry.layout:
+        case "elpv":
+            return scan_elpv(category)
+        case "textile":
+            return scan_textile(category)
+        case "synthetic":
+            return scan_category(draw_category(category, seed), category)
+        case "medical":
+            return scan_category(find_root(entry, root), category, other_train_folders=True)
+        case "mvtec_3d":
+            return scan_rgb(find_root(entry, root) / category, category)
+        case "mvtec_loco":
+            return scan_loco(find_root(entry, root) / category, category)
+        case _:
+            return scan_category(find_root(entry, root) / category, category)
+
+
+def category_folder(entry: Dataset, root: Path | None, category: str) -> Path | None:
+    """The folder that holds a category on the user's disk; None for embedded datasets."""
+    match entry.layout:
+        case "elpv" | "textile" | "synthetic":
+            return None
+        case "cifar10" if has_batches(folder := find_root(entry, root)):
+            return folder
+        case "medical" | "textures":
+            return find_root(entry, root)
+        case "folder":
+            return folder_categories(given(entry, root)).get(category)
+        case _:
+            return find_root(entry, root) / category
+
+
+def dtd_textures(root: Path) -> list[Path]:
+    """The 5,640 images of DTD, sorted by path, which RealNet blends into normal images.
+
+    Args:
+        root: as for `load_records`.
+
+    Raises:
+        DatasetNotFound: says what to download, and which option does without it.
+    """
+    entry = find_dataset("dtd")
+    try:
+        folder = find_root(entry, root)
+    except DatasetNotFound as error:
+        raise DatasetNotFound(
+            f"{error}\n  It is needed because `anomaly_types` gives dtd a share; a share of 0 does without."
+        ) from None
+    textures = [image for source in subfolders(folder / "images") for image in list_images(source)]
+    if not textures:
+        raise EmptySplit(f"no textures in {folder / 'images'}; expected folders of images such as banded")
+    return textures
+
+
+def locate(entry: Dataset, root: Path) -> Path | None:
+    """Where a dataset lies, or None: below `root`, or in the installation if it is embedded."""
+    match entry.layout:
+        case "elpv":
+            return elpv_folder()
+        case "textile":
+            return textile_folder()
+        case "synthetic":
+            return cache_folder()
+        case "folder":
+            return None
+        case _:
+            return search(entry, root)
+
+
+def missing_masks(missing: dict[Path, Path], category: str) -> str:
+    """The message about anomalous images without masks."""
+    image, folder = next(iter(missing.items()))
+    tried = ", ".join(str(place) for place in mask_places(image, folder))
+    return (
+        f"{len(missing)} anomalous images of category '{category}' have no mask; the first is {image}\n"
+        f"  Looked for: {tried}\n"
+        "  Copy the masks there; to go without pixel truth, use a dataset `folder` that has no ground_truth."
+    )
+
+
+def extra_masks(extra: list[Path], category: str) -> str:
+    """The message about masks that belong to no image."""
+    shown = ", ".join(str(mask) for mask in extra[:_SHOWN])
+    return (
+        f"{category}: {len(extra)} masks belong to no image: {shown}{', ...' if len(extra) > _SHOWN else ''}"
+    )
+
+
+def count_differences(entry: Dataset, split: Split, category: str) -> list[str]:
+    """Where counts differ from the published ones: "bottle train: expected 209 images, found 208"."""
+    if category not in entry.counts:
+        return []
+    return [f"{category} {difference}" for difference in entry.counts[category].differences(split)]
+
+
+def _refuse_empty(entry: Dataset, split: Split, category: str, folder: Path | None) -> None:
+    where = f"category '{category}' of '{entry.name}'"
+    if folder is not None and not folder.exists():
+        raise DatasetNotFound(f"{where} is not there: no folder {folder}")
+    if not split.train:
+        message = f"no normal training images of {where} in {folder}; expected some in train/good"
+        if entry.layout != "folder" or not split.test:
+            raise EmptySplit(message)
+        logger.warning(message)
+    labels = {record.label for record in split.test}
+    for label, kind in enumerate(("normal", "anomalous")):
+        if label not in labels:
+            message = f"no {kind} test images of {where} in {folder}: image AUROC cannot be computed"
+            if entry.layout != "folder":
+                raise EmptySplit(message)
+            logger.warning(message)

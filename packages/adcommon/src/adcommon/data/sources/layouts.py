@@ -1,0 +1,195 @@
+"""Scanners of folder layouts: from a category's folder to its records, before anything is judged.
+
+Normal images lie in folders named good, ok or NORMAL, in any case. A mask belongs to an image by its stem,
+never by its position in a list.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adcommon.io.images import list_folder, list_images
+from adcommon.types.records import Record, Split
+
+NORMAL_NAMES = ("good", "ok", "normal")
+"""Folder names, in lower case, of normal images."""
+
+MASK_EXTENSIONS = frozenset({".png", ".bmp", ".tif", ".tiff"})
+"""Suffixes of masks; JPEG is none of them because it changes values."""
+
+_DEFECT_OF_FOLDER = {"ko": "defect"}
+_MASK_NAMES = ("{}_mask", "{}", "{}_label")
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What was found of one category."""
+
+    split: Split
+    has_masks: bool = False
+    """True if there is a folder of masks."""
+    missing: dict[Path, Path] = field(default_factory=dict)
+    """Anomalous images without a mask -> the folder where it was looked for."""
+    extra: list[Path] = field(default_factory=list)
+    """Masks that belong to no image."""
+    wrong: list[str] = field(default_factory=list)
+    """What must not be loaded: anomalous images among the training images, two masks for one image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Which mask belongs to which image."""
+
+    masks: dict[Path, Path]
+    missing: list[Path]
+    extra: list[Path]
+    wrong: list[str]
+    """Images for which there are several masks."""
+
+
+def is_normal(folder: Path) -> bool:
+    """True if a folder of this name holds normal images."""
+    return folder.name.casefold() in NORMAL_NAMES
+
+
+def defect_of(folder_name: str) -> str:
+    """The defect that a folder of anomalous images stands for: its name, but for names that only say so."""
+    return _DEFECT_OF_FOLDER.get(folder_name, folder_name)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Visible folders directly in `folder`, by name."""
+    return list_folder(folder, lambda path: not path.name.startswith((".", "__")) and path.is_dir())
+
+
+def scan_category(
+    folder: Path, category: str, *, other_train_folders: bool = False, masks: str = "ground_truth"
+) -> Scan:
+    """Scan `train/good`, `test/<defect>` and `ground_truth/<defect>` below a category's folder.
+
+    Args:
+        other_train_folders: further folders below `train` are passed over; by default they are wrong.
+        masks: the folder beside `train` and `test` that holds the masks.
+    """
+    train: list[Record] = []
+    wrong: list[str] = []
+    for source in subfolders(folder / "train"):
+        if is_normal(source):
+            train += [Record(image, category, 0) for image in list_images(source)]
+        elif not other_train_folders and list_images(source):
+            wrong.append(
+                f"'{source.name}' among the training images of category '{category}': {source}\n"
+                "  Only normal images can train (a folder named good, ok or NORMAL); move the others to test."
+            )
+    normal = [
+        Record(image, category, 0)
+        for source in subfolders(folder / "test")
+        if is_normal(source)
+        for image in list_images(source)
+    ]
+    defects = {source.name: source for source in subfolders(folder / "test") if not is_normal(source)}
+    anomalous = scan_defects(defects, folder / masks, category)
+    test = in_order([*normal, *anomalous.split.test])
+    split = Split(in_order(train), test)
+    return Scan(split, anomalous.has_masks, anomalous.missing, anomalous.extra, wrong + anomalous.wrong)
+
+
+def scan_loco(folder: Path, category: str) -> Scan:
+    """Scan a category of MVTec LOCO, raw or prepared; the mask of an image is the folder of its channels.
+
+    A prepared tree without channels has one mask for each image, as any other.
+    """
+    channels = "ground_truth_channels"
+    return scan_category(folder, category, masks=channels if (folder / channels).is_dir() else "ground_truth")
+
+
+def scan_rgb(folder: Path, category: str) -> Scan:
+    """Scan the colour images of a category of MVTec 3D-AD: `test/<defect>/rgb` with masks in `gt` beside it.
+
+    A prepared tree is scanned as any other.
+    """
+    if not any((source / "rgb").is_dir() for source in subfolders(folder / "train")):
+        return scan_category(folder, category)
+    train = [
+        Record(image, category, 0)
+        for source in subfolders(folder / "train")
+        if is_normal(source)
+        for image in list_images(source / "rgb")
+    ]
+    test: list[Record] = []
+    missing: dict[Path, Path] = {}
+    extra: list[Path] = []
+    wrong: list[str] = []
+    for source in subfolders(folder / "test"):
+        images = list_images(source / "rgb")
+        if is_normal(source):
+            test += [Record(image, category, 0) for image in images]
+            continue
+        pairing = pair_masks(images, source / "gt")
+        test += [Record(image, category, 1, source.name, pairing.masks.get(image)) for image in images]
+        missing |= dict.fromkeys(pairing.missing, source / "gt")
+        extra += pairing.extra
+        wrong += pairing.wrong
+    return Scan(Split(in_order(train), in_order(test)), True, missing, extra, wrong)
+
+
+def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Scan:
+    """Scan folders of anomalous images, whose masks lie in folders of the same names below `mask_root`."""
+    test: list[Record] = []
+    missing: dict[Path, Path] = {}
+    extra: list[Path] = []
+    wrong: list[str] = []
+    for name, source in defects.items():
+        images = list_images(source)
+        pairing = pair_masks(images, mask_root / name)
+        test += [Record(image, category, 1, defect_of(name), pairing.masks.get(image)) for image in images]
+        missing |= dict.fromkeys(pairing.missing, mask_root / name)
+        extra += pairing.extra
+        wrong += pairing.wrong
+    for source in subfolders(mask_root):
+        if source.name not in defects and not is_normal(source):
+            extra += pair_masks([], source).extra
+    return Scan(Split([], test), mask_root.is_dir(), missing, extra, wrong)
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """Records of one tree sorted by the image's path in code-point order: the same on every machine."""
+    return sorted(records, key=lambda record: record.image.as_posix())
+
+
+def pair_masks(images: Iterable[Path], folder: Path) -> Pairing:
+    """Find each image's mask: `<stem>_mask.png`, `<stem>.png`, `<stem>_label.bmp`, or the folder `<stem>`."""
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for entry in list_folder(folder):
+        if entry.name.startswith((".", "__")):
+            continue
+        if entry.is_dir():
+            by_stem[entry.name].append(entry)
+        elif entry.suffix.lower() in MASK_EXTENSIONS:
+            by_stem[entry.stem].append(entry)
+    masks: dict[Path, Path] = {}
+    missing: list[Path] = []
+    wrong: list[str] = []
+    several: set[Path] = set()
+    for image in images:
+        found = [mask for name in _MASK_NAMES for mask in by_stem.get(name.format(image.stem), ())]
+        if len(found) > 1:
+            wrong.append(
+                f"{len(found)} masks for one image, {image}: {', '.join(str(mask) for mask in found)}\n"
+                "  Keep one of them."
+            )
+            several.update(found)
+        elif found:
+            masks[image] = found[0]
+        else:
+            missing.append(image)
+    used = several.union(masks.values())
+    extra = [mask for entries in by_stem.values() for mask in entries if mask not in used]
+    return Pairing(masks, missing, extra, wrong)
+
+
+def mask_places(image: Path, folder: Path) -> list[Path]:
+    """Where in `folder` the mask of an image is looked for; a path without suffix is a folder of parts."""
+    names = ("{}_mask.png", "{}.png", "{}.bmp", "{}_label.bmp", "{}")
+    return [folder / name.format(image.stem) for name in names]

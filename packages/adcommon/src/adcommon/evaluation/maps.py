@@ -1,0 +1,49 @@
+"""Pictures of anomaly maps and a table of scores, beside an evaluation."""
+
+import csv
+import io
+from pathlib import Path
+
+from adcommon.evaluation.collect import Scores
+from adcommon.io.files import atomic_write
+from adcommon.results.gallery import ScoredImage, write_gallery
+from adcommon.results.pictures import panel, png
+
+
+def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> None:
+    """Write a panel per image, `<defect>/<image>.png`: image, truth, map, overlay; and two ways to read them.
+
+    `index.html` shows the panels, to sort, filter and try thresholds on; `scores.csv` has a line per image.
+    Colours compare within a category: the map's range is that of all its images.
+
+    Args:
+        threshold: decision threshold of the image score, shown beside it.
+    """
+    if scores.anomaly_maps is None:
+        return
+    low, high = float(scores.anomaly_maps.min()), float(scores.anomaly_maps.max())
+    images = []
+    for record, score, anomaly_map in zip(
+        scores.records, scores.image_scores.tolist(), scores.anomaly_maps, strict=True
+    ):
+        image = scores.preprocess.pixels(record.image, record.mask)
+        mask = None if record.mask is None else scores.preprocess.mask(record.mask, record.image)
+        picture = panel(image, mask, anomaly_map, score=score, threshold=threshold, low=low, high=high)
+        place = f"{record.defect}/{record.image.stem}.png"
+        atomic_write(folder / place, png(picture))
+        images.append(ScoredImage(f"{record.defect}/{record.image.name}", score, record.label > 0, place))
+    atomic_write(folder / "scores.csv", _score_table(scores, threshold))
+    title = f"{scores.records[0].category}: {len(images)} test images"
+    write_gallery(folder, images, title=title, threshold=threshold)
+
+
+def _score_table(scores: Scores, threshold: float | None) -> str:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["image", "category", "defect", "label", "score", "threshold", "decision"])
+    for record, score in zip(scores.records, scores.image_scores.tolist(), strict=True):
+        decision = "unknown" if threshold is None else "anomalous" if score > threshold else "normal"
+        writer.writerow(
+            [record.image, record.category, record.defect, record.label, score, threshold, decision]
+        )
+    return file.getvalue()

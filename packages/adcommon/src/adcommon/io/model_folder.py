@@ -1,0 +1,56 @@
+"""The model folder as files: config.json, model.safetensors, README.md.
+
+No torch here; `models.checkpoint` has the tensors.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from adcommon.errors import WrongCheckpoint
+from adcommon.io.files import download_gone_wrong
+
+FORMAT_VERSION = 1
+"""Of the model folder; a folder with a higher one was written by a later version of this package."""
+
+
+_NEEDED = ("method", "category", "recipe", "backbone", "preprocess", "threshold", "metrics")
+
+
+_ADDED = ("format_version", "versions")
+
+
+_TENSORS = "model.safetensors"
+
+
+_CONFIG = "config.json"
+
+
+_CARD = "README.md"
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / _CONFIG
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise WrongCheckpoint(_not_a_model(folder)) from None
+    except (ValueError, OSError) as error:
+        raise WrongCheckpoint(f"cannot read {file}: {download_gone_wrong(file) or error}") from error
+    wanted = (*_NEEDED, *_ADDED)
+    if not isinstance(config, dict) or (missing := [name for name in wanted if name not in config]):
+        lacks = "is not an object" if not isinstance(config, dict) else f"lacks {', '.join(missing)}"
+        raise WrongCheckpoint(f"{file} {lacks}; expected the one that a training wrote")
+    return config
+
+
+def _not_a_model(folder: Path) -> str:
+    """What is at `folder` instead of a model, and where one may be meant."""
+    expected = f"expected a folder with {_CONFIG} and {_TENSORS}, such as RUN/CATEGORY/model"
+    if not folder.exists():
+        return f"no model at {folder}; {expected}"
+    if not folder.is_dir():
+        return f"{folder} is a file; {expected}"
+    below = sorted(path.parent for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{_CONFIG}"))
+    hint = f". Did you mean {' or '.join(str(path) for path in below[:3])}?" if below else ""
+    return f"{folder} has no {_CONFIG}; {expected}{hint}"

@@ -1,0 +1,47 @@
+"""Which libraries and which commit computed something; nothing is imported to find out."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_LIBRARIES = (
+    "adcommon",
+    "torch",
+    "torchvision",
+    "timm",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "pillow",
+)
+
+
+def library_versions(*packages: str) -> dict[str, str]:
+    """Installed versions of Python, `packages` and the libraries that decide numbers; imports nothing."""
+    found = {"python": platform.python_version()}
+    for name in (*packages, *_LIBRARIES):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit(file: Path) -> str | None:
+    """Commit of the repository that tracks `file`, with "-dirty" after local changes; None if none does."""
+    commands = (
+        ["git", "ls-files", "--error-unmatch", file.name],
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+    )
+    try:
+        answers = [
+            subprocess.run(
+                command, cwd=file.parent, capture_output=True, text=True, timeout=10, check=True
+            ).stdout
+            for command in commands
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answers[-1].strip()

@@ -1,0 +1,167 @@
+"""Pretrained trunks: timm networks that return one feature map per stride."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adcommon.data.preprocess import Preprocess
+from adcommon.errors import BadValue, WrongCheckpoint
+from adcommon.models import weights as weight_files
+from adcommon.models.efficientnet import entry_names
+
+_RANDOM_SEED = 0
+
+
+def create_trunk(
+    tag: str, weights: str | None = "pretrained", *, strides: Sequence[int] = (4, 8, 16)
+) -> nn.Module:
+    """A timm `features_only` network that maps images to a list of feature maps, fine to coarse.
+
+    Its entries bear timm's names (equal to torchvision's where both have the network), and nothing above
+    the last stride is kept. Random weights are the same in every run; the global generator is left alone.
+
+    Args:
+        tag: exact timm tag, "wide_resnet50_2.tv_in1k".
+        weights: "pretrained", "random", or a .pth or .safetensors file; None: a checkpoint will fill it.
+        strides: pixels of the image per cell of each map, rising.
+    """
+    weight_files.check_tag(tag, weights or "random")
+    out_indices = _out_indices(tag, strides)
+    state = None if weights is None else weight_files.resolve(tag, weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_RANDOM_SEED)
+        trunk = timm.create_model(
+            tag.partition(".")[0], pretrained=False, features_only=True, out_indices=out_indices
+        )
+    _cut(trunk)
+    if state is not None:
+        fill_trunk(trunk, state, tag)
+    return trunk
+
+
+def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], tag: str) -> None:
+    """Fill every entry of a trunk from timm's names; only layers of the network above it may be left over.
+
+    Raises:
+        WrongCheckpoint: names every entry that is missing, unexpected or of another shape.
+    """
+    wanted = trunk.state_dict()
+    given = {_flat(name): tensor for name, tensor in state.items()}
+    whole = {_flat(name) for name in entry_names(tag.partition(".")[0])}
+    # Files older than this counter lack it; nothing reads it.
+    needed = [name for name in wanted if not name.endswith("num_batches_tracked")]
+    missing = [name for name in needed if _flat(name) not in given]
+    unexpected = [name for name in state if _flat(name) not in whole]
+    found = {name: given[_flat(name)] for name in wanted if _flat(name) in given}
+    misshapen = [name for name, tensor in found.items() if tensor.shape != wanted[name].shape]
+    problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
+    if any(problems.values()):
+        found_words = "; ".join(f"{word}: {', '.join(names)}" for word, names in problems.items() if names)
+        raise WrongCheckpoint(f"the weights do not fit the backbone '{tag}': {found_words}")
+    trunk.load_state_dict(found, strict=False)
+
+
+def normalisation(tag: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation per colour, of images in [0, 1], that the weights were trained with."""
+    weight_files.check_tag(tag, weights="random")  # a bare name has its architecture's usual values
+    published = weight_files.pretrained_config(tag)
+    return published.mean, published.std
+
+
+class FeaturePyramid(nn.Module):
+    """A frozen trunk: always in eval mode, without gradients."""
+
+    def __init__(
+        self,
+        tag: str,
+        weights: str | None = "pretrained",
+        *,
+        strides: Sequence[int] = (4, 8, 16),
+        channels_last: bool = False,
+    ) -> None:
+        """Build the trunk as `create_trunk` does.
+
+        Args:
+            tag: exact timm tag.
+            weights: "pretrained", "random", or a file; None: a checkpoint will fill it.
+            strides: pixels of the image per cell of each map, rising.
+            channels_last: memory layout that is faster on most devices; values change by rounding.
+        """
+        super().__init__()
+        self.tag = tag
+        self.strides = tuple(strides)
+        self.is_random = weights is not None and weight_files.is_random(weights)
+        self.trunk = create_trunk(tag, weights, strides=strides).requires_grad_(False)
+        self.channels: tuple[int, ...] = tuple(_feature_info(self.trunk).channels())
+        self.channels_last = channels_last
+        if channels_last:
+            self.trunk.to(memory_format=torch.channels_last)
+        self.eval()
+
+    @property
+    def preprocess_defaults(self) -> Preprocess:
+        """How the weights' authors prepare an image: sizes, filter, mean and standard deviation."""
+        published = weight_files.pretrained_config(self.tag)
+        size = published.input_size[-1]
+        return Preprocess(
+            image_size=int(size / published.crop_pct),
+            crop_size=size,
+            fit="short_side",
+            interpolation=published.interpolation,
+            mean=published.mean,
+            std=published.std,
+        )
+
+    def train(self, mode: bool = True) -> "FeaturePyramid":
+        """Stay in eval mode, whatever the network around it does."""
+        return super().train(False)
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> list[Float[Tensor, "batch _channels _height _width"]]:
+        """One map per stride, fine to coarse."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            return self.trunk(images)
+
+
+def _out_indices(tag: str, strides: Sequence[int]) -> tuple[int, ...]:
+    """Positions of the strides among the maps that the backbone can give."""
+    if not strides or list(strides) != sorted(set(strides)):
+        raise BadValue(f"strides are {tuple(strides)}; expected rising numbers such as (4, 8, 16)")
+    try:
+        with torch.device("meta"):
+            network = timm.create_model(tag.partition(".")[0], pretrained=False, features_only=True)
+    except (RuntimeError, AttributeError) as error:
+        raise BadValue(f"the backbone '{tag}' gives no feature maps: {error}") from error
+    has = _feature_info(network).reduction()
+    if any(has.count(stride) != 1 for stride in strides):
+        raise BadValue(
+            f"the backbone '{tag}' gives maps of strides {', '.join(map(str, has))}; "
+            f"asked for {', '.join(map(str, strides))}, each of which must be there once"
+        )
+    if getattr(network, "output_fmt", "NCHW") != "NCHW":
+        raise BadValue(f"the backbone '{tag}' puts channels last; choose a convolutional one")
+    return tuple(has.index(stride) for stride in strides)
+
+
+def _feature_info(trunk: nn.Module) -> Any:
+    """What timm knows of a trunk's maps: `channels`, `reduction` and `module_name`, each a function."""
+    return trunk.feature_info
+
+
+def _cut(trunk: nn.Module) -> None:
+    """Drop the stages above the last map; timm does so itself, but for its EfficientNets and MobileNets."""
+    parent, _, stage = _feature_info(trunk).module_name()[-1].partition(".")
+    if parent == "blocks" and isinstance(trunk.blocks, nn.Sequential):
+        trunk.blocks = trunk.blocks[: int(stage) + 1]
+
+
+def _flat(name: str) -> str:
+    """A name as timm writes it where it lifts the stages of a network: `stages.0.x` becomes `stages_0.x`."""
+    return name.replace(".", "_")

@@ -1,0 +1,141 @@
+"""Tensors of a model folder, and the authors' own files.
+
+Nothing here executes code from a file: models are safetensors and JSON, everything else is read by torch's
+restricted unpickler.
+"""
+
+import pickle
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from adcommon.errors import WrongCheckpoint
+from adcommon.io.files import atomic_folder, download_gone_wrong, json_text
+from adcommon.io.model_folder import _CARD, _CONFIG, _NEEDED, _TENSORS, FORMAT_VERSION, _read_config
+from adcommon.io.versions import library_versions
+
+_DAMAGED = (
+    *(RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError),
+    *(AssertionError, OverflowError, MemoryError),
+)
+"""What torch raises on a file cut short or overwritten, depending on where the damage lies."""
+
+
+def save_model(folder: Path, *, tensors: Mapping[str, Tensor], config: Mapping[str, Any], card: str) -> None:
+    """Write a model folder, all of it or nothing; a model that was there before is replaced.
+
+    Tensors may be on any device, share memory or be laid out in any way: each is stored whole, on its own.
+    The config holds "method", "category", "recipe" (its fields), "backbone" (exact tag), "preprocess"
+    (fields of `Preprocess`), "threshold" (fields of `Threshold`, or None), "metrics" (rows of the report) and
+    whatever else the method needs; format version and library versions are added. See `model_card`.
+    """
+    if missing := [name for name in _NEEDED if name not in config]:
+        raise ValueError(f"the model's config lacks {', '.join(missing)}")
+    versions = library_versions(config["method"])
+    full = {"format_version": FORMAT_VERSION, **config, "versions": versions}
+    own = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    with atomic_folder(folder) as new:
+        save_file(own, new / _TENSORS, metadata={"format": "pt"})
+        (new / _CONFIG).write_text(json_text(full), encoding="utf-8")
+        (new / _CARD).write_text(card, encoding="utf-8")
+
+
+def load_model(folder: Path, method: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config and the tensors, on the CPU, of a model folder; of any method if none is named.
+
+    Raises:
+        WrongCheckpoint: no model folder, a damaged one, another method's, or a newer format.
+    """
+    config = _read_config(folder)
+    if config["format_version"] > FORMAT_VERSION:
+        raise WrongCheckpoint(
+            f"{folder} has format version {config['format_version']}, adcommon reads up to {FORMAT_VERSION}; "
+            f"update it (the model was written with adcommon {config['versions'].get('adcommon', 'unknown')})"
+        )
+    if method is not None and config["method"] != method:
+        raise WrongCheckpoint(
+            f"{folder} is a model of {config['method']}, not of {method}; use {config['method']}-predict, "
+            "or `ad predict`, which finds the method by itself"
+        )
+    file = folder / _TENSORS
+    if not file.is_file():
+        raise WrongCheckpoint(f"{folder} has no {_TENSORS}; copy the whole folder that the training wrote")
+    try:
+        return config, load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise WrongCheckpoint(f"cannot read {file}: {download_gone_wrong(file) or error}") from error
+
+
+def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy tensors, which came from `where`, into a module; every key must match in name and shape.
+
+    Raises:
+        WrongCheckpoint: names every key that is missing, left over or of another shape; nothing was copied.
+    """
+    own = module.state_dict()
+    problems = [f"missing: {name} {tuple(own[name].shape)}" for name in own if name not in tensors]
+    problems += [f"unexpected: {name} {tuple(tensors[name].shape)}" for name in tensors if name not in own]
+    problems += [
+        f"shape: {name} is {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if problems:
+        raise WrongCheckpoint(
+            f"{where} does not fit {type(module).__name__}: {len(problems)} entries differ; was it trained "
+            "with another backbone or recipe?\n  " + "\n  ".join(problems)
+        )
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+SafeClass = Callable[..., object] | tuple[Callable[..., object], str]
+"""A class, or a stand-in for one that is not installed and its name: `(dict, "yacs.config.CfgNode")`."""
+
+
+def load_foreign(path: Path, safe_classes: Sequence[SafeClass] = ()) -> dict[str, Any]:
+    """The dict in an authors' checkpoint; see `load_safely`.
+
+    Raises:
+        WrongCheckpoint: also a file that holds no dict.
+    """
+    content = load_safely(path, safe_classes)
+    if not isinstance(content, dict):
+        raise WrongCheckpoint(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
+    return content
+
+
+def load_safely(path: Path, safe_classes: Sequence[SafeClass] = ()) -> Any:
+    """What is in an authors' file (torch's zip and older format, whatever the suffix), on the CPU.
+
+    Besides tensors and plain values only `safe_classes` are built; no other code of the file runs.
+
+    Raises:
+        WrongCheckpoint: no such file, a damaged one, or one that holds another class.
+    """
+    if not path.is_file():
+        raise WrongCheckpoint(f"no checkpoint at {path}; expected the file that the authors published")
+    try:
+        with torch.serialization.safe_globals(list(safe_classes)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, *_DAMAGED) as error:
+        if refused := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
+            reason = (
+                f"it holds an object of class {refused.group(1)}, and building it could run code. If you "
+                "trust the file, load it with torch.load(..., weights_only=False) and save its tensors alone"
+            )
+        else:
+            reason = download_gone_wrong(path) or _first_line(error)
+        raise WrongCheckpoint(f"cannot read the checkpoint {path}: {reason}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

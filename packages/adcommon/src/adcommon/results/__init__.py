@@ -1,0 +1,1 @@
+"""Rows, tables, pages, pictures and cards: what people read."""

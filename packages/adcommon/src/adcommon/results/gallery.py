@@ -1,0 +1,52 @@
+"""A page for looking: scored images with their pictures, to sort, to filter, and to try thresholds on.
+
+One HTML file beside the pictures; it opens from disk, without a server or a network.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+from adcommon.io.files import atomic_write
+
+PAGE = "index.html"
+"""Name of the file, in the folder of the pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImage:
+    """An image on the page."""
+
+    name: str
+    score: float
+    """A finite number, higher is more anomalous."""
+    anomalous: bool | None
+    """None: nobody knows."""
+    picture: str | None
+    """Path relative to the page, with `/`; None: there is none."""
+
+
+def write_gallery(
+    folder: Path, images: Sequence[ScoredImage], *, title: str, threshold: float | None = None
+) -> Path:
+    """Write `folder`/index.html and return its path.
+
+    Args:
+        threshold: the decision threshold stored with the model, where the page's slider starts; None: there
+            is none.
+    """
+    shown = [
+        asdict(image) | {"picture": None if image.picture is None else quote(image.picture)}
+        for image in images
+    ]
+    data = json.dumps({"images": shown, "threshold": threshold}, allow_nan=False)
+    page = files("adcommon.results").joinpath("gallery.html").read_text(encoding="utf-8")
+    # `<` is escaped so that no name can end the script.
+    values = {"title": escape(title), "data": data.replace("<", "\\u003c")}
+    atomic_write(folder / PAGE, re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], page))
+    return folder / PAGE

@@ -1,0 +1,272 @@
+"""Results as rows: made from evaluations, averaged, written, read back, set in tables, compared."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adcommon.errors import BadValue
+from adcommon.io.files import atomic_write, json_text, plain
+from adcommon.results import tables
+from adcommon.results.tables import Table, aligned
+from adcommon.types.records import Evaluation
+
+Row = Mapping[str, Any]
+"""One line of results.json."""
+Published = Mapping[str, Mapping[str, float]]
+"""A paper's fractions, by category and metric."""
+
+METRICS = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1max": "image F1max",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1max": "pixel F1max",
+    "aupro": "AUPRO",
+    "aupro_05": "AUPRO@5%",
+}
+"""Metrics every row has, and their headings; all are fractions in [0, 1], higher is better."""
+MEAN = "mean"
+"""What stands as category in a row of means."""
+
+_EXPERIMENT = (
+    *("method", "dataset", "trained_on", "setting", "backbone", "weights", "shots", "references", "seed"),
+    *("selection", "varied"),
+)
+"""What tells experiments apart; rows that agree in it and in the protocol are averaged over categories."""
+_REQUIRED = ("method", "dataset", "category", "protocol", "image_auroc")
+
+
+def row(
+    evaluation: Evaluation,
+    *,
+    method: str,
+    dataset: str,
+    setting: str,
+    backbone: str,
+    weights: str,
+    seed: int,
+    seconds: float | None,
+    shots: int | None = None,
+    selection: str = "last",
+) -> dict[str, Any]:
+    """One row of results.json: fractions at full precision, None for what is undefined or does not exist.
+
+    `setting` is "one-class", "multi-class", "few-shot" or "zero-shot"; `backbone` the network's exact tag;
+    `weights` where its weights come from: "pretrained", "random" or a file; `seconds` the wall time of
+    training and evaluation; `shots` the normal reference images per category, if the method takes any;
+    `selection` which model was evaluated: that of the "last" step, or "best-on-test", which is an oracle.
+    """
+    measured = plain(evaluation)
+    return {
+        "method": method,
+        "dataset": dataset,
+        "category": measured.pop("category"),
+        "setting": setting,
+        **{name: measured.pop(name) for name in METRICS},
+        "protocol": measured.pop("protocol"),
+        "backbone": backbone,
+        "weights": weights,
+        "seed": seed,
+        "seconds": seconds,
+        "shots": shots,
+        "selection": selection,
+        **measured,
+    }
+
+
+def mean_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One row of means per experiment and protocol that has several categories.
+
+    Undefined values are left out; "over" says for each metric how many categories had a value.
+    """
+    means = []
+    for group in grouped(rows, (*_EXPERIMENT, "protocol")):
+        if len(group) < 2:
+            continue
+        average: dict[str, float | None] = {}
+        over: dict[str, int] = {}
+        for name in (*METRICS, *_extra_names(group)):
+            values = [value for entry in group if (value := _value(entry, name)) is not None]
+            average[name] = sum(values) / len(values) if values else None
+            over[name] = len(values)
+        means.append(
+            {name: group[0][name] for name in (*_EXPERIMENT, "protocol") if name in group[0]}
+            | {"category": MEAN, "categories": len(group), "over": over}
+            | {name: average.pop(name) for name in METRICS}
+            | {"extra": average, "seconds": sum(entry.get("seconds") or 0 for entry in group)}
+        )
+    return means
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The rows of a results.json, given the file or the folder that holds it."""
+    file = path / "results.json" if path.is_dir() else path
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadValue(
+            f"no results at {file}; expected the --out folder of a training or evaluation"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise BadValue(f"cannot read {file} as results.json: {error}") from error
+    if not isinstance(rows, list) or not all(isinstance(entry, dict) for entry in rows):
+        raise BadValue(f"{file} is not a results.json: expected a list of rows, one object each")
+    for number, entry in enumerate(rows):
+        if missing := [name for name in _REQUIRED if name not in entry]:
+            raise BadValue(f"{file} is not a results.json: row {number} has no {', '.join(missing)}")
+    return rows
+
+
+def write_results(folder: Path, rows: Sequence[Row], published: Published | None = None) -> None:
+    """Write results.json (the rows), results.csv (rows and means, a column per value), and tables to read.
+
+    Those are results.md and results.html, which also links the pages of pictures below the folder.
+    """
+    atomic_write(folder / "results.json", json_text(list(rows)))
+    atomic_write(folder / "results.csv", _csv([*rows, *mean_rows(rows)]))
+    atomic_write(folder / "results.md", markdown(rows, published))
+    page = tables.page(folder.resolve().name, _tables(rows, published), folder)
+    atomic_write(folder / "results.html", page)
+
+
+def text(rows: Sequence[Row], published: Published | None = None) -> str:
+    """Aligned tables for a terminal, one per protocol: percent, means last, the paper's numbers beside ours.
+
+    The paper's numbers stand in the table of the paper's own protocol if there is one, else in the standard
+    one; for a row of means they are averaged over the same categories.
+    """
+    return "\n\n".join(map(aligned, _tables(rows, published)))
+
+
+def markdown(rows: Sequence[Row], published: Published | None = None) -> str:
+    """The same tables in Markdown."""
+    return "\n\n".join(map(tables.markdown, _tables(rows, published))) + "\n"
+
+
+def comparison(results: Mapping[str, Sequence[Row]]) -> str:
+    """Several results in one table: one line each, means over the categories that all of them have.
+
+    `results` holds rows by the name to show, such as their folder. Only the standard protocol is compared:
+    numbers under the papers' own protocols do not compare across methods.
+    """
+    standard = {
+        name: [row for row in rows if row["protocol"] == "standard"] for name, rows in results.items()
+    }
+    places = {name: {(row["dataset"], row["category"]) for row in rows} for name, rows in standard.items()}
+    common = set.intersection(*places.values()) if places else set()
+    if not common:
+        had = "; ".join(
+            f"{name}: {', '.join(sorted(c for _, c in s)) or 'none'}" for name, s in places.items()
+        )
+        raise BadValue(f"nothing to compare: no category has standard rows in all results ({had})")
+
+    lines = []
+    for name, rows in standard.items():
+        for group in grouped(
+            [row for row in rows if (row["dataset"], row["category"]) in common], _EXPERIMENT
+        ):
+            lines += [{**line, "result": name} for line in mean_rows(group) or group]
+    categories = f"{len(common)} categories" if len(common) > 1 else next(iter(common))[1]
+    columns = ["result", "method", *(name for name in _different(lines) if name != "method")]
+    return aligned(_table(f"standard protocol, {categories}", lines, columns, {}))
+
+
+def _tables(rows: Sequence[Row], published: Published | None) -> list[Table]:
+    protocols = sorted({entry["protocol"] for entry in rows}, key=lambda name: (name != "standard", name))
+    found = []
+    for protocol in protocols:
+        ours = [entry for entry in rows if entry["protocol"] == protocol]
+        lines = [*ours, *mean_rows(ours)]
+        title = (
+            "standard protocol"
+            if protocol == "standard"
+            else f"protocol of {protocol}, comparable with no other"
+        )
+        beside = published if published and protocol == protocols[-1] else {}
+        found.append(_table(title, lines, ["category", *_different(lines)], beside))
+    return found
+
+
+def _table(title: str, lines: Sequence[Row], facts: list[str], published: Published) -> Table:
+    """The facts, then every metric that has a value, with the paper's beside it if it published one."""
+    columns = [
+        [name, *("-" if entry.get(name) is None else str(entry[name]) for entry in lines)] for name in facts
+    ]
+    for name in (*METRICS, *_extra_names(lines)):
+        values = [_value(entry, name) for entry in lines]
+        paper = [_paper(entry, name, lines, published) for entry in lines]
+        if any(value is not None for value in values):
+            columns.append([METRICS.get(name, name), *map(_percent, values)])
+            if any(value is not None for value in paper):
+                columns.append(["paper", *map(_percent, paper)])
+
+    title += ", percent"
+    if any(entry.get("weights") == "random" for entry in lines):
+        title += " !!! RANDOM BACKBONE WEIGHTS: these numbers say nothing about the method !!!"
+    notes = [
+        f"{METRICS.get(name, name)}: mean over {count} of {entry['categories']} categories, else undefined"
+        for entry in lines
+        for name, count in entry.get("over", {}).items()
+        if 0 < count < entry["categories"]
+    ]
+    if any(entry.get("selection", "last") != "last" for entry in lines):
+        notes.append("Model selected on the test set: an oracle, better than what one gets in use.")
+    return Table(title, [list(line) for line in zip(*columns, strict=True)], notes)
+
+
+def _paper(entry: Row, metric: str, lines: Sequence[Row], published: Published) -> float | None:
+    """The paper's value for a row; for a row of means over the same categories, if it has all of them."""
+    if entry["category"] != MEAN:
+        return published.get(entry["category"], {}).get(metric)
+    categories = {line["category"] for line in lines} - {MEAN}
+    values = [published.get(category, {}).get(metric) for category in categories]
+    known = [value for value in values if value is not None]
+    if not known:
+        return published.get(MEAN, {}).get(metric)
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
+def _different(lines: Sequence[Row]) -> list[str]:
+    """The facts of an experiment in which the lines differ."""
+    return [name for name in _EXPERIMENT if len({entry.get(name) for entry in lines}) > 1]
+
+
+def grouped(rows: Sequence[Row], by: Sequence[str]) -> list[list[Row]]:
+    """Rows that agree in some fields, together; groups and rows in the order in which they come."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for entry in rows:
+        groups.setdefault(tuple(entry.get(name) for name in by), []).append(entry)
+    return list(groups.values())
+
+
+def _extra_names(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for entry in rows for name in entry.get("extra") or {}))
+
+
+def _value(entry: Row, name: str) -> float | None:
+    """A metric of a row; None also for NaN, which rows made by hand may hold."""
+    value = entry.get(name) if name in METRICS else (entry.get("extra") or {}).get(name)
+    return None if value is None or math.isnan(value) else value
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    flat = [
+        {name: value for name, value in entry.items() if name not in ("extra", "over")}
+        | (entry.get("extra") or {})
+        for entry in rows
+    ]
+    file = io.StringIO(newline="")
+    columns = list(dict.fromkeys(name for entry in flat for name in entry))
+    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return file.getvalue()

@@ -1,0 +1,70 @@
+"""How far results vary: mean and standard deviation over runs that differ in nothing but their seed."""
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from adcommon.results.rows import METRICS, Row, grouped, mean_rows
+from adcommon.results.tables import Table
+
+_SAME = (
+    *("protocol", "method", "dataset", "trained_on", "setting", "backbone", "weights", "shots"),
+    *("selection", "varied"),
+)
+
+
+def spread(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One row per category and experiment: for each metric mean, deviation (n - 1) and the number of runs.
+
+    The row of a mean over categories is the mean and deviation of each run's mean over categories. A run
+    that lacks a metric is left out of that metric.
+
+    Returns:
+        The experiment's facts, `category`, `runs`, and by metric `NAME`, `NAME_std`, `NAME_runs`, fractions;
+        None for what no run has, and for the deviation of a single run.
+    """
+    found = []
+    for group in grouped([*rows, *mean_rows(rows)], (*_SAME, "category")):
+        line: dict[str, Any] = {name: group[0].get(name) for name in (*_SAME, "category")}
+        line["runs"] = len(group)
+        for metric in METRICS:
+            values = [row[metric] for row in group if row.get(metric) is not None]
+            line[metric] = statistics.fmean(values) if values else None
+            line[f"{metric}_std"] = statistics.stdev(values) if len(values) > 1 else None
+            line[f"{metric}_runs"] = len(values)
+        found.append(line)
+    return found
+
+
+def spread_tables(lines: Sequence[Row]) -> list[Table]:
+    """The same in percent for people, "93.79 ± 0.41", one table per protocol; what nobody has is left out."""
+    tables = []
+    for part in grouped(lines, ("protocol",)):
+        facts = [name for name in _SAME if len({line[name] for line in part}) > 1]
+        metrics = [metric for metric in METRICS if any(line[metric] is not None for line in part)]
+        header = ["category", *facts, "runs", *(METRICS[metric] for metric in metrics)]
+        body = [
+            [line["category"], *(str(line[name]) for name in facts), str(line["runs"])]
+            + [_cell(line[metric], line[f"{metric}_std"]) for metric in metrics]
+            for line in part
+        ]
+        title = f"protocol {part[0]['protocol']}, mean ± standard deviation over seeds, percent"
+        tables.append(Table(title, [header, *body]))
+    return tables
+
+
+def spread_csv(lines: Sequence[Row]) -> str:
+    """The same with every digit, a column per value."""
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, list(lines[0]), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return file.getvalue()
+
+
+def _cell(mean: float | None, deviation: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")

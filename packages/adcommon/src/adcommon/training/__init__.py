@@ -1,0 +1,1 @@
+"""What stands around a paper's own training loop: the run's folder, devices, resume, settings."""

@@ -1,0 +1,67 @@
+"""Log lines: to the terminal above any progress bar, and to the run's log.txt."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from adcommon.io.files import output_errors
+
+_LINE = "%(asctime)s %(message)s"
+
+
+def start_logging(folder: Path | None, verbose: bool = False) -> None:
+    """Log to stderr and, if a folder is given, append to its log.txt; replaces what an earlier call set up.
+
+    Python's warnings are logged too; `verbose` adds debug messages.
+    """
+    handlers: list[logging.Handler] = [_Terminal()]
+    handlers[0].setFormatter(_Tidy(_LINE, datefmt="%H:%M:%S"))
+    if folder is not None:
+        with output_errors(folder / "log.txt"):
+            folder.mkdir(parents=True, exist_ok=True)
+            handlers.append(_LogFile(folder / "log.txt", encoding="utf-8"))
+        handlers[1].setFormatter(_Tidy(_LINE, datefmt="%Y-%m-%d %H:%M:%S"))
+
+    root = logging.getLogger()
+    for old in [handler for handler in root.handlers if isinstance(handler, _Terminal | _LogFile)]:
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("PIL").setLevel(logging.INFO)  # its debug messages are one per chunk of a PNG file
+    warnings.showwarning = _log_warning
+
+
+class _Tidy(logging.Formatter):
+    """Time and message; the level only of a warning or worse."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return f"{record.asctime} {level}{record.message}"
+
+
+class _Terminal(logging.Handler):
+    """Writes to stderr above any progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _LogFile(logging.FileHandler):
+    """Ours, to be told from the handlers of others."""
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    logging.getLogger("py.warnings").warning("%s", message)

@@ -1,0 +1,162 @@
+"""What a command leaves behind: one folder for all, one below it per category.
+
+OUT/recipe.yaml  log.txt  results.json  results.csv  results.md  results.html
+OUT/CATEGORY/metrics.csv  results.json  model/  model-best/  epochs/  resume/state.pt  maps/
+
+Nothing else writes while training.
+"""
+
+import csv
+import io
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import yaml
+
+from adcommon.errors import OutputExists
+from adcommon.io.files import atomic_write, json_text, output_errors, plain, remove_leftovers
+from adcommon.io.versions import git_commit, library_versions
+from adcommon.results import rows as report
+
+_OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html")
+
+
+_OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps")
+
+
+class Run:
+    """The folder of one category's training (or of the one model of a multi-class recipe)."""
+
+    def __init__(self, folder: Path, *, resume: bool = False, force: bool = False) -> None:
+        """Open a folder: an empty or new one, or an existing one to `resume` or, by `force`, to start afresh.
+
+        Raises:
+            OutputExists: the folder is not empty and neither was asked for.
+        """
+        _open_folder(folder, resume, force, _OF_A_RUN)
+        self.folder = folder
+        self.metrics = folder / "metrics.csv"
+        self.results = folder / "results.json"
+        self.model = folder / "model"
+        self.best_model = folder / "model-best"
+        self.epochs = folder / "epochs"
+        self.state = folder / "resume" / "state.pt"
+        self.maps = folder / "maps"
+        self._columns = _read_table(self.metrics)[0]
+
+    def log(self, step: int, values: Mapping[str, SupportsFloat | None]) -> None:
+        """Append a row to metrics.csv; a value seen for the first time becomes a new last column.
+
+        Numbers are written so that they read back exactly; None leaves the cell empty.
+        """
+        if new := [name for name in ("step", *values) if name not in self._columns]:
+            self._columns += new
+            rows = [row + [""] * len(new) for row in _read_table(self.metrics)[1]]
+            atomic_write(self.metrics, _csv([self._columns, *rows]))
+        cells = {"step": str(step)} | {name: _cell(value) for name, value in values.items()}
+        with output_errors(self.metrics), self.metrics.open("a", encoding="utf-8", newline="") as file:
+            file.write(_csv([[cells.get(name, "") for name in self._columns]]))
+
+    def rewind(self, step: int) -> None:
+        """Set the folder back to a step (0: the start), so that metrics.csv will equal an unbroken run's.
+
+        A resumed run calls it once, in the process that writes, before it logs.
+        """
+        remove_leftovers(self.folder)
+        remove_leftovers(self.state.parent)
+        if self._columns:
+            rows = [row for row in _read_table(self.metrics)[1] if int(row[0]) <= step]
+            atomic_write(self.metrics, _csv([self._columns, *rows]))
+
+    def finish(self, rows: Sequence[report.Row]) -> None:
+        """Write this category's rows of the report, which marks it as done, and drop the resume state."""
+        atomic_write(self.results, json_text(list(rows)))
+        shutil.rmtree(self.state.parent, ignore_errors=True)
+
+    def finished(self) -> list[dict[str, Any]] | None:
+        """The rows of a category that is done; None while it is not."""
+        return report.read_results(self.results) if self.results.exists() else None
+
+
+class RunGroup:
+    """The folder of a whole command, with one `Run` per category."""
+
+    def __init__(self, folder: Path, *, resume: bool = False, force: bool = False) -> None:
+        """Open the folder as `Run` does; `force` deletes what runs wrote there and nothing else."""
+        if force and folder.is_dir():
+            for below in folder.iterdir():
+                if below.is_dir() and any((below / name).exists() for name in _OF_A_RUN):
+                    _open_folder(below, resume=False, force=True, written=_OF_A_RUN)
+                    if not any(below.iterdir()):
+                        below.rmdir()
+        _open_folder(folder, resume, force, _OF_A_GROUP)
+        self.folder = folder
+
+    def run(self, category: str) -> Run:
+        """The run of one category; one that was begun before is continued."""
+        return Run(self.folder / category, resume=True)
+
+    def write_recipe(self, values: object, command: Sequence[str] = ()) -> None:
+        """Write recipe.yaml: every resolved value, readable by `--config`; facts of the run as comments.
+
+        Args:
+            values: the recipe (a dataclass) or a mapping of flag names to values.
+            command: the command line as typed, `sys.argv` if empty.
+        """
+        facts = {
+            "command": shlex.join(command or [Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "commit": git_commit(Path(__file__)) or "not in a git repository",
+            "versions": ", ".join(f"{name} {number}" for name, number in library_versions().items()),
+        }
+        comments = "".join(f"# {name}: {' '.join(text.split())}\n" for name, text in facts.items())
+        body = yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)
+        atomic_write(self.folder / "recipe.yaml", comments + body)
+
+    def write_results(self, rows: Sequence[report.Row], published: report.Published | None = None) -> None:
+        """Write results.json, .csv, .md and .html; after every category, with the rows so far."""
+        report.write_results(self.folder, rows, published)
+
+
+def _open_folder(folder: Path, resume: bool, force: bool, written: Sequence[str]) -> None:
+    """Make the folder, or refuse one that holds something, or delete what was `written` there before."""
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if force:
+            for path in (folder / name for name in written):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        elif not resume and any(folder.iterdir()):
+            raise OutputExists(
+                f"{folder} is not empty. Continue the run in it with --resume, delete the run and start "
+                "afresh with --force, or choose another folder with --out"
+            )
+
+
+def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Column names and complete rows; a last line that a killed process left without its end is dropped."""
+    if not path.exists():
+        return [], []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    complete = [line for line in lines if line.endswith("\n")]
+    columns, *rows = list(csv.reader(complete)) or [[]]
+    return columns, rows
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _cell(value: SupportsFloat | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else repr(float(value))

@@ -1,0 +1,1 @@
+"""What passes between the rooms: records, predictions; no logic."""

@@ -1,0 +1,185 @@
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import yaml
+
+from adcommon.cli.app import experiment, with_defaults
+from adcommon.errors import BadValue, Stopped
+from adcommon.training.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    dataset: str = "mvtec"
+    """Dataset name."""
+    iterations: int = 2000
+    """Optimiser steps."""
+    image_score: Literal["max", "top1"] = "max"
+    """How maps become scores."""
+    categories_apart: tuple[str, ...] = ("grid",)
+    """Some names."""
+    crop_size: int | None = None
+    """Side of the crop."""
+
+
+RECIPES = {"own": Recipe(), "visa": Recipe(dataset="visa", iterations=3000)}
+
+
+def parse(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path, rewrite=None):
+    """What the body of a command receives for these arguments."""
+    received = []
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+    try:
+        experiment(
+            "command", lambda *given: received.append(given), RECIPES, "own", "Summary.", rewrite=rewrite
+        )
+    except SystemExit as done:
+        return received[0] if done.code == 0 else done.code
+    return received[0]
+
+
+def test_one_flag_changes_one_field_of_the_recipe_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, recipe, _ = parse(monkeypatch, "--recipe", "visa", "--image-score", "top1")
+    assert name == "visa"
+    assert (recipe.dataset, recipe.iterations, recipe.image_score) == ("visa", 3000, "top1")
+
+
+def test_underscores_and_lists_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, recipe, settings = parse(
+        monkeypatch, "--image_score", "top1", "--category", "screw", "wood", "--save_dir", "here"
+    )
+    assert recipe.image_score == "top1"
+    assert settings.category == ("screw", "wood")
+    assert settings.folder("command") == Path("here/command")
+
+
+def test_the_last_file_wins_over_earlier_ones_and_the_command_line_over_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("iterations: 5\ndataset: elpv\ncrop_size: null\ncategories_apart: []\n")
+    second.write_text("iterations: 6\n")
+    _, recipe, _ = parse(monkeypatch, "--config", first, "--config", second)
+    assert (recipe.iterations, recipe.dataset) == (6, "elpv")
+    _, recipe, _ = parse(monkeypatch, "--config", first, "--config", second, "--iterations", "7")
+    assert recipe.iterations == 7
+
+
+def test_arguments_in_another_style_are_rewritten_first(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def rewrite(words: list[str]) -> list[str]:
+        if words == ["nothing"]:
+            raise BadValue("nothing cannot be rewritten")
+        return ["--iterations", *words]
+
+    assert parse(monkeypatch, "9", rewrite=rewrite)[1].iterations == 9
+    assert parse(monkeypatch, "nothing", rewrite=rewrite) == 2
+    assert "nothing cannot be rewritten" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--iteratons", "3"], "Did you mean --iterations?"),
+        (["--recipe", "vsa"], "did you mean 'visa'"),
+        (["--gpu", "0", "--device", "cpu"], "use one of them"),
+        (["--resume", "--force"], "use one of them"),
+        (["--false-alarm-rate", "2"], "between 0 and 1"),
+        (["--save-every", "0"], "at least 1 step"),
+        (["--eval-size", "huge"], "map"),
+    ],
+)
+def test_a_mistake_is_a_message_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert parse(monkeypatch, *arguments) == 2
+    shown = capsys.readouterr()
+    assert words in " ".join((shown.out + shown.err).replace("│", " ").split())
+
+
+def test_a_wrong_key_in_a_file_names_file_and_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("iteratoins: 5\n")
+    assert parse(monkeypatch, "--config", file) == 2
+    shown = capsys.readouterr()
+    text = "".join((shown.out + shown.err).replace("│", " ").split())
+    assert "iteratoins" in text
+    assert "c.yaml" in text
+
+
+def test_a_stopped_run_ends_with_143_and_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*given: object) -> None:
+        raise Stopped("run again with --resume")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit) as done:
+        experiment("command", stop, RECIPES, "own", "Summary.")
+    assert done.value.code == 143
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    code = (
+        "from cyclopts import App; from adcommon.options import execute; app = App()\n"
+        "@app.default\ndef command():\n    for number in range(100_000): print('line', number)\n"
+        "execute(app)"
+    )
+    talker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert talker.stdout is not None
+    assert talker.stdout.readline() == b"line 0\n"
+    talker.stdout.close()
+    assert talker.wait(60) == 141
+    assert talker.stderr is not None
+    assert talker.stderr.read() == b""
+
+
+def test_the_authors_files_are_translated_and_others_are_read_as_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    theirs, ours = tmp_path / "theirs.yaml", tmp_path / "ours.yaml"
+    theirs.write_text("trainer: {max_iter: 7}\n")
+    ours.write_text("dataset: elpv\ncrop_size: 32\n")
+
+    def read(path: Path):
+        content = yaml.safe_load(path.read_text())
+        return {"iterations": content["trainer"]["max_iter"]} if "trainer" in content else None
+
+    received = []
+    words = ["command", "--config", str(theirs), "--config", str(ours), "--crop-size", "8"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="0"):
+        experiment(
+            "command", lambda *given: received.append(given), RECIPES, "own", "Summary.", read_config=read
+        )
+    _, recipe, _ = received[0]
+    assert (recipe.iterations, recipe.dataset, recipe.crop_size) == (7, "elpv", 8)
+
+
+def test_a_recipes_values_become_defaults_and_its_class_stays_related() -> None:
+    cls = with_defaults(RECIPES["visa"])
+    assert cls().iterations == 3000
+    assert isinstance(cls(), Recipe)
+
+
+def test_what_is_written_down_leaves_out_how_the_run_was_continued() -> None:
+    flags = replace(Settings(), resume=True).as_flags()
+    assert "resume" not in flags
+    assert "force" not in flags
+    assert flags["weights"] == "pretrained"
+    assert all(value is not None for value in flags.values())
+
+
+def test_the_datasets_are_looked_for_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AD_DATA", "/somewhere")
+    assert Settings().root() == Path("/somewhere")
+    assert Settings(data_root=Path("here")).root() == Path("here")
+    assert Settings(data=Path("mine")).root() == Path("mine")
+    with pytest.raises(BadValue):
+        Settings(false_alarm_rate=0.0)

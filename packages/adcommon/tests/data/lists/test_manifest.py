@@ -1,0 +1,219 @@
+import json
+import os
+import random
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adcommon.data import load_splits
+from adcommon.data.lists.manifest import Form, read_lines, read_manifest, read_records, write_manifest
+from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.testing.trees import make_mvtec
+from adcommon.types.records import Record, Split
+
+NAMES = st.text(
+    st.characters(blacklist_characters="/\\\0", blacklist_categories=("Cs",)), min_size=1, max_size=12
+).filter(lambda name: name.strip() == name and name.strip(".") and len(name.encode()) < 100)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_mvtec(tmp_path / "data", defects=("spot", "stain"))
+
+
+@pytest.fixture
+def splits(tree: Path) -> dict[str, Split]:
+    return load_splits("folder", tree)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def without_masks(splits: dict[str, Split]) -> dict[str, Split]:
+    def bare(records: list[Record]) -> list[Record]:
+        return [Record(record.image, record.category, record.label, record.defect) for record in records]
+
+    return {name: Split(bare(split.train), bare(split.test)) for name, split in splits.items()}
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+@pytest.mark.parametrize("place", ["beside", "elsewhere", "absolute"])
+def test_what_is_written_is_read_back(
+    tree: Path, splits: dict[str, Split], tmp_path: Path, form: Form, place: str
+) -> None:
+    folder = tree if place == "beside" else tmp_path / "lists"
+    written = write_manifest(form, folder, splits, tmp_path / "other" if place == "absolute" else tree)
+    assert all(path.is_file() for path in written)
+    read = read_manifest(folder, tree if place == "elsewhere" else None)
+    assert read == (without_masks(splits) if form == "inctrl" else splits)
+    assert list(read) == list(splits)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), form=st.sampled_from(get_args(Form)))
+def test_any_names_survive_a_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, form: Form
+) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    splits = {}
+    for category in data.draw(st.lists(NAMES, min_size=1, max_size=2, unique_by=str.casefold)):
+        names = data.draw(st.lists(NAMES, min_size=4, max_size=4, unique_by=str.casefold))
+        images = [
+            root / f"c-{category}" / split / f"i-{name}.png"
+            for split, name in zip("abcd", names, strict=True)
+        ]
+        for image in images:
+            image.parent.mkdir(parents=True, exist_ok=True)
+            image.write_bytes(b"")
+        defect = (
+            images[2].parent.name
+            if form == "inctrl"
+            else data.draw(NAMES.filter(lambda name: name != "good"))
+        )
+        splits[category] = Split(
+            [Record(images[0], category, 0)],
+            [
+                Record(images[1], category, 0),
+                Record(images[2], category, 1, defect, None if form == "inctrl" else images[3]),
+            ],
+        )
+    write_manifest(form, root / "lists", splits, root)
+    assert read_manifest(root / "lists", root) == splits
+
+
+def test_lines_are_named_as_each_paper_names_them(
+    tree: Path, splits: dict[str, Split], tmp_path: Path
+) -> None:
+    write_manifest("lines", tmp_path / "uniad", splits, tree)
+    assert names(tmp_path / "uniad") == ["test.json", "train.json"]
+    write_manifest("lines", tmp_path / "realnet", splits, tree, per_category=True)
+    expected = [f"{part}_{name}.json" for part in ("test", "train") for name in ("alpha", "beta", "uni")]
+    assert names(tmp_path / "realnet") == expected
+    uniad = read_lines(tmp_path / "uniad/train.json", tmp_path / "uniad/test.json", tree)
+    realnet = read_lines(tmp_path / "realnet/train_uni.json", tmp_path / "realnet/test_uni.json", tree)
+    assert uniad == realnet == splits
+    alpha = read_lines(tmp_path / "realnet/train_alpha.json", tmp_path / "realnet/test_alpha.json", tree)
+    assert alpha == {"alpha": splits["alpha"]}
+    assert read_lines(None, tmp_path / "realnet/test_alpha.json", tree)["alpha"].train == []
+
+
+def test_a_missing_mask_is_no_pixel_truth_unless_it_is_taken_for_a_full_one(
+    tree: Path, tmp_path: Path
+) -> None:
+    line = {"filename": "alpha/test/spot/000.png", "label": 1, "label_name": "defective"}
+    (tmp_path / "test.json").write_text(json.dumps(line))
+    assert not read_lines(None, tmp_path / "test.json", tree)["alpha"].pixel_truth
+    assert read_lines(None, tmp_path / "test.json", tree, assume_full_mask=True)["alpha"].pixel_truth
+    (record,) = read_records([tmp_path / "test.json"], tree, assume_full_mask=True)
+    assert record.mask is not None
+
+
+def test_the_image_folder_goes_before_the_folder_of_the_list(tree: Path, tmp_path: Path) -> None:
+    other = make_mvtec(tmp_path / "other", defects=("spot", "stain"), seed=1)
+    splits = load_splits("folder", tree)
+    train, test = write_manifest("lines", other, splits, tree)
+    assert read_lines(train, test, tree) == splits
+    assert read_lines(train, test)["alpha"].train[0].image.is_relative_to(other)
+
+
+def test_inctrl_has_four_lists_whose_auxiliary_ones_begin_with_training_images(
+    tree: Path, splits: dict[str, Split], tmp_path: Path
+) -> None:
+    write_manifest("inctrl", tmp_path / "lists", splits, None)
+    parts = ("normal", "outlier", "val_normal", "val_outlier")
+    expected = sorted(f"{name}_{part}.json" for name in splits for part in parts)
+    assert names(tmp_path / "lists") == expected
+    items = {part: json.loads((tmp_path / f"lists/alpha_{part}.json").read_text()) for part in parts}
+    assert {tuple(item) for part in parts for item in items[part]} == {("image_path", "target", "type")}
+    good = [record.image.as_posix() for record in splits["alpha"].test if record.label == 0]
+    train = [record.image.as_posix() for record in splits["alpha"].train]
+    assert [item["image_path"] for item in items["normal"]] == train + good
+    assert [item["image_path"] for item in items["val_normal"]] == good
+    assert items["outlier"] == items["val_outlier"]
+    assert {item["target"] for item in items["outlier"]} == {1}
+
+
+def test_both_names_of_inctrls_training_list_are_read(
+    tree: Path, splits: dict[str, Split], tmp_path: Path
+) -> None:
+    write_manifest("inctrl", tmp_path / "lists", splits, tree)
+    for name in splits:
+        (tmp_path / f"lists/{name}_normal.json").rename(tmp_path / f"lists/{name}_train_normal.json")
+    assert read_manifest(tmp_path / "lists", tree) == without_masks(splits)
+
+
+def test_single_lists_of_either_form_are_records(
+    tree: Path, splits: dict[str, Split], tmp_path: Path
+) -> None:
+    write_manifest("inctrl", tmp_path / "lists", splits, tree)
+    lists = [tmp_path / f"lists/{name}_outlier.json" for name in splits]
+    anomalous = [record for split in splits.values() for record in split.test if record.label == 1]
+    assert [record.image for record in read_records(lists, tree)] == [record.image for record in anomalous]
+    _, test = write_manifest("lines", tmp_path / "lists", splits, tree)
+    tested = [record for split in splits.values() for record in split.test]
+    assert read_records([test], tree) == tested
+
+
+def test_a_single_list_without_a_split_is_divided(
+    tree: Path, splits: dict[str, Split], tmp_path: Path
+) -> None:
+    train, test = write_manifest("lines", tree, splits, tree)
+    whole = tree / "all.json"
+    whole.write_text(train.read_text() + test.read_text())
+    lines = read_manifest(whole)
+    array = tree / "all_array.json"
+    items = [json.loads(line) for line in whole.read_text().splitlines()]
+    fields = {"filename": "image_path", "label": "target", "clsname": "type"}
+    array.write_text(json.dumps([{new: item[old] for old, new in fields.items()} for item in items]))
+    assert read_manifest(array) == without_masks(lines)
+    for name, split in splits.items():
+        normal = [record for record in (*split.train, *split.test) if record.label == 0]
+        assert len(lines[name].train) == len(normal) - -(-len(normal) // 4)
+        anomalous = {record.image for record in split.test if record.label == 1}
+        assert {record.image for record in lines[name].test} >= anomalous
+
+
+def test_paths_as_given_on_the_command_line_are_read_from_the_same_place(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    splits = load_splits("folder", Path("data"))
+    write_manifest("inctrl", tmp_path / "lists/deep", splits, None)
+    assert read_manifest(tmp_path / "lists/deep") == without_masks(splits)
+
+
+def test_the_order_of_a_list_is_kept(tree: Path, splits: dict[str, Split], tmp_path: Path) -> None:
+    train, test = write_manifest("lines", tmp_path, splits, tree)
+    lines = train.read_text().splitlines()
+    random.Random(0).shuffle(lines)
+    train.write_text("\n".join(lines))
+    named = [tree / json.loads(line)["filename"] for line in lines]
+    for category, split in read_lines(train, test, tree).items():
+        expected = [path for path in named if path.is_relative_to(tree / category)]
+        assert [record.image for record in split.train] == expected
+
+
+def test_where_there_is_no_list_the_forms_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetNotFound, match=r"no list of images in(.|\n)*meta\.json(.|\n)*_val_normal\.json"
+    ):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+def test_names_that_are_no_text_are_an_error_only_where_a_form_cannot_hold_them(
+    tmp_path: Path, form: Form
+) -> None:
+    image = tmp_path / os.fsdecode(b"a\xff.png")
+    image.write_bytes(b"")
+    splits = {"nut": Split([Record(image, "nut", 0)], [])}
+    if form == "csv":
+        with pytest.raises(BadValue, match="is not UTF-8"):
+            write_manifest(form, tmp_path, splits, tmp_path)
+    else:
+        written = write_manifest(form, tmp_path / "lists", splits, tmp_path)
+        assert read_records([written[0]], tmp_path)[0].image == image if form != "ader" else True

@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from adcommon.data.normalise import normalise
+from adcommon.data.preprocess import Preprocess
+from adcommon.deploy import export as module
+from adcommon.deploy import runtime as onnx_detector
+from adcommon.deploy.export import export
+from adcommon.deploy.runtime import OnnxDetector, load_onnx
+from adcommon.errors import BadValue, ExportFailed, UserError, WrongCheckpoint
+from adcommon.types.prediction import Prediction
+
+FACTS = {"method": "edges", "category": "bottle", "threshold": 0.75}
+
+
+class Edges:
+    """How far a convolution of an image is from that of a reference image."""
+
+    def __init__(self, *, maps: bool = True) -> None:
+        torch.manual_seed(0)
+        self.preprocess = Preprocess(image_size=16)
+        self.model = nn.Conv2d(3, 4, 3, padding=1).eval()
+        self.maps = maps
+        with torch.inference_mode():
+            self.reference = self.model(torch.zeros(1, 3, 16, 16))
+
+    @torch.inference_mode()
+    def score(self, images: torch.Tensor) -> Prediction:
+        difference = (self.model(images) - self.reference).square().sum(dim=1)
+        return Prediction(difference.flatten(1).amax(dim=1), difference if self.maps else None)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_the_file_scores_images_as_the_detector_does(tmp_path: Path, batch_size: int) -> None:
+    detector = Edges()
+    assert export(detector, tmp_path / "a.onnx", FACTS, batch_size=batch_size) < 1e-5
+    exported, threshold = load_onnx(tmp_path / "a.onnx", "edges")
+    assert threshold == 0.75
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    ours = exported.score(normalise(pixels, exported.preprocess))
+    theirs = detector.score(normalise(pixels, detector.preprocess))
+    torch.testing.assert_close(ours.image_scores, theirs.image_scores, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.anomaly_maps, theirs.anomaly_maps, rtol=1e-5, atol=1e-5)
+
+
+def test_a_detector_without_maps_has_none_in_its_file(tmp_path: Path) -> None:
+    export(Edges(maps=False), tmp_path / "a.onnx", FACTS)
+    exported = OnnxDetector(tmp_path / "a.onnx")
+    assert exported.score(torch.rand(1, 3, 16, 16)).anomaly_maps is None
+    assert exported.facts["category"] == "bottle"
+    assert exported.facts["preprocess"]["image_size"] == 16
+
+
+def test_nothing_is_written_if_the_file_would_compute_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOLERANCE", -1.0)
+    with pytest.raises(ExportFailed, match="differ from torch's"):
+        export(Edges(), tmp_path / "a.onnx", FACTS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_decides_by_its_values_is_refused(tmp_path: Path) -> None:
+    class Fickle(Edges):
+        def score(self, images: torch.Tensor) -> Prediction:
+            prediction = super().score(images)
+            return prediction if float(prediction.image_scores[0]) > 1 else super().score(-images)
+
+    with pytest.raises(ExportFailed, match="cannot be written as ONNX"):
+        export(Fickle(), tmp_path / "a.onnx", FACTS)
+
+
+def test_without_the_extra_packages_the_command_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_detector, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(UserError, match=r"onnxscript, not installed here: .*adcommon\[export\]"):
+        export(Edges(), tmp_path / "a.onnx", FACTS)
+
+
+def test_a_batch_has_at_least_one_image(tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match="--batch-size is 0"):
+        export(Edges(), tmp_path / "a.onnx", FACTS, batch_size=0)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    export(Edges(), tmp_path / "a.onnx", FACTS)
+    with pytest.raises(WrongCheckpoint, match="a model of edges, not of uniad"):
+        load_onnx(tmp_path / "a.onnx", "uniad")
+    with pytest.raises(WrongCheckpoint, match="cannot read"):
+        OnnxDetector(tmp_path / "missing.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(WrongCheckpoint, match="not an ONNX file"):
+        OnnxDetector(tmp_path / "text.onnx")
+    foreign = onnx.load(tmp_path / "a.onnx")
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    with pytest.raises(WrongCheckpoint, match="expected a file from `ad export`"):
+        OnnxDetector(tmp_path / "foreign.onnx")

@@ -1,0 +1,178 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from adcommon.errors import MaskMissing, MaskSizeMismatch, UnreadableImage
+from adcommon.io.images import image_size, list_images, open_image, open_mask
+
+
+def save(path: Path, array: np.ndarray, mode: str | None = None, **options: object) -> Path:
+    Image.fromarray(array, mode).save(path, **options)
+    return path
+
+
+def rotated_jpeg(path: Path) -> Path:
+    """Stored 30 wide and 20 high, left half white; its EXIF data says: turn it clockwise."""
+    pixels = np.zeros((20, 30, 3), dtype=np.uint8)
+    pixels[:, :15] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(path, exif=exif, quality=95)
+    return path
+
+
+def test_grey_is_replicated_to_three_channels(tmp_path: Path) -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    opened = np.asarray(open_image(save(tmp_path / "a.png", grey)))
+    assert opened.shape == (3, 4, 3)
+    assert (opened == grey[..., None]).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(value=st.integers(0, 65535))
+def test_16_bit_values_are_scaled_by_the_largest_value_of_their_type(
+    value: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = save(tmp_path_factory.mktemp("deep") / "a.png", np.full((2, 2), value, dtype=np.uint16))
+    assert (np.asarray(open_image(path)) == round(value * 255 / 65535)).all()
+
+
+def test_alpha_is_dropped_and_the_colour_below_it_kept(tmp_path: Path) -> None:
+    pixels = np.zeros((2, 2, 4), dtype=np.uint8)
+    pixels[..., 0] = 200
+    assert np.asarray(open_image(save(tmp_path / "a.png", pixels)))[0, 0].tolist() == [200, 0, 0]
+
+
+def test_palette_images_get_their_colours(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8), "P")
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.save(tmp_path / "a.png", transparency=1)
+    assert np.asarray(open_image(tmp_path / "a.png")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    Image.new("CMYK", (2, 2), (0, 0, 0, 0)).save(tmp_path / "a.jpg")
+    assert (np.asarray(open_image(tmp_path / "a.jpg")) > 250).all()
+
+
+def test_exif_orientation_counts_only_if_asked_for(tmp_path: Path) -> None:
+    path = rotated_jpeg(tmp_path / "a.jpg")
+    assert open_image(path).size == (30, 20)
+    upright = open_image(path, upright=True)
+    assert upright.size == (20, 30)
+    assert np.asarray(upright)[2, 10, 0] > 200  # the white half is on top
+
+
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("size", [(30, 20), (20, 30)])
+def test_the_size_of_the_mask_decides_the_orientation(
+    tmp_path: Path, upright: bool, size: tuple[int, int]
+) -> None:
+    path = rotated_jpeg(tmp_path / "a.jpg")
+    assert open_image(path, upright=upright, expected_size=size).size == size
+
+
+def test_a_mask_of_a_third_size_is_an_error_with_both_sizes(tmp_path: Path) -> None:
+    path = rotated_jpeg(tmp_path / "a.jpg")
+    with pytest.raises(MaskSizeMismatch, match=r"a\.jpg is 30x20, its mask is 31x20"):
+        open_image(path, expected_size=(31, 20))
+
+
+def test_truncated_image_is_named_with_the_decoders_words(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = save(tmp_path / "broken.png", noise)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(UnreadableImage, match=r"broken\.png: .*truncated"):
+        open_image(path)
+    assert image_size(path) == (64, 64)  # the header alone is enough
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>sign in</html>", "HTML page"),
+        (b"", "empty"),
+        (b"not an image", "cannot identify"),
+    ],
+)
+def test_files_that_are_no_images_say_what_they_are(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    for opener in (open_image, open_mask, image_size):
+        with pytest.raises(UnreadableImage, match=reason):
+            opener(path)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImage, match=r"a\.png: no such file"):
+        open_image(tmp_path / "a.png")
+
+
+def test_floating_point_image_is_refused_because_its_white_is_unknown(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", np.ones((2, 2), dtype=np.float32))
+    with pytest.raises(UnreadableImage, match="8 or 16 bits"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_masks_of_small_numbers_are_anomalous_wherever_they_are_not_zero(tmp_path: Path, dtype: type) -> None:
+    mask = np.array([[0, 1, 3], [255, 0, 249]], dtype=dtype)
+    opened = open_mask(save(tmp_path / "a.png", mask))
+    assert opened.dtype == bool
+    assert (opened == (mask > 0)).all()
+
+
+def test_palette_mask_is_read_by_index_not_by_colour(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8), "P")
+    image.putpalette([255, 255, 255, 0, 0, 0, 9, 9, 9])  # index 0 is white, 1 is black
+    image.save(tmp_path / "a.png")
+    assert open_mask(tmp_path / "a.png").tolist() == [[False, True, True]]
+
+
+def test_colour_mask_counts_any_channel_but_not_alpha(tmp_path: Path) -> None:
+    pixels = np.zeros((1, 3, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    pixels[0, 1, 2] = 1
+    assert open_mask(save(tmp_path / "a.png", pixels)).tolist() == [[False, True, False]]
+    assert open_mask(save(tmp_path / "b.png", pixels[..., :3])).tolist() == [[False, True, False]]
+
+
+def test_folder_of_masks_is_their_union(tmp_path: Path) -> None:
+    (tmp_path / "000").mkdir()
+    save(tmp_path / "000/000.png", np.array([[255, 0, 0]], dtype=np.uint8))
+    save(tmp_path / "000/001.png", np.array([[0, 249, 0]], dtype=np.uint8))
+    assert open_mask(tmp_path / "000").tolist() == [[True, True, False]]
+    assert image_size(tmp_path / "000") == (3, 1)
+
+
+def test_parts_of_different_size_and_folders_without_parts_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(MaskMissing, match="no mask images"):
+        open_mask(tmp_path)
+    save(tmp_path / "000.png", np.zeros((2, 3), dtype=np.uint8))
+    save(tmp_path / "001.png", np.zeros((3, 3), dtype=np.uint8))
+    with pytest.raises(MaskSizeMismatch, match=r"000\.png is 3x2.*001\.png is 3x3"):
+        open_mask(tmp_path)
+
+
+def test_listing_takes_any_case_of_suffix_skips_junk_and_sorts(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.jpeg", "C.png", "Thumbs.db", ".DS_Store", "._a.jpeg", "notes.txt", "list.json"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in list_images(tmp_path)] == ["C.png", "a.jpeg", "b.JPG"]
+    assert list_images(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored))
+    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "a.png", upright=True)), expected)

@@ -1,0 +1,40 @@
+from pathlib import Path
+
+from adcommon.results.tables import Table, aligned, markdown, page
+
+TABLE = Table("standard protocol", [["category", "AUROC"], ["bottle", "99.10"], ["<b>", "5.00"]], ["A note."])
+
+
+def test_a_terminal_gets_columns_that_line_up() -> None:
+    assert aligned(TABLE).splitlines() == [
+        "standard protocol",
+        "category  AUROC",
+        "--------  -----",
+        "bottle    99.10",
+        "<b>        5.00",
+        "A note.",
+    ]
+
+
+def test_markdown_has_a_rule_below_the_header() -> None:
+    lines = markdown(TABLE).splitlines()
+    assert lines[0] == "**Standard protocol**"
+    assert lines[2:4] == ["| category | AUROC |", "| --- | ---: |"]
+    assert lines[-1] == "A note."
+
+
+def test_the_page_has_the_numbers_and_links_every_page_of_pictures(tmp_path: Path) -> None:
+    for place in ("bottle/maps", "metal nut/maps/a"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "index.html").touch()
+    text = page("run <1>", [TABLE], tmp_path)
+    assert "<h1>run &lt;1&gt;</h1>" in text
+    assert "<td>bottle</td><td>99.10</td>" in text
+    assert "<td>&lt;b&gt;</td>" in text
+    assert "<p>A note.</p>" in text
+    assert 'href="bottle/maps/index.html"' in text
+    assert 'href="metal%20nut/maps/a/index.html"' in text
+
+
+def test_without_pictures_there_is_no_list_of_them(tmp_path: Path) -> None:
+    assert "Pictures" not in page("run", [TABLE], tmp_path)

@@ -1,0 +1,86 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from adcommon.errors import BadValue, OutputExists
+from adcommon.results.rows import row
+from adcommon.training.jobs import run_jobs
+from adcommon.training.settings import Settings
+from adcommon.types.records import Evaluation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    precision: str = "fp32"
+    seed: int = 7
+
+
+class Trainings:
+    """Counts what is trained; a job named "broken" fails."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.checks = 0
+
+    def check(self) -> None:
+        self.checks += 1
+
+    def train(self, job, run, accelerator, stop) -> list[dict]:
+        if job == "broken":
+            raise BadValue("this one cannot be trained")
+        self.done.append(job)
+        evaluation = Evaluation(
+            category=job,
+            normal=1,
+            anomalous=1,
+            image_auroc=0.75,
+            image_ap=0.5,
+            image_f1max=0.5,
+            image_threshold=0.5,
+        )
+        facts = {"dataset": "elpv", "setting": "one-class", "backbone": "b", "weights": "pretrained"}
+        return [row(evaluation, method="m", **facts, seed=7, seconds=1.0)]
+
+
+def run(folder: Path, trainings: Trainings, *names: str, **settings) -> list[dict]:
+    return run_jobs(
+        "name",
+        Recipe(),
+        Settings(out=folder, device="cpu", **settings),
+        {name: name for name in names},
+        train=trainings.train,
+        check=trainings.check,
+        published={"one": {"image_auroc": 0.9}},
+    )
+
+
+def test_each_job_is_trained_once_and_the_tables_hold_all(tmp_path: Path, capsys) -> None:
+    trainings = Trainings()
+    rows = run(tmp_path / "run", trainings, "one", "two")
+    assert (trainings.done, trainings.checks) == (["one", "two"], 1)
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [entry["category"] for entry in written] == [entry["category"] for entry in rows] == ["one", "two"]
+    assert "seed: 7" in (tmp_path / "run" / "recipe.yaml").read_text()
+    shown = capsys.readouterr().out
+    assert "90.00" in shown  # the paper's number
+    assert str(tmp_path / "run") in shown
+
+
+def test_a_resumed_command_does_not_train_finished_jobs_again(tmp_path: Path) -> None:
+    first, second = Trainings(), Trainings()
+    with pytest.raises(BadValue, match="cannot be trained"):
+        run(tmp_path / "run", first, "one", "broken")
+    rows = run(tmp_path / "run", second, "one", "two", resume=True)
+    assert second.done == ["two"]
+    assert [entry["category"] for entry in rows] == ["one", "two"]
+
+
+def test_an_existing_run_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    run(tmp_path / "run", Trainings(), "one")
+    with pytest.raises(OutputExists, match="--resume"):
+        run(tmp_path / "run", Trainings(), "one")
+    again = Trainings()
+    run(tmp_path / "run", again, "one", force=True)
+    assert again.done == ["one"]

@@ -1,0 +1,281 @@
+"""A run's folder: nothing is lost, a resumed run equals an unbroken one, signals end it in good order."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from cyclopts import App, Parameter
+from cyclopts.config import Yaml
+
+from adcommon.errors import OutputExists, OutputFailed
+from adcommon.io.versions import git_commit, library_versions
+from adcommon.training.logging import start_logging
+from adcommon.training.run import Run, RunGroup
+from adcommon.training.stop import StopSignal
+
+ROW = {
+    "method": "m",
+    "dataset": "d",
+    "category": "wood",
+    "protocol": "standard",
+    "image_auroc": 0.5,
+}
+
+
+def training(run: Run, first: int, last: int) -> None:
+    for step in range(first, last + 1):
+        run.log(step, {"loss": 1 / step})
+        if step % 3 == 0:
+            run.log(step, {"image_auroc": 0.1 * step, "pixel_auroc": None})
+
+
+def test_metrics_read_back_exactly_and_columns_grow(tmp_path: Path) -> None:
+    run = Run(tmp_path / "wood")
+    run.log(1, {"loss": 0.1 + 0.2})
+    run.log(2, {"loss": np.float32(0.1), "images": 16, "image_auroc": None})
+    run.log(3, {"a,b": float("nan")})
+    assert run.metrics.read_text().splitlines() == [
+        'step,loss,images,image_auroc,"a,b"',
+        "1,0.30000000000000004,,,",
+        "2,0.10000000149011612,16,,",
+        "3,,,,nan",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("saved_at", "killed_at"), [(saved, killed) for killed in range(1, 8) for saved in range(killed + 1)]
+)
+def test_a_resumed_runs_metrics_equal_the_unbroken_runs(
+    tmp_path: Path, saved_at: int, killed_at: int
+) -> None:
+    unbroken = Run(tmp_path / "unbroken")
+    training(unbroken, 1, 7)
+
+    training(Run(tmp_path / "broken"), 1, killed_at)
+    with (tmp_path / "broken" / "metrics.csv").open("a") as file:
+        file.write(f"{killed_at + 1},0.1")  # the kill came in the middle of a line
+    resumed = Run(tmp_path / "broken", resume=True)
+    resumed.rewind(saved_at)
+    training(resumed, saved_at + 1, 7)
+    assert resumed.metrics.read_bytes() == unbroken.metrics.read_bytes()
+
+
+def test_a_folder_in_use_is_only_taken_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for opened in (Run, RunGroup):
+        with pytest.raises(OutputExists, match=r"is not empty.*--resume.*--force.*--out"):
+            opened(tmp_path)
+        opened(tmp_path, resume=True)
+        opened(tmp_path, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_force_deletes_what_runs_wrote_and_nothing_else(tmp_path: Path) -> None:
+    group = RunGroup(tmp_path / "out")
+    group.write_recipe({"seed": 1})
+    group.write_results([ROW])
+    run = group.run("wood")
+    run.log(1, {"loss": 1.0})
+    run.model.mkdir()
+    (run.folder / "notes.txt").write_text("mine")
+    finished = group.run("tile")
+    finished.finish([ROW])
+    (group.folder / "photos").mkdir()
+    (group.folder / "photos" / "a.png").write_text("mine")
+
+    RunGroup(tmp_path / "out", force=True)
+    left = sorted(str(path.relative_to(group.folder)) for path in group.folder.rglob("*"))
+    assert left == ["photos", "photos/a.png", "wood", "wood/notes.txt"]
+
+
+def test_a_finished_category_is_known_and_its_resume_state_gone(tmp_path: Path) -> None:
+    run = RunGroup(tmp_path / "out").run("wood")
+    run.state.parent.mkdir()
+    run.state.write_text("big")
+    assert run.finished() is None
+    run.finish([ROW])
+    again = RunGroup(tmp_path / "out", resume=True).run("wood")
+    assert again.finished() == [ROW]
+    assert not again.state.parent.exists()
+
+
+def test_opening_a_run_disturbs_no_writer_and_rewinding_cleans_up(tmp_path: Path) -> None:
+    """Other processes open the folder while the first one writes."""
+    run = Run(tmp_path / "wood")
+    run.state.parent.mkdir()
+    halves = [folder / ".state.pt.writing-0" for folder in (run.folder, run.state.parent)]
+    for half in halves:
+        half.write_text("half")
+    Run(tmp_path / "wood", resume=True)
+    assert all(half.exists() for half in halves)
+    run.rewind(0)
+    assert not any(half.exists() for half in halves)
+
+
+def test_a_place_that_cannot_be_a_folder_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputFailed, match="choose another --out"):
+        Run(tmp_path / "file" / "wood")
+
+
+@Parameter(name="*", negative_iterable=())
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    dataset: str = "mvtec"
+    """Dataset."""
+    crop_size: int | None = 224
+    """Crop."""
+    lr: float = 2e-3
+    """Rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Betas."""
+    eval_mode: tuple[str, ...] = ("wood",)
+    """Categories."""
+    amp: bool = False
+    """Precision."""
+
+
+def test_the_recipe_is_accepted_by_config_and_gives_the_same_values(tmp_path: Path) -> None:
+    recipe = Recipe(dataset="visa", crop_size=None, lr=1e-5, betas=(0.5, 0.9), eval_mode=(), amp=True)
+    group = RunGroup(tmp_path / "out")
+    group.write_recipe(recipe, command=["recontrast-visa", "--data", "my folder"])
+    file = group.folder / "recipe.yaml"
+    read = []
+    app = App(config=[Yaml(file, must_exist=True)], result_action="return_value")
+
+    @app.default
+    def command(*, recipe: Recipe = Recipe()) -> None:
+        read.append(recipe)
+
+    app([])
+    assert read == [recipe]
+    comments = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    assert comments[0] == "# command: recontrast-visa --data 'my folder'"
+    assert "torch 2" in comments[3]
+    assert "python 3" in comments[3]
+
+
+def test_a_recipe_may_also_be_a_mapping_and_no_value_breaks_the_comments(tmp_path: Path) -> None:
+    group = RunGroup(tmp_path / "out")
+    group.write_recipe({"out": tmp_path, "rate": np.float64(0.5)}, command=["x", "a\nseed: 3"])
+    assert yaml.safe_load((group.folder / "recipe.yaml").read_text()) == {"out": str(tmp_path), "rate": 0.5}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=n", "-c", "user.email=e"]
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_the_commit_is_that_of_the_repository_which_tracks_the_file(tmp_path: Path) -> None:
+    tracked, other = tmp_path / "code.py", tmp_path / "installed.py"
+    for file in (tracked, other):
+        file.write_text("1")
+    assert git_commit(tracked) is None
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "code.py")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    assert git_commit(tracked) == head
+    assert git_commit(other) is None
+    tracked.write_text("2")
+    assert git_commit(tracked) == f"{head}-dirty"
+
+
+def test_versions_are_those_installed() -> None:
+    assert library_versions("recontrast", "no-such-package").items() >= {
+        ("numpy", np.__version__),
+        ("python", sys.version.split()[0]),
+        ("recontrast", "0.1.0"),
+    }
+
+
+@pytest.fixture
+def _logging_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level, show = root.handlers[:], root.level, warnings.showwarning
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers, warnings.showwarning = handlers, show
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_logging_restored")
+def test_the_log_has_time_and_message_and_is_appended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("recontrast.train")
+    for message in ("first", "second"):
+        start_logging(tmp_path)  # as a resumed run does
+        logger.info("%s step %d", message, 3)
+        logger.debug("unseen")
+    logger.warning("too few")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["first step 3", "second step 3", "warning: too few"]
+    assert lines[0][:4].isdigit()
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.split(" ", 1)[1] for line in shown] == ["first step 3", "second step 3", "warning: too few"]
+
+
+@pytest.mark.usefixtures("_logging_restored")
+def test_verbose_adds_debug_messages_and_no_folder_means_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    start_logging(None, verbose=True)
+    logging.getLogger("recontrast").debug("seen")
+    assert capsys.readouterr().err.endswith(" seen\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pythons_warnings_reach_the_log_without_their_source_line(tmp_path: Path) -> None:
+    script = (
+        "import sys, warnings; from pathlib import Path; from adcommon.runs import start_logging\n"
+        "start_logging(Path(sys.argv[1])); warnings.warn('pixel AUROC is undefined')"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True, capture_output=True)
+    assert (tmp_path / "log.txt").read_text().endswith(" warning: pixel AUROC is undefined\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_only_sets_the_flag(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with StopSignal() as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), number)
+        assert stop.requested
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_interrupts() -> None:
+    with pytest.raises(KeyboardInterrupt), StopSignal():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_outside_the_main_thread_nothing_is_caught() -> None:
+    seen = []
+
+    def loop() -> None:
+        with StopSignal() as stop:
+            seen.append(stop.requested)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    thread.join()
+    assert seen == [False]

@@ -1,0 +1,143 @@
+"""CLIP through open_clip, frozen: the image tower with patch tokens of chosen blocks, and the text tower."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adcommon.errors import BadValue, UnknownName, unknown_name
+from adcommon.models.checkpoint import load_strict
+from inctrl.network.prompts import sentences
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of CLIP's training images, in [0, 1]."""
+
+_RANDOM_SEED = 0
+_OPTIONAL = ("logit_scale", "logit_bias")
+"""Entries that no score reads, and that the authors' checkpoints lack."""
+
+
+def model_config(name: str) -> dict[str, Any]:
+    """Sizes of a model's towers, in open_clip's form.
+
+    Args:
+        name: one of open_clip's ViTs, or a JSON file in the form of open_clip's model configurations.
+
+    Raises:
+        UnknownName: no such model, with the nearest known one.
+        BadValue: one whose image tower is no plain ViT.
+    """
+    if name.endswith(".json"):
+        try:
+            config = json.loads(Path(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadValue(f"cannot read the model configuration {name}: {error}") from None
+    else:
+        config = open_clip.get_model_config(name)
+        if config is None:
+            raise _unknown(name)
+    plain = isinstance(config, dict) and isinstance(config.get("vision_cfg", {}).get("layers"), int)
+    if not plain or config.get("custom_text") or "hf_model_name" in config["text_cfg"]:
+        raise BadValue(f"'{name}' is no CLIP with two plain transformers; expected one such as ViT-B-16")
+    return config
+
+
+def _unknown(name: str) -> UnknownName:
+    return unknown_name("CLIP model", name, [known for known in open_clip.list_models() if "ViT" in known])
+
+
+def build_clip(config: Mapping[str, Any], state: Mapping[str, Tensor] | None) -> open_clip.CLIP:
+    """Both towers, frozen and in evaluation mode.
+
+    Args:
+        config: see `model_config`.
+        state: entries under open_clip's names; None: random ones, the same in every run.
+
+    Raises:
+        WrongCheckpoint: names every entry that is missing, unknown or of another shape.
+    """
+    known = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_RANDOM_SEED)
+        clip = open_clip.CLIP(**{name: value for name, value in config.items() if name in known})
+    if state is not None:
+        optional = {name: value for name, value in clip.state_dict().items() if name in _OPTIONAL}
+        given = {name: value for name, value in state.items() if name not in _OPTIONAL}
+        load_strict(clip, optional | given, where="the weights of CLIP")
+    return clip.requires_grad_(False).eval()
+
+
+class ClipTower(nn.Module):
+    """CLIP's image tower: the class token in the space shared with text, and raw patch tokens."""
+
+    def __init__(self, clip: open_clip.CLIP, tag: str, layers: Sequence[int]) -> None:
+        """Take the image tower of `clip`.
+
+        Args:
+            tag: what the network is called.
+            layers: blocks whose output gives the levels, counted from 1; no norm, no projection.
+        """
+        super().__init__()
+        self.tag = tag
+        self.visual = clip.visual
+        blocks = len(self.visual.transformer.resblocks)
+        if not layers or not all(1 <= layer <= blocks for layer in layers):
+            raise BadValue(f"layers is {tuple(layers)}; expected blocks of '{tag}', 1 to {blocks}")
+        self.layers = tuple(layers)
+        self.grid: tuple[int, int] = tuple(self.visual.grid_size)
+        self.size: int = self.visual.image_size[0]
+        self.strides = (self.size, *(self.size // self.grid[0] for _ in layers))
+        self.embed: int = self.visual.output_dim
+        self.channels = (self.visual.conv1.out_channels,) * len(layers)
+
+    def extra_repr(self) -> str:
+        """What decides the maps besides the weights; caches of features go by it."""
+        return f"layers={self.layers}"
+
+    @torch.no_grad()
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> list[Float[Tensor, "batch _channels _height _width"]]:
+        """The class token as a map of one cell, then the patch tokens of each block."""
+        out = self.visual.forward_intermediates(images, indices=[layer - 1 for layer in self.layers])
+        return [out["image_features"][:, :, None, None], *out["image_intermediates"]]
+
+
+@torch.no_grad()
+def text_features(
+    clip: open_clip.CLIP, category: str, *, semantic: bool = True, batch_size: int = 64
+) -> Float[Tensor, "2 embed"]:
+    """T: what CLIP's text tower makes of the sentences about normal and about anomalous images.
+
+    Each sentence's feature is normalised, then their mean is.
+
+    Args:
+        category: see `inctrl.network.prompts.sentences`.
+        semantic: the same.
+        batch_size: sentences at once.
+    """
+    device = next(clip.parameters()).device
+    groups = []
+    for group in sentences(category, semantic=semantic):
+        tokens = tokenise(clip, group).to(device)
+        features = torch.cat([clip.encode_text(part) for part in tokens.split(batch_size)])
+        groups.append(F.normalize(F.normalize(features, dim=-1).mean(dim=0), dim=0))
+    return torch.stack(groups)
+
+
+def tokenise(clip: open_clip.CLIP, texts: list[str]) -> Tensor:
+    """Token numbers, (texts, context length), as CLIP's own tokenizer gives them."""
+    return _tokenizer(clip.context_length)(texts)
+
+
+@cache
+def _tokenizer(context_length: int) -> open_clip.SimpleTokenizer:
+    return open_clip.SimpleTokenizer(context_length=context_length)

@@ -1,0 +1,63 @@
+"""What a frozen tower says of images: one token each, and patch tokens of several levels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Of a batch of images."""
+
+    tokens: Float[Tensor, "images embed"]
+    """f(x): the whole image; not normalised."""
+    levels: list[Float[Tensor, "images patches _channels"]]
+    """P_l(x): one row per patch, in row-major order; every level has the same patches."""
+
+    def to(self, device: torch.device | str) -> "Features":
+        """The same on a device."""
+        return Features(self.tokens.to(device), [level.to(device) for level in self.levels])
+
+    def __getitem__(self, images: slice) -> "Features":
+        """Those of some of the images."""
+        return Features(self.tokens[images], [level[images] for level in self.levels])
+
+
+@runtime_checkable
+class Tower(Protocol):
+    """A frozen network as `feature_store.FrozenFeatures` wants it; nobody inherits from it."""
+
+    tag: str
+    """Name of the network."""
+    strides: tuple[int, ...]
+    """Pixels per cell of each map: the whole image for the token's, then those of the levels."""
+    embed: int
+    """Numbers of a token."""
+    channels: tuple[int, ...]
+    """Numbers of a patch, by level."""
+    grid: tuple[int, int]
+    """Patches down and across."""
+
+    def __call__(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> list[Float[Tensor, "batch _channels _height _width"]]:
+        """The token as a map of one cell, then a map for each level."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of any module."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """As of any module."""
+        ...
+
+
+def as_features(maps: Sequence[Float[Tensor, "images _channels _height _width"]]) -> Features:
+    """The maps of a tower as tokens."""
+    token, *levels = maps
+    return Features(token.flatten(1), [level.flatten(2).transpose(1, 2) for level in levels])

@@ -1,0 +1,83 @@
+"""Any timm network as a frozen tower, without text: the vision-only mode."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adcommon.errors import BadValue
+from adcommon.models import weights as weight_files
+from adcommon.models.backbones import fill_trunk
+
+_RANDOM_SEED = 0
+
+
+class VisionTower(nn.Module):
+    """A timm network: its pooled features as the token, and maps of chosen layers on one grid."""
+
+    def __init__(
+        self, tag: str, weights: str | None, *, layers: Sequence[int], image_size: int, out_stride: int
+    ) -> None:
+        """Build the network, frozen and in evaluation mode.
+
+        Args:
+            tag: exact timm tag.
+            weights: "pretrained", "random", or a file.
+            layers: stages of a convolutional network, blocks of a transformer; counted from 1.
+            image_size: side of the images, pixels.
+            out_stride: pixels per cell of the grid that all maps are brought to.
+        """
+        super().__init__()
+        state = weight_files.resolve(tag, weights or "random")
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(_RANDOM_SEED)
+            self.network: Any = timm.create_model(tag.partition(".")[0], pretrained=False, num_classes=0)
+        if not hasattr(self.network, "forward_intermediates"):
+            raise BadValue(f"timm gives no feature maps of '{tag}'; choose another --backbone")
+        if state is not None:
+            fill_trunk(self.network, state, tag)
+        self.network.requires_grad_(False).eval()
+        self.tag = tag
+        self.layers = tuple(layers)
+        self.strides = (image_size, *(out_stride for _ in layers))
+        self.grid = (image_size // out_stride, image_size // out_stride)
+        token, *maps = self._sizes(image_size)
+        self.embed: int = token
+        self.channels = tuple(maps)
+
+    def _sizes(self, image_size: int) -> list[int]:
+        """Widths of token and levels, seen on one empty image."""
+        try:
+            return [part.shape[1] for part in self(torch.zeros(1, 3, image_size, image_size))]
+        except (IndexError, AssertionError) as error:
+            raise BadValue(
+                f"the backbone '{self.tag}' has no layers {self.layers}, or takes no images of "
+                f"{image_size} pixels: {error}; change --layers or --image-size"
+            ) from None
+
+    def extra_repr(self) -> str:
+        """What decides the maps besides the weights; caches of features go by it."""
+        return f"layers={self.layers}, grid={self.grid}"
+
+    @torch.no_grad()
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> list[Float[Tensor, "batch _channels _height _width"]]:
+        """The token as a map of one cell, then a map for each layer.
+
+        A finer map is averaged over the cells of the grid, a coarser one interpolated.
+        """
+        final, maps = self.network.forward_intermediates(images, indices=[layer - 1 for layer in self.layers])
+        token = self.network.forward_head(final, pre_logits=True)
+        return [token[:, :, None, None], *(self._on_grid(level) for level in maps)]
+
+    def _on_grid(
+        self, level: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels grid_height grid_width"]:
+        if level.shape[2] < self.grid[0]:
+            return F.interpolate(level, self.grid, mode="bilinear", align_corners=False)
+        return F.adaptive_avg_pool2d(level, self.grid)

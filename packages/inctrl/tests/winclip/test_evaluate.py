@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from adcommon.data import load_splits
+from adcommon.errors import BadValue
+from inctrl.sources import Target
+from inctrl.winclip.evaluate import load_winclip, score_target, whole_map
+
+
+@pytest.fixture
+def target(data_root: Path) -> Target:
+    split = load_splits("visa", data_root, ("candle",))["candle"]
+    return Target("visa", "candle", split.test[1:5], split.train)
+
+
+def test_a_category_gets_rows_of_both_protocols_and_pictures(tiny_clip, target, tmp_path: Path) -> None:
+    winclip = load_winclip(str(tiny_clip), "none", "random", tiles="along")
+    result = score_target(winclip, target, shot=2, seed=10, draw="distinct", maps=tmp_path / "maps")
+    assert [row["protocol"] for row in result.rows] == ["standard", "winclip"]
+    assert {row["setting"] for row in result.rows} == {"few-shot"}
+    assert len(list((tmp_path / "maps" / "visa" / "candle").glob("*/*.png"))) == 4
+    again = score_target(winclip, target, shot=2, seed=10, draw="distinct")
+    assert (again.scores.image_scores == result.scores.image_scores).all()
+    zero = score_target(winclip, target, shot=0, seed=10, draw="distinct")
+    assert {row["setting"] for row in zero.rows} == {"zero-shot"}
+    with pytest.raises(BadValue, match="--maps needs --shot"):
+        score_target(winclip, target, shot=0, seed=10, draw="distinct", maps=tmp_path)
+
+
+def test_half_precision_stays_near(tiny_clip, target) -> None:
+    full, half = (
+        load_winclip(str(tiny_clip), "none", "random", tiles="along", precision=precision)
+        for precision in ("fp32", "bf16")
+    )
+    scores = [
+        score_target(one, target, shot=1, seed=0, draw="distinct").scores.image_scores for one in (full, half)
+    ]
+    assert scores[1] == pytest.approx(scores[0], abs=0.05)
+
+
+def test_tiles_meet_on_the_image_and_overlaps_are_averaged() -> None:
+    maps = torch.stack([torch.zeros(4), torch.ones(4)])
+    whole = whole_map(maps, [(0, 0, 4, 4), (2, 0, 6, 4)], (2, 2), 6, 4)
+    assert whole[0].tolist() == [0, 0, 0.5, 0.5, 1, 1]
+
+
+def test_wide_images_are_scored_in_tiles(tiny_clip, target, tmp_path: Path) -> None:
+    winclip = load_winclip(str(tiny_clip), "none", "random", tiles="along")
+    Image.new("RGB", (60, 40), (9, 90, 200)).save(tmp_path / "wide.png")
+    encoded, boxes = winclip.encode(tmp_path / "wide.png", windows=True)
+    assert len(encoded.pooled) == len(boxes) == 2

@@ -1,0 +1,195 @@
+"""The authors' checkpoints: reading one without running code from it, its names, and writing one.
+
+A checkpoint is a dict: "epoch", "arch" (a list of easydict.EasyDict), "state_dict" and "best_metric". The
+backbone's entries may be missing from it, since they equal the pretrained weights.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy._core.multiarray import scalar
+from torch import Tensor
+
+from adcommon.errors import BadValue, WrongCheckpoint
+from adcommon.io.files import atomic_write
+from adcommon.models.backbones import fill_trunk
+from adcommon.models.checkpoint import SafeClass, load_foreign, load_strict
+from realnet.compat.arch import TAGS, network_values
+from realnet.model import RealNet, build
+from realnet.network.structure import parse_structure
+from realnet.recipes import MVTEC, Recipe
+
+_SAFE: list[SafeClass] = [
+    (OrderedDict, "easydict.EasyDict"),
+    (scalar, "numpy.core.multiarray.scalar"),  # NumPy 1 wrote this name, NumPy 2 the next
+    (scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    np.dtypes.Float64DType,
+]
+_MODULE, _BACKBONE = "module.", "backbone.feature_extractor."
+_PARTS = ("afs", "recon", "rrs")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a file of the authors holds, under their names but for "module."."""
+
+    path: Path
+    epoch: int
+    """Epochs done."""
+    best_metric: float
+    """Best mean of image and pixel AUROC, on the test set."""
+    arch: list[Any]
+    """Options of the parts."""
+    state: dict[str, Tensor]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The experiment that the file is of; what it does not say is the paper's."""
+        try:
+            return replace(MVTEC, **network_values(self.arch, where=str(self.path)))
+        except TypeError as error:
+            raise WrongCheckpoint(
+                f"{self.path}: cannot use its description of the network: {error}"
+            ) from error
+
+    def model(self, weights: str | None = None) -> RealNet:
+        """The trained network, on the CPU.
+
+        Args:
+            weights: of the backbone where the file has none; None: the pretrained ones.
+        """
+        recipe = self.recipe
+        complete = any(name.startswith(_BACKBONE) for name in self.state)
+        model = build(recipe, weights=None if complete else weights or "pretrained")
+        fill(model, self.state, recipe.backbone, where=str(self.path))
+        return model
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of the authors.
+
+    Raises:
+        WrongCheckpoint: not one, damaged, or with objects that only code of the file could build.
+    """
+    content = load_foreign(path, _SAFE)
+    needed = ("epoch", "arch", "state_dict", "best_metric")
+    if missing := [name for name in needed if name not in content]:
+        raise WrongCheckpoint(
+            f"{path} is no checkpoint of RealNet's authors: it lacks {', '.join(missing)}; expected a file "
+            "such as ckpt_best.pth.tar with epoch, arch, state_dict and best_metric"
+        )
+    state = {name.removeprefix(_MODULE): tensor for name, tensor in content["state_dict"].items()}
+    arch = content["arch"]
+    return Checkpoint(
+        path,
+        int(content["epoch"]),
+        float(content["best_metric"]),
+        list(arch) if isinstance(arch, list | tuple) else [arch],
+        state,
+    )
+
+
+def fill(model: RealNet, state: Mapping[str, Tensor], tag: str, *, where: str) -> None:
+    """Fill a model from entries under the authors' names; the backbone's may be missing, all together.
+
+    Raises:
+        WrongCheckpoint: names every entry that is missing, unknown or of another shape.
+    """
+    backbone = _below(state, _BACKBONE)
+    known = (_BACKBONE, *(f"{part}." for part in _PARTS))
+    if unknown := [name for name in state if not name.startswith(known)]:
+        raise WrongCheckpoint(f"{where} has entries that belong to no part: {', '.join(unknown)}")
+    if backbone:
+        fill_trunk(model.backbone.trunk, backbone, tag)
+    own = torch.nn.ModuleDict({part: getattr(model, part) for part in _PARTS})
+    load_strict(own, {name: value for name, value in state.items() if not name.startswith(_BACKBONE)}, where)
+
+
+def to_official(model: RealNet, *, copy: bool = True) -> dict[str, Tensor]:
+    """A model's entries under the authors' names.
+
+    Args:
+        copy: on the CPU and independent of the model, else the model's own.
+    """
+    trunk = {_BACKBONE + name: value for name, value in model.backbone.trunk.state_dict().items()}
+    rest = {name: value for name, value in model.state_dict().items() if not name.startswith("backbone.")}
+    named = {**trunk, **rest}
+    return {name: value.detach().cpu().clone() for name, value in named.items()} if copy else named
+
+
+def save_checkpoint(
+    path: Path, model: RealNet, recipe: Recipe, *, epoch: int = 0, best_metric: float = 0.0
+) -> None:
+    """Write a model as the authors' code does, complete with its backbone.
+
+    Args:
+        recipe: that of the model.
+        epoch: epochs done.
+        best_metric: mean of image and pixel AUROC.
+    """
+    content = {
+        "epoch": epoch,
+        "arch": arch_of(recipe),
+        "state_dict": to_official(model),
+        "best_metric": best_metric,
+    }
+    atomic_write(path, lambda file: torch.save(content, file))
+
+
+def arch_of(recipe: Recipe) -> list[dict[str, Any]]:
+    """A recipe's network as the authors describe it: backbone, afs, recon and rrs, each with its options.
+
+    Raises:
+        BadValue: their code has no such backbone or network.
+    """
+    name = recipe.backbone.partition(".")[0]
+    if name not in TAGS or recipe.reconstruction != "unet":
+        raise BadValue(
+            f"the authors' layout has no place for {recipe.backbone} with networks of kind "
+            f"{recipe.reconstruction}; expected one of {', '.join(TAGS)} with unet"
+        )
+    structure = [
+        {
+            "name": block.name,
+            "layers": [{"idx": layer, "planes": planes} for layer, planes in block.layers],
+            "stride": block.stride,
+        }
+        for block in parse_structure(recipe.structure)
+    ]
+    modes = recipe.modes()
+    return [
+        {"name": "backbone", "type": name, "frozen": True},
+        {
+            "name": "afs",
+            "frozen": True,
+            "kwargs": {"init_bsn": recipe.afs_batches, "structure": structure},
+        },
+        {
+            "name": "recon",
+            "kwargs": {
+                "num_res_blocks": recipe.res_blocks,
+                "hide_channels_ratio": recipe.hidden_ratio,
+                "channel_mult": list(recipe.channel_mult),
+                "attention_mult": list(recipe.attention_mult),
+            },
+        },
+        {
+            "name": "rrs",
+            "kwargs": {
+                "modes": [mode for mode, _ in modes],
+                "mode_numbers": [count for _, count in modes],
+                "num_residual_layers": recipe.rrs_layers,
+                "stop_grad": recipe.stop_grad,
+            },
+        },
+    ]
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

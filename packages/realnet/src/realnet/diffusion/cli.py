@@ -1,0 +1,185 @@
+"""The console commands around the diffusion model: parse, call, print; torch is imported late."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from adcommon.cli.app import experiment
+from adcommon.errors import BadValue, OutputExists
+from adcommon.io.files import plain
+from adcommon.training.jobs import run_jobs
+from adcommon.training.logging import start_logging
+from adcommon.training.run import RunGroup
+from adcommon.training.stop import StopSignal
+from realnet.diffusion.compat.config import read_classifier, read_diffusion, read_sample
+from realnet.diffusion.recipes import (
+    CLASSIFIER_RECIPES,
+    DIFFUSION_RECIPES,
+    SAMPLE_RECIPES,
+    ClassifierRecipe,
+    DiffusionRecipe,
+    SampleRecipe,
+    default_recipe,
+)
+from realnet.diffusion.settings import SampleSettings, TrainSettings
+from realnet.diffusion.sources import class_names, on_own_images, training_images
+
+
+def train_diffusion() -> None:
+    """`realnet-train-diffusion`: one diffusion model for all categories of a dataset."""
+    experiment(
+        "realnet-train-diffusion",
+        _train_diffusion,
+        DIFFUSION_RECIPES,
+        default=default_recipe(sys.argv[1:]),
+        summary="Train the diffusion model on the normal images of all categories: of MVTec AD as the paper "
+        "does, of any dataset (--dataset), or of your own (--data DIR). For a CPU: --recipe quick64.",
+        read_config=read_diffusion,
+        settings_type=TrainSettings,
+    )
+
+
+def train_classifier() -> None:
+    """`realnet-train-classifier`: the classifier that guides the sampling."""
+    experiment(
+        "realnet-train-classifier",
+        _train_classifier,
+        CLASSIFIER_RECIPES,
+        default=default_recipe(sys.argv[1:]),
+        summary="Train the classifier that draws the diffusion model's samples towards their categories. Not "
+        "needed for a single category.",
+        read_config=read_classifier,
+        settings_type=TrainSettings,
+    )
+
+
+def sample() -> None:
+    """`realnet-sample`: near-normal images, to be blended into normal ones by realnet-train."""
+    experiment(
+        "realnet-sample",
+        _sample,
+        SAMPLE_RECIPES,
+        default=default_recipe(sys.argv[1:]),
+        summary="Draw images with a trained diffusion model that look like the product but are slightly "
+        "wrong (--strength 0: normal ones).",
+        read_config=read_sample,
+        settings_type=SampleSettings,
+    )
+
+
+def _train_diffusion(base: str, recipe: DiffusionRecipe, settings: TrainSettings) -> None:
+    recipe = on_own_images(recipe, settings)
+    images = training_images(recipe, settings.root(), settings.category)
+
+    from realnet.diffusion.store import DIFFUSION, JOBS, check_images, weights_file
+    from realnet.diffusion.train_diffusion import train
+
+    weights_file(recipe, settings.weights)  # a missing one is said before anything is written
+    run_jobs(
+        f"{DIFFUSION}-{base}",
+        recipe,
+        settings,
+        {JOBS[DIFFUSION]: images},
+        train=lambda job, run, accelerator, stop: train(recipe, job, run, accelerator, settings, stop),
+        check=lambda: check_images(recipe, images, settings),
+    )
+
+
+def _train_classifier(base: str, recipe: ClassifierRecipe, settings: TrainSettings) -> None:
+    recipe = on_own_images(recipe, settings)
+    images = training_images(recipe, settings.root(), settings.category)
+    if len(images) == 1:
+        raise BadValue(
+            f"there is one category, {next(iter(images))}, and nothing to classify; realnet-sample draws it "
+            "without a classifier"
+        )
+
+    from realnet.diffusion.store import CLASSIFIER, JOBS, check_images, weights_file
+    from realnet.diffusion.train_classifier import train
+
+    weights_file(recipe, settings.weights)  # a missing one is said before anything is written
+    run_jobs(
+        f"{CLASSIFIER}-{base}",
+        recipe,
+        settings,
+        {JOBS[CLASSIFIER]: images},
+        train=lambda job, run, accelerator, stop: train(recipe, job, run, accelerator, settings, stop),
+        check=lambda: check_images(recipe, images, settings),
+    )
+
+
+def _sample(base: str, recipe: SampleRecipe, settings: SampleSettings) -> None:
+    from adcommon.training.devices import choose_device, start
+    from realnet.diffusion.check import check_model
+    from realnet.diffusion.sample import Sampler, check_pair, draw_samples
+    from realnet.diffusion.store import CLASSIFIER, DIFFUSION, load_classifier, load_diffusion
+
+    start_logging(None)
+    recipe = on_own_images(recipe, settings)
+    places = (
+        recipe.diffusion or settings.save_dir / f"{DIFFUSION}-{base}",
+        recipe.classifier or settings.save_dir / f"{CLASSIFIER}-{base}",
+    )
+    names = class_names(recipe, settings.root()) if any(place.is_file() for place in places) else ()
+    diffusion = load_diffusion(places[0], names, network=recipe.network)
+    every = not settings.category or settings.category == ("all",)
+    categories = diffusion.categories if every else settings.category
+    check_pair(diffusion, None, categories)
+    out = settings.folder(f"realnet-sample-{base}")
+    accelerator = start(choose_device(settings.gpu, settings.device), recipe.precision)
+    if settings.check:
+        images = training_images(recipe, settings.root(), categories)
+        errors = check_model(diffusion, recipe, images, out / "check", accelerator, settings)
+        for name, error in errors.items():
+            print(f"{name}: mean square error of rebuilt images {error:.5f}")
+        print(f"pictures are in {out / 'check'}")
+        return
+
+    classifier = None
+    if recipe.guided and len(diffusion.categories) > 1:
+        classifier = load_classifier(places[1], names, network=recipe.network)
+        classifier = check_pair(diffusion, classifier, categories)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            _open(out, recipe, settings)
+            start_logging(out)
+    sampler = Sampler(recipe, diffusion, classifier, accelerator, settings)
+    with StopSignal() as stop:
+        drawn = draw_samples(sampler, categories, out, accelerator, stop)
+    if accelerator.is_main_process:
+        print(f"{drawn} new images are in {out}; use them with: realnet-train --sdas-dir {out}")
+
+
+def _open(out: Path, recipe: SampleRecipe, settings: SampleSettings) -> None:
+    """Prepare the folder: a new one, one to fill up (--resume), or one to empty (--force).
+
+    Raises:
+        OutputExists: there are files and neither was asked for.
+        BadValue: the files that are there were drawn with other values.
+    """
+    written = out / "recipe.yaml"
+    if settings.resume and written.is_file():
+        before = yaml.safe_load(written.read_text(encoding="utf-8"))
+        now = {name: value for name, value in plain(asdict(recipe)).items() if name != "sample_number"}
+        changed = [
+            f"{name} was {before.get(name)}, is {value}"
+            for name, value in now.items()
+            if before.get(name) != value
+        ]
+        if changed:
+            raise BadValue(
+                f"the images in {out} were drawn with other values: {'; '.join(changed)}.\n  Resume with the "
+                "same ones, or choose another --out"
+            )
+    if settings.force:
+        for path in out.glob("*/rank0_*.jpg"):
+            path.unlink()
+    elif not settings.resume and any(out.glob("*/rank0_*.jpg")):
+        raise OutputExists(
+            f"{out} has images. Draw the missing ones with --resume, draw all afresh with --force, or choose "
+            "another folder with --out"
+        )
+    group = RunGroup(out, resume=True)
+    group.write_recipe({**asdict(recipe), **settings.as_flags()})

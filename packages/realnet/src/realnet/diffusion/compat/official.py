@@ -1,0 +1,165 @@
+"""OpenAI's and the authors' checkpoints of the two networks: found, safely read, written.
+
+OpenAI's files are state dicts; the authors' are dicts with "epoch", "arch", "state_dict" (every name begins
+with "module.") and "loss" or "acc". The names within are those of our modules.
+"""
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy._core.multiarray import scalar
+from torch import Tensor, nn
+
+from adcommon.errors import WeightsNotFound, WrongCheckpoint
+from adcommon.io.files import atomic_write, plain
+from adcommon.models.checkpoint import SafeClass, load_foreign
+from realnet.diffusion.network.classifier import Classifier
+from realnet.diffusion.network.unet import UNet
+
+logger = logging.getLogger(__name__)
+
+SAFE: list[SafeClass] = [
+    (OrderedDict, "easydict.EasyDict"),
+    (scalar, "numpy.core.multiarray.scalar"),  # NumPy 1 wrote this name, NumPy 2 the next
+    (scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    np.dtypes.Float64DType,
+    np.dtypes.Float32DType,
+]
+"""What the authors' files hold besides tensors and plain values."""
+
+URL = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021"
+"""Where OpenAI publishes its networks."""
+
+_MODULE = "module."
+_HEADS: dict[type[nn.Module], tuple[str, ...]] = {
+    UNet: ("label_emb.weight",),
+    Classifier: ("out.2.c_proj.weight", "out.2.c_proj.bias"),
+}
+"""The entries that depend on the number of classes: alone these may keep their random start."""
+
+
+def find_weights(weights: str, name: str) -> Path:
+    """The file that a training starts from.
+
+    Args:
+        weights: "pretrained" for OpenAI's file, from $AD_WEIGHTS or from the folder `pretrain` that the
+            authors' scripts read; else a path.
+        name: of OpenAI's file.
+
+    Raises:
+        WeightsNotFound: says what to download and where to put it.
+    """
+    given = Path(weights).expanduser()
+    if given.is_file():
+        return given
+    if weights != "pretrained" and given.name != name:
+        raise WeightsNotFound(f"no weights file {given}; expected 'pretrained', 'random', or a checkpoint")
+    folders = [Path("pretrain")]
+    if own := os.environ.get("AD_WEIGHTS"):
+        folders.insert(0, Path(own).expanduser())
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsNotFound(
+        f"the pretrained weights {name} are not on this machine: not in {' or '.join(map(str, folders))}.\n"
+        f"  URL:  {URL}/{name}\n"
+        f"  Put the file into {folders[0].resolve()} (or set AD_WEIGHTS to its folder), or pass it by "
+        "--weights FILE.\n"
+        "  To train from scratch, use a small network: --recipe quick64, small64 or small128"
+    )
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The entries of a checkpoint of OpenAI or of the authors, without "module.".
+
+    Raises:
+        WrongCheckpoint: not one, damaged, or with objects that only code of the file could build.
+    """
+    content = load_foreign(path, SAFE)
+    state = content.get("state_dict", content)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WrongCheckpoint(
+            f"{path} holds no state dict; expected names and tensors, alone or as 'state_dict'"
+        )
+    return {name.removeprefix(_MODULE): value for name, value in state.items()}
+
+
+def fill(network: UNet | Classifier, state: Mapping[str, Tensor], *, where: str, new_head: bool) -> list[str]:
+    """Copy a checkpoint's entries into a network, and say in the log what was left as it was.
+
+    Args:
+        network: with weights of its own.
+        state: entries under the names of our modules.
+        where: what the entries came from.
+        new_head: what depends on the number of classes may differ and keeps its random start, as when a
+            network for ImageNet's 1000 classes begins to learn a few others.
+
+    Returns:
+        The entries that kept their random start.
+
+    Raises:
+        WrongCheckpoint: names every other entry that is missing, unknown or of another shape.
+    """
+    own = network.state_dict()
+    heads = _HEADS[type(network)] if new_head else ()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    left = [name for name in own if name not in fitting]
+    problems = [_problem(name, own[name], state) for name in left if name not in heads]
+    problems += [f"unexpected: {name} {tuple(state[name].shape)}" for name in state if name not in own]
+    if problems:
+        raise WrongCheckpoint(
+            f"{where} does not fit this {type(network).__name__}: {len(problems)} entries differ; is it of "
+            "another size, image size or kind of network?\n  " + "\n  ".join(problems)
+        )
+    network.load_state_dict(fitting, strict=False)
+    logger.info("weights %d entries from %s", len(fitting), where)
+    for name in left:
+        logger.warning("left at its random start: %s", _problem(name, own[name], state))
+    return left
+
+
+def classes_in(state: Mapping[str, Tensor], kind: type[nn.Module], *, where: str) -> int:
+    """The number of classes that the network in a checkpoint has.
+
+    Raises:
+        WrongCheckpoint: it is no network of this kind.
+    """
+    head = _HEADS[kind][0]
+    if head not in state:
+        raise WrongCheckpoint(f"{where} is no {kind.__name__}: it has no entry {head}")
+    return state[head].shape[0]
+
+
+def save_checkpoint(
+    path: Path,
+    network: nn.Module,
+    *,
+    epoch: int,
+    arch: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, float],
+) -> None:
+    """Write a network as the authors' code does, except that "arch" holds plain dicts, which it never reads.
+
+    Args:
+        path: the file.
+        network: its weights are copied to the CPU.
+        epoch: epochs done.
+        arch: description of the network.
+        facts: "loss" of a diffusion model, "acc" of a classifier.
+    """
+    state = {_MODULE + name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    content = {"epoch": epoch, "arch": plain(arch), "state_dict": state, **facts}
+    atomic_write(path, lambda file: torch.save(content, file))
+
+
+def _problem(name: str, own: Tensor, state: Mapping[str, Tensor]) -> str:
+    if name not in state:
+        return f"missing: {name} {tuple(own.shape)}"
+    return f"shape: {name} is {tuple(state[name].shape)}, expected {tuple(own.shape)}"

@@ -1,0 +1,1 @@
+"""The denoising network and the classifier that guides it."""

@@ -1,0 +1,185 @@
+"""Parts of guided-diffusion's U-Nets, under its names: time embedding, residual blocks, the encoder half.
+
+Source: Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis (arXiv 2105.05233).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from realnet.network.attention import Attention, GroupNorm, zeroed
+
+LONGEST_PERIOD = 10_000
+"""Of the waves in a time embedding, steps / 2 pi."""
+
+
+def time_embedding(times: Float[Tensor, " batch"], width: int) -> Float[Tensor, "batch width"]:
+    """Cosines, then sines, of the times at `width` / 2 frequencies, in float32."""
+    half = width // 2
+    steps = torch.arange(half, dtype=torch.float32, device=times.device)
+    angles = times.float()[:, None] * torch.exp(-math.log(LONGEST_PERIOD) / half * steps)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def make_time_embedding(width: int) -> nn.Sequential:
+    """From the waves of a time to what the residual blocks are conditioned on, `width` -> 4 `width`."""
+    return nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
+
+
+class ResBlock(nn.Module):
+    """Two convolutions beside a skip; the embedding scales and shifts between them.
+
+    At the start it passes the skip only, because its last convolution is zero.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding: int,
+        dropout: float,
+        resample: Literal["up", "down"] | None = None,
+    ) -> None:
+        """Entries `in_layers`, `emb_layers`, `out_layers`, `skip_connection`.
+
+        Args:
+            in_channels: of the input.
+            out_channels: of the output.
+            embedding: width of the embedding.
+            dropout: share of the values dropped before the last convolution.
+            resample: halve or double the sides, after the first activation and on the skip.
+        """
+        super().__init__()
+        self.resample = resample
+        self.in_layers = nn.Sequential(
+            GroupNorm(in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * out_channels))
+        self.out_layers = nn.Sequential(
+            GroupNorm(out_channels),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+        )
+        self.skip_connection = (
+            nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], embedding: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch out_channels out_height out_width"]:
+        """The block's output."""
+        norm, activation, first = self.in_layers
+        hidden = first(self._resampled(activation(norm(x))))
+        scale, shift = self.emb_layers(embedding)[:, :, None, None].chunk(2, dim=1)
+        norm, *rest = self.out_layers
+        hidden = norm(hidden) * (1 + scale) + shift
+        for layer in rest:
+            hidden = layer(hidden)
+        return self.skip_connection(self._resampled(x)) + hidden
+
+    def _resampled(self, x: Tensor) -> Tensor:
+        if self.resample == "down":
+            return F.avg_pool2d(x, 2)
+        return F.interpolate(x, scale_factor=2, mode="nearest") if self.resample == "up" else x
+
+
+class Stage(nn.Sequential):
+    """Layers in a row, of which the residual blocks see the embedding."""
+
+    checkpointing = False
+    """Compute the layers again in the backward pass instead of keeping what is in between."""
+
+    def forward(  # type: ignore[override]  # the embedding goes along
+        self, x: Float[Tensor, "batch channels height width"], embedding: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch out_channels out_height out_width"]:
+        """The last layer's output."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(self._run, x, embedding, use_reentrant=False)
+        return self._run(x, embedding)
+
+    def _run(self, x: Tensor, embedding: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x, embedding) if isinstance(layer, ResBlock) else layer(x)
+        return x
+
+
+class Encoder(nn.Module):
+    """The half of a U-Net that goes down, and its middle; the classifier is this half alone."""
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        width: int,
+        depth: int,
+        channel_mult: Sequence[int | float],
+        attention_at: Sequence[int],
+        head_width: int,
+        dropout: float,
+    ) -> None:
+        """Entries `time_embed`, `input_blocks`, `middle_block`.
+
+        Args:
+            in_channels: of the images.
+            width: base width; the embedding has four times as many numbers.
+            depth: residual blocks on each level.
+            channel_mult: channels of each level, finest first, in units of `width`.
+            attention_at: levels with attention, by their downsampling: 1, 2, 4 and so on.
+            head_width: channels of an attention head.
+            dropout: of the residual blocks.
+        """
+        super().__init__()
+        self.width = width
+        embedding = 4 * width
+        self.time_embed = make_time_embedding(width)
+        channels = int(channel_mult[0] * width)
+        stages = [Stage(nn.Conv2d(in_channels, channels, 3, padding=1))]
+        self.skips = [channels]
+        for level, factor in enumerate(channel_mult):
+            for _ in range(depth):
+                layers: list[nn.Module] = [ResBlock(channels, int(factor * width), embedding, dropout)]
+                channels = int(factor * width)
+                if 2**level in attention_at:
+                    layers.append(Attention(channels, head_width))
+                stages.append(Stage(*layers))
+                self.skips.append(channels)
+            if level + 1 < len(channel_mult):
+                stages.append(Stage(ResBlock(channels, channels, embedding, dropout, "down")))
+                self.skips.append(channels)
+        self.input_blocks = nn.ModuleList(stages)
+        self.middle_block = Stage(
+            ResBlock(channels, channels, embedding, dropout),
+            Attention(channels, head_width),
+            ResBlock(channels, channels, embedding, dropout),
+        )
+        self.channels = channels
+        """Of the middle block's output."""
+
+    def embed(self, times: Float[Tensor, " batch"]) -> Float[Tensor, "batch embedding"]:
+        """What the residual blocks are told of the times."""
+        first = self.time_embed[0]
+        assert isinstance(first, nn.Linear)
+        return self.time_embed(time_embedding(times, self.width).to(first.weight.dtype))
+
+    def encode(
+        self, x: Float[Tensor, "batch 3 height width"], embedding: Float[Tensor, "batch embedding"]
+    ) -> tuple[Float[Tensor, "batch channels coarse_height coarse_width"], list[Tensor]]:
+        """The middle block's output, and the outputs of the stages before it, finest first."""
+        outputs = []
+        for stage in self.input_blocks:
+            x = stage(x, embedding)
+            outputs.append(x)
+        return self.middle_block(x, embedding), outputs
+
+    def checkpoint_activations(self, enabled: bool = True) -> None:
+        """Trade a second forward pass for the memory of the first one's intermediate values."""
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.checkpointing = enabled

@@ -1,0 +1,1 @@
+"""Synthetic anomalies: noise, textures and near-normal images blended into normal ones."""

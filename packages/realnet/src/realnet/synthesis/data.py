@@ -1,0 +1,232 @@
+"""Training items: normal images, and what they look like with synthetic anomalies; section 3.1."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from numpy.random import Generator
+from torch import Tensor
+
+import realnet.synthesis.foreground
+import realnet.synthesis.opencv
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.normalise import normalise
+from adcommon.data.order import require, train_indices
+from adcommon.data.processes import results
+from adcommon.errors import BadValue
+from adcommon.io.cache import code_digest
+from realnet.synthesis.blend import blend
+from realnet.synthesis.foreground import ALL, ForegroundRule
+from realnet.synthesis.perlin import PerlinScales, draw_masks
+from realnet.synthesis.sources import Source
+
+NORMAL = "normal"
+"""The share of images that stay as they are."""
+REDRAWS = 10
+"""Attempts at a mask that is not empty: an image may have no foreground at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemBatch:
+    """What training consumes; images are normalised by the dataset's `Preprocess`."""
+
+    clean: Float[Tensor, "batch 3 height width"]
+    images: Float[Tensor, "batch 3 height width"]
+    """Equal to `clean` where not anomalous."""
+    masks: Float[Tensor, "batch height width"]
+    """1 where an anomaly was blended in, else 0."""
+    anomalous: Bool[Tensor, " batch"]
+    """Drawn as an anomaly; its mask may still be empty."""
+    indices: Int64[Tensor, " batch"]
+    """Positions among the training records."""
+
+    def to(self, device: torch.device | str) -> "ItemBatch":
+        """The same batch with images and masks on `device`; the rest stays where it is."""
+        return ItemBatch(
+            self.clean.to(device, non_blocking=True),
+            self.images.to(device, non_blocking=True),
+            self.masks.to(device, non_blocking=True),
+            self.anomalous,
+            self.indices,
+        )
+
+    def pin_memory(self) -> "ItemBatch":
+        """The same batch in page-locked memory; called by the loader when copies to a GPU follow."""
+        return ItemBatch(
+            self.clean.pin_memory(),
+            self.images.pin_memory(),
+            self.masks.pin_memory(),
+            self.anomalous,
+            self.indices,
+        )
+
+
+class TrainingItems:
+    """Makes batches of training items; all chance depends on the seed, the step and the images asked for."""
+
+    def __init__(
+        self,
+        dataset: AnomalyDataset,
+        *,
+        sources: Mapping[str, Source],
+        shares: Mapping[str, float],
+        opacity: Mapping[str, tuple[float, float]],
+        foreground: ForegroundRule,
+        perlin_scale: int = 6,
+        min_perlin_scale: int = 0,
+        redraw_empty: bool = False,
+        seed: int,
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            dataset: the normal training images; keeps decoded images and their foregrounds.
+            sources: what is blended in, by name.
+            shares: probability of each source, and of "normal"; they sum to 1.
+            opacity: lowest and highest opacity of each source; it is drawn once for each image.
+            foreground: where anomalies may lie.
+            perlin_scale: grids of the noise have at most 2^(perlin_scale - 1) cells along an axis.
+            min_perlin_scale: and at least 2^min_perlin_scale.
+            redraw_empty: draw masks again that leave no anomaly, as the reference does not.
+            seed: of everything drawn.
+
+        Raises:
+            BadValue: shares, opacities or scales that make no sense, or do not fit the image size.
+        """
+        self.scales = PerlinScales(perlin_scale, min_perlin_scale)
+        self.scales.check(dataset.preprocess.size)
+        _check(sources, shares, opacity)
+        self.dataset, self.sources, self.foreground, self.seed = dataset, dict(sources), foreground, seed
+        self.shares = {name: share for name, share in shares.items() if share > 0}
+        self.opacity, self.redraw_empty = dict(opacity), redraw_empty
+        code = code_digest(realnet.synthesis.foreground, realnet.synthesis.opencv)
+        self._foreground_kind = f"{foreground} {code} scikit-image {version('scikit-image')}"
+
+    def batch(self, indices: Sequence[int], step: int, *, normals: bool = True) -> ItemBatch:
+        """The items of some images at a step.
+
+        Args:
+            indices: positions among the training records.
+            step: number of the batch; the same images get other anomalies at another step.
+            normals: False makes an anomaly of every image, each source equally likely; for choosing features.
+        """
+        generator = np.random.default_rng([self.seed, step, int(normals), *indices])
+        shares = self.shares if normals else dict.fromkeys(self.shares.keys() - {NORMAL}, 1.0)
+        names = sorted(shares)
+        odds = np.array([shares[name] for name in names])
+        kinds = np.array(names)[generator.choice(len(names), len(indices), p=odds / odds.sum())]
+
+        pixels = self.dataset.pixels(indices)
+        clean = normalise(torch.from_numpy(pixels), self.dataset.preprocess)
+        images, masks = clean, torch.zeros(len(indices), *pixels.shape[1:3])
+        chosen = np.flatnonzero(kinds != NORMAL)
+        if len(chosen):
+            blended, where = self._anomalies(
+                pixels[chosen], [indices[place] for place in chosen.tolist()], kinds[chosen], generator
+            )
+            images = clean.clone()
+            images[chosen] = normalise(torch.from_numpy(blended), self.dataset.preprocess)
+            masks[chosen] = torch.from_numpy(where).float()
+        return ItemBatch(
+            clean, images, masks, torch.from_numpy(kinds != NORMAL), torch.tensor(indices, dtype=torch.int64)
+        )
+
+    def _anomalies(
+        self,
+        pixels: UInt8[np.ndarray, "batch size size 3"],
+        indices: Sequence[int],
+        kinds: np.ndarray,
+        generator: Generator,
+    ) -> tuple[UInt8[np.ndarray, "batch size size 3"], Bool[np.ndarray, "batch size size"]]:
+        """The images with anomalies, and where these are."""
+        count, size = pixels.shape[:2]
+        foregrounds = self._foregrounds(indices)
+        masks = draw_masks(generator, count, size, self.scales) & foregrounds
+        for _ in range(REDRAWS if self.redraw_empty else 0):
+            empty = np.flatnonzero(~masks.any(axis=(1, 2)))
+            if len(empty) == 0:
+                break
+            masks[empty] = draw_masks(generator, len(empty), size, self.scales) & foregrounds[empty]
+        textures, opacity = np.empty_like(pixels), np.empty(count)
+        for name in sorted(set(kinds.tolist())):
+            members = np.flatnonzero(kinds == name)
+            textures[members] = self.sources[name].draw(generator, len(members), size)
+            opacity[members] = generator.uniform(*self.opacity[name], len(members))
+        return blend(pixels, textures, masks, opacity), masks
+
+    def _foregrounds(self, indices: Sequence[int]) -> Bool[np.ndarray, "batch size size"]:
+        """Computed once for each image: they depend on nothing else."""
+        if self.foreground == ALL:
+            size = self.dataset.preprocess.size
+            return np.ones((len(indices), size, size), dtype=bool)
+        return np.stack(
+            [
+                self.dataset.keep(self._foreground_kind, index, partial(self._foreground, index))
+                for index in indices
+            ]
+        )
+
+    def _foreground(self, index: int) -> Bool[np.ndarray, "size size"]:
+        return self.foreground(self.dataset.pixels([index]))[0]
+
+
+def item_batches(
+    items: TrainingItems,
+    batch_size: int,
+    *,
+    seed: int,
+    start: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    normals: bool = True,
+) -> Iterator[ItemBatch]:
+    """Batches without end, in the order of `adcommon.data.order.train_indices`.
+
+    Batch number n is the same whatever `start` and `workers` are.
+
+    Args:
+        batch_size: images per global batch.
+        seed: of the order.
+        start: batches to pass over, as many as were already consumed; their images are not read.
+        workers: loading processes; 0 loads in this one.
+        rank: number of this process, from 0.
+        world: number of processes that train together.
+        normals: as for `TrainingItems.batch`.
+    """
+    require(workers=(workers, 0))
+    order = train_indices(len(items.dataset), batch_size, seed=seed, start=start, rank=rank, world=world)
+    return results(partial(_numbered, items, normals), enumerate(order, start), workers, seed=seed)
+
+
+def _numbered(items: TrainingItems, normals: bool, key: tuple[int, list[int]]) -> ItemBatch:
+    step, indices = key
+    return items.batch(indices, step, normals=normals)
+
+
+def _check(
+    sources: Mapping[str, Source], shares: Mapping[str, float], opacity: Mapping[str, tuple[float, float]]
+) -> None:
+    """Refuse shares, sources and opacities that do not belong together."""
+    unknown = shares.keys() - sources.keys() - {NORMAL}
+    if unknown:
+        raise BadValue(
+            f"anomaly types {', '.join(sorted(unknown))} have a share but no source; "
+            f"expected '{NORMAL}' and some of: {', '.join(sorted(sources)) or 'none'}"
+        )
+    if min(shares.values(), default=0) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        raise BadValue(
+            f"shares of the anomaly types are {dict(shares)}; expected none below 0 and a sum of 1"
+        )
+    if not any(share > 0 for name, share in shares.items() if name != NORMAL):
+        raise BadValue(f"shares of the anomaly types are {dict(shares)}; expected some share of anomalies")
+    for name in shares.keys() - {NORMAL}:
+        if name not in opacity:
+            raise BadValue(f"no opacity range for the anomaly type '{name}'")
+        low, high = opacity[name]
+        if not 0 <= low <= high <= 1:
+            raise BadValue(f"opacity of '{name}' is from {low} to {high}; expected 0 <= low <= high <= 1")

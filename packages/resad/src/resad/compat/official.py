@@ -1,0 +1,130 @@
+"""Checkpoints in the layout of the authors' code: {"vq_ops": ..., "constraintor": ..., "estimators": [...]}.
+
+The authors released no weights; files come from users' own runs of their code, or from here.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adcommon.errors import WrongCheckpoint
+from adcommon.io.files import atomic_write
+from adcommon.models.checkpoint import load_foreign
+from resad.backbone import build_backbone, make_preprocess
+from resad.detector import Trained
+from resad.model import ResAD
+from resad.recipes import Recipe
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("vq_ops", "constraintor", "estimators")
+TRAINING_STATE = (
+    "epoch",
+    *(f"{what}{part}" for what in ("optimizer", "scheduler") for part in ("_vq", "0", "1")),
+)
+"""What `{setting}_latest.pth` of the extension holds besides the model; nothing here reads it."""
+
+
+def load_official(model: ResAD, checkpoint: Mapping[str, Any]) -> None:
+    """Fill a model from a checkpoint in the authors' layout.
+
+    Raises:
+        WrongCheckpoint: an entry is missing, unknown or of another shape; the text names every one.
+    """
+    wrong = [f"missing part: {part}" for part in PARTS if part not in checkpoint]
+    wrong += [f"unknown part: {part}" for part in checkpoint if part not in PARTS + TRAINING_STATE]
+    passed = [part for part in TRAINING_STATE if part in checkpoint]
+    if passed:
+        logger.info("passing over %s of the checkpoint", ", ".join(passed))
+    state = _flat(checkpoint)
+    own = model.state_dict()
+    wrong += [f"missing: {name}" for name in own if name not in state]
+    wrong += [f"unknown: {name}" for name in state if name not in own]
+    wrong += [
+        f"shape of {name}: {tuple(state[name].shape)}, the model has {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if wrong:
+        raise WrongCheckpoint(
+            f"the checkpoint does not fit this model in the authors' layout ({len(wrong)} entries); is it of "
+            "another backbone, or of other --coupling_layers, --pos_embed_dim or --num_embeddings?\n  "
+            + "\n  ".join(wrong)
+        )
+    model.load_state_dict(state)
+
+
+def load_official_file(path: Path, recipe: Recipe, channels: list[int]) -> tuple[ResAD, Recipe]:
+    """The model in a `.pth` file, of which no code runs, and the recipe with the file's own sizes.
+
+    Args:
+        recipe: what a file cannot say: backbone, image size, clamp, residual.
+        channels: of the backbone's levels.
+    """
+    checkpoint = load_foreign(path)
+    try:
+        recipe = replace(recipe, **sizes(checkpoint, channels))
+    except (KeyError, IndexError, AttributeError, TypeError) as error:
+        raise WrongCheckpoint(
+            f"{path} is not a checkpoint of ResAD's authors: it holds {', '.join(map(str, checkpoint))}, "
+            f"expected {', '.join(PARTS)} ({type(error).__name__}: {error})"
+        ) from error
+    model = ResAD(channels, recipe)
+    load_official(model, checkpoint)
+    return model, recipe
+
+
+def load_official_trained(path: Path, recipe: Recipe, weights: str, device: torch.device) -> Trained:
+    """A `.pth` file as what a model folder would give, without constants of its own."""
+    backbone = build_backbone(recipe, weights, device)
+    model, recipe = load_official_file(path, recipe, list(backbone.channels))
+    config: dict[str, Any] = {"categories": [], "threshold": None, "weights": weights}
+    return Trained(recipe, make_preprocess(recipe), backbone, model.to(device).eval(), None, config)
+
+
+def sizes(checkpoint: Mapping[str, Any], channels: list[int]) -> dict[str, Any]:
+    """The recipe's fields that the shapes of a checkpoint tell."""
+    flow = checkpoint["estimators"][0]
+    blocks = {name.split(".")[1] for name in flow if name.startswith("module_list.")}
+    inputs = flow["module_list.0.subnet.0.weight"].shape[1]
+    condition = inputs - (channels[0] - channels[0] // 2)
+    found: dict[str, Any] = {
+        "coupling_layers": len(blocks),
+        "num_embeddings": len(checkpoint["vq_ops"]["vq1.embedding.weight"]),
+        "flow_arch": "conditional_flow_model" if condition else "flow_model",
+    }
+    return found | ({"pos_embed_dim": condition} if condition > 0 else {})
+
+
+def to_official(model: ResAD) -> dict[str, Any]:
+    """A copy of a model's state on the CPU, in the authors' layout."""
+
+    def copy(module: torch.nn.Module) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+    return {
+        "vq_ops": copy(model.vq_ops),
+        "constraintor": copy(model.constraintor),
+        "estimators": [copy(flow) for flow in model.estimators],
+    }
+
+
+def write_official(path: Path, model: ResAD) -> None:
+    """Write a `.pth` file that the authors' code reads."""
+    content = to_official(model)
+    atomic_write(path, lambda file: torch.save(content, file))
+
+
+def _flat(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The entries of all parts by this project's names."""
+    state: dict[str, Tensor] = {}
+    for part in ("vq_ops", "constraintor"):
+        state |= {f"{part}.{name}": value for name, value in checkpoint.get(part, {}).items()}
+    for level, flow in enumerate(checkpoint.get("estimators", [])):
+        state |= {f"estimators.{level}.{name}": value for name, value in flow.items()}
+    return state

@@ -1,0 +1,161 @@
+"""The authors' checkpoints: reading one without running code from it, its names, and writing one.
+
+A checkpoint is a dict: "epoch", "arch" (a list of easydict.EasyDict: backbone, neck, reconstruction),
+"state_dict" (every name begins with "module."), "best_metric" (a NumPy scalar) and "optimizer". Published
+files are in the container of PyTorch 1.5, later ones in today's.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy._core.multiarray import scalar
+from torch import Tensor
+
+from adcommon.errors import WrongCheckpoint
+from adcommon.io.files import atomic_write
+from adcommon.models.backbones import fill_trunk
+from adcommon.models.checkpoint import SafeClass, load_foreign, load_strict
+from adcommon.models.efficientnet import from_efficientnet_pytorch, to_efficientnet_pytorch
+from uniad.compat.arch import BLOCKS, arch_of, name_of, network_values
+from uniad.model import UniAD, build
+from uniad.recipes import CIFAR10, MVTEC, Recipe
+
+_SAFE: list[SafeClass] = [
+    (OrderedDict, "easydict.EasyDict"),
+    (scalar, "numpy.core.multiarray.scalar"),  # NumPy 1 wrote this name, NumPy 2 the next
+    (scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    np.dtypes.Float64DType,
+]
+_MODULE, _BACKBONE, _RECONSTRUCTION = "module.", "backbone.", "reconstruction."
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a file of the authors holds, under their names but for "module."."""
+
+    path: Path
+    epoch: int
+    """Epochs done."""
+    best_metric: float
+    """Best key metric so far, on the test set."""
+    arch: list[dict[str, Any]]
+    """Name, type and options of backbone, neck and reconstruction."""
+    state: dict[str, Tensor]
+    optimizer: dict[str, Any]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The experiment that the file is of; what it does not say is the paper's."""
+        values = network_values(self.arch, where=str(self.path))
+        base = CIFAR10 if len(values["strides"]) == len(CIFAR10.strides) else MVTEC
+        return replace(base, **values)
+
+    def model(self) -> UniAD:
+        """The trained network, on the CPU."""
+        model = build(self.recipe, weights=None)
+        fill(model, self.state, self.recipe.backbone, where=str(self.path))
+        return model
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of the authors.
+
+    Raises:
+        WrongCheckpoint: not one, damaged, or with objects that only code of the file could build.
+    """
+    content = load_foreign(path, _SAFE)
+    needed = ("epoch", "arch", "state_dict", "best_metric", "optimizer")
+    if missing := [name for name in needed if name not in content]:
+        raise WrongCheckpoint(
+            f"{path} is no checkpoint of UniAD's authors: it lacks {', '.join(missing)}; expected "
+            "a file such as ckpt.pth.tar with epoch, arch, state_dict, best_metric and optimizer"
+        )
+    return Checkpoint(
+        path,
+        int(content["epoch"]),
+        float(content["best_metric"]),
+        [_plain(part) for part in content["arch"]],
+        {name.removeprefix(_MODULE): tensor for name, tensor in content["state_dict"].items()},
+        content["optimizer"],
+    )
+
+
+def fill(model: UniAD, state: Mapping[str, Tensor], tag: str, *, where: str) -> None:
+    """Fill a model from entries under the authors' names, without "module.".
+
+    Raises:
+        WrongCheckpoint: names every entry that is missing, unknown or of another shape.
+    """
+    unknown = [name for name in state if not name.startswith((_BACKBONE, _RECONSTRUCTION))]
+    if unknown:
+        raise WrongCheckpoint(f"{where} has entries that belong to no part: {', '.join(unknown)}")
+    backbone = _below(state, _BACKBONE)
+    fill_trunk(model.backbone.pyramid.trunk, from_efficientnet_pytorch(backbone, tag), tag)
+    load_strict(model.reconstruction, _below(state, _RECONSTRUCTION), where=where)
+
+
+def to_official(model: UniAD, rest: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """A model's entries under the authors' names, "module." included; copies on the CPU.
+
+    Args:
+        rest: entries, without "module.", that the model has no place for: the backbone's later stages and
+            classifier, as the file had them that it was read from.
+    """
+    trunk = dict(model.backbone.pyramid.trunk.state_dict())
+    tag = model.backbone.tag
+    named = to_efficientnet_pytorch(trunk, tag) if name_of(tag) in BLOCKS else trunk
+    own = {_BACKBONE + name: tensor for name, tensor in named.items()}
+    own |= {_RECONSTRUCTION + name: tensor for name, tensor in model.reconstruction.state_dict().items()}
+    return {
+        _MODULE + name: tensor.detach().cpu().clone() for name, tensor in ({**(rest or {}), **own}).items()
+    }
+
+
+def save_checkpoint(
+    path: Path,
+    model: UniAD,
+    recipe: Recipe,
+    *,
+    epoch: int = 0,
+    best_metric: float = 0.0,
+    optimizer: Mapping[str, Any] | None = None,
+    rest: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a model as the authors' code does, except that "arch" holds plain dicts, which it never reads.
+
+    Args:
+        epoch: epochs done.
+        best_metric: best key metric so far.
+        optimizer: the optimiser's state dict.
+        rest: as in `to_official`.
+    """
+    groups = [{**group, "params": []} for group in (optimizer or {}).get("param_groups", [])]
+    content = {
+        "epoch": epoch,
+        "arch": arch_of(recipe, model.backbone.pyramid.channels),
+        "state_dict": to_official(model, rest),
+        "best_metric": best_metric,
+        # The neck's group, which is empty, and the reconstruction's.
+        "optimizer": {
+            "state": dict((optimizer or {}).get("state", {})),
+            "param_groups": groups + list((optimizer or {}).get("param_groups", [])),
+        },
+    }
+    atomic_write(path, lambda file: torch.save(content, file))
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _plain(value: Any) -> Any:
+    """Nested dicts and lists of the classes that came out of the file as plain ones."""
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

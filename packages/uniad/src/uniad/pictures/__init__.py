@@ -1,0 +1,1 @@
+"""Pictures of what the model rebuilds and of what its queries have learned."""
