@@ -49,4 +49,5 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def golden_root(request: pytest.FixtureRequest) -> Path:
     """Folder that holds one folder of golden files per method."""
     given = request.config.getoption("--golden-root")
-    return Path(given) if given else Path(request.path).parent / "golden"
+    tests = next(folder for folder in Path(request.path).parents if folder.name == "tests")
+    return Path(given) if given else tests / "golden"

@@ -78,6 +78,13 @@ def every_column(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     }
 
 
+@pytest.fixture(scope="module")
+def golden_root(request: pytest.FixtureRequest) -> Path:
+    """The golden files of the metrics are the shared package's."""
+    given = request.config.getoption("--golden-root")
+    return Path(given or Path(request.path).parent.parent / "packages" / "adcommon" / "tests" / "golden")
+
+
 def test_every_reference_equals_its_golden_values(golden_root: Path) -> None:
     read = 0
     for path in sorted((golden_root / "metrics").glob("*.npz")):

@@ -127,7 +127,7 @@ def test_a_stopped_run_ends_with_143_and_says_how_to_go_on(
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
     code = (
-        "from cyclopts import App; from adcommon.options import execute; app = App()\n"
+        "from cyclopts import App; from adcommon.cli.app import execute; app = App()\n"
         "@app.default\ndef command():\n    for number in range(100_000): print('line', number)\n"
         "execute(app)"
     )

@@ -78,7 +78,7 @@ def test_a_failing_run_leaves_the_others_alone_and_is_tried_again(training: Path
 
 def test_a_signal_reaches_the_runs_and_the_sweep_waits_for_them(training: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from adcommon import sweep\n"
+        "import sys; from pathlib import Path; from adcommon.cli import sweep\n"
         f"sweep.find_command = lambda command: {str(training.parent / 'a-train')!r}\n"
         f"sweep.sweep('a-train', [], {{'lr': ['1'], 'seed': ['99', '0']}}, Path({str(training)!r}))"
     )

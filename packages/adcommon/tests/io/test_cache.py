@@ -188,7 +188,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from adcommon.disk_cache import DiskCache
+from adcommon.io.cache import DiskCache
 
 folder, seed = Path(sys.argv[1]), int(sys.argv[2])
 cache = DiskCache(folder, limit_bytes=150_000)

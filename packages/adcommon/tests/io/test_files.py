@@ -196,9 +196,3 @@ def test_a_real_limit_is_recognised_behind_the_errors_of_torch_and_safetensors(t
     assert (tmp_path / "text").read_text() == "x" * 10
     assert load_resume(tmp_path / "state.pt")["step"] == 10
     assert load_model(tmp_path / "model")[1]["w"].shape == (10,)
-
-
-def test_modules_that_commands_need_before_computing_do_not_import_torch() -> None:
-    modules = "files, runs, report, threshold, visualise"
-    command = f"import sys; from adcommon import {modules}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0

@@ -243,7 +243,8 @@ def test_verbose_adds_debug_messages_and_no_folder_means_no_file(
 
 def test_pythons_warnings_reach_the_log_without_their_source_line(tmp_path: Path) -> None:
     script = (
-        "import sys, warnings; from pathlib import Path; from adcommon.runs import start_logging\n"
+        "import sys, warnings; from pathlib import Path\n"
+        "from adcommon.training.logging import start_logging\n"
         "start_logging(Path(sys.argv[1])); warnings.warn('pixel AUROC is undefined')"
     )
     subprocess.run([sys.executable, "-c", script, tmp_path], check=True, capture_output=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
@@ -162,7 +161,7 @@ def _decode(path: Path, preprocess: Preprocess) -> UInt8[np.ndarray, "size size 
 
 def _score(
     detector: Detector, pixels: Sequence[UInt8[np.ndarray, "size size 3"]]
-) -> tuple[list[float], Sequence[Float[torch.Tensor, "height width"] | None]]:
+) -> tuple[list[float], Sequence[Float[np.ndarray, "height width"] | None]]:
     """The score and the map, if there are maps, of each image."""
     if not pixels:
         return [], []
@@ -170,7 +169,7 @@ def _score(
     scores = prediction.image_scores.tolist()
     if prediction.anomaly_maps is None:
         return scores, [None] * len(scores)
-    return scores, list(prediction.anomaly_maps.float().cpu())
+    return scores, list(prediction.anomaly_maps.float().cpu().numpy())
 
 
 def _decide(path: Path, score: float, threshold: float | None) -> PredictedImage:
@@ -185,7 +184,7 @@ def _decide(path: Path, score: float, threshold: float | None) -> PredictedImage
 
 def _draw(
     path: Path,
-    anomaly_map: Float[torch.Tensor, "height width"],
+    anomaly_map: Float[np.ndarray, "height width"],
     preprocess: Preprocess,
     picture: Path,
     map_range: tuple[float, float] | None,

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.special import digamma
 
 
 @dataclass(frozen=True)
@@ -131,6 +130,8 @@ def _reciprocal_sum(
     start: Int64[np.ndarray, " n"], count: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " n"]:
     """1 / (start + 1) + ... + 1 / (start + count), to float64 precision."""
+    from scipy.special import digamma
+
     first = start + 1.0
     end = first + count
     # A difference of digammas; beyond 100 their series, because the difference itself would cancel.

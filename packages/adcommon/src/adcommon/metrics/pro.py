@@ -10,7 +10,6 @@ Source: Bergmann et al., Uninformed Students, CVPR 2020 (arXiv 1911.02357).
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Real, Shaped
-from scipy import ndimage
 
 from adcommon.errors import BadValue
 from adcommon.metrics.curves import warn_undefined
@@ -22,6 +21,8 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 def label_regions(mask: Bool[np.ndarray, "height width"]) -> tuple[Int32[np.ndarray, "height width"], int]:
     """Number of the 8-connected region of each pixel (0: none), and the number of regions."""
+    from scipy import ndimage
+
     labels, count = ndimage.label(mask, EIGHT_NEIGHBOURS)
     return labels, count
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,6 +28,8 @@ def create_trunk(
         weights: "pretrained", "random", or a .pth or .safetensors file; None: a checkpoint will fill it.
         strides: pixels of the image per cell of each map, rising.
     """
+    import timm
+
     weight_files.check_tag(tag, weights or "random")
     out_indices = _out_indices(tag, strides)
     state = None if weights is None else weight_files.resolve(tag, weights)
@@ -132,6 +133,8 @@ class FeaturePyramid(nn.Module):
 
 def _out_indices(tag: str, strides: Sequence[int]) -> tuple[int, ...]:
     """Positions of the strides among the maps that the backbone can give."""
+    import timm
+
     if not strides or list(strides) != sorted(set(strides)):
         raise BadValue(f"strides are {tuple(strides)}; expected rising numbers such as (4, 8, 16)")
     try:

@@ -6,7 +6,6 @@ EfficientNet-PyTorch counts blocks through all stages (`_blocks.6`), timm within
 import functools
 from collections.abc import Mapping
 
-import timm
 import torch
 from torch import Tensor
 
@@ -37,6 +36,8 @@ _EXPANDED = _SQUEEZE | {
 @functools.cache
 def entry_names(architecture: str) -> tuple[str, ...]:
     """Names in the state dict of timm's whole network, classifier included, in order."""
+    import timm
+
     with torch.device("meta"):
         return tuple(timm.create_model(architecture, pretrained=False).state_dict())
 

@@ -19,9 +19,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.constants
 import safetensors.torch
-import timm
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -104,6 +102,8 @@ def is_random(weights: str) -> bool:
 
 def check_tag(tag: str, weights: str = "pretrained") -> None:
     """Refuse unknown backbones, and bare names where the tag decides which weights are meant."""
+    import timm
+
     architecture, _, weights_tag = tag.partition(".")
     if architecture not in timm.list_models(architecture):
         close = difflib.get_close_matches(tag, [*KNOWN, *timm.list_models()], n=4)
@@ -124,6 +124,8 @@ def check_tag(tag: str, weights: str = "pretrained") -> None:
 
 def describe(tag: str) -> Source:
     """What is known of a tag's weights; looks at this machine only."""
+    import huggingface_hub
+
     check_tag(tag)
     published = pretrained_config(tag)
     repository = published.hf_hub_id or f"timm/{tag}"
@@ -139,6 +141,8 @@ def describe(tag: str) -> Source:
 
 def pretrained_config(tag: str) -> Any:
     """What timm knows of a tag's weights: `mean`, `std`, `input_size`, `url` and more."""
+    import timm
+
     return timm.get_pretrained_cfg(tag)
 
 
@@ -154,6 +158,8 @@ def table() -> list[Source]:
 
 def _places(tag: str, file: str, repository: str) -> Iterator[Path]:
     """Where the weights may be, in order of precedence."""
+    import huggingface_hub
+
     if folder := os.environ.get("AD_WEIGHTS"):
         for name in (file, f"{tag}.safetensors", f"{tag}.pth"):
             yield Path(folder).expanduser() / name
@@ -183,6 +189,8 @@ def _sha256_prefix(name: str) -> str:
 
 def _download(tag: str) -> Path:
     """Fetch the weights into torch's hub folder."""
+    import huggingface_hub.constants
+
     source = describe(tag)
     targets = {source.url: source.file} | {source.mirror: f"{tag}.safetensors"}
     failures = []

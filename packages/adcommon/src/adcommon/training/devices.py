@@ -7,13 +7,15 @@ every loop asks the `Accelerator` for its device and for `backward`. On a CPU th
 import logging
 import os
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from timm.layers import convert_sync_batchnorm
 
 from adcommon.errors import BadValue
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +60,15 @@ def _named_device(name: str) -> torch.device:
     return chosen
 
 
-def start(device: torch.device, precision: str = "fp32") -> Accelerator:
+def start(device: torch.device, precision: str = "fp32") -> "Accelerator":
     """The accelerator of this process; under torchrun it also joins the process group.
 
     Args:
         device: from `choose_device`; under torchrun each process takes the GPU of its own rank instead.
         precision: "fp32", "bf16" or "fp16" (fp16 needs a GPU).
     """
+    from accelerate import Accelerator
+
     if precision == "fp16" and device.type != "cuda":
         raise BadValue(f"--precision fp16 needs a CUDA GPU; on {device.type} use fp32 or bf16")
     if "LOCAL_RANK" not in os.environ:
@@ -87,7 +91,7 @@ def set_seed(seed: int) -> None:
 
 
 def distribute(
-    model: torch.nn.Module, accelerator: Accelerator, *, sync_batch_norm: bool = False
+    model: torch.nn.Module, accelerator: "Accelerator", *, sync_batch_norm: bool = False
 ) -> torch.nn.Module:
     """The model, wrapped so that its gradients are averaged where there are several processes.
 
@@ -100,13 +104,15 @@ def distribute(
     if accelerator.num_processes == 1:
         return model
     if sync_batch_norm:
+        from timm.layers import convert_sync_batchnorm
+
         model = convert_sync_batchnorm(model)  # timm's keeps the activations that it fuses into norms
     return torch.nn.parallel.DistributedDataParallel(
         model, device_ids=[accelerator.device] if on_gpu else None
     )
 
 
-def any_process(flag: bool, accelerator: Accelerator, *, when: bool = True) -> bool:
+def any_process(flag: bool, accelerator: "Accelerator", *, when: bool = True) -> bool:
     """True on every process as soon as `flag` is set on one of them.
 
     Asking costs a message between processes: several of them ask only `when` it is due, which all must

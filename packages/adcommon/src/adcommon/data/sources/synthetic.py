@@ -13,8 +13,6 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy.random import Generator
 from PIL import Image
-from scipy import ndimage
-from skimage import data
 
 from adcommon.data.catalog import DATASETS
 from adcommon.io.cache import cache_folder, made_once
@@ -106,6 +104,8 @@ def _surface(name: str, generator: Generator) -> Picture:
 
 @cache
 def _texture(name: str) -> UInt8[np.ndarray, "height width"]:
+    from skimage import data
+
     return np.asarray(getattr(data, name)())
 
 
@@ -113,6 +113,8 @@ class _Pose:
     """Where the plate lies, and everything about it that differs from piece to piece."""
 
     def __init__(self, generator: Generator) -> None:
+        from scipy import ndimage
+
         angle = generator.uniform(-0.07, 0.07)
         rows = _ROWS - SIDE / 2 - generator.uniform(-8, 8)
         columns = _COLUMNS - SIDE / 2 - generator.uniform(-8, 8)
@@ -198,6 +200,8 @@ def _blob(generator: Generator, smallest: float, largest: float) -> Coverage:
 
 def _scratch(generator: Generator) -> Coverage:
     """A thin bent line: a quadratic Bezier curve 40 to 110 pixels long and 3 to 5 wide."""
+    from scipy import ndimage
+
     start = generator.uniform(SIDE * 0.3, SIDE * 0.7, size=2)
     angle, length = generator.uniform(0, 2 * np.pi), generator.uniform(40, 110)
     end = start + length * np.array((np.sin(angle), np.cos(angle)))

@@ -1,0 +1,51 @@
+"""What an import may cost: a table of modules and of what they must not bring along."""
+
+import subprocess
+import sys
+
+import pytest
+
+METHODS = ("recontrast", "inctrl", "realnet", "uniad", "resad")
+BUDGET = {
+    ("adcommon", *METHODS): "numpy torch PIL yaml",
+    ("adcommon.cli.main",): "numpy torch PIL scipy skimage onnxruntime",
+    (
+        *("adcommon.types.records", "adcommon.types.prediction", "adcommon.methods"),
+        *("adcommon.io.files", "adcommon.io.images", "adcommon.io.cache", "adcommon.io.model_folder"),
+        *("adcommon.data.preprocess", "adcommon.data.order", "adcommon.data.sources.folder"),
+        *("adcommon.results.rows", "adcommon.results.gallery", "adcommon.results.card"),
+        *("adcommon.results.pictures", "adcommon.results.spread", "adcommon.deploy.runtime"),
+        *("adcommon.deploy.predict", "adcommon.evaluation.threshold"),
+        *("adcommon.cli.app", "adcommon.cli.model_commands", "adcommon.cli.quickstart", "adcommon.cli.sweep"),
+        *("adcommon.training.settings", "adcommon.training.jobs", "adcommon.training.run"),
+        *("adcommon.training.logging", "adcommon.training.stop"),
+        *(f"{method}.recipes" for method in METHODS),
+        *(f"{method}.cli" for method in METHODS),
+        *("inctrl.tools_cli", "uniad.pictures.cli", "realnet.diffusion.cli"),
+    ): "torch scipy skimage timm accelerate",
+    (
+        *("adcommon.data", "adcommon.data.check.dataset", "adcommon.data.lists.manifest"),
+        *("adcommon.data.lists.fewshot", "adcommon.data.sources.cifar10", "adcommon.data.sources.synthetic"),
+        *("adcommon.data.prepare.command", "adcommon.data.loco", "adcommon.cli.list_commands"),
+        *("adcommon.metrics", "adcommon.metrics.streaming", "adcommon.metrics.spro"),
+        *("adcommon.evaluation.loco", "adcommon.testing.trees", "adcommon.testing.downloads"),
+    ): "torch skimage timm accelerate",
+    ("adcommon.training.devices",): "timm torchvision accelerate",
+    (
+        "adcommon.models.weights",
+        "adcommon.models.backbones",
+        "adcommon.models.checkpoint",
+    ): "timm torchvision",
+    ("adcommon.evaluation.collect", "adcommon.evaluation.measure"): "timm torchvision accelerate skimage",
+}
+"""Modules that may be imported together -> libraries that are not to be loaded by it."""
+
+
+@pytest.mark.parametrize("modules", BUDGET, ids=lambda modules: modules[0])
+def test_an_import_brings_no_more_than_it_needs(modules: tuple[str, ...]) -> None:
+    code = (
+        f"import sys, {', '.join(modules)}\n"
+        f"print(*[name for name in {BUDGET[modules].split()!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
