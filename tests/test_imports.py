@@ -31,11 +31,7 @@ BUDGET = {
         *("adcommon.evaluation.loco", "adcommon.testing.trees", "adcommon.testing.downloads"),
     ): "torch skimage timm accelerate",
     ("adcommon.training.devices",): "timm torchvision accelerate",
-    (
-        "adcommon.models.weights",
-        "adcommon.models.backbones",
-        "adcommon.models.checkpoint",
-    ): "timm torchvision",
+    ("adcommon.models.weights", "adcommon.models.backbones"): "timm torchvision",
     ("adcommon.evaluation.collect", "adcommon.evaluation.measure"): "timm torchvision accelerate skimage",
 }
 """Modules that may be imported together -> libraries that are not to be loaded by it."""

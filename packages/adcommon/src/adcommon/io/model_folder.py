@@ -13,44 +13,39 @@ from adcommon.io.files import download_gone_wrong
 FORMAT_VERSION = 1
 """Of the model folder; a folder with a higher one was written by a later version of this package."""
 
-
-_NEEDED = ("method", "category", "recipe", "backbone", "preprocess", "threshold", "metrics")
-
-
+NEEDED = ("method", "category", "recipe", "backbone", "preprocess", "threshold", "metrics")
+"""What every method's config says."""
 _ADDED = ("format_version", "versions")
+TENSORS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
-_TENSORS = "model.safetensors"
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config of a model folder.
 
-
-_CONFIG = "config.json"
-
-
-_CARD = "README.md"
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    file = folder / _CONFIG
+    Raises:
+        WrongCheckpoint: no model folder, or one whose config.json is damaged or lacks something.
+    """
+    file = folder / CONFIG
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise WrongCheckpoint(_not_a_model(folder)) from None
+        raise WrongCheckpoint(not_a_model(folder)) from None
     except (ValueError, OSError) as error:
         raise WrongCheckpoint(f"cannot read {file}: {download_gone_wrong(file) or error}") from error
-    wanted = (*_NEEDED, *_ADDED)
+    wanted = (*NEEDED, *_ADDED)
     if not isinstance(config, dict) or (missing := [name for name in wanted if name not in config]):
         lacks = "is not an object" if not isinstance(config, dict) else f"lacks {', '.join(missing)}"
         raise WrongCheckpoint(f"{file} {lacks}; expected the one that a training wrote")
     return config
 
 
-def _not_a_model(folder: Path) -> str:
+def not_a_model(folder: Path) -> str:
     """What is at `folder` instead of a model, and where one may be meant."""
-    expected = f"expected a folder with {_CONFIG} and {_TENSORS}, such as RUN/CATEGORY/model"
+    expected = f"expected a folder with {CONFIG} and {TENSORS}, such as RUN/CATEGORY/model"
     if not folder.exists():
         return f"no model at {folder}; {expected}"
     if not folder.is_dir():
         return f"{folder} is a file; {expected}"
-    below = sorted(path.parent for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{_CONFIG}"))
+    below = sorted(path.parent for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{CONFIG}"))
     hint = f". Did you mean {' or '.join(str(path) for path in below[:3])}?" if below else ""
-    return f"{folder} has no {_CONFIG}; {expected}{hint}"
+    return f"{folder} has no {CONFIG}; {expected}{hint}"

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from adcommon.errors import WrongCheckpoint
 from adcommon.io.files import atomic_folder, download_gone_wrong, json_text
-from adcommon.io.model_folder import _CARD, _CONFIG, _NEEDED, _TENSORS, FORMAT_VERSION, _read_config
+from adcommon.io.model_folder import CARD, CONFIG, FORMAT_VERSION, NEEDED, TENSORS, read_config
 from adcommon.io.versions import library_versions
 
-_DAMAGED = (
+DAMAGED = (
     *(RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError),
     *(AssertionError, OverflowError, MemoryError),
 )
@@ -35,7 +35,7 @@ def save_model(folder: Path, *, tensors: Mapping[str, Tensor], config: Mapping[s
     (fields of `Preprocess`), "threshold" (fields of `Threshold`, or None), "metrics" (rows of the report) and
     whatever else the method needs; format version and library versions are added. See `model_card`.
     """
-    if missing := [name for name in _NEEDED if name not in config]:
+    if missing := [name for name in NEEDED if name not in config]:
         raise ValueError(f"the model's config lacks {', '.join(missing)}")
     versions = library_versions(config["method"])
     full = {"format_version": FORMAT_VERSION, **config, "versions": versions}
@@ -44,9 +44,9 @@ def save_model(folder: Path, *, tensors: Mapping[str, Tensor], config: Mapping[s
         for name, tensor in tensors.items()
     }
     with atomic_folder(folder) as new:
-        save_file(own, new / _TENSORS, metadata={"format": "pt"})
-        (new / _CONFIG).write_text(json_text(full), encoding="utf-8")
-        (new / _CARD).write_text(card, encoding="utf-8")
+        save_file(own, new / TENSORS, metadata={"format": "pt"})
+        (new / CONFIG).write_text(json_text(full), encoding="utf-8")
+        (new / CARD).write_text(card, encoding="utf-8")
 
 
 def load_model(folder: Path, method: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -55,7 +55,7 @@ def load_model(folder: Path, method: str | None = None) -> tuple[dict[str, Any],
     Raises:
         WrongCheckpoint: no model folder, a damaged one, another method's, or a newer format.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     if config["format_version"] > FORMAT_VERSION:
         raise WrongCheckpoint(
             f"{folder} has format version {config['format_version']}, adcommon reads up to {FORMAT_VERSION}; "
@@ -66,9 +66,9 @@ def load_model(folder: Path, method: str | None = None) -> tuple[dict[str, Any],
             f"{folder} is a model of {config['method']}, not of {method}; use {config['method']}-predict, "
             "or `ad predict`, which finds the method by itself"
         )
-    file = folder / _TENSORS
+    file = folder / TENSORS
     if not file.is_file():
-        raise WrongCheckpoint(f"{folder} has no {_TENSORS}; copy the whole folder that the training wrote")
+        raise WrongCheckpoint(f"{folder} has no {TENSORS}; copy the whole folder that the training wrote")
     try:
         return config, load_file(file)
     except (SafetensorError, OSError) as error:
@@ -126,16 +126,16 @@ def load_safely(path: Path, safe_classes: Sequence[SafeClass] = ()) -> Any:
     try:
         with torch.serialization.safe_globals(list(safe_classes)):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, *_DAMAGED) as error:
+    except (pickle.UnpicklingError, *DAMAGED) as error:
         if refused := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
             reason = (
                 f"it holds an object of class {refused.group(1)}, and building it could run code. If you "
                 "trust the file, load it with torch.load(..., weights_only=False) and save its tensors alone"
             )
         else:
-            reason = download_gone_wrong(path) or _first_line(error)
+            reason = download_gone_wrong(path) or first_line(error)
         raise WrongCheckpoint(f"cannot read the checkpoint {path}: {reason}") from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.files import atomic_write, plain
-from adcommon.models.checkpoint import _DAMAGED, _first_line
+from adcommon.models.checkpoint import DAMAGED, first_line
 from adcommon.training.run import Run
 
 
@@ -32,9 +32,9 @@ def load_resume(path: Path) -> dict[str, Any] | None:
         return None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, *_DAMAGED) as error:
+    except (pickle.UnpicklingError, *DAMAGED) as error:
         raise WrongCheckpoint(
-            f"cannot read the resume state {path}: {_first_line(error)}\n  Start afresh with --force"
+            f"cannot read the resume state {path}: {first_line(error)}\n  Start afresh with --force"
         ) from error
 
 
