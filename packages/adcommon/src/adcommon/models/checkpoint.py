@@ -138,4 +138,5 @@ def load_safely(path: Path, safe_classes: Sequence[SafeClass] = ()) -> Any:
 
 
 def first_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
     return str(error).strip().split("\n")[0] or type(error).__name__
