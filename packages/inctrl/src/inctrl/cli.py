@@ -115,7 +115,7 @@ def _run(base: str, recipe: Recipe, settings: TrainSettings) -> None:
 
 def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
     """Test a trained InCTRL on categories it has not seen."""
-    from adcommon.training.devices import choose_device
+    from adcommon.models.devices import choose_device
     from inctrl.compat.official import save_checkpoint
     from inctrl.detector import load_trained
     from inctrl.evaluate import evaluate as evaluate_model

@@ -160,7 +160,7 @@ def _winclip(
         device: Device by its torch name: cpu, cuda:1, mps.
     """
     from adcommon.data import load_splits
-    from adcommon.training.devices import choose_device
+    from adcommon.models.devices import choose_device
     from inctrl.evaluate import write_scores
     from inctrl.recipes import PAPER_DATASETS
     from inctrl.sources import Target, datasets_of

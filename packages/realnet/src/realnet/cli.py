@@ -139,7 +139,7 @@ def _chosen(categories: Sequence[str]) -> tuple[str, ...]:
 def _evaluate(*, settings: RealNetSettings) -> None:
     """Evaluate a trained RealNet on the test images of a dataset."""
     from adcommon.io.cache import default_cache
-    from adcommon.training.devices import choose_device
+    from adcommon.models.devices import choose_device
     from realnet.checkpoint import load_any
     from realnet.evaluate import evaluate as evaluate_model
     from realnet.evaluate import report_row

@@ -128,7 +128,7 @@ def _evaluate(*, settings: EvaluateSettings) -> None:
     from adcommon.data import load_splits
     from adcommon.io.cache import default_cache
     from adcommon.models.checkpoint import load_model
-    from adcommon.training.devices import choose_device
+    from adcommon.models.devices import choose_device
     from recontrast.detector import load_detector
     from recontrast.evaluate import evaluate as evaluate_model
     from recontrast.evaluate import report_row

@@ -114,7 +114,8 @@ def _run(base: str, recipe: Recipe, settings: TrainSettings, *, multishot: bool)
         recipe = replace(recipe, setting=f"{recipe.setting.partition('_to_')[0]}_to_{FOLDER}")
     seen, unseen = _load(recipe, settings)
 
-    from adcommon.training.devices import choose_device, start
+    from adcommon.models.devices import choose_device
+    from adcommon.training.devices import start
     from resad.train import check_inputs
     from resad.train import train as train_model
 
@@ -174,7 +175,7 @@ def _evaluate(*, settings: TestSettings) -> None:
     """Evaluate a trained ResAD on the categories of a dataset."""
     from adcommon.data import load_splits
     from adcommon.io.cache import default_cache
-    from adcommon.training.devices import choose_device
+    from adcommon.models.devices import choose_device
     from resad.compat.official import load_official_trained
     from resad.detector import load_trained
     from resad.evaluate import evaluate as evaluate_model

@@ -116,7 +116,7 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
 def _evaluate(*, settings: UniADSettings) -> None:
     """Evaluate a trained UniAD on the test images of a dataset."""
     from adcommon.io.cache import default_cache
-    from adcommon.training.devices import choose_device
+    from adcommon.models.devices import choose_device
     from uniad.checkpoint import load_any
     from uniad.evaluate import evaluate as evaluate_model
     from uniad.evaluate import report_row, save_features

@@ -52,7 +52,7 @@ def predict_app(name: str, method: str | None = None, *, official: bool = False)
         from adcommon.deploy.predict import find_images, predict, summary
         from adcommon.deploy.runtime import load_onnx
         from adcommon.methods import find, load_folder
-        from adcommon.training.devices import choose_device
+        from adcommon.models.devices import choose_device
         from adcommon.training.logging import start_logging
 
         start_logging(None)
@@ -88,8 +88,8 @@ def evaluate_app(name: str) -> App:
         from adcommon.evaluation.measure import measure, with_decision
         from adcommon.io.cache import default_cache
         from adcommon.methods import load_folder
+        from adcommon.models.devices import choose_device
         from adcommon.results.rows import row, text, write_results
-        from adcommon.training.devices import choose_device
         from adcommon.training.logging import start_logging
 
         start_logging(None)

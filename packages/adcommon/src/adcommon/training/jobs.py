@@ -42,7 +42,8 @@ def run_jobs(
     Returns:
         The rows of all jobs; none on the other processes.
     """
-    from adcommon.training.devices import choose_device, start
+    from adcommon.models.devices import choose_device
+    from adcommon.training.devices import start
 
     start_logging(None)
     accelerator = start(choose_device(settings.gpu, settings.device), recipe.precision)

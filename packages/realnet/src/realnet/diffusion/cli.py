@@ -111,7 +111,8 @@ def _train_classifier(base: str, recipe: ClassifierRecipe, settings: TrainSettin
 
 
 def _sample(base: str, recipe: SampleRecipe, settings: SampleSettings) -> None:
-    from adcommon.training.devices import choose_device, start
+    from adcommon.models.devices import choose_device
+    from adcommon.training.devices import start
     from realnet.diffusion.check import check_model
     from realnet.diffusion.sample import Sampler, check_pair, draw_samples
     from realnet.diffusion.store import CLASSIFIER, DIFFUSION, load_classifier, load_diffusion

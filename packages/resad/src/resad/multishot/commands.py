@@ -58,7 +58,7 @@ def extract_app() -> App:
         from dataclasses import replace
 
         from adcommon.data import load_splits
-        from adcommon.training.devices import choose_device
+        from adcommon.models.devices import choose_device
         from resad.backbone import build_backbone, make_preprocess
         from resad.multishot import extract
 
@@ -198,7 +198,7 @@ def align_app() -> App:
             device: Device by its torch name: cpu, cuda:1, mps.
         """
         from adcommon.data import load_splits
-        from adcommon.training.devices import choose_device
+        from adcommon.models.devices import choose_device
         from resad.multishot.alignment import align
 
         start_logging(None)

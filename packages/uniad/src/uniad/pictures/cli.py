@@ -90,7 +90,7 @@ def _vis_recon(
         batch_size: Images per batch.
     """
     from adcommon.data import load_splits
-    from adcommon.training.devices import choose_device
+    from adcommon.models.devices import choose_device
     from uniad.checkpoint import load_any
     from uniad.pictures.train_decoder import load_decoder
     from uniad.pictures.visualise import draw_reconstructions, draw_saved_features
@@ -137,7 +137,7 @@ def _vis_query(
         gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
         device: Device by its torch name: cpu, cuda:1, mps.
     """
-    from adcommon.training.devices import choose_device
+    from adcommon.models.devices import choose_device
     from uniad.checkpoint import load_any
     from uniad.pictures.train_decoder import load_decoder, write_jpeg
     from uniad.pictures.visualise import draw_queries
