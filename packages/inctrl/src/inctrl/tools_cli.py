@@ -7,9 +7,9 @@ from cyclopts import App, Parameter
 
 from adcommon.cli.app import execute
 from adcommon.errors import BadValue
+from adcommon.io.places import default_root
 from adcommon.results.rows import text, write_results
 from adcommon.training.logging import start_logging
-from adcommon.training.settings import default_root
 from inctrl.compat.lists import Endings, Part, scan, write_lists
 
 _Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)]

@@ -10,7 +10,7 @@ from adcommon.data.lists.fewshot import draw_references, write_references
 from adcommon.data.lists.manifest import Form, read_lines, read_manifest, write_manifest
 from adcommon.data.sources.access import find_dataset, locate
 from adcommon.errors import BadValue, unknown_name
-from adcommon.training.settings import default_root
+from adcommon.io.places import default_root
 
 Categories = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)]
 

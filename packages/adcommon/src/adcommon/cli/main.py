@@ -10,7 +10,7 @@ from adcommon import __version__
 from adcommon.cli.app import execute
 from adcommon.cli.model_commands import evaluate_app, predict_app
 from adcommon.errors import BadValue
-from adcommon.training.settings import default_root
+from adcommon.io.places import default_root
 
 app = App(name="ad", help="Visual anomaly detection: what all methods share.", version=__version__)
 app.command(

@@ -1,6 +1,5 @@
 """The flags that mean the same in every command. No torch here."""
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,6 +7,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from adcommon.errors import BadValue
+from adcommon.io.places import default_root
 
 SETTINGS_GROUP = Group("Where and how to run", sort_key=1)
 
@@ -116,8 +116,3 @@ class EvaluateSettings:
     def root(self) -> Path:
         """The folder where datasets are looked for."""
         return self.data or self.data_root or default_root()
-
-
-def default_root() -> Path:
-    """Where datasets are looked for if nothing is said: $AD_DATA, else ./data."""
-    return Path(os.environ.get("AD_DATA", "data"))
