@@ -176,3 +176,13 @@ def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path: Path, orientat
     with Image.open(tmp_path / "a.png") as stored:
         expected = np.asarray(ImageOps.exif_transpose(stored))
     np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "a.png", upright=True)), expected)
+
+
+def test_an_image_in_memory_gives_the_pixels_of_its_file(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.png", pixels)
+    image = Image.open(path)
+    np.testing.assert_array_equal(np.asarray(open_image(image)), np.asarray(open_image(path)))
+    assert image.size == open_image(image, convert=False).size == (30, 20)  # it is still open
+    with pytest.raises(UnreadableImage, match="cannot read the image in memory: floating-point"):
+        open_image(Image.new("F", (4, 4)))

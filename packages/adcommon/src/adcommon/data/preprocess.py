@@ -85,13 +85,20 @@ class Preprocess:
         Args:
             mask: the image's mask, whose size decides whether the EXIF orientation counts.
         """
-        expected_size = None if mask is None else image_size(mask)
         try:
-            opened = open_image(
-                image, upright=self.upright, expected_size=expected_size, convert=self.rgb == "first"
-            )
+            opened = self.open(image, None if mask is None else image_size(mask))
         except MaskSizeMismatch as error:
             raise MaskSizeMismatch(f"{error}\n  Its mask: {mask}") from None
+        return self.fitted(opened)
+
+    def open(self, image: Path | Image.Image, expected_size: tuple[int, int] | None = None) -> Image.Image:
+        """An image at its own size, the way up that maps of it will have; see `open_image`."""
+        return open_image(
+            image, upright=self.upright, expected_size=expected_size, convert=self.rgb == "first"
+        )
+
+    def fitted(self, opened: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
+        """Resize and crop an image that `open` gave."""
         return self._fit(opened, _RESAMPLING[self.interpolation], rgb=True)
 
     def mask(self, mask: Path | None, image: Path) -> Bool[np.ndarray, "size size"]:

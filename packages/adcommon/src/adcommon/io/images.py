@@ -1,6 +1,7 @@
 """Open one RGB image or one mask; the only caller of Pillow's decoder."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def is_image(path: Path) -> bool:
 
 
 def open_image(
-    path: Path,
+    source: Path | Image.Image,
     *,
     upright: bool = False,
     expected_size: tuple[int, int] | None = None,
@@ -66,6 +67,7 @@ def open_image(
     Grey is replicated, 16-bit values are scaled by the largest value of their type, alpha is dropped.
 
     Args:
+        source: a file, or an image that is open already, which stays as it is.
         upright: apply the EXIF orientation.
         convert: False leaves 8-bit modes (grey, palette, with alpha, CMYK) as they are, for those who resize
             first; `convert("RGB")` does the rest.
@@ -76,19 +78,21 @@ def open_image(
         UnreadableImage: not an image, or a damaged one.
         MaskSizeMismatch: neither orientation has the expected size.
     """
-    path = Path(path)
     try:
-        with Image.open(path) as image:
+        with nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as image:
             image.load()
             if expected_size is not None:
-                upright = _is_upright_expected(path, image, upright, expected_size)
+                upright = _is_upright_expected(source, image, upright, expected_size)
             turn = _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1)) if upright else None
             turned = image if turn is None else image.transpose(turn)
             return turned.copy() if not convert and image.mode in _EIGHT_BIT else _to_rgb(turned)
     except MaskSizeMismatch:
         raise
     except _DECODER_ERRORS as error:
-        raise _unreadable(path, error) from None
+        if isinstance(source, Image.Image):
+            name = getattr(source, "filename", "") or "in memory"
+            raise UnreadableImage(f"cannot read the image {name}: {error}") from None
+        raise _unreadable(source, error) from None
 
 
 def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
@@ -143,7 +147,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _is_upright_expected(
-    path: Path, image: Image.Image, preferred: bool, expected_size: tuple[int, int]
+    source: Path | Image.Image, image: Image.Image, preferred: bool, expected_size: tuple[int, int]
 ) -> bool:
     width, height = image.size
     turned = image.getexif().get(_EXIF_ORIENTATION) in _SWAPS_SIDES
@@ -151,7 +155,7 @@ def _is_upright_expected(
     fitting = [upright for upright, size in sizes.items() if size == expected_size]
     if not fitting:
         raise MaskSizeMismatch(
-            f"image and mask differ in size: {path} is {width}x{height}, "
+            f"image and mask differ in size: {source} is {width}x{height}, "
             f"its mask is {expected_size[0]}x{expected_size[1]} (width x height)"
         )
     return preferred if preferred in fitting else fitting[0]
