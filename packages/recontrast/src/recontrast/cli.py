@@ -1,17 +1,15 @@
-"""The console commands: parse, loop over categories, print; torch is imported inside the functions."""
+"""The console commands: parse, call, print; torch is imported inside the functions."""
 
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from cyclopts import App
 
 from adcommon.cli.app import execute, experiment
+from adcommon.cli.evaluate import evaluate_trained
 from adcommon.cli.model_commands import predict_app
-from adcommon.results.rows import text, write_results
-from adcommon.training.jobs import run_jobs
-from adcommon.training.logging import start_logging
 from adcommon.training.settings import EvaluateSettings, Settings
+from recontrast.experiment import run
 from recontrast.published import PUBLISHED
 from recontrast.recipes import CATEGORIES, RECIPES, Recipe
 
@@ -100,58 +98,24 @@ def _paper(recipe: str, summary: str) -> None:
 
 
 def _run(base: str, recipe: Recipe, settings: Settings) -> None:
-    """Train and evaluate one model per category, or one for all; tables are written after each."""
+    """Train and evaluate one model per category, or one for all."""
     from adcommon.data import load_splits
 
     if settings.data is not None:
         recipe = replace(recipe, dataset="folder")
     own_order = CATEGORIES.get(base, ()) if recipe.dataset == RECIPES[base].dataset else ()
-    splits = load_splits(recipe.dataset, settings.root(), settings.category or own_order)
-    jobs = {"all": splits} if recipe.multiclass else {name: {name: split} for name, split in splits.items()}
-
-    from recontrast.train import check_inputs
-    from recontrast.train import train as train_model
-
-    run_jobs(
-        f"recontrast-{base}",
+    run(
         recipe,
+        load_splits(recipe.dataset, settings.root(), settings.category or own_order),
         settings,
-        jobs,
-        train=lambda job, run, accelerator, stop: train_model(recipe, job, run, accelerator, settings, stop),
-        check=lambda: check_inputs(recipe, splits, settings),
+        name=f"recontrast-{base}",
         published=PUBLISHED.get(base) if asdict(recipe) == asdict(RECIPES[base]) else None,
     )
 
 
 def _evaluate(*, settings: EvaluateSettings) -> None:
     """Evaluate a trained ReContrast on the test images of a dataset."""
-    from adcommon.data import load_splits
-    from adcommon.io.cache import default_cache
-    from adcommon.models.checkpoint import load_model
-    from adcommon.models.devices import choose_device
-    from recontrast.detector import load_detector
-    from recontrast.evaluate import evaluate as evaluate_model
-    from recontrast.evaluate import report_row
+    from recontrast.checkpoint import load_trained
+    from recontrast.evaluate import pictures, protocols
 
-    start_logging(None)
-    config, _ = load_model(settings.model, method="recontrast")
-    recipe = replace(Recipe.from_json(config["recipe"]), test_batch_size=settings.batch_size)
-    dataset = "folder" if settings.data else settings.dataset or recipe.dataset
-    splits = load_splits(dataset, settings.root(), settings.category or config["categories"])
-    device = choose_device(settings.gpu, settings.device)
-    began = time.monotonic()
-    evaluations = evaluate_model(
-        load_detector(settings.model, device=device),
-        {name: split.test for name, split in splits.items()},
-        recipe,
-        cache=default_cache("images", enabled=settings.cache),
-        workers=settings.workers,
-        eval_size=settings.eval_size,
-        threshold=config["threshold"] and config["threshold"]["value"],
-        maps=settings.out / "maps" if settings.maps else None,
-    )
-    seconds = time.monotonic() - began
-    recipe = replace(recipe, dataset=dataset)
-    rows = [report_row(evaluation, recipe, config["weights"], seconds) for evaluation in evaluations]
-    write_results(settings.out, rows)
-    print(text(rows))
+    evaluate_trained(settings, load_trained, protocols=protocols, pictures=pictures)

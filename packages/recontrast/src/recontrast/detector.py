@@ -5,7 +5,6 @@ a Gaussian of 4 pixels; the multi-class ones take their *mean* and smooth with a
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -21,9 +20,9 @@ from adcommon.models.anomaly_maps import (
     top_fraction_score,
     upsample,
 )
-from adcommon.models.checkpoint import load_model, load_strict
+from adcommon.models.backbones import normalisation
 from adcommon.types.prediction import Prediction
-from recontrast.model import ReContrast, build, distance_maps
+from recontrast.model import ReContrast, distance_maps
 from recontrast.recipes import Recipe
 
 BLUR_SIGMA_PX = 4.0
@@ -84,30 +83,21 @@ def combine(
     return gaussian_blur(total, BLUR_SIGMA_PX)
 
 
-def load_detector(
-    folder: Path,
-    *,
-    category: str | None = None,
-    references: Sequence[Path] = (),
-    device: torch.device | str = "cpu",
-) -> ReContrastDetector:
-    """The detector that a training run left in its `model` folder.
-
-    Args:
-        folder: holds config.json and model.safetensors.
-        category: has no effect: the model knows its category.
-        references: has no effect: ReContrast needs no reference images.
-        device: where the model goes.
-    """
-    config, tensors = load_model(folder, method="recontrast")
-    recipe = Recipe.from_json(config["recipe"])
-    model = build(recipe, weights=None)
-    load_strict(model, tensors, where=str(folder))
-    if recipe.channels_last:  # as in training, so that scores are the same to the last digit
-        model = model.to(memory_format=torch.channels_last)
+def make_detector(model: ReContrast, preprocess: Preprocess, recipe: Recipe) -> ReContrastDetector:
+    """A model as it stands, put in evaluation mode, that scores as its recipe says."""
     return ReContrastDetector(
-        model.to(device),
-        Preprocess(**config["preprocess"]),
-        map_protocol=recipe.map_protocol,
-        image_score=recipe.image_score,
+        model, preprocess, map_protocol=recipe.map_protocol, image_score=recipe.image_score
+    )
+
+
+def make_preprocess(recipe: Recipe) -> Preprocess:
+    """How training and test images are made: resize, crop, the backbone's own normalisation."""
+    mean, std = normalisation(recipe.backbone)
+    return Preprocess(
+        image_size=recipe.image_size,
+        crop_size=recipe.crop_size,
+        mean=mean,
+        std=std,
+        mask_rule=recipe.mask_rule,
+        upright=recipe.upright,
     )

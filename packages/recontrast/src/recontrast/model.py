@@ -12,7 +12,7 @@ The pairs are crossed: each target is compared with what the decoder makes of th
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -130,18 +130,27 @@ class ReContrast(nn.Module):
         from_trained, from_frozen = self.decoder(code)
         return Outputs(*map(_full_precision, (frozen, from_trained, trained, from_frozen)))
 
-    def resume_buffers(self) -> dict[str, Tensor]:
-        """What resuming needs besides the state dict: the variances that PartialNorm remembers, if any."""
-        return {
-            name: buffer
-            for name, buffer in self.named_buffers()
-            if name.rpartition(".")[2] == "pretrained_var"
-        }
 
-    def load_resume_buffers(self, buffers: dict[str, Tensor]) -> None:
-        """Take back what `resume_buffers` gave; after `load_state_dict`, which overwrites them."""
-        for name, buffer in self.resume_buffers().items():
-            buffer.copy_(buffers[name])
+class WithPartialNorm:
+    """A model whose state includes the variances that PartialNorm remembers, which are in no checkpoint."""
+
+    def __init__(self, model: ReContrast) -> None:
+        """Nothing is copied."""
+        self._model = model
+
+    def state_dict(self) -> dict[str, Any]:
+        """What resuming needs."""
+        return {"entries": self._model.state_dict(), "partial_norm": self._variances()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; the entries first, which overwrite the variances."""
+        self._model.load_state_dict(state_dict["entries"])
+        for name, buffer in self._variances().items():
+            buffer.copy_(state_dict["partial_norm"][name])
+
+    def _variances(self) -> dict[str, Tensor]:
+        buffers = self._model.named_buffers()
+        return {name: buffer for name, buffer in buffers if name.rpartition(".")[2] == "pretrained_var"}
 
 
 def build(recipe: Recipe, *, weights: str | None = "pretrained", category: str = "") -> ReContrast:

@@ -5,6 +5,14 @@ of the last iteration. Their means agree with the numbers the paper is quoted fo
 protocol is the paper's: masks above zero after bilinear resizing, AUPRO of each anomalous image alone.
 """
 
+from adcommon.results.card import Paper
+
+PAPER = Paper(
+    "ReContrast",
+    "Guo, Lu, Jia, Zhang, Li: ReContrast: Domain-Specific Anomaly Detection via Contrastive Reconstruction, "
+    "NeurIPS 2023, https://arxiv.org/abs/2306.02602",
+)
+
 _PIXELS = ("pixel_auroc", "image_auroc", "aupro")
 _DECISION = ("image_auroc", "image_f1", "image_accuracy")
 

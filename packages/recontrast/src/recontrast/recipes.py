@@ -1,10 +1,10 @@
 """Every number of the paper's experiments, one constant per script of the authors; no torch here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from adcommon.errors import BadValue
+from adcommon.training.recipes import refuse_below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +95,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        for name in ("iterations", "batch_size", "test_batch_size", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
+        refuse_below(self, 1, ("iterations", "batch_size", "test_batch_size", "evaluate_every"))
         side = self.image_size if self.crop_size is None else self.crop_size
         if side < 32 or side % 32:
             raise BadValue(
@@ -110,14 +108,6 @@ class Recipe:
         if self.encoder_norm == "auto":
             return category not in self.encoder_norm_eval
         return self.encoder_norm == "train"
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe in a model's config, where tuples have become lists."""
-        own: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**own)
 
 
 MVTEC = Recipe()

@@ -8,7 +8,8 @@ from cyclopts import App, Parameter
 
 from adcommon import __version__
 from adcommon.cli.app import execute
-from adcommon.cli.model_commands import evaluate_app, predict_app
+from adcommon.cli.evaluate import evaluate_app
+from adcommon.cli.model_commands import predict_app
 from adcommon.errors import BadValue
 from adcommon.io.places import default_root
 

@@ -1,12 +1,9 @@
 """The commands that are the same for every method: `evaluate` and `predict`."""
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
-
-from adcommon.training.settings import EvaluateSettings
 
 
 def predict_app(name: str, method: str | None = None, *, official: bool = False) -> App:
@@ -31,6 +28,7 @@ def predict_app(name: str, method: str | None = None, *, official: bool = False)
         threshold: float | None = None,
         maps: bool = True,
         batch_size: int = 8,
+        workers: int = 2,
         gpu: str | None = None,
         device: str | None = None,
     ) -> None:
@@ -46,88 +44,24 @@ def predict_app(name: str, method: str | None = None, *, official: bool = False)
             threshold: Image score above which an image is anomalous. [default: the one stored in the model]
             maps: Write a picture of every anomaly map.
             batch_size: Images per batch.
+            workers: Threads that decode images, and as many that draw pictures.
             gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
             device: Device by its torch name: cpu, cuda:1, mps.
         """
-        from adcommon.deploy.predict import find_images, predict, summary
-        from adcommon.deploy.runtime import load_onnx
-        from adcommon.methods import find, load_folder
-        from adcommon.models.devices import choose_device
+        from adcommon.deploy.model import load
+        from adcommon.deploy.predict import predict, summary
         from adcommon.training.logging import start_logging
 
         start_logging(None)
-        chosen = choose_device(gpu, device)
-        normal = [] if references is None else find_images(references)
-        if model.suffix == ".onnx":
-            detector, stored = load_onnx(model, method)
-            threshold = stored if threshold is None else threshold
-        elif official and method and model.is_file():
-            detector = find(method)(model, category=category, references=normal, device=chosen)
-        else:
-            detector, config = load_folder(
-                model, method=method, category=category, references=normal, device=chosen
-            )
-            if threshold is None and config.get("threshold"):
-                threshold = config["threshold"]["value"]
-        rows = predict(detector, images, out, threshold=threshold, batch_size=batch_size, maps=maps)
+        chosen = None
+        if model.suffix != ".onnx":
+            from adcommon.models.devices import choose_device
+
+            chosen = choose_device(gpu, device)
+        loaded = load(model, category=category, references=references, method=method, device=chosen)
+        if threshold is not None:
+            loaded.threshold = threshold
+        rows = predict(loaded, images, out, batch_size=batch_size, workers=workers, maps=maps)
         print(summary(rows, out))
-
-    return app
-
-
-def evaluate_app(name: str) -> App:
-    """The command that measures a model of any installed method by the standard protocol."""
-    app = App(name=name, help="Evaluate a trained model of any method on the test images of a dataset.")
-
-    @app.default
-    def command(*, settings: EvaluateSettings) -> None:
-        """Evaluate a trained model of any method on the test images of a dataset."""
-        from adcommon.data import load_splits
-        from adcommon.evaluation.collect import collect_all
-        from adcommon.evaluation.maps import write_maps
-        from adcommon.evaluation.measure import measure, with_decision
-        from adcommon.io.cache import default_cache
-        from adcommon.methods import load_folder
-        from adcommon.models.devices import choose_device
-        from adcommon.results.rows import row, text, write_results
-        from adcommon.training.logging import start_logging
-
-        start_logging(None)
-        detector, config = load_folder(settings.model, device=choose_device(settings.gpu, settings.device))
-        dataset = "folder" if settings.data else settings.dataset or config["dataset"]
-        splits = load_splits(dataset, settings.root(), settings.category or config["categories"])
-        threshold = config["threshold"] and config["threshold"]["value"]
-        began = time.monotonic()
-        evaluations = []
-        for category, scores in collect_all(
-            detector,
-            {name: split.test for name, split in splits.items()},
-            batch_size=settings.batch_size,
-            cache=default_cache("images", enabled=settings.cache),
-            workers=settings.workers,
-            keep_maps=settings.maps,
-        ):
-            evaluation = measure(scores, category=category, eval_size=settings.eval_size)
-            evaluations.append(
-                evaluation if threshold is None else with_decision(evaluation, scores, threshold)
-            )
-            if settings.maps:
-                write_maps(scores, settings.out / "maps" / category, threshold)
-        seconds = time.monotonic() - began
-        rows = [
-            row(
-                evaluation,
-                method=config["method"],
-                dataset=dataset,
-                setting=config["setting"],
-                backbone=config["backbone"],
-                weights=config["weights"],
-                seed=config["seed"],
-                seconds=seconds,
-            )
-            for evaluation in evaluations
-        ]
-        write_results(settings.out, rows)
-        print(text(rows))
 
     return app

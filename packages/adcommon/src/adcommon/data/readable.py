@@ -6,10 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from tqdm import tqdm
 
 from adcommon.data.loading import AnomalyDataset
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import UnreadableImage, UserError
+from adcommon.io.cache import DiskCache
+from adcommon.types.records import Split
 
 _SHOWN = 5
 """Messages that the error repeats in full."""
+
+
+def read_splits(splits: Iterable[Split], preprocess: Preprocess, cache: DiskCache | None) -> None:
+    """Decode every training and test image once, which fills the cache; see `read_all`."""
+    records = [[*split.train, *split.test] for split in splits]
+    read_all(AnomalyDataset(both, preprocess, cache, memory_bytes=0) for both in records)
 
 
 def read_all(datasets: Iterable[AnomalyDataset]) -> None:

@@ -1,7 +1,9 @@
 """Which libraries and which commit computed something; nothing is imported to find out."""
 
 import platform
+import shlex
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,6 +29,11 @@ def library_versions(*packages: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def command_line() -> str:
+    """The command that runs, as it would be typed."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def git_commit(file: Path) -> str | None:

@@ -7,18 +7,25 @@ restricted unpickler.
 import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import WrongCheckpoint
-from adcommon.io.files import atomic_folder, download_gone_wrong, json_text
+from adcommon.io.files import atomic_folder, download_gone_wrong, json_text, plain
 from adcommon.io.model_folder import CARD, CONFIG, FORMAT_VERSION, NEEDED, TENSORS, read_config
 from adcommon.io.versions import library_versions
+from adcommon.results.card import Paper, model_card
+from adcommon.types.facts import Facts
+
+Scorer = TypeVar("Scorer")
+Recipe = TypeVar("Recipe")
 
 DAMAGED = (
     *(RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError),
@@ -47,6 +54,63 @@ def save_model(folder: Path, *, tensors: Mapping[str, Tensor], config: Mapping[s
         save_file(own, new / TENSORS, metadata={"format": "pt"})
         (new / CONFIG).write_text(json_text(full), encoding="utf-8")
         (new / CARD).write_text(card, encoding="utf-8")
+
+
+def save_trained(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    paper: Paper,
+    facts: Facts,
+    *,
+    recipe: object,
+    preprocess: Preprocess,
+    categories: Sequence[str],
+    trained_on: Sequence[str] = (),
+    threshold: object | None = None,
+    rows: Sequence[Mapping[str, Any]] = (),
+    own: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what a training leaves: `save_model` with the config and the card that every method has.
+
+    Args:
+        recipe: a dataclass with every number of the training.
+        categories: that the model is for.
+        trained_on: categories it has seen, where they are others.
+        threshold: a `Threshold`, if normal images were held out for it.
+        rows: of the report.
+        own: further entries of the method's config.
+    """
+    config = {
+        **facts.known(),
+        "category": "+".join(trained_on or categories),
+        "categories": list(categories),
+        "recipe": plain(recipe),
+        "preprocess": plain(preprocess),
+        "threshold": plain(threshold),
+        **(own or {}),
+        "metrics": list(rows),
+    }
+    save_model(folder, tensors=tensors, config=config, card=model_card(config, paper))
+
+
+@dataclass(frozen=True, slots=True)
+class Trained(Generic[Scorer, Recipe]):
+    """A trained method and what is known of it, from a model folder or from a checkpoint of its authors."""
+
+    scorer: Scorer
+    """The detector, or, of a few-shot method, what becomes one with reference images."""
+    recipe: Recipe
+    facts: Facts
+    categories: tuple[str, ...] = ()
+    """That it was trained for; empty if its file does not say: all of its dataset."""
+    threshold: float | None = None
+    """Decision threshold of the image score."""
+
+    @classmethod
+    def of(cls, scorer: Scorer, recipe: Recipe, config: Mapping[str, Any]) -> "Trained[Scorer, Recipe]":
+        """With what a model folder's config says."""
+        threshold = config["threshold"] and config["threshold"]["value"]
+        return cls(scorer, recipe, Facts.of(config), tuple(config["categories"]), threshold)
 
 
 def load_model(folder: Path, method: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:

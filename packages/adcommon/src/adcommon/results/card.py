@@ -1,19 +1,34 @@
 """README.md of a model folder, for people."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from adcommon.data import DATASETS
 from adcommon.io.files import plain
+from adcommon.io.versions import command_line
 from adcommon.results import rows as report
 
 
-def model_card(config: Mapping[str, Any], *, title: str, paper: str, data_notice: str, command: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """What a method is called, and where it was published."""
+
+    title: str
+    citation: str
+    """Authors, title, place and URL."""
+
+
+def model_card(config: Mapping[str, Any], paper: Paper) -> str:
     """README.md of a model folder: what it is, how it was made, what it may be used for, how to load it.
 
-    `config` is that of `save_model`; `paper` the citation with its URL; `data_notice` the licence of the
-    training images, which a model may inherit; `command` the command line that trained it.
+    A model may inherit the licence of its training images, which is named.
+
+    Args:
+        config: that of `models.checkpoint.save_model`.
     """
     values = plain(config)
+    data = DATASETS[values.get("trained_on") or values["dataset"]]
     method, rows, threshold = values["method"], values["metrics"], values["threshold"]
     decision = "No decision threshold is stored."
     if threshold is not None:
@@ -29,9 +44,9 @@ def model_card(config: Mapping[str, Any], *, title: str, paper: str, data_notice
 library_name: adcommon
 tags: [anomaly-detection, {method}]
 ---
-# {title}: {values["category"]}
+# {paper.title}: {values["category"]}
 
-Paper: {paper}
+Paper: {paper.citation}
 
 Backbone: `{values["backbone"]}`. {decision}
 
@@ -41,9 +56,9 @@ Backbone: `{values["backbone"]}`. {decision}
 
 or from Python:
 
-    from pathlib import Path
-    from adcommon.methods import find
-    detector = find("{method}")(Path("THIS_FOLDER"))
+    import adcommon as ad
+    result = ad.load("THIS_FOLDER").predict("IMAGE")
+    result.score, result.is_anomalous, result.anomaly_map
 
 ## Results
 
@@ -52,11 +67,11 @@ Each table names its protocol: "standard" numbers compare with other methods', a
 
 ## Training
 
-    {command}
+    {command_line()}
 
 {recipe}
 
 ## Licence of the training data
 
-{data_notice}
+{data.title}: {data.licence}
 """

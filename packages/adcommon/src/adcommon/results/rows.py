@@ -12,6 +12,7 @@ from adcommon.errors import BadValue
 from adcommon.io.files import atomic_write, json_text, plain
 from adcommon.results import tables
 from adcommon.results.tables import Table, aligned
+from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
 Row = Mapping[str, Any]
@@ -42,38 +43,25 @@ _REQUIRED = ("method", "dataset", "category", "protocol", "image_auroc")
 
 
 def row(
-    evaluation: Evaluation,
-    *,
-    method: str,
-    dataset: str,
-    setting: str,
-    backbone: str,
-    weights: str,
-    seed: int,
-    seconds: float | None,
-    shots: int | None = None,
-    selection: str = "last",
+    evaluation: Evaluation, facts: Facts, *, seconds: float | None, selection: str = "last"
 ) -> dict[str, Any]:
     """One row of results.json: fractions at full precision, None for what is undefined or does not exist.
 
-    `setting` is "one-class", "multi-class", "few-shot" or "zero-shot"; `backbone` the network's exact tag;
-    `weights` where its weights come from: "pretrained", "random" or a file; `seconds` the wall time of
-    training and evaluation; `shots` the normal reference images per category, if the method takes any;
-    `selection` which model was evaluated: that of the "last" step, or "best-on-test", which is an oracle.
+    Args:
+        seconds: wall time of training and evaluation.
+        selection: which model was evaluated: that of the "last" step, or "best-on-test", which is an oracle.
     """
     measured = plain(evaluation)
     return {
-        "method": method,
-        "dataset": dataset,
+        "method": facts.method,
+        "dataset": facts.dataset,
         "category": measured.pop("category"),
-        "setting": setting,
+        "setting": facts.setting,
         **{name: measured.pop(name) for name in METRICS},
         "protocol": measured.pop("protocol"),
-        "backbone": backbone,
-        "weights": weights,
-        "seed": seed,
+        **facts.known(),
         "seconds": seconds,
-        "shots": shots,
+        "shots": facts.shots,
         "selection": selection,
         **measured,
     }

@@ -4,19 +4,47 @@ A job is one model: a category, or all of them together. Finished jobs are not d
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from adcommon.errors import BadValue
 from adcommon.results.rows import Published, Row, text
 from adcommon.training.logging import start_logging
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
+from adcommon.types.records import Split
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from adcommon.deploy.model import Model
+
 Job = TypeVar("Job")
+R = TypeVar("R", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a training left."""
+
+    folder: Path
+    """Of the whole run: tables, log, and a folder per job."""
+    rows: list[Row]
+    """Of the report, all jobs; empty on the processes that do not write."""
+    models: Mapping[str, Path]
+    """The model folder of each job, by its name."""
+
+    @property
+    def model(self) -> "Model":
+        """The trained model, ready to predict, where there is one alone."""
+        if len(self.models) != 1:
+            raise BadValue(f"there are models of {', '.join(self.models)}; load one of `models` with ad.load")
+        from adcommon.deploy.model import load
+
+        (folder,) = self.models.values()
+        return load(folder)
 
 
 def run_jobs(
@@ -28,7 +56,7 @@ def run_jobs(
     train: "Callable[[Job, Run, Accelerator, StopSignal], list[dict[str, Any]]]",
     check: Callable[[], None],
     published: Published | None = None,
-) -> list[Row]:
+) -> Fitted:
     """Train one model per job; tables are written and printed after each.
 
     Args:
@@ -40,7 +68,7 @@ def run_jobs(
         published: the paper's numbers, to stand beside ours.
 
     Returns:
-        The rows of all jobs; none on the other processes.
+        What they left.
     """
     from adcommon.models.devices import choose_device
     from adcommon.training.devices import start
@@ -60,6 +88,7 @@ def run_jobs(
             check()
 
     rows: list[Row] = []
+    models: dict[str, Path] = {}
     with StopSignal() as stop:
         for job_name, job in jobs.items():
             run = group.run(job_name)
@@ -69,9 +98,71 @@ def run_jobs(
                 if main:
                     run.finish(done)
             rows += done
+            models[job_name] = run.model
             if main:
                 group.write_results(rows, published)
                 print(text(rows, published))
     if main:
         print(f"\nmodels, tables and logs are in {group.folder}")
-    return rows
+    return Fitted(group.folder, rows, models)
+
+
+class Experiment(Protocol[R]):
+    """A method's experiment: trains and evaluates one model per job of its own choice."""
+
+    def __call__(self, recipe: R, splits: Mapping[str, Split], settings: Settings, *, name: str) -> Fitted:
+        """Train on the splits of a dataset, by category."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fit(Generic[R]):
+    """The public function `fit` of a method; its command `<method>-train` does the same."""
+
+    method: str
+    run: Experiment[R]
+
+    def __call__(
+        self,
+        recipe: R,
+        data: Split | Mapping[str, Split],
+        *,
+        out: Path | str,
+        device: str | None = None,
+        weights: str = "pretrained",
+        workers: int = 0,
+        cache: bool = True,
+        resume: bool = False,
+        force: bool = False,
+    ) -> Fitted:
+        """Train on the normal images of `data`, evaluate on its test images, and save everything in `out`.
+
+        Args:
+            recipe: one of the method's `RECIPES`, or `dataclasses.replace` of one.
+            data: from `adcommon.folder` or `adcommon.dataset`; several categories by name.
+            out: folder for everything the run leaves behind.
+            device: by its torch name; by default the first GPU if there is one.
+            weights: of the backbone: "pretrained", "random" or a file.
+            workers: processes that load images; 0 loads in this one.
+            cache: keep decoded images on disk.
+            resume: continue a run in `out` that was stopped or killed.
+            force: overwrite a run in `out`.
+
+        Raises:
+            UserError: what cannot work, before the training begins.
+        """
+        splits = {data.category: data} if isinstance(data, Split) else dict(data)
+        if not splits:
+            raise BadValue("no data was given; expected what adcommon.folder or adcommon.dataset returns")
+        settings = Settings(
+            out=Path(out),
+            device=device,
+            weights=weights,
+            workers=workers,
+            cache=cache,
+            resume=resume,
+            force=force,
+        )
+        named: Any = recipe
+        dataset = next(iter(splits.values())).dataset
+        return self.run(replace(named, dataset=dataset), splits, settings, name=self.method)

@@ -8,9 +8,7 @@ Nothing else writes while training.
 
 import csv
 import io
-import shlex
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +18,10 @@ import yaml
 
 from adcommon.errors import OutputExists
 from adcommon.io.files import atomic_write, json_text, output_errors, plain, remove_leftovers
-from adcommon.io.versions import git_commit, library_versions
+from adcommon.io.versions import command_line, git_commit, library_versions
 from adcommon.results import rows as report
 
 _OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html")
-
-
 _OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps")
 
 
@@ -61,6 +57,13 @@ class Run:
         cells = {"step": str(step)} | {name: _cell(value) for name, value in values.items()}
         with output_errors(self.metrics), self.metrics.open("a", encoding="utf-8", newline="") as file:
             file.write(_csv([[cells.get(name, "") for name in self._columns]]))
+
+    def log_rows(
+        self, step: int, rows: Sequence[Mapping[str, float]], interim: Mapping[str, float] | None = None
+    ) -> None:
+        """Append the readings of the steps up to `step`; what was measured there joins the last of them."""
+        for behind, row in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
+            self.log(step - behind, {**row, **(interim or {} if behind == 0 else {})})
 
     def rewind(self, step: int) -> None:
         """Set the folder back to a step (0: the start), so that metrics.csv will equal an unbroken run's.
@@ -101,15 +104,14 @@ class RunGroup:
         """The run of one category; one that was begun before is continued."""
         return Run(self.folder / category, resume=True)
 
-    def write_recipe(self, values: object, command: Sequence[str] = ()) -> None:
+    def write_recipe(self, values: object) -> None:
         """Write recipe.yaml: every resolved value, readable by `--config`; facts of the run as comments.
 
         Args:
             values: the recipe (a dataclass) or a mapping of flag names to values.
-            command: the command line as typed, `sys.argv` if empty.
         """
         facts = {
-            "command": shlex.join(command or [Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": command_line(),
             "date": datetime.now().astimezone().isoformat(timespec="seconds"),
             "commit": git_commit(Path(__file__)) or "not in a git repository",
             "versions": ", ".join(f"{name} {number}" for name, number in library_versions().items()),

@@ -3,7 +3,8 @@
 Arrays are torch tensors between loader, method and measurement, and NumPy arrays where there is no torch.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int64
@@ -51,6 +52,8 @@ class Prediction:
     image_scores: Float[Array, " batch"]
     anomaly_maps: Float[Array, "batch height width"] | None
     """None: the method scores images only."""
+    extra_scores: Mapping[str, Float[Array, " batch"]] = field(default_factory=dict)
+    """Further image scores of a paper, by its names of them."""
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """Plain facts about files and results; no torch, no logic."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -26,6 +26,13 @@ class Split:
 
     train: list[Record]
     test: list[Record]
+    dataset: str = field(default="folder", compare=False)
+    """Name in the catalogue; "folder" for images of one's own."""
+
+    @property
+    def category(self) -> str:
+        """Of its images."""
+        return next(iter([*self.train, *self.test])).category
 
     @property
     def pixel_truth(self) -> bool:
@@ -73,3 +80,43 @@ class Evaluation:
     """Size at which pixel metrics were taken: "256x256", or "original"."""
     extra: dict[str, float] = field(default_factory=dict)
     """Further values a protocol reports, by name ("image_accuracy")."""
+
+    def under(
+        self,
+        protocol: str,
+        *,
+        image_auroc: float | None = None,
+        image_ap: float | None = None,
+        image_f1max: float | None = None,
+        pixel_auroc: float | None = None,
+        pixel_ap: float | None = None,
+        pixel_f1max: float | None = None,
+        aupro: float | None = None,
+        labels: Sequence[bool] | None = None,
+        extra: Mapping[str, float] | None = None,
+    ) -> "Evaluation":
+        """The same images under a paper's own protocol.
+
+        Of the standard numbers those of images stay where the paper says nothing else; pixel metrics are the
+        paper's or None.
+
+        Args:
+            labels: which images count as anomalous, where the paper does not go by the folder.
+        """
+        return replace(
+            self,
+            protocol=protocol,
+            normal=self.normal if labels is None else len(labels) - sum(labels),
+            anomalous=self.anomalous if labels is None else sum(labels),
+            regions=None,
+            image_auroc=self.image_auroc if image_auroc is None else image_auroc,
+            image_ap=self.image_ap if image_ap is None else image_ap,
+            image_f1max=self.image_f1max if image_f1max is None else image_f1max,
+            pixel_auroc=pixel_auroc,
+            pixel_ap=pixel_ap,
+            pixel_f1max=pixel_f1max,
+            pixel_threshold=None,
+            aupro=aupro,
+            aupro_05=None,
+            extra=dict(extra or {}),
+        )

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from adcommon.data.catalog import DATASETS, Dataset
@@ -72,7 +73,7 @@ def load_splits(
 ) -> dict[str, Split]:
     """List the images of several categories, by default of all, in the order given; see `load_records`."""
     names = categories or find_categories(dataset, root)
-    return {name: load_records(dataset, root, name, seed=seed) for name in names}
+    return {name: replace(load_records(dataset, root, name, seed=seed), dataset=dataset) for name in names}
 
 
 def scan_dataset(entry: Dataset, root: Path | None, category: str, *, seed: int = 0) -> Scan:

@@ -1,5 +1,6 @@
 """Splits that are drawn at random, here and by the papers."""
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -8,6 +9,8 @@ from jaxtyping import Int64
 
 from adcommon.errors import BadValue
 from adcommon.types.records import Record, Split
+
+logger = logging.getLogger(__name__)
 
 INCTRL_SEED = 42
 """Seed of the splits of ELPV, KolektorSDD, AITEX, BrainMRI and HeadCT in InCTRL (arXiv 2403.06495)."""
@@ -49,6 +52,8 @@ def hold_out(records: Sequence[Record], share: float, seed: int) -> tuple[list[R
     if not 0 <= share < 1:
         raise BadValue(f"the share of images kept out of training is {share}; expected 0 or more, below 1")
     count = math.floor(share * len(records))
+    if share and not count:
+        logger.warning("no decision threshold: too few normal images (%d) to keep any for it", len(records))
     kept_out = set(np.random.default_rng(seed).permutation(len(records))[:count].tolist())
     training = [record for position, record in enumerate(records) if position not in kept_out]
     return training, [records[position] for position in sorted(kept_out)]

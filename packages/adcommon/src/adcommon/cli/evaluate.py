@@ -1,0 +1,93 @@
+"""What every evaluation command does: load a model, measure it on a dataset, write and print the report."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cyclopts import App
+
+from adcommon.training.settings import EvaluateSettings
+from adcommon.types.records import Split
+
+if TYPE_CHECKING:
+    import torch
+
+    from adcommon.evaluation.evaluate import Pictures, Protocol
+    from adcommon.models.checkpoint import Trained
+    from adcommon.types.prediction import Detector
+
+Recipe = TypeVar("Recipe")
+Find = Callable[[str, Path, Sequence[str]], Mapping[str, Split]]
+"""The splits of some categories of a dataset below a folder."""
+
+
+def evaluate_app(name: str) -> App:
+    """The command that measures a model of any installed method by the standard protocol."""
+    app = App(name=name, help="Evaluate a trained model of any method on the test images of a dataset.")
+
+    @app.default
+    def command(*, settings: EvaluateSettings) -> None:
+        """Evaluate a trained model of any method on the test images of a dataset."""
+        from adcommon.methods import load_folder
+        from adcommon.models.checkpoint import Trained
+
+        def load(path: Path, device: "torch.device") -> "Trained[Detector, None]":
+            detector, config = load_folder(path, device=device)
+            return Trained.of(detector, None, config)
+
+        evaluate_trained(settings, load)
+
+    return app
+
+
+def evaluate_trained(
+    settings: EvaluateSettings,
+    load_trained: "Callable[[Path, torch.device], Trained[Any, Recipe]]",
+    *,
+    protocols: "Callable[[Recipe], Sequence[Protocol]]" = lambda recipe: (),
+    pictures: "Callable[[Recipe], Sequence[Pictures]] | None" = None,
+    find: Find | None = None,
+) -> "Trained[Any, Recipe]":
+    """Measure a trained model on the test images of a dataset; the report goes to `settings.out`.
+
+    Args:
+        load_trained: reads the model.
+        protocols: the paper's own numbers, as the model's recipe wants them.
+        pictures: what to draw with `--maps`; the shared package's panels if None.
+        find: lists the images; `adcommon.data.load_splits` if None.
+
+    Returns:
+        The model, for whatever else is asked of it.
+    """
+    from adcommon.data import load_splits
+    from adcommon.evaluation.evaluate import evaluate
+    from adcommon.evaluation.maps import write_maps
+    from adcommon.io.cache import default_cache
+    from adcommon.models.devices import choose_device
+    from adcommon.results.rows import row, text, write_results
+    from adcommon.training.logging import start_logging
+
+    start_logging(None)
+    trained = load_trained(settings.model, choose_device(settings.gpu, settings.device))
+    dataset = "folder" if settings.data else settings.dataset or trained.facts.dataset
+    splits = (find or load_splits)(dataset, settings.root(), settings.category or trained.categories)
+    began = time.monotonic()
+    evaluations = evaluate(
+        trained.scorer,
+        {name: split.test for name, split in splits.items()},
+        batch_size=settings.batch_size,
+        protocols=protocols(trained.recipe),
+        cache=default_cache("images", enabled=settings.cache),
+        workers=settings.workers,
+        eval_size=settings.eval_size,
+        threshold=trained.threshold,
+        maps=settings.out / "maps" if settings.maps else None,
+        pictures=(write_maps,) if pictures is None else pictures(trained.recipe),
+    )
+    facts, seconds = replace(trained.facts, dataset=dataset), time.monotonic() - began
+    rows = [row(evaluation, facts, seconds=seconds) for evaluation in evaluations]
+    write_results(settings.out, rows)
+    print(text(rows))
+    return trained
