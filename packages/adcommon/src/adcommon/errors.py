@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 
 class UserError(Exception):
@@ -68,6 +69,10 @@ class ExportFailed(UserError, ValueError):
     """A model that cannot be written in another form, or would then compute something else."""
 
 
+class MissingPackage(UserError, ImportError):
+    """A package that comes with an extra of this one is not installed."""
+
+
 class Stopped(Exception):
     """A run that was asked to stop and has saved its state; commands end with exit code 143."""
 
@@ -83,3 +88,16 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownName:
     close = get_close_matches(name.casefold(), by_folded, n=1)
     hint = f"; did you mean '{by_folded[close[0]]}'?" if close else "."
     return UnknownName(f"unknown {what}: '{name}'{hint} Known: {', '.join(known) or 'none'}")
+
+
+def require(extra: str, *packages: str) -> None:
+    """Refuse to go on without packages of an extra; nothing is imported.
+
+    Raises:
+        MissingPackage: names the missing ones and says how to install them.
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise MissingPackage(
+            f"this needs {', '.join(missing)}, not installed here: uv pip install 'adcommon[{extra}]'"
+        )

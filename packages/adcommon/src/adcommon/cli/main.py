@@ -135,18 +135,13 @@ def export(
         references: Folder of normal images to compare with, kept in the file; for few-shot methods.
         batch_size: Images per call of the graph.
     """
-    from adcommon.deploy.export import export as write
-    from adcommon.deploy.predict import find_images
-    from adcommon.methods import load_folder
+    import adcommon
     from adcommon.training.logging import start_logging
 
     start_logging(None)
-    normal = [] if references is None else find_images(references)
-    detector, config = load_folder(model, category=category, references=normal)
-    threshold = config["threshold"] and config["threshold"]["value"]
-    facts = {"method": config["method"], "category": category, "threshold": threshold}
+    loaded = adcommon.load(model, category=category, references=references, device="cpu")
     path = out or Path("model.onnx")
-    difference = write(detector, path, facts, batch_size=batch_size)
+    difference = adcommon.export(loaded, path, batch_size=batch_size)
     print(f"{path}: onnxruntime and torch differ by {difference:.1e} of the largest output")
 
 

@@ -7,18 +7,17 @@ only written if onnxruntime computes the same numbers from it.
 
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from adcommon.deploy.runtime import METADATA, require, session
-from adcommon.errors import BadValue, ExportFailed
+from adcommon.deploy.model import Model
+from adcommon.deploy.runtime import METADATA, session
+from adcommon.errors import BadValue, ExportFailed, require
 from adcommon.io.files import atomic_write, plain
 from adcommon.types.prediction import Detector
 
@@ -53,25 +52,30 @@ class Pixels(nn.Module):
         return (prediction.image_scores,) if maps is None else (prediction.image_scores, maps)
 
 
-def export(detector: Detector, out: Path, facts: Mapping[str, Any], *, batch_size: int = 1) -> float:
-    """Write a detector, on the CPU, as an ONNX file.
+def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
+    """Write a model as an ONNX file, with its reference images if it has any.
 
     Args:
+        model: on the CPU.
         out: the file.
-        facts: what `OnnxDetector.facts` is to say: method, category, threshold.
         batch_size: images per call, fixed in the graph.
 
     Returns:
         The largest difference between torch's and onnxruntime's outputs, as a share of the largest output.
 
     Raises:
-        UserError: a package that writes or runs ONNX files is not installed.
+        MissingPackage: what writes or runs ONNX files is not installed.
         ExportFailed: the graph cannot be written, or computes something else.
     """
     if batch_size < 1:
         raise BadValue(f"--batch-size is {batch_size}; expected at least 1")
-    require("onnx", "onnxscript", "onnxruntime")
+    detector = model.detector
+    if detector is None:
+        raise BadValue("this model is an ONNX file already; export the folder that it was made of")
+    require("export", "onnx", "onnxscript", "onnxruntime")
     graph = Pixels(detector).eval()
+    if any(tensor.device.type != "cpu" for tensor in graph.state_dict().values()):
+        raise BadValue('a model is exported on the CPU: load it with device="cpu"')
     size = detector.preprocess.size
     pixels = _test_pixels(batch_size, size)
     with torch.no_grad():
@@ -92,10 +96,11 @@ def export(detector: Detector, out: Path, facts: Mapping[str, Any], *, batch_siz
         )
     entry = proto.metadata_props.add()
     entry.key = METADATA
+    facts = {"method": model.method, "category": model.category, "threshold": model.threshold}
     entry.value = json.dumps(plain({**facts, "preprocess": asdict(detector.preprocess)}))
     content = proto.SerializeToString()
     difference = _compare(content, pixels, wanted)
-    atomic_write(out, content)
+    atomic_write(Path(out), content)
     logger.info("wrote %s, %d bytes; onnxruntime differs from torch by %.1e", out, len(content), difference)
     return difference
 

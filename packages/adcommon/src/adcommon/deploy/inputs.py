@@ -1,0 +1,117 @@
+"""What a model can be given, files, folders and images in memory, and how that becomes pixels. No torch."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from adcommon.data.preprocess import Preprocess
+from adcommon.errors import BadValue, EmptySplit, UserError
+from adcommon.io.images import is_image
+
+Source = str | Path | Image.Image | np.ndarray
+"""One image: its file, or uint8 pixels of height x width x 3 (RGB) or height x width (grey)."""
+_BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One image as the network takes it."""
+
+    path: Path | None
+    """None: it came from memory."""
+    pixels: UInt8[np.ndarray, "size size 3"]
+    height: int
+    """Of the image itself, pixels."""
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An image that could not be decoded, and why."""
+
+    path: Path | None
+    error: str
+
+
+def find_images(inputs: Path, out: Path | None = None) -> list[Path]:
+    """The image at `inputs`, or all in that folder at any depth, sorted; what is below `out` is left out."""
+    if not inputs.exists():
+        raise BadValue(f"no image or folder at {inputs}; expected an image file or a folder of images")
+    if inputs.is_file():
+        return [inputs]
+    written = None if out is None else out.resolve()
+    found = sorted(
+        path
+        for path in inputs.rglob("*")
+        if is_image(path) and not (written and path.resolve().is_relative_to(written))
+    )
+    if not found:
+        raise EmptySplit(
+            f"no images in {inputs} or its sub-folders; expected files such as part.png or part.jpg"
+        )
+    return found
+
+
+def is_single(images: Source | Iterable[Source]) -> bool:
+    """True for one image, false for a folder or several images."""
+    if isinstance(images, str | Path):
+        return not Path(images).is_dir()
+    return isinstance(images, Image.Image | np.ndarray)
+
+
+def each(images: Source | Iterable[Source]) -> Iterable[Source]:
+    """One image after the other; of a folder those at any depth, in the order of their paths."""
+    if isinstance(images, str | Path):
+        return find_images(Path(images))
+    return [images] if isinstance(images, Image.Image | np.ndarray) else images
+
+
+def decoded(
+    images: Iterable[Source], preprocess: Preprocess, batch_size: int, workers: int
+) -> Iterator[list[Decoded | Unreadable]]:
+    """Batches of images in their order; threads decode at most two batches ahead of the one that is given."""
+    remaining = iter(images)
+    waiting: deque[Future[Decoded | Unreadable]] = deque()
+    pool = ThreadPoolExecutor(max(1, workers))
+    try:
+        while True:
+            for image in islice(remaining, (1 + _BATCHES_AHEAD) * batch_size - len(waiting)):
+                waiting.append(pool.submit(_decode, _opened(image), preprocess))
+            if not waiting:
+                return
+            yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _opened(image: Source) -> Path | Image.Image:
+    """The file, or an image in memory that nobody else will change."""
+    if isinstance(image, str | Path):
+        return Path(image)
+    if isinstance(image, Image.Image):
+        return image
+    given = type(image).__name__
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.size and (image.ndim == 2 or image.shape[2:] == (3,)):
+            return Image.fromarray(image.copy())  # a camera may write its next image into the same array
+        given = f"a {image.dtype} array of shape {image.shape}"
+    raise BadValue(
+        f"cannot take {given} for an image; expected a path, a Pillow image, or a uint8 array of shape "
+        "(height, width, 3) in RGB or (height, width) in grey; several images go into a list"
+    )
+
+
+def _decode(image: Path | Image.Image, preprocess: Preprocess) -> Decoded | Unreadable:
+    path = image if isinstance(image, Path) else None
+    try:
+        opened = preprocess.open(image)
+        return Decoded(path, preprocess.fitted(opened), opened.height, opened.width)
+    except (UserError, OSError) as error:
+        return Unreadable(path, str(error))

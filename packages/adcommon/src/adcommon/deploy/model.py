@@ -1,0 +1,278 @@
+"""A trained model for its users: images in; scores, decisions and maps out, in NumPy.
+
+Torch is imported for a model folder only: a file that `ad export` wrote runs without it.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from adcommon.data.preprocess import Preprocess
+from adcommon.deploy.inputs import Decoded, Source, decoded, each, find_images, is_single
+from adcommon.errors import BadValue, UserError, WrongCheckpoint
+from adcommon.types.prediction import Detector, Prediction
+
+if TYPE_CHECKING:
+    import torch
+
+ScorePixels = Callable[[UInt8[np.ndarray, "batch size size 3"]], Prediction]
+"""From pixels, not yet normalised, to a `Prediction` in NumPy: all that a runtime has to offer."""
+S = TypeVar("S", bound=Source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a model says of one image."""
+
+    path: Path | None
+    """None: the image came from memory."""
+    score: float | None = None
+    """Higher is more anomalous, no fixed range; None: there is an `error`."""
+    threshold: float | None = None
+    """None: no threshold is known."""
+    error: str | None = None
+    """Why the image could not be scored."""
+    network_map: Float[np.ndarray, "size size"] | None = field(default=None, repr=False, compare=False)
+    """The anomaly map at the size of the network's input; None: the method has no maps."""
+    preprocess: Preprocess = field(repr=False, compare=False)
+    height: int = 0
+    """Of the image, pixels."""
+    width: int = 0
+
+    @property
+    def is_anomalous(self) -> bool | None:
+        """True if the score is greater than the threshold; None if one of them is unknown."""
+        return None if self.score is None or self.threshold is None else self.score > self.threshold
+
+    @property
+    def anomaly_map(self) -> Float[np.ndarray, "height width"] | None:
+        """Higher is more anomalous; at the size of the image, made of `network_map` each time it is asked."""
+        if self.network_map is None:
+            return None
+        return self.preprocess.restore(self.network_map[None], self.height, self.width)[0]
+
+
+class Model:
+    """A trained method, bound to all it needs besides the images; `load` makes one."""
+
+    def __init__(
+        self,
+        score_pixels: ScorePixels,
+        preprocess: Preprocess,
+        config: Mapping[str, Any],
+        *,
+        threshold: float | None = None,
+        category: str | None = None,
+        detector: Detector | None = None,
+    ) -> None:
+        """Bind a runtime to what its model folder or file says.
+
+        Args:
+            score_pixels: see `ScorePixels`.
+            preprocess: how images are made.
+            config: all that was stored with the model, "method" at least.
+            threshold: image score above which an image is anomalous.
+            category: that it scores.
+            detector: the same in torch, if this is torch's; it can be exported.
+        """
+        self.score_pixels = score_pixels
+        self.preprocess = preprocess
+        self.config = config
+        self.threshold = threshold
+        self.category = category
+        self.detector = detector
+
+    def __repr__(self) -> str:
+        """Method, category and threshold."""
+        return f"Model(method={self.method!r}, category={self.category!r}, threshold={self.threshold})"
+
+    @property
+    def method(self) -> str:
+        """Name of the method, as `ad methods` lists it."""
+        return str(self.config["method"])
+
+    @overload
+    def predict(self, images: Image.Image | np.ndarray, *, batch_size: int = 16) -> Result: ...
+    @overload
+    def predict(self, images: list[S] | tuple[S, ...], *, batch_size: int = 16) -> list[Result]: ...
+    @overload
+    def predict(self, images: str | Path, *, batch_size: int = 16) -> Result | Any: ...
+    def predict(self, images: Source | Sequence[Source], *, batch_size: int = 16) -> Result | list[Result]:
+        """What the model says of one image, or of several: a folder, at any depth, or a list.
+
+        An image is a path, a Pillow image, or uint8 pixels of shape (height, width, 3), which are RGB, or
+        (height, width).
+
+        Raises:
+            UserError: the one image cannot be read or scored; of several, its `Result` has an `error`.
+        """
+        results = list(self.stream(images, batch_size=batch_size))
+        if not is_single(images):
+            return results
+        (result,) = results
+        if result.error is not None:
+            raise UserError(result.error)
+        return result
+
+    def stream(
+        self, images: Source | Iterable[Source], *, batch_size: int = 16, workers: int = 2
+    ) -> Iterator[Result]:
+        """As `predict`, one `Result` after the other in the order of the images, in bounded memory.
+
+        Args:
+            images: also an iterator, which is read at most two batches ahead.
+            batch_size: images scored at once.
+            workers: threads that decode images while the model works; 0 is 1.
+        """
+        if batch_size < 1:
+            raise BadValue(f"batch_size is {batch_size}; expected at least 1")
+        return self._results(each(images), batch_size, workers)
+
+    def _results(self, images: Iterable[Source], batch_size: int, workers: int) -> Iterator[Result]:
+        for batch in decoded(images, self.preprocess, batch_size, workers):
+            scored = iter(self._scored([image for image in batch if isinstance(image, Decoded)]))
+            for image in batch:
+                if isinstance(image, Decoded):
+                    yield next(scored)
+                else:
+                    yield self._failed(image.path, image.error)
+
+    def _scored(self, images: Sequence[Decoded]) -> list[Result]:
+        if not images:
+            return []
+        prediction = self.score_pixels(np.stack([image.pixels for image in images]))
+        maps = prediction.anomaly_maps
+        return [
+            self._result(image, score, None if maps is None else maps[place].copy())  # not the whole batch's
+            for place, (image, score) in enumerate(zip(images, prediction.image_scores.tolist(), strict=True))
+        ]
+
+    def _result(
+        self, image: Decoded, score: float, network_map: Float[np.ndarray, "size size"] | None
+    ) -> Result:
+        if not math.isfinite(score):
+            name = image.path or "an image in memory"
+            error = f"the score of {name} is {score}; the model or its input is broken"
+            return self._failed(image.path, error)
+        return Result(
+            path=image.path,
+            score=score,
+            threshold=self.threshold,
+            network_map=network_map,
+            preprocess=self.preprocess,
+            height=image.height,
+            width=image.width,
+        )
+
+    def _failed(self, path: Path | None, error: str) -> Result:
+        return Result(path=path, threshold=self.threshold, error=error, preprocess=self.preprocess)
+
+
+def load(
+    path: str | Path,
+    *,
+    category: str | None = None,
+    references: str | Path | Sequence[str | Path] | None = None,
+    method: str | None = None,
+    device: "torch.device | str | None" = None,
+) -> Model:
+    """A trained model of any installed method.
+
+    Args:
+        path: the `model` folder that a training left, a file of `ad export` (.onnx), or, with `method`, a
+            checkpoint of its authors, where the method reads them.
+        category: which of the categories the model knows; for methods that ask.
+        references: normal images to compare with, a folder or files; for few-shot methods.
+        method: refuse models of other methods.
+        device: by its torch name; by default the first GPU if there is one, else the CPU.
+
+    Raises:
+        WrongCheckpoint: not a model, a damaged one, or another method's.
+        MissingPackage: says how to install what is needed to run it.
+        UnknownName: the model's method is not installed.
+    """
+    path = Path(path)
+    if path.suffix == ".onnx":
+        return _load_onnx(path, method, references)
+    from adcommon.methods import find, load_folder
+    from adcommon.models.devices import choose_device
+
+    chosen = choose_device(device=None if device is None else str(device))
+    normal = _reference_images(references)
+    if method is not None and path.is_file():
+        detector = find(method)(path, category=category, references=normal, device=chosen)
+        config: dict[str, Any] = {"method": method, "category": category, "threshold": None}
+    else:
+        detector, config = load_folder(
+            path, method=method, category=category, references=normal, device=chosen
+        )
+    return from_detector(detector, config, category=category, device=chosen)
+
+
+def from_detector(
+    detector: Detector,
+    config: Mapping[str, Any],
+    *,
+    category: str | None = None,
+    device: "torch.device | str" = "cpu",
+) -> Model:
+    """A model of a detector in torch.
+
+    Args:
+        config: of its model folder: method, category, threshold.
+        category: that it scores, where the config says several.
+        device: where it is.
+    """
+    import torch
+
+    from adcommon.data.normalise import normalise
+
+    def score_pixels(pixels: UInt8[np.ndarray, "batch size size 3"]) -> Prediction:
+        images = normalise(torch.from_numpy(pixels).to(device), detector.preprocess)
+        with torch.inference_mode():
+            prediction = detector.score(images)
+        maps = prediction.anomaly_maps
+        return Prediction(
+            prediction.image_scores.float().cpu().numpy(),
+            None if maps is None else maps.float().cpu().numpy(),
+        )
+
+    return Model(
+        score_pixels,
+        detector.preprocess,
+        config,
+        threshold=config["threshold"]["value"] if config["threshold"] else None,
+        category=category or config["category"],
+        detector=detector,
+    )
+
+
+def _load_onnx(path: Path, method: str | None, references: object) -> Model:
+    from adcommon.deploy.runtime import OnnxDetector
+
+    exported = OnnxDetector(path)
+    facts = exported.facts
+    if method not in (None, facts["method"]):
+        raise WrongCheckpoint(f"{path} holds a model of {facts['method']}, not of {method}")
+    if references is not None:
+        raise BadValue(f"{path} was exported with its reference images; export it again with others")
+    return Model(
+        exported.score_pixels,
+        exported.preprocess,
+        facts,
+        threshold=facts["threshold"],
+        category=facts["category"],
+    )
+
+
+def _reference_images(references: str | Path | Sequence[str | Path] | None) -> list[Path]:
+    if references is None:
+        return []
+    given = [references] if isinstance(references, str | Path) else references
+    return [image for path in given for image in find_images(Path(path))]
