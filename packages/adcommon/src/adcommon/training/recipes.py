@@ -1,6 +1,8 @@
 """What every recipe does with its values: a recipe is a frozen dataclass, and each paper's is its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from adcommon.errors import BadValue
@@ -8,22 +10,50 @@ from adcommon.errors import BadValue
 R = TypeVar("R")
 
 
-def refuse_below(recipe: object, least: float, names: Sequence[str]) -> None:
-    """Refuse a recipe with a field below `least`.
+def refuse_below(recipe: object, least: float | int, names: Sequence[str]) -> None:
+    """Refuse a recipe with a field below `least`; one that is None says nothing.
 
     Raises:
         BadValue: names the field.
     """
     for name in names:
-        if getattr(recipe, name) < least:
-            raise BadValue(f"{name} is {getattr(recipe, name)}; expected at least {least:g}")
+        value = getattr(recipe, name)
+        if value is not None and value < least:
+            raise BadValue(f"{name} is {value}; expected at least {least:g}")
 
 
 def from_json(cls: type[R], values: Mapping[str, Any]) -> R:
-    """The recipe in a model's config, where tuples have become lists."""
-    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    """The recipe in a model's config, where tuples have become lists and paths text."""
+    paths = {entry.name for entry in fields(cls) if entry.type in (Path, Path | None)}  # type: ignore[arg-type]
+
+    def restored(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(value)
+        return Path(value) if name in paths and value is not None else value
+
+    return cls(**{name: restored(name, value) for name, value in values.items()})
 
 
 def flags_of(words: Sequence[str]) -> set[str]:
     """The flags on a command line, in the spelling with hyphens."""
     return {word.replace("_", "-").partition("=")[0] for word in words if word.startswith("--")}
+
+
+def recipe_for(words: Sequence[str], papers: Collection[str], own: Collection[str] = ("--data",)) -> str:
+    """The recipe a command line starts from: that of the paper's dataset it names, else that for own data.
+
+    >>> recipe_for([], ["mvtec", "visa"]), recipe_for(["--dataset", "visa"], ["mvtec", "visa"])
+    ('mvtec', 'visa')
+    >>> recipe_for(["--dataset=elpv"], ["mvtec"]), recipe_for(["--data", "images"], ["mvtec"])
+    ('own', 'own')
+
+    Args:
+        papers: datasets of the paper, each the name of its recipe; the first stands where nothing is named.
+        own: flags that name images of one's own.
+    """
+    flags = [word.replace("_", "-").partition("=")[0] for word in words]
+    if "--dataset" in flags:
+        place = flags.index("--dataset")
+        given = words[place].partition("=")[2] or "".join(words[place + 1 : place + 2])
+        return given if given in papers else "own"
+    return "own" if set(own) & set(flags) else next(iter(papers))
