@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from adcommon.cli.list_commands import few_shot, manifest
+from adcommon.cli.list_commands import few_shot, manifest, metadata_app
 from adcommon.data import load_splits
 from adcommon.data.lists.fewshot import read_references
 from adcommon.data.lists.manifest import read_lines, read_manifest
@@ -25,6 +25,15 @@ def test_a_dataset_is_listed_with_paths_below_its_folder(tmp_path: Path) -> None
     assert lines[0]["filename"] == "cable/train/good/000.png"
     expected = load_splits("mvtec", tmp_path / "data", ["cable"])
     assert read_lines(out / "train.json", out / "test.json", tmp_path / "data/mvtec") == expected
+
+
+@pytest.mark.parametrize("words", ["--category all --data", "--class-name bottle cable --data-root"])
+def test_a_papers_command_writes_the_lists_that_its_code_reads(tmp_path: Path, words: str) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle", "cable"))
+    app = metadata_app("metadata", "Write lists.", per_category=True, out=tmp_path / "lists")
+    app([*words.split(), str(tmp_path / "mvtec")], result_action="return_value")
+    names = {f"{part}_{name}.json" for part in ("train", "test") for name in ("bottle", "cable", "uni")}
+    assert {path.name for path in (tmp_path / "lists").iterdir()} == names
 
 
 def test_embedded_and_unpacked_datasets_can_be_listed_too(tmp_path: Path) -> None:

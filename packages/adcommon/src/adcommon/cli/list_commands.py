@@ -1,9 +1,9 @@
-"""`ad manifest` and `ad few-shot`: lists of images written, and converted from one form to another."""
+"""`ad manifest`, the papers' names for it, and `ad few-shot`: lists of images written and converted."""
 
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from adcommon.data import DATASETS, load_splits
 from adcommon.data.lists.fewshot import draw_references, write_references
@@ -70,6 +70,47 @@ def manifest(
     train = sum(len(split.train) for split in chosen.values())
     test = sum(len(split.test) for split in chosen.values())
     print(f"{len(chosen)} categories, {train} training and {test} test images")
+
+
+def metadata_app(name: str, summary: str, *, per_category: bool, out: Path) -> App:
+    """The command that writes a dataset's JSON lines, under the name that a paper's authors gave it.
+
+    Args:
+        per_category: name the lists as RealNet does: for each category, and for all.
+        out: folder for the lists, unless the command line names another.
+    """
+    app = App(name=name, help=summary)
+    default_out = out
+
+    @app.default
+    def command(
+        *,
+        dataset: Annotated[str, Parameter(alias="--layout")] = "mvtec",
+        data_root: Path | None = None,
+        data: Path | None = None,
+        category: Annotated[Categories, Parameter(alias="--class-name")] = (),
+        out: Path = default_out,
+    ) -> None:
+        """Write the lists.
+
+        Args:
+            dataset: Dataset name; `ad datasets` lists them.
+            data_root: Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]
+            data: A folder of my own images; short for `--dataset folder --data-root DIR`.
+            category: Categories to list. [default: all]
+            out: Folder for the lists; paths in them begin at the dataset's folder.
+        """
+        manifest(
+            "folder" if data else dataset,
+            category=() if "all" in category else category,
+            form="lines",
+            out=out,
+            data_root=data_root,
+            data=data,
+            per_category=per_category,
+        )
+
+    return app
 
 
 def few_shot(
