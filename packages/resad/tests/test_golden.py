@@ -24,6 +24,7 @@ from adcommon.data.normalise import normalise
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.anomaly_maps import max_score
 from adcommon.models.backbones import create_trunk
+from adcommon.models.neighbours import nearest
 from adcommon.testing.golden import seeded_input, seeded_tensor
 from resad import losses
 from resad.backbone import make_preprocess
@@ -53,7 +54,6 @@ from resad.network.residual import (
     match,
     match_classes,
     match_distribution,
-    nearest,
     residual,
 )
 from resad.optimiser import Optimisers, level_mask, update
@@ -493,7 +493,9 @@ def test_end_to_end(golden) -> None:
             summary[1] = summary[0]  # a deviation moves by no more than the values do on average
             file.check(f"constrained.layer{number}.stats", statistics(constrained[level]), summary)
             values[f"reference.layer{number}.stats"] = statistics(rows[level].rows)
-            values[f"match.index.layer{number}"] = nearest(as_rows(maps), rows[level])[0]
+            values[f"match.index.layer{number}"] = nearest(
+                F.normalize(as_rows(maps), dim=1), rows[level].unit
+            )[0]
             values[f"vq.index.layer{number}"] = model.vq_ops[level].nearest(as_rows(residuals[level]))
             values[f"logp.layer{number}"] = scores[level].normal
             values[f"abnormal_probability.layer{number}"] = scores[level].probability

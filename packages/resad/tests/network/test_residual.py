@@ -1,8 +1,6 @@
 import pytest
 import torch
-import torch.nn.functional as F
 
-from resad.network import residual as module
 from resad.network.residual import (
     ReferenceRows,
     as_maps,
@@ -11,7 +9,6 @@ from resad.network.residual import (
     match_classes,
     match_distribution,
     match_nested,
-    nearest,
     residual,
 )
 
@@ -30,17 +27,6 @@ def test_rows_and_maps_are_inverses(maps: torch.Tensor) -> None:
     rows = as_rows(maps)
     torch.testing.assert_close(rows[1], maps[0, :, 0, 1])
     assert torch.equal(as_maps(rows, maps), maps)
-
-
-@pytest.mark.parametrize("held", [10, 2**20])
-def test_the_nearest_reference_has_the_largest_cosine_however_it_is_cut(
-    maps: torch.Tensor, rows: ReferenceRows, held: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SIMILARITIES", held)
-    cosine = F.cosine_similarity(as_rows(maps)[:, None], rows.rows[None], dim=2)
-    index, value = nearest(as_rows(maps), rows)
-    assert torch.equal(index, cosine.argmax(dim=1))
-    torch.testing.assert_close(value, cosine.max(dim=1).values)
 
 
 def test_an_image_that_is_its_own_reference_has_no_residual(maps: torch.Tensor) -> None:

@@ -11,12 +11,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
+from adcommon.models.neighbours import nearest
+
 Residual = Literal["square", "subtract"]
-SIMILARITIES = 2**24
-"""Similarities held at once, 64 MB in float32; more queries are matched in pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +55,11 @@ def as_maps(
     return rows.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def nearest(
-    rows: Float[Tensor, "rows channels"], references: ReferenceRows
-) -> tuple[Int64[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """Which reference row has the largest cosine similarity to each row, and that similarity.
-
-    One matrix product, in pieces of at most `SIMILARITIES` entries.
-    """
-    piece = max(1, SIMILARITIES // len(references.unit))
-    found = [(part @ references.unit.T).max(dim=1) for part in F.normalize(rows, dim=1).split(piece)]
-    return torch.cat([best.indices for best in found]), torch.cat([best.values for best in found])
-
-
 def match(
     maps: Float[Tensor, "batch channels height width"], references: ReferenceRows
 ) -> Float[Tensor, "batch channels height width"]:
     """The nearest reference feature of every position, as it is (not normalised)."""
-    index, _ = nearest(as_rows(maps), references)
+    index, _ = nearest(F.normalize(as_rows(maps), dim=1), references.unit)
     return as_maps(references.rows[index], maps)
 
 
@@ -79,12 +67,11 @@ def match_nested(
     maps: Float[Tensor, "batch channels height width"], references: ReferenceRows, counts: Sequence[int]
 ) -> list[Float[Tensor, "batch channels height width"]]:
     """As `match` among the first rows only, for several rising numbers of rows; each is compared once."""
-    rows = as_rows(maps)
+    rows = F.normalize(as_rows(maps), dim=1)
     found: list[Float[Tensor, "batch channels height width"]] = []
     index, best = torch.zeros(len(rows), dtype=torch.int64, device=rows.device), torch.tensor(-math.inf)
     for start, end in pairwise([0, *counts]):
-        part = ReferenceRows(references.rows[start:end], references.unit[start:end])
-        place, value = nearest(rows, part)
+        place, value = nearest(rows, references.unit[start:end])
         index = torch.where(value > best, place + start, index)
         best = torch.maximum(value, best.to(value))
         found.append(as_maps(references.rows[index], maps))
