@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from adcommon.types.prediction import Detector
 
 Recipe = TypeVar("Recipe")
-Find = Callable[[str, Path, Sequence[str]], Mapping[str, Split]]
-"""The splits of some categories of a dataset below a folder."""
+Find = Callable[[Recipe, Sequence[str]], Mapping[str, Split]]
+"""The splits of some categories that a model's recipe is to be tested on."""
 
 
 def evaluate_app(name: str) -> App:
@@ -48,7 +48,7 @@ def evaluate_trained(
     *,
     protocols: "Callable[[Recipe], Sequence[Protocol]]" = lambda recipe: (),
     pictures: "Callable[[Recipe], Sequence[Pictures]] | None" = None,
-    find: Find | None = None,
+    find: Find[Recipe] | None = None,
 ) -> "Trained[Any, Recipe]":
     """Measure a trained model on the test images of a dataset; the report goes to `settings.out`.
 
@@ -56,7 +56,7 @@ def evaluate_trained(
         load_trained: reads the model.
         protocols: the paper's own numbers, as the model's recipe wants them.
         pictures: what to draw with `--maps`; the shared package's panels if None.
-        find: lists the images; `adcommon.data.load_splits` if None.
+        find: lists the images; `adcommon.data.load_splits` of the settings' dataset if None.
 
     Returns:
         The model, for whatever else is asked of it.
@@ -72,7 +72,8 @@ def evaluate_trained(
     start_logging(None)
     trained = load_trained(settings.model, choose_device(settings.gpu, settings.device))
     dataset = "folder" if settings.data else settings.dataset or trained.facts.dataset
-    splits = (find or load_splits)(dataset, settings.root(), settings.category or trained.categories)
+    categories = settings.category or trained.categories
+    splits = find(trained.recipe, categories) if find else load_splits(dataset, settings.root(), categories)
     began = time.monotonic()
     evaluations = evaluate(
         trained.scorer,

@@ -7,9 +7,9 @@ from cyclopts import App, Parameter
 
 from adcommon.data import DATASETS, load_splits
 from adcommon.data.lists.fewshot import draw_references, write_references
-from adcommon.data.lists.manifest import Form, read_lines, read_manifest, write_manifest
+from adcommon.data.lists.manifest import Form, of_categories, read_lines, read_manifest, write_manifest
 from adcommon.data.sources.access import find_dataset, locate
-from adcommon.errors import BadValue, unknown_name
+from adcommon.errors import BadValue
 from adcommon.io.places import default_root
 
 Categories = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)]
@@ -59,10 +59,7 @@ def manifest(
         folder = data or data_root or default_root()
         splits = load_splits(name, folder, category, seed=seed)
         image_dir = image_dir or locate(find_dataset(name), folder) or _folder_of(folder)
-    for name in category:
-        if name not in splits:
-            raise unknown_name("category", name, splits)
-    chosen = {name: splits[name] for name in category or splits}
+    chosen = of_categories(splits, category, data or meta_train or dataset)
     root = out if form == "csv" else image_dir
     written = write_manifest(form, out, chosen, root, per_category=per_category)
     for path in written:

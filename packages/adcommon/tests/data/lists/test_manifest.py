@@ -9,8 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adcommon.data import load_splits
-from adcommon.data.lists.manifest import Form, read_lines, read_manifest, read_records, write_manifest
-from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.data.lists.manifest import (
+    Form,
+    of_categories,
+    read_lines,
+    read_manifest,
+    read_records,
+    write_manifest,
+)
+from adcommon.errors import BadValue, DatasetNotFound, UnknownName
 from adcommon.testing.trees import make_mvtec
 from adcommon.types.records import Record, Split
 
@@ -217,3 +224,10 @@ def test_names_that_are_no_text_are_an_error_only_where_a_form_cannot_hold_them(
     else:
         written = write_manifest(form, tmp_path / "lists", splits, tmp_path)
         assert read_records([written[0]], tmp_path)[0].image == image if form != "ader" else True
+
+
+def test_categories_come_in_the_order_in_which_they_are_named(splits: dict[str, Split]) -> None:
+    assert list(of_categories(splits, (), "here")) == ["alpha", "beta"]
+    assert list(of_categories(splits, ("beta", "alpha"), "here")) == ["beta", "alpha"]
+    with pytest.raises(UnknownName, match="category in here: 'alpah'; did you mean 'alpha'"):
+        of_categories(splits, ("alpah",), "here")

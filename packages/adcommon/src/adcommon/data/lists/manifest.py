@@ -24,7 +24,7 @@ from adcommon.data.lists.json_lists import (
     parse_meta,
     read_text,
 )
-from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.errors import BadValue, DatasetNotFound, unknown_name
 from adcommon.io.files import atomic_write
 from adcommon.types.records import Record, Split
 
@@ -91,6 +91,21 @@ def read_manifest(source: Path, root: Path | None = None, *, seed: int = 0) -> d
             f"<name>_normal.json, <name>{_VALIDATION_NORMAL} and their outliers."
         )
     return to_splits(entries, list_folders(source, root), seed=seed)
+
+
+def of_categories(splits: Mapping[str, Split], categories: Sequence[str], where: object) -> dict[str, Split]:
+    """The splits of some categories, in the order in which they are named; of all if none are.
+
+    Args:
+        where: the splits come from, for the error.
+
+    Raises:
+        UnknownName: of a category.
+    """
+    for name in categories:
+        if name not in splits:
+            raise unknown_name(f"category in {where}", name, splits)
+    return {name: splits[name] for name in categories or splits}
 
 
 def entries_of(source: Path) -> list[Entry] | None:
