@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from adcommon.data.normalise import normalise
+from adcommon import errors
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy import export as module
-from adcommon.deploy import runtime as onnx_detector
 from adcommon.deploy.export import export
-from adcommon.deploy.runtime import OnnxDetector, load_onnx
-from adcommon.errors import BadValue, ExportFailed, UserError, WrongCheckpoint
+from adcommon.deploy.model import Model, from_detector, load
+from adcommon.deploy.runtime import OnnxDetector
+from adcommon.errors import BadValue, ExportFailed, MissingPackage, WrongCheckpoint
 from adcommon.types.prediction import Prediction
 
-FACTS = {"method": "edges", "category": "bottle", "threshold": 0.75}
+CONFIG = {"method": "edges", "category": "bottle", "threshold": {"value": 0.75}}
 
 
 class Edges:
@@ -35,23 +35,27 @@ class Edges:
         return Prediction(difference.flatten(1).amax(dim=1), difference if self.maps else None)
 
 
+def edges(*, maps: bool = True) -> Model:
+    return from_detector(Edges(maps=maps), CONFIG)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_the_file_scores_images_as_the_detector_does(tmp_path: Path, batch_size: int) -> None:
-    detector = Edges()
-    assert export(detector, tmp_path / "a.onnx", FACTS, batch_size=batch_size) < 1e-5
-    exported, threshold = load_onnx(tmp_path / "a.onnx", "edges")
-    assert threshold == 0.75
+    model = edges()
+    assert export(model, tmp_path / "a.onnx", batch_size=batch_size) < 1e-5
+    exported = load(tmp_path / "a.onnx", method="edges")
+    assert (exported.method, exported.category, exported.threshold) == ("edges", "bottle", 0.75)
+    assert exported.preprocess == model.preprocess
     pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
-    ours = exported.score(normalise(pixels, exported.preprocess))
-    theirs = detector.score(normalise(pixels, detector.preprocess))
-    torch.testing.assert_close(ours.image_scores, theirs.image_scores, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(ours.anomaly_maps, theirs.anomaly_maps, rtol=1e-5, atol=1e-5)
+    ours, theirs = exported.score_pixels(pixels), model.score_pixels(pixels)
+    np.testing.assert_allclose(ours.image_scores, theirs.image_scores, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ours.anomaly_maps, theirs.anomaly_maps, rtol=1e-5, atol=1e-5)
 
 
 def test_a_detector_without_maps_has_none_in_its_file(tmp_path: Path) -> None:
-    export(Edges(maps=False), tmp_path / "a.onnx", FACTS)
+    export(edges(maps=False), tmp_path / "a.onnx")
     exported = OnnxDetector(tmp_path / "a.onnx")
-    assert exported.score(torch.rand(1, 3, 16, 16)).anomaly_maps is None
+    assert exported.score_pixels(np.zeros((1, 16, 16, 3), np.uint8)).anomaly_maps is None
     assert exported.facts["category"] == "bottle"
     assert exported.facts["preprocess"]["image_size"] == 16
 
@@ -61,7 +65,7 @@ def test_nothing_is_written_if_the_file_would_compute_something_else(
 ) -> None:
     monkeypatch.setattr(module, "TOLERANCE", -1.0)
     with pytest.raises(ExportFailed, match="differ from torch's"):
-        export(Edges(), tmp_path / "a.onnx", FACTS)
+        export(edges(), tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -72,26 +76,30 @@ def test_a_model_that_decides_by_its_values_is_refused(tmp_path: Path) -> None:
             return prediction if float(prediction.image_scores[0]) > 1 else super().score(-images)
 
     with pytest.raises(ExportFailed, match="cannot be written as ONNX"):
-        export(Fickle(), tmp_path / "a.onnx", FACTS)
+        export(from_detector(Fickle(), CONFIG), tmp_path / "a.onnx")
 
 
 def test_without_the_extra_packages_the_command_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_detector, "find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(UserError, match=r"onnxscript, not installed here: .*adcommon\[export\]"):
-        export(Edges(), tmp_path / "a.onnx", FACTS)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(MissingPackage, match=r"onnxscript, not installed here: .*adcommon\[export\]"):
+        export(edges(), tmp_path / "a.onnx")
 
 
 def test_a_batch_has_at_least_one_image(tmp_path: Path) -> None:
     with pytest.raises(BadValue, match="--batch-size is 0"):
-        export(Edges(), tmp_path / "a.onnx", FACTS, batch_size=0)
+        export(edges(), tmp_path / "a.onnx", batch_size=0)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    export(Edges(), tmp_path / "a.onnx", FACTS)
+    export(edges(), tmp_path / "a.onnx")
     with pytest.raises(WrongCheckpoint, match="a model of edges, not of uniad"):
-        load_onnx(tmp_path / "a.onnx", "uniad")
+        load(tmp_path / "a.onnx", method="uniad")
+    with pytest.raises(BadValue, match="exported with its reference images"):
+        load(tmp_path / "a.onnx", references=tmp_path)
+    with pytest.raises(BadValue, match="an ONNX file already"):
+        export(load(tmp_path / "a.onnx"), tmp_path / "b.onnx")
     with pytest.raises(WrongCheckpoint, match="cannot read"):
         OnnxDetector(tmp_path / "missing.onnx")
     (tmp_path / "text.onnx").write_text("no model")

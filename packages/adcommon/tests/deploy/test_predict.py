@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy.predict import PredictedImage, find_images, predict, summary
+from adcommon.deploy.inputs import find_images
+from adcommon.deploy.model import from_detector
+from adcommon.deploy.predict import PredictedImage, summary
+from adcommon.deploy.predict import predict as predict_with
 from adcommon.errors import BadValue, EmptySplit, OutputFailed
 from adcommon.types.prediction import Prediction
 
@@ -28,6 +32,14 @@ class BrightnessDetector:
         self.batches.append(len(images))
         brightness = images.mean(dim=1)
         return Prediction(brightness.mean(dim=(1, 2)), brightness if self.has_maps else None)
+
+
+def predict(
+    detector: BrightnessDetector, inputs: Path, out: Path, *, threshold: float | None = None, **flags: Any
+) -> list[PredictedImage]:
+    known = None if threshold is None else {"value": threshold}
+    config = {"method": "brightness", "category": "photos", "threshold": known}
+    return predict_with(from_detector(detector, config), inputs, out, **flags)
 
 
 def save(path: Path, grey: int, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Path:

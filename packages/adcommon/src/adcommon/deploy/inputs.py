@@ -91,7 +91,7 @@ def decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def _opened(image: Source) -> Path | Image.Image:
+def _opened(image: object) -> Path | Image.Image:
     """The file, or an image in memory that nobody else will change."""
     if isinstance(image, str | Path):
         return Path(image)

@@ -48,7 +48,7 @@ class Result:
     @property
     def is_anomalous(self) -> bool | None:
         """True if the score is greater than the threshold; None if one of them is unknown."""
-        return None if self.score is None or self.threshold is None else self.score > self.threshold
+        return None if self.score is None or self.threshold is None else bool(self.score > self.threshold)
 
     @property
     def anomaly_map(self) -> Float[np.ndarray, "height width"] | None:

@@ -1,0 +1,282 @@
+"""What `Model` says of an image does not depend on how the image came to it."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from adcommon.data.preprocess import Preprocess
+from adcommon.deploy.export import export
+from adcommon.deploy.model import Model, Result, from_detector, load
+from adcommon.errors import BadValue, EmptySplit, UserError
+from adcommon.types.prediction import Prediction
+
+
+class Edges:
+    """A convolution whose squares are the map, and their largest the score."""
+
+    def __init__(self, preprocess: Preprocess | None = None) -> None:
+        torch.manual_seed(0)
+        self.preprocess = preprocess or Preprocess(image_size=16)
+        self.model = nn.Conv2d(3, 4, 3, padding=1).eval()
+        self.batches: list[int] = []
+
+    def score(self, images: Tensor) -> Prediction:
+        self.batches.append(len(images))
+        maps = self.model(images).square().sum(dim=1)
+        return Prediction(maps.flatten(1).amax(dim=1), maps)
+
+
+def model_of(detector: Any = None, threshold: float | None = None) -> Model:
+    known = None if threshold is None else {"value": threshold}
+    return from_detector(detector or Edges(), {"method": "edges", "category": "parts", "threshold": known})
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """Five images of random pixels and sizes, and one that is none."""
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for name, (height, width) in {
+        "a": (20, 30),
+        "b": (64, 48),
+        "d": (9, 9),
+        "e": (16, 16),
+        "f": (33, 7),
+    }.items():
+        pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    (folder / "c.png").write_text("no image")
+    return folder
+
+
+def facts_of(result: Result) -> tuple[float | None, bytes]:
+    anomaly_map = result.anomaly_map
+    return result.score, b"" if anomaly_map is None else anomaly_map.tobytes()
+
+
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("rgb", ["first", "last"])
+def test_a_file_an_image_and_an_array_give_the_same_bits(parts: Path, upright: bool, rgb: Any) -> None:
+    model = model_of(
+        Edges(Preprocess(image_size=20, crop_size=16, fit="short_side", upright=upright, rgb=rgb))
+    )
+    path = parts / "b.png"
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+        results = [model.predict(given) for given in (path, str(path), image, pixels, pixels[::-1][::-1])]
+        assert image.size == (48, 64)
+    assert len({facts_of(result) for result in results}) == 1
+    assert [result.path for result in results] == [path, path, None, None, None]
+    assert results[0].anomaly_map is not None
+    assert results[0].anomaly_map.shape == (64, 48)
+    assert results[0].anomaly_map.dtype == np.float32
+
+
+def test_grey_arrays_are_grey_files_and_a_photo_is_upright_if_the_model_wants_it(
+    tmp_path: Path,
+) -> None:
+    grey = np.random.default_rng(1).integers(0, 256, (20, 40), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(grey).save(tmp_path / "turned.png", exif=exif)
+    model = model_of()
+    assert facts_of(model.predict(grey)) == facts_of(model.predict(tmp_path / "turned.png"))
+    upright = model_of(Edges(Preprocess(image_size=16, upright=True)))
+    with Image.open(tmp_path / "turned.png") as image:
+        results = [upright.predict(image), upright.predict(tmp_path / "turned.png")]
+    assert facts_of(results[0]) == facts_of(results[1])
+    assert [result.anomaly_map.shape for result in results] == [(40, 20)] * 2
+
+
+def test_several_images_give_a_list_in_their_order_whatever_the_batch(parts: Path) -> None:
+    model = model_of()
+    of_folder = model.predict(parts)
+    assert [result.path.name for result in of_folder] == [f"{name}.png" for name in "abcdef"]
+    paths = [result.path for result in of_folder]
+    for results in (
+        model.predict(tuple(paths), batch_size=1),
+        reversed(model.predict(list(reversed(paths)), batch_size=4)),
+        model.stream(parts, batch_size=2, workers=4),
+    ):
+        for ours, theirs in zip(results, of_folder, strict=True):
+            assert (ours.path, ours.error) == (theirs.path, theirs.error)
+            assert ours.score == (theirs.score and pytest.approx(theirs.score, rel=1e-6))
+    assert model.predict([]) == []
+
+
+def test_an_unreadable_file_stops_nobody_but_is_an_error_alone(parts: Path) -> None:
+    detector = Edges()
+    results = model_of(detector, threshold=0.5).predict(parts, batch_size=6)
+    assert detector.batches == [5]
+    broken = results[2]
+    assert (broken.score, broken.is_anomalous, broken.anomaly_map) == (None, None, None)
+    assert str(parts / "c.png") in str(broken.error)
+    assert [result.error for result in results if result is not broken] == [None] * 5
+    with pytest.raises(UserError, match=r"cannot read the image .*c\.png"):
+        model_of().predict(parts / "c.png")
+    with pytest.raises(UserError, match="floating-point pixels"):
+        model_of().predict(Image.new("F", (4, 4)))
+
+
+def test_the_threshold_decides_and_none_decides_nothing(parts: Path) -> None:
+    model = model_of()
+    result = model.predict(parts / "a.png")
+    assert result.threshold is None
+    assert result.is_anomalous is None
+    assert result.score is not None
+    for threshold, anomalous in ((result.score, False), (np.nextafter(result.score, 0), True)):
+        model.threshold = threshold
+        assert model.predict(parts / "a.png").is_anomalous is anomalous
+    assert model_of(threshold=0.25).predict(parts / "a.png").threshold == 0.25
+
+
+def test_a_score_that_is_no_number_is_an_error(parts: Path) -> None:
+    class Broken(Edges):
+        def score(self, images: Tensor) -> Prediction:
+            prediction = super().score(images)
+            return replace(prediction, image_scores=prediction.image_scores * float("nan"))
+
+    model = model_of(Broken(), threshold=0.5)
+    with pytest.raises(UserError, match=r"the score of .*a\.png is nan"):
+        model.predict(parts / "a.png")
+    (result,) = model.predict([np.zeros((4, 4), np.uint8)])
+    assert (result.score, result.is_anomalous) == (None, None)
+    assert "an image in memory" in str(result.error)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((2, 4, 4, 3), np.uint8),
+        np.zeros(4, np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        3,
+        torch.zeros(3, 4, 4),
+    ],
+    ids=lambda image: str(getattr(image, "shape", type(image))),
+)
+def test_what_is_no_image_is_refused(image: Any) -> None:
+    with pytest.raises(BadValue, match="for an image; expected a path, a Pillow image, or a uint8 array"):
+        list(model_of().stream(iter([image])))
+
+
+def test_images_that_are_not_there_are_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match="no image or folder at"):
+        model_of().stream(tmp_path / "nowhere")
+    with pytest.raises(EmptySplit, match="no images in"):
+        model_of().predict(tmp_path)
+    with pytest.raises(BadValue, match="batch_size is 0"):
+        model_of().stream(tmp_path, batch_size=0)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_stream_reads_two_batches_ahead_and_no_more(workers: int) -> None:
+    drawn: list[int] = []
+
+    def frames() -> Iterator[np.ndarray]:
+        frame = np.zeros((8, 8, 3), np.uint8)
+        for number in range(40):
+            drawn.append(number)
+            frame[:] = number  # a camera's buffer: each image is written over the last one
+            yield frame
+
+    model = model_of()
+    ahead = []
+    scores = []
+    for number, result in enumerate(model.stream(frames(), batch_size=4, workers=workers)):
+        ahead.append(len(drawn) - number)
+        scores.append(result.score)
+    assert len(scores) == 40
+    assert max(ahead) <= 12
+    alone = [model.predict(np.full((8, 8, 3), number, np.uint8)).score for number in range(40)]
+    assert scores == pytest.approx(alone, rel=1e-6)
+
+
+def test_a_stream_that_is_left_early_leaves_no_thread_behind(parts: Path) -> None:
+    before = threading.active_count()
+    results = model_of().stream([parts / "a.png"] * 100, batch_size=1, workers=2)
+    assert next(results).error is None
+    results.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_maps_do_not_keep_their_batch_in_memory(parts: Path) -> None:
+    for result in model_of().predict(parts, batch_size=6):
+        assert result.network_map is None or result.network_map.base is None
+
+
+def test_an_onnx_file_needs_no_torch(parts: Path, tmp_path: Path) -> None:
+    model = model_of(threshold=0.5)
+    export(model, tmp_path / "edges.onnx")
+    code = """
+import json, sys
+import adcommon as ad
+model = ad.load(sys.argv[1])
+results = model.predict(sys.argv[2])
+unwanted = [name for name in ("torch", "scipy", "skimage", "timm") if name in sys.modules]
+print(json.dumps([unwanted, [[r.score, r.is_anomalous, r.error] for r in results]]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "edges.onnx", parts],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    unwanted, ours = json.loads(done.stdout)
+    assert unwanted == []
+    for (score, anomalous, error), theirs in zip(ours, model.predict(parts), strict=True):
+        assert (anomalous, error) == (theirs.is_anomalous, theirs.error)
+        assert score == (theirs.score and pytest.approx(theirs.score, rel=1e-5))
+
+
+def test_a_folder_needs_torch_and_says_so(tmp_path: Path) -> None:
+    code = """
+import importlib.abc, sys
+class NoTorch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+sys.meta_path.insert(0, NoTorch())
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "torch" else found(name, package)
+import adcommon as ad
+for act in (lambda: ad.load("model"), lambda: ad.evaluate, lambda: ad.export):
+    try:
+        act()
+    except ad.UserError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("needs torch, not installed here: uv pip install 'adcommon[train]'") == 3
+
+
+def test_references_may_be_a_folder_or_files(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def load_folder(path: Path, *, references: list[Path], **flags: Any) -> tuple[Edges, dict[str, Any]]:
+        asked.append([reference.name for reference in references])
+        return Edges(), {"method": "edges", "category": "a+b", "threshold": None}
+
+    monkeypatch.setattr("adcommon.methods.load_folder", load_folder)
+    for references in (None, parts, parts / "a.png", [parts / "b.png", str(parts / "a.png")]):
+        model = load("model", references=references, category="a", device="cpu")
+        assert (model.method, model.category) == ("edges", "a")
+    everything = [f"{name}.png" for name in "abcdef"]
+    assert asked == [[], everything, ["a.png"], ["b.png", "a.png"]]
+    with pytest.raises(BadValue, match="no image or folder"):
+        load("model", references="nowhere", device="cpu")
