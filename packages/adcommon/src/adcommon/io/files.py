@@ -14,7 +14,9 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adcommon.errors import OutputFailed, UserError
+import yaml
+
+from adcommon.errors import BadValue, OutputFailed, UserError
 
 _FREE_SPACE = (
     "Free some space or choose another --out, then run the command again (a training: with --resume)."
@@ -144,6 +146,18 @@ def json_text(value: object) -> str:
     }
     """
     return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        BadValue: it cannot be read.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadValue(f"cannot read {path} as YAML: {error}") from error
 
 
 def plain(value: object) -> Any:

@@ -6,12 +6,15 @@ restricted unpickler.
 
 import pickle
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -163,6 +166,13 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
 
 SafeClass = Callable[..., object] | tuple[Callable[..., object], str]
 """A class, or a stand-in for one that is not installed and its name: `(dict, "yacs.config.CfgNode")`."""
+EASYDICT_AND_SCALARS: tuple[SafeClass, ...] = (
+    (OrderedDict, "easydict.EasyDict"),
+    (scalar, "numpy.core.multiarray.scalar"),  # NumPy 1 wrote this name, NumPy 2 the next
+    (scalar, "numpy._core.multiarray.scalar"),
+    *(np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType),
+)
+"""What several authors' files hold besides tensors: options as EasyDict, measurements as NumPy's scalars."""
 
 
 def load_foreign(path: Path, safe_classes: Sequence[SafeClass] = ()) -> dict[str, Any]:

@@ -17,6 +17,8 @@ class Paper:
     title: str
     citation: str
     """Authors, title, place and URL."""
+    use: str = ""
+    """How to use a model that scores no images, in Markdown."""
 
 
 def model_card(config: Mapping[str, Any], paper: Paper) -> str:
@@ -25,7 +27,7 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
     A model may inherit the licence of its training images, which is named.
 
     Args:
-        config: that of `models.checkpoint.save_model`.
+        config: that of `models.checkpoint.save_model`; what is under "training" is said as it is.
     """
     values = plain(config)
     data = DATASETS[values.get("trained_on") or values["dataset"]]
@@ -38,7 +40,16 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
             f"{threshold['false_alarm_rate']:g}"
             f"{'.' if threshold['supported'] else ', which that few cannot support.'}"
         )
-    measured = report.markdown(rows) if rows else "Not evaluated.\n"
+    state = "".join(f"- {name}: {value}\n" for name, value in values.get("training", {}).items())
+    measured = report.markdown(rows) if rows else state or "Not evaluated.\n"
+    use = f"""\
+    uv run {method}-predict IMAGE_OR_FOLDER --model THIS_FOLDER
+
+or from Python:
+
+    import adcommon as ad
+    result = ad.load("THIS_FOLDER").predict("IMAGE")
+    result.score, result.is_anomalous, result.anomaly_map"""
     recipe = "\n".join(f"- `{name}`: {value}" for name, value in values["recipe"].items())
     return f"""---
 library_name: adcommon
@@ -52,13 +63,7 @@ Backbone: `{values["backbone"]}`. {decision}
 
 ## How to use it
 
-    uv run {method}-predict IMAGE_OR_FOLDER --model THIS_FOLDER
-
-or from Python:
-
-    import adcommon as ad
-    result = ad.load("THIS_FOLDER").predict("IMAGE")
-    result.score, result.is_anomalous, result.anomaly_map
+{paper.use or use}
 
 ## Results
 

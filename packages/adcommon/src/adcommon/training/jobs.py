@@ -6,7 +6,7 @@ A job is one model: a category, or all of them together. Finished jobs are not d
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from adcommon.errors import BadValue
 from adcommon.results.rows import Published, Row, text
@@ -107,6 +107,7 @@ def run_jobs(
     return Fitted(group.folder, rows, models)
 
 
+@runtime_checkable
 class Experiment(Protocol[R]):
     """A method's experiment: trains and evaluates one model per job of its own choice."""
 

@@ -113,13 +113,17 @@ def restore(run: Run, recipe: object, parts: Mapping[str, Stateful], accelerator
     return step
 
 
-def _same_recipe(before: Mapping[str, Any], now: Mapping[str, Any], run: Run) -> None:
-    changed = [
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is said of each value that is another now."""
+    return [
         f"{name} was {before.get(name)}, is {value}"
         for name, value in now.items()
         if before.get(name) != value
     ]
-    if changed:
+
+
+def _same_recipe(before: Mapping[str, Any], now: Mapping[str, Any], run: Run) -> None:
+    if changed := changes(before, now):
         raise BadValue(
             f"the run in {run.folder} was begun with other values: {'; '.join(changed)}.\n"
             "  Resume it with the same ones (its recipe.yaml works with --config), or choose another --out"

@@ -1,10 +1,12 @@
 """What every training loop counts: steps, when something is due, and readings until they are written.
 
-for step in steps(first, total, stop, accelerator, ...):
-readings.add(loss=update(...))
-if step.is_due:
-rows = readings.take()
-...
+    for step in steps(first, total, stop, accelerator, ...):
+        readings.add(loss=update(...))
+        if step.is_due:
+            rows = readings.take()
+            ...
+
+The body of the loop stays with the paper; nothing here calls it back.
 """
 
 from collections.abc import Callable, Iterator
@@ -69,6 +71,7 @@ def steps(
     evaluate_every: int = 0,
     log_every: int = LOG_EVERY,
     ends_epoch: Callable[[int], bool] = lambda number: False,
+    rests: Callable[[int], bool] = lambda number: True,
 ) -> Iterator[Step]:
     """The steps that are left, each followed by the question whether to stop.
 
@@ -83,28 +86,34 @@ def steps(
         evaluate_every: steps between evaluations; 0: none.
         log_every: steps between readings.
         ends_epoch: of a step's number: readings are taken there too.
+        rests: of a step's number: its state can be saved. Gradients that wait for an update are no part of
+            it, and whoever asks for a state or a stop waits for that update too.
 
     Raises:
         Stopped: after a step at which somebody asked for it; its state was saved in the loop.
     """
+    waiting = stopping = False
 
     def every(number: int, count: int) -> bool:
         return count > 0 and number % count == 0
 
-    def asked(votes: bool) -> bool:
-        return any_process(stop.requested, accelerator, when=votes)
+    def asked(votes: bool, resting: bool) -> bool:
+        nonlocal stopping
+        stopping = stopping or any_process(stop.requested, accelerator, when=votes)
+        return stopping and resting
 
     with tqdm(desc=f"training {what}", initial=first, total=total, unit="step", disable=None) as bar:
         for number in range(first + 1, total + 1):
-            logs, ends = every(number, log_every), ends_epoch(number)
+            logs, ends, resting = every(number, log_every), ends_epoch(number), rests(number)
+            waiting = waiting or every(number, save_every)
             step = Step(
                 number=number,
                 is_last=number == total,
                 ends_epoch=ends,
                 evaluates=every(number, evaluate_every) and number < total,
                 logs=logs,
-                saves_state=every(number, save_every),
-                asked_to_stop=partial(asked, logs or ends),
+                saves_state=waiting and resting,
+                asked_to_stop=partial(asked, logs or ends, resting),
             )
             yield step
             bar.update()
@@ -112,6 +121,7 @@ def steps(
                 raise Stopped(
                     f"stopped after step {number} of {what}; run the same command with --resume to go on"
                 )
+            waiting = waiting and not resting
 
 
 class Readings:
