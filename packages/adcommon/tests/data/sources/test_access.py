@@ -147,7 +147,7 @@ def test_splits_of_several_categories_come_in_the_order_asked_for(tmp_path: Path
     assert list(load_splits("folder", tmp_path)) == ["bottle", "cable"]
 
 
-def test_locate_answers_without_raising(tmp_path: Path) -> None:
+def test_locate_answers_without_raising(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert locate(DATASETS["mvtec"], tmp_path) is None
     right = make_mvtec(tmp_path / "mvtec", categories=("bottle",))
     assert locate(DATASETS["mvtec"], tmp_path) == right
@@ -156,6 +156,9 @@ def test_locate_answers_without_raising(tmp_path: Path) -> None:
         found = locate(DATASETS[name], tmp_path)
         assert found is not None
         assert found.is_dir()
+        with monkeypatch.context() as not_installed:
+            not_installed.setattr("adcommon.data.sources.embedded.find_spec", lambda name: None)
+            assert locate(DATASETS[name], tmp_path) is None
 
 
 def test_what_must_not_be_loaded_is_an_error(tmp_path: Path) -> None:

@@ -147,17 +147,20 @@ def dtd_textures(root: Path) -> list[Path]:
 
 def locate(entry: Dataset, root: Path) -> Path | None:
     """Where a dataset lies, or None: below `root`, or in the installation if it is embedded."""
-    match entry.layout:
-        case "elpv":
-            return elpv_folder()
-        case "textile":
-            return textile_folder()
-        case "synthetic":
-            return cache_folder()
-        case "folder":
-            return None
-        case _:
-            return search(entry, root)
+    try:
+        match entry.layout:
+            case "elpv":
+                return elpv_folder()
+            case "textile":
+                return textile_folder()
+            case "synthetic":
+                return cache_folder()
+            case "folder":
+                return None
+            case _:
+                return search(entry, root)
+    except DatasetNotFound:  # the package that brings it is not installed
+        return None
 
 
 def missing_masks(missing: dict[Path, Path], category: str) -> str:

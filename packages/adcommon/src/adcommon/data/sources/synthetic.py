@@ -15,6 +15,7 @@ from numpy.random import Generator
 from PIL import Image
 
 from adcommon.data.catalog import DATASETS
+from adcommon.errors import require
 from adcommon.io.cache import cache_folder, made_once
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ def _surface(name: str, generator: Generator) -> Picture:
 
 @cache
 def _texture(name: str) -> UInt8[np.ndarray, "height width"]:
+    require("train", "skimage")
     from skimage import data
 
     return np.asarray(getattr(data, name)())

@@ -1,0 +1,130 @@
+"""`import adcommon as ad`: what the README shows, and an installation without torch."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import adcommon as ad
+from adcommon.data.preprocess import Preprocess
+from adcommon.deploy.model import from_detector
+from adcommon.testing.trees import make_folder
+from adcommon.types.prediction import Prediction
+
+ROOT = Path(__file__).parent.parent
+CONFIG = {"method": "edges", "category": "parts", "threshold": {"value": 1.0}}
+
+
+class Edges:
+    """A convolution whose squares are the map, and their largest the score."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.preprocess = Preprocess(image_size=32)
+        self.model = nn.Conv2d(3, 4, 3, padding=1).eval()
+
+    @torch.inference_mode()
+    def score(self, images: Tensor) -> Prediction:
+        maps = self.model(images).square().sum(dim=1)
+        return Prediction(maps.flatten(1).amax(dim=1), maps)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of images in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return make_folder(tmp_path / "parts", good=8, defects=("scratch",), masks=True)
+
+
+def test_the_examples_of_the_readme_run(
+    parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("adcommon.methods.load_folder", lambda *_, **flags: (Edges(), CONFIG))
+    text = (ROOT / "packages/adcommon/README.md").read_text()
+    section = text[text.index("## From Python") :]
+    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert example is not None
+    names: dict[str, Any] = {}
+    exec(compile(example[1], "README.md", "exec"), names)
+    assert isinstance(names["model"], ad.Model)
+    assert names["result"].path == parts.relative_to(Path.cwd()) / "good/007.png"
+    assert isinstance(names["evaluation"], ad.Evaluation)
+    assert set(names["evaluation"].extra) == {"detection_rate", "false_alarm_rate"}
+    assert names["exported"].threshold == 1.0
+    assert "(64, 64) float32" in capsys.readouterr().out
+
+
+def test_every_name_of_the_door_is_there_and_no_other() -> None:
+    assert set(ad.__all__) <= set(dir(ad))
+    for name in ad.__all__:
+        assert getattr(ad, name) is getattr(ad, name)
+    assert ad.metrics.auroc(np.array([0.1, 0.9]), np.array([0, 1])) == 1
+    with pytest.raises(AttributeError, match="module 'adcommon' has no attribute 'train'"):
+        _ = ad.train
+    assert not hasattr(ad, "lode")
+
+
+def test_data_is_a_split_or_several_by_name(parts: Path) -> None:
+    split = ad.folder("parts")
+    assert isinstance(split, ad.Split)
+    assert len(split.train) == 6
+    assert split.pixel_truth
+    make_folder(parts.parent / "both" / "left")
+    make_folder(parts.parent / "both" / "right")
+    several = ad.folder("both")
+    assert isinstance(several, dict)
+    assert list(several) == ["left", "right"]
+    assert ad.folder("both", category="left") == several["left"]
+    assert isinstance(ad.dataset("elpv", category="mono"), ad.Split)
+    with pytest.raises(ad.UserError, match="did you mean 'mvtec'"):
+        ad.dataset("mvtecc")
+    with pytest.raises(ad.UserError, match="not found at elsewhere"):
+        ad.dataset("mvtec", root="elsewhere")
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_file_is_evaluated_as_the_model_it_was_made_of() -> None:
+    model = from_detector(Edges(), CONFIG)
+    ad.export(model, "edges.onnx")
+    split = ad.folder("parts")
+    assert isinstance(split, ad.Split)
+    ours, theirs = ad.evaluate(ad.load("edges.onnx"), split), ad.evaluate(model, split, batch_size=3)
+    assert ours.category == "parts"
+    assert (ours.image_auroc, ours.extra) == (theirs.image_auroc, theirs.extra)
+    assert ours.aupro == pytest.approx(theirs.aupro, abs=1e-3)
+    with pytest.raises(ad.UserError, match="no test images"):
+        ad.evaluate(model, ad.Split(split.train, []))
+
+
+@pytest.mark.slow
+def test_an_exported_model_runs_where_there_is_no_torch(parts: Path, tmp_path: Path) -> None:
+    model = from_detector(Edges(), CONFIG)
+    ad.export(model, "edges.onnx", batch_size=2)
+    install = "uv sync --quiet --frozen --package adcommon --extra onnx --no-default-groups --no-editable"
+    environment = os.environ | {"UV_PROJECT_ENVIRONMENT": str(tmp_path / "venv")}
+    fresh = ["--reinstall-package", "adcommon"]  # a wheel that was built before may lie in the cache
+    subprocess.run([*install.split(), *fresh], cwd=ROOT, env=environment, check=True)
+    bin = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    code = """
+import importlib.util, json
+import adcommon as ad
+assert importlib.util.find_spec("torch") is None
+print(json.dumps([result.score for result in ad.load("edges.onnx").predict("parts/good")]))
+"""
+    done = subprocess.run([bin / "python", "-c", code], capture_output=True, text=True, check=True)
+    theirs = [result.score for result in model.predict(parts / "good")]
+    assert json.loads(done.stdout) == pytest.approx(theirs, rel=1e-5)
+    command = ["predict", "parts/good", "--model"]
+    subprocess.run([bin / "ad", *command, "edges.onnx"], capture_output=True, check=True)
+    assert len((tmp_path / "predictions/predictions.csv").read_text().splitlines()) == 1 + len(theirs)
+    assert len(list((tmp_path / "predictions/maps").rglob("*.png"))) == len(theirs)
+    done = subprocess.run([bin / "ad", *command, "runs"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "needs torch, not installed here: uv pip install 'adcommon[train]'" in done.stderr
