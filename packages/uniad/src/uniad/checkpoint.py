@@ -1,55 +1,73 @@
-"""A trained UniAD with what is known of it, from a model folder or from a checkpoint of the authors."""
+"""A trained UniAD and what is known of it, from a model folder or from a checkpoint of the authors."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from adcommon.models.checkpoint import load_model
-from uniad.compat.official import load_checkpoint, save_checkpoint
-from uniad.detector import UniADDetector, load_detector
+from adcommon.data.preprocess import Preprocess
+from adcommon.models.checkpoint import Trained, load_model, load_strict
+from adcommon.training.recipes import from_json
+from uniad.compat.official import fill, load_checkpoint, save_checkpoint
+from uniad.detector import UniADDetector, make_detector, make_preprocess
+from uniad.evaluate import facts
+from uniad.model import UniAD, build
 from uniad.recipes import CIFAR10_SPLITS, Recipe
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A detector and the facts that come with it."""
+def load_detector(
+    folder: Path,
+    *,
+    category: str | None = None,
+    references: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+) -> UniADDetector:
+    """The detector in a `model` folder of a training run, or in a checkpoint of the authors.
 
-    detector: UniADDetector
-    recipe: Recipe
-    categories: tuple[str, ...]
-    """That it was trained on; empty if its file does not say: all of its dataset."""
-    weights: str
-    """Where its backbone's weights came from."""
-    threshold: float | None
-    """Decision threshold of the image score."""
-    epoch: int
-    """Epochs done; 0 if its file does not say."""
-    rest: dict[str, Tensor]
-    """Entries of the authors' file that the model has no place for."""
-
-    def save_official(self, path: Path) -> None:
-        """Write the model as the authors' code does."""
-        save_checkpoint(path, self.detector.model, self.recipe, epoch=self.epoch, rest=self.rest)
+    Args:
+        folder: holds config.json and model.safetensors; or a file such as ckpt.pth.tar.
+        category: has no effect: one model serves all its categories.
+        references: has no effect: UniAD needs no reference images.
+        device: where the model goes.
+    """
+    return load_trained(folder, device).scorer
 
 
-def load_any(path: Path, device: torch.device | str = "cpu") -> Trained:
-    """Load a `model` folder of a training run, or a checkpoint of the authors."""
-    detector = load_detector(path, device=device)
+def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained[UniADDetector, Recipe]:
+    """The same with what is known of it."""
     if path.is_file():
         checkpoint = load_checkpoint(path)
         recipe = checkpoint.recipe
+        detector = make_detector(checkpoint.model().to(device), make_preprocess(recipe), recipe)
         categories = CIFAR10_SPLITS if recipe.dataset == "cifar10" else ()
-        return Trained(detector, recipe, categories, str(path), None, checkpoint.epoch, checkpoint.state)
-    config, _ = load_model(path, method="uniad")
-    threshold = config["threshold"] and config["threshold"]["value"]
-    return Trained(
-        detector,
-        Recipe.from_json(config["recipe"]),
-        tuple(config["categories"]),
-        config["weights"],
-        threshold,
-        0,
-        {},
+        return Trained(detector, recipe, facts(recipe, str(path)), categories)
+    config, tensors = load_model(path, method="uniad")
+    recipe = from_json(Recipe, config["recipe"])
+    model = build(recipe, weights=None)
+    load_strict(model, tensors, where=str(path))
+    detector = make_detector(model.to(device), Preprocess(**config["preprocess"]), recipe)
+    return Trained.of(detector, recipe, config)
+
+
+def start_from(model: UniAD, path: Path) -> None:
+    """Fill a model from a model folder, or from a checkpoint of the authors; every entry must fit."""
+    if path.is_file():
+        fill(model, load_checkpoint(path).state, model.backbone.tag, where=str(path))
+    else:
+        load_strict(model, load_model(path, method="uniad")[1], where=str(path))
+
+
+def save_official(path: Path, trained: Trained[UniADDetector, Recipe], source: Path) -> None:
+    """Write a model as the authors' code does.
+
+    Args:
+        source: what it was loaded from; entries of the authors' file that the model has no place for stay.
+    """
+    before = load_checkpoint(source) if source.is_file() else None
+    save_checkpoint(
+        path,
+        trained.scorer.model,
+        trained.recipe,
+        epoch=before.epoch if before else 0,
+        rest=before.state if before else None,
     )

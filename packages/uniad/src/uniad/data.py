@@ -1,25 +1,46 @@
-"""Features to train on: of every image once where nothing augments, else of every batch."""
+"""The images of a recipe, and their features: computed once where nothing augments, else for each batch."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from adcommon.data import load_splits
 from adcommon.data.augment import random_colour_jitter, random_flips, random_quarter_turn
+from adcommon.data.lists.manifest import of_categories, read_lines
 from adcommon.data.loading import AnomalyDataset, train_batches
 from adcommon.data.normalise import normalise, unnormalise
 from adcommon.data.order import train_indices
 from adcommon.data.preprocess import Preprocess
 from adcommon.io.cache import default_cache
 from adcommon.models.feature_store import FeatureStore, cached_features
-from adcommon.types.records import Record
+from adcommon.training.settings import Settings
+from adcommon.types.records import Record, Split
 from uniad.model import UniAD
-from uniad.recipes import Recipe
+from uniad.recipes import CIFAR10_SPLITS, Recipe
 
 FEATURE_BATCH = 16
 """Images per pass through the backbone when features are computed once."""
+
+
+def on_own_images(recipe: Recipe, settings: Settings) -> Recipe:
+    """The recipe, with the dataset `folder` if the command line names images of its own."""
+    own = settings.data is not None or recipe.meta_train is not None
+    return replace(recipe, dataset="folder") if own else recipe
+
+
+def find_splits(recipe: Recipe, root: Path, categories: Sequence[str]) -> dict[str, Split]:
+    """The images to train and test with, by category: from lists, CIFAR-10's splits, or any dataset."""
+    if recipe.meta_train is not None:
+        splits = read_lines(recipe.meta_train, recipe.meta_test, recipe.image_dir)
+        return of_categories(splits, categories, recipe.meta_train)
+    if recipe.dataset == "cifar10":
+        categories = recipe.normals or categories or CIFAR10_SPLITS
+    return load_splits(recipe.dataset, root, categories)
 
 
 def feature_store(

@@ -1,7 +1,6 @@
-"""From images, or features kept of them, to anomaly maps and image scores; and back from a model folder."""
+"""From images, or features kept of them, to anomaly maps and image scores."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -11,10 +10,8 @@ from torch import Tensor
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.anomaly_maps import mean_score, pooled_max_score, std_score, upsample
 from adcommon.models.backbones import normalisation
-from adcommon.models.checkpoint import load_model, load_strict
 from adcommon.types.prediction import Prediction
-from uniad.compat.official import load_checkpoint
-from uniad.model import Outputs, UniAD, build, distance
+from uniad.model import Outputs, UniAD, distance
 from uniad.recipes import Recipe
 
 
@@ -45,18 +42,27 @@ class UniADDetector:
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
-        """Anomaly maps at the images' size, and one score per image; both on the model's device."""
-        features = self.model.features(images.to(self.device))
-        return self.score_features(features, (images.shape[2], images.shape[3]))
+        """Anomaly maps at the images' size, and one score per image; both on the model's device.
+
+        The other image scores of the paper are in `extra_scores`.
+        """
+        return self._predict(self.model.features(images.to(self.device)), (images.shape[2], images.shape[3]))
 
     @torch.inference_mode()
     def score_features(
+        self, levels: Sequence[Float[Tensor, "batch channels grid_height grid_width"]]
+    ) -> Prediction:
+        """The same from what a `FeatureStore` of the backbone holds of preprocessed images."""
+        (features,) = levels
+        return self._predict(features.to(self.device), (self.preprocess.size, self.preprocess.size))
+
+    def _predict(
         self, features: Float[Tensor, "batch channels grid_height grid_width"], size: tuple[int, int]
     ) -> Prediction:
-        """The same from features that `model.features` gave of images of `size` pixels."""
         rebuilt = self.model.reconstruction(features)
         maps = upsample(distance(Outputs(features, rebuilt)), size, align_corners=True)
-        return Prediction(image_scores(self.pool)[self.image_score](maps), maps)
+        scores = {name: reduce(maps) for name, reduce in image_scores(self.pool).items()}
+        return Prediction(scores[self.image_score], maps, scores)
 
 
 def image_scores(
@@ -88,29 +94,3 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
 def make_detector(model: UniAD, preprocess: Preprocess, recipe: Recipe) -> UniADDetector:
     """The detector of a model that was trained by a recipe."""
     return UniADDetector(model, preprocess, image_score=recipe.image_score, pool=recipe.pool)
-
-
-def load_detector(
-    folder: Path,
-    *,
-    category: str | None = None,
-    references: Sequence[Path] = (),
-    device: torch.device | str = "cpu",
-) -> UniADDetector:
-    """The detector in a `model` folder of a training run, or in a checkpoint of the authors.
-
-    Args:
-        folder: holds config.json and model.safetensors; or a file such as ckpt.pth.tar.
-        category: has no effect: one model serves all its categories.
-        references: has no effect: UniAD needs no reference images.
-        device: where the model goes.
-    """
-    if folder.is_file():
-        checkpoint = load_checkpoint(folder)
-        recipe = checkpoint.recipe
-        return make_detector(checkpoint.model().to(device), make_preprocess(recipe), recipe)
-    config, tensors = load_model(folder, method="uniad")
-    recipe = Recipe.from_json(config["recipe"])
-    model = build(recipe, weights=None)
-    load_strict(model, tensors, where=str(folder))
-    return make_detector(model.to(device), Preprocess(**config["preprocess"]), recipe)

@@ -133,13 +133,7 @@ def build(recipe: Recipe, *, weights: str | None = "pretrained") -> UniAD:
     Args:
         weights: the backbone's: "pretrained", "random" or a file; None: a checkpoint will fill the model.
     """
-    backbone = AlignedFeatures(
-        recipe.backbone,
-        weights,
-        strides=recipe.strides,
-        out_stride=recipe.out_stride,
-        fixed_padding=recipe.fixed_padding,
-    )
+    backbone = make_backbone(recipe, weights)
     side = recipe.image_size // recipe.out_stride
     reconstruction = Reconstruction(
         backbone.channels,
@@ -160,6 +154,17 @@ def build(recipe: Recipe, *, weights: str | None = "pretrained") -> UniAD:
     )
     initialise(reconstruction, recipe.initialisation)
     return UniAD(backbone, reconstruction)
+
+
+def make_backbone(recipe: Recipe, weights: str | None) -> AlignedFeatures:
+    """The frozen part of a recipe's model; `weights` as for `build`."""
+    return AlignedFeatures(
+        recipe.backbone,
+        weights,
+        strides=recipe.strides,
+        out_stride=recipe.out_stride,
+        fixed_padding=recipe.fixed_padding,
+    )
 
 
 def jitter(

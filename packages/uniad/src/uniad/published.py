@@ -5,6 +5,14 @@ categories, one GPU, batch 8, 1000 epochs; the run on 8 GPUs (batch 64, the same
 the steps) gave 0.967 and 0.968. CIFAR-10: 8 GPUs.
 """
 
+from adcommon.results.card import Paper
+
+PAPER = Paper(
+    "UniAD",
+    "You, Cui, Shen, Yang, Lu, Zheng, Le: A Unified Model for Multi-class Anomaly Detection, NeurIPS 2022, "
+    "https://arxiv.org/abs/2206.03687",
+)
+
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     "mvtec": {"mean": {"image_auroc": 0.976, "pixel_auroc": 0.970}},
     "cifar10": {

@@ -1,13 +1,13 @@
 """Every number of the paper's experiments; no torch here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
+from adcommon.training.recipes import refuse_below
 
 Initialisation = Literal["xavier_uniform", "xavier_normal", "msra_uniform", "msra_normal", "normal"]
 
@@ -150,20 +150,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        positive = (
-            "epochs",
-            "batch_size",
-            "test_batch_size",
-            "evaluate_every",
-            "lr_step",
-            "pool",
-            "out_stride",
-        )
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.iterations is not None and self.iterations < 1:
-            raise BadValue(f"iterations is {self.iterations}; expected at least 1")
+        positive = ("epochs", "iterations", "batch_size", "test_batch_size", "evaluate_every", "lr_step")
+        refuse_below(self, 1, (*positive, "pool", "out_stride"))
         coarsest = max(*self.strides, self.out_stride)
         if self.image_size < coarsest or self.image_size % coarsest:
             raise BadValue(
@@ -184,16 +172,6 @@ class Recipe:
     def augments(self) -> bool:
         """True if training images change from epoch to epoch, so that their features cannot be kept."""
         return self.hflip or self.vflip or self.rotate or self.colorjitter > 0
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe in a model's config, where tuples have become lists and paths text."""
-        own: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        for name in ("meta_train", "meta_test", "image_dir", "init_from"):
-            own[name] = None if own.get(name) is None else Path(own[name])
-        return cls(**own)
 
 
 MVTEC = Recipe()

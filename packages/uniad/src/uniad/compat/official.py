@@ -95,9 +95,9 @@ def fill(model: UniAD, state: Mapping[str, Tensor], tag: str, *, where: str) -> 
     unknown = [name for name in state if not name.startswith((_BACKBONE, _RECONSTRUCTION))]
     if unknown:
         raise WrongCheckpoint(f"{where} has entries that belong to no part: {', '.join(unknown)}")
-    backbone = _below(state, _BACKBONE)
+    backbone = below(state, _BACKBONE)
     fill_trunk(model.backbone.pyramid.trunk, from_efficientnet_pytorch(backbone, tag), tag)
-    load_strict(model.reconstruction, _below(state, _RECONSTRUCTION), where=where)
+    load_strict(model.reconstruction, below(state, _RECONSTRUCTION), where=where)
 
 
 def to_official(model: UniAD, rest: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -150,7 +150,8 @@ def save_checkpoint(
     atomic_write(path, lambda file: torch.save(content, file))
 
 
-def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 

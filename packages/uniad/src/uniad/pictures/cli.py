@@ -11,7 +11,6 @@ from adcommon.training.jobs import run_jobs
 from adcommon.training.logging import start_logging
 from adcommon.training.settings import Settings
 from uniad.recipes import DECODER, Recipe
-from uniad.sources import find_splits, on_own_images
 
 
 def train_decoder() -> None:
@@ -42,12 +41,12 @@ def vis_query() -> None:
 
 def _run_decoder(base: str, recipe: Recipe, settings: Settings) -> None:
     """Train one picture decoder per category."""
-    recipe = on_own_images(recipe, settings)
-    splits = find_splits(recipe, settings.root(), settings.category)
-
+    from uniad.data import find_splits, on_own_images
     from uniad.pictures.train_decoder import train_decoder as train_model
     from uniad.train import check_inputs
 
+    recipe = on_own_images(recipe, settings)
+    splits = find_splits(recipe, settings.root(), settings.category)
     run_jobs(
         "uniad-decoder",
         recipe,
@@ -91,22 +90,20 @@ def _vis_recon(
     """
     from adcommon.data import load_splits
     from adcommon.models.devices import choose_device
-    from uniad.checkpoint import load_any
-    from uniad.pictures.train_decoder import load_decoder
+    from uniad.checkpoint import load_trained
+    from uniad.pictures.checkpoint import load_decoder
     from uniad.pictures.visualise import draw_reconstructions, draw_saved_features
 
     if model is None and features is None:
         raise BadValue("nothing to draw: give --model, or --features with what a model rebuilt")
     start_logging(None)
     chosen = choose_device(gpu, device)
-    trained = None if model is None or features is not None else load_any(model, chosen)
+    trained = None if model is None or features is not None else load_trained(model, chosen)
     root = data or Settings(data_root=data_root).root()
     for name, split in load_splits("folder" if data else dataset, root, category).items():
         draw, preprocess = load_decoder(decoder, name, chosen)
         if trained is not None:
-            drawn = draw_reconstructions(
-                trained.detector, draw, split.test, out / name, batch_size=batch_size
-            )
+            drawn = draw_reconstructions(trained.scorer, draw, split.test, out / name, batch_size=batch_size)
         else:
             assert features is not None  # checked above
             drawn = draw_saved_features(features / name, draw, preprocess, split.test, out / name)
@@ -138,15 +135,16 @@ def _vis_query(
         device: Device by its torch name: cpu, cuda:1, mps.
     """
     from adcommon.models.devices import choose_device
-    from uniad.checkpoint import load_any
-    from uniad.pictures.train_decoder import load_decoder, write_jpeg
+    from uniad.checkpoint import load_trained
+    from uniad.pictures.checkpoint import load_decoder
+    from uniad.pictures.drawing import write_jpeg
     from uniad.pictures.visualise import draw_queries
 
     start_logging(None)
     chosen = choose_device(gpu, device)
-    trained = load_any(model, chosen)
+    trained = load_trained(model, chosen)
     for name in category or trained.categories:
         draw, _ = load_decoder(decoder, name, chosen)
-        sheet = draw_queries(trained.detector, draw, batch_statistics=bn == "batch", captions=captions)
+        sheet = draw_queries(trained.scorer, draw, batch_statistics=bn == "batch", captions=captions)
         write_jpeg(out / f"query_{name}.jpg", sheet)
         print(f"the queries as the decoder of {name} draws them are in {out / f'query_{name}.jpg'}")

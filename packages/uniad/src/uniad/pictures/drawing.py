@@ -1,11 +1,17 @@
-"""The reference's pictures of an anomaly map, stacked or alone, at the image's own size."""
+"""The reference's pictures: an anomaly map, stacked or alone, at the image's size; what a decoder drew."""
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from PIL import Image
 
+from adcommon.data.preprocess import Preprocess
+from adcommon.io.files import atomic_write
 from adcommon.models.anomaly_maps import upsample
 from adcommon.results.pictures import heat_map
+from adcommon.types.records import Record
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -43,6 +49,17 @@ def single(
 ) -> Picture:
     """The map over the image, in colours that compare between images."""
     return _blend(image, heat_map(_resized_map(anomaly_map, image.shape[:2]), low, high))
+
+
+def write_below(folder: Path, record: Record, preprocess: Preprocess, drawn: Picture) -> None:
+    """Write `<defect>/<image>.jpg`: an image as the network sees it, and below it what was drawn of it."""
+    image = preprocess.pixels(record.image, record.mask)
+    write_jpeg(folder / record.defect / f"{record.image.stem}.jpg", np.concatenate([image, drawn]))
+
+
+def write_jpeg(path: Path, pixels: np.ndarray) -> None:
+    """Write a picture as the reference does, as JPEG."""
+    atomic_write(path, lambda file: Image.fromarray(pixels).save(file, format="JPEG", quality=95))
 
 
 def _blend(image: Picture, colours: Picture) -> Picture:

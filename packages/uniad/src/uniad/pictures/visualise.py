@@ -1,6 +1,5 @@
 """What the transformer rebuilds, and what its queries have learned, drawn by the picture decoder."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +17,7 @@ from adcommon.errors import DatasetNotFound
 from adcommon.types.records import Record
 from uniad.detector import UniADDetector
 from uniad.pictures.decoder import VisDecoder
-from uniad.pictures.train_decoder import write_jpeg
-
-logger = logging.getLogger(__name__)
+from uniad.pictures.drawing import write_below
 
 CAPTION_PX = 24
 """Height of the captions' font; capitals are some 17 pixels high."""
@@ -40,9 +37,7 @@ def draw_reconstructions(
             rebuilt = detector.model(batch.images.to(detector.device)).rebuilt
             drawn = unnormalise(decoder(rebuilt), detector.preprocess)
         for index, picture in zip(batch.indices.tolist(), drawn, strict=True):
-            record = records[index]
-            image = detector.preprocess.pixels(record.image, record.mask)
-            write_jpeg(folder / record.defect / f"{record.image.stem}.jpg", np.concatenate([image, picture]))
+            write_below(folder, records[index], detector.preprocess, picture)
     return len(records)
 
 
@@ -67,8 +62,7 @@ def draw_saved_features(
         rebuilt = torch.from_numpy(np.load(path, allow_pickle=False))[None]
         with torch.inference_mode():
             drawn = unnormalise(decoder(rebuilt.to(next(decoder.parameters()).device)), preprocess)[0]
-        image = preprocess.pixels(record.image, record.mask)
-        write_jpeg(folder / record.defect / f"{record.image.stem}.jpg", np.concatenate([image, drawn]))
+        write_below(folder, record, preprocess, drawn)
     return len(records)
 
 

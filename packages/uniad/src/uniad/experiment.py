@@ -1,0 +1,40 @@
+"""What the commands and `uniad.fit` run: one model for all categories, or one for each. No torch here."""
+
+from collections.abc import Mapping
+
+from adcommon.results.rows import Published
+from adcommon.training.jobs import Fit, Fitted, run_jobs
+from adcommon.training.settings import Settings
+from adcommon.types.records import Split
+from uniad.recipes import Recipe
+
+
+def run(
+    recipe: Recipe,
+    splits: Mapping[str, Split],
+    settings: Settings,
+    *,
+    name: str,
+    published: Published | None = None,
+) -> Fitted:
+    """Train and evaluate one model for all categories, or one for each; tables are written after each.
+
+    Args:
+        name: of the run's folder, if the settings do not say.
+        published: the paper's numbers, to stand beside ours.
+    """
+    from uniad.train import check_inputs, train
+
+    jobs = {"all": splits} if recipe.multiclass else {name: {name: split} for name, split in splits.items()}
+    return run_jobs(
+        name,
+        recipe,
+        settings,
+        jobs,
+        train=lambda job, run, accelerator, stop: train(recipe, job, run, accelerator, settings, stop),
+        check=lambda: check_inputs(recipe, splits, settings),
+        published=published,
+    )
+
+
+fit = Fit("uniad", run)
