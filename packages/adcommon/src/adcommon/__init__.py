@@ -54,21 +54,23 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "metrics":
-        return import_module("adcommon.metrics")
-    if name not in _DOOR:
-        raise AttributeError(f"module 'adcommon' has no attribute '{name}'")
-    try:
-        module = import_module(_DOOR[name])
-    except ModuleNotFoundError as error:
-        from adcommon.errors import MissingPackage
+if not TYPE_CHECKING:  # a type checker sees the imports above, and refuses every other name
 
-        raise MissingPackage(
-            f"ad.{name} needs {error.name}, not installed here: uv pip install 'adcommon[train]'"
-        ) from error
-    value = globals()[name] = getattr(module, name)
-    return value
+    def __getattr__(name: str) -> Any:
+        if name == "metrics":
+            return import_module("adcommon.metrics")
+        if name not in _DOOR:
+            raise AttributeError(f"module 'adcommon' has no attribute '{name}'")
+        try:
+            module = import_module(_DOOR[name])
+        except ModuleNotFoundError as error:
+            from adcommon.errors import MissingPackage
+
+            raise MissingPackage(
+                f"ad.{name} needs {error.name}, not installed here: uv pip install 'adcommon[train]'"
+            ) from error
+        value = globals()[name] = getattr(module, name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -22,7 +22,7 @@ def installed(group: str = "adcommon.methods") -> dict[str, EntryPoint]:
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
 
 
-def find(method: str, group: str = "adcommon.methods") -> Callable:
+def find(method: str, group: str = "adcommon.methods") -> Callable[..., Any]:
     """The function a method registered in a group.
 
     Raises:
@@ -31,7 +31,8 @@ def find(method: str, group: str = "adcommon.methods") -> Callable:
     points = installed(group)
     if method not in points:
         raise unknown_name("method", method, points)
-    return points[method].load()
+    registered: Callable[..., Any] = points[method].load()
+    return registered
 
 
 def commands(method: str) -> list[str]:
