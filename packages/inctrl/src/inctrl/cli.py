@@ -53,7 +53,7 @@ def evaluate() -> None:
 
 def predict() -> None:
     """`inctrl-predict`: scores and pictures for any images, given some normal ones."""
-    execute(predict_app("inctrl-predict", method="inctrl", official=True))
+    execute(predict_app("inctrl-predict", method="inctrl"))
 
 
 def _execute_evaluation(name: str) -> None:

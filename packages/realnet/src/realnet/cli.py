@@ -78,7 +78,7 @@ def quickstart(out: Path, *, force: bool = False) -> None:
 
 def predict() -> None:
     """`realnet-predict`: scores, decisions and pictures for any images."""
-    execute(predict_app("realnet-predict", method="realnet", official=True))
+    execute(predict_app("realnet-predict", method="realnet"))
 
 
 def evaluate() -> None:

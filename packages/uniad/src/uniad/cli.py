@@ -41,7 +41,7 @@ def quickstart(out: Path, *, force: bool = False) -> None:
 
 def predict() -> None:
     """`uniad-predict`: scores, decisions and pictures for any images."""
-    execute(predict_app("uniad-predict", method="uniad", official=True))
+    execute(predict_app("uniad-predict", method="uniad"))
 
 
 def evaluate() -> None:

@@ -6,12 +6,11 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 
-def predict_app(name: str, method: str | None = None, *, official: bool = False) -> App:
+def predict_app(name: str, method: str | None = None) -> App:
     """The command that scores images with a trained model.
 
     Args:
         method: refuse models of other methods; None accepts all that are installed.
-        official: the method's loader also reads its authors' checkpoints: a file instead of a folder.
     """
     app = App(
         name=name, help="Score images with a trained model: a CSV of scores and decisions, and pictures."
