@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.export import export
 from adcommon.deploy.model import Model, Result, from_detector, load
-from adcommon.errors import BadValue, EmptySplit, UserError
+from adcommon.errors import BadValue, EmptySplit, UserError, WrongCheckpoint
 from adcommon.types.prediction import Prediction
 
 
@@ -280,3 +280,21 @@ def test_references_may_be_a_folder_or_files(parts: Path, monkeypatch: pytest.Mo
     assert asked == [[], everything, ["a.png"], ["b.png", "a.png"]]
     with pytest.raises(BadValue, match="no image or folder"):
         load("model", references="nowhere", device="cpu")
+
+
+def test_a_checkpoint_of_the_authors_is_read_by_the_method_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def load_detector(path: Path, **flags: Any) -> Edges:
+        asked.append(path)
+        return Edges()
+
+    monkeypatch.setattr("adcommon.methods.find", lambda method: load_detector)
+    (tmp_path / "ckpt.pth").touch()
+    model = load(tmp_path / "ckpt.pth", method="edges", device="cpu")
+    assert asked == [tmp_path / "ckpt.pth"]
+    assert (model.method, model.category, model.threshold) == ("edges", None, None)
+    with pytest.raises(WrongCheckpoint, match="is a file; expected a folder"):
+        load(tmp_path / "ckpt.pth", device="cpu")

@@ -1,4 +1,4 @@
-"""The commands that are the same for every method: `evaluate` and `predict`."""
+"""The command that is the same for every method: `predict`."""
 
 from pathlib import Path
 from typing import Annotated
