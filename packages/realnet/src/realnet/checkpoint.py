@@ -1,54 +1,69 @@
-"""A trained RealNet with what is known of it, from a model folder or from a checkpoint of the authors."""
+"""A trained RealNet and what is known of it, from a model folder or from a checkpoint of the authors."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from adcommon.models.checkpoint import load_model
+from adcommon.data.preprocess import Preprocess
+from adcommon.models.checkpoint import Trained, load_model, load_strict
+from adcommon.training.recipes import from_json
 from realnet.compat.official import load_checkpoint, save_checkpoint
-from realnet.detector import RealNetDetector, of_checkpoint, of_model
+from realnet.detector import RealNetDetector, make_detector, make_preprocess
+from realnet.evaluate import facts
+from realnet.model import RealNet, build
 from realnet.recipes import Recipe
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A detector and the facts that come with it."""
+def load_detector(
+    folder: Path,
+    *,
+    category: str | None = None,
+    references: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+) -> RealNetDetector:
+    """The detector in a `model` folder of a training run, or in a checkpoint of the authors.
 
-    detector: RealNetDetector
-    recipe: Recipe
-    categories: tuple[str, ...]
-    """That it was trained on; empty if its file does not say: all of its dataset."""
-    weights: str
-    """Where its backbone's weights came from."""
-    threshold: float | None
-    """Decision threshold of the image score."""
-    epoch: int
-    """Epochs done; 0 if its file does not say."""
-    best_metric: float
-    """Mean of its image and pixel AUROC on the test set; 0 if its file does not say."""
-
-    def save_official(self, path: Path) -> None:
-        """Write the model as the authors' code does."""
-        save_checkpoint(
-            path, self.detector.model, self.recipe, epoch=self.epoch, best_metric=self.best_metric
-        )
+    Args:
+        folder: holds config.json and model.safetensors; or a file such as ckpt_best.pth.tar.
+        category: has no effect: the model knows its category.
+        references: has no effect: RealNet needs no reference images.
+        device: where the model goes.
+    """
+    return load_trained(folder, device).scorer
 
 
-def load_any(path: Path, device: torch.device | str = "cpu") -> Trained:
-    """Load a `model` folder of a training run, or a checkpoint of the authors."""
+def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained[RealNetDetector, Recipe]:
+    """The same with what is known of it."""
+
+    def ready(model: RealNet, preprocess: Preprocess, recipe: Recipe) -> RealNetDetector:
+        """Laid out as in training, so that scores are the same to the last digit."""
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        return make_detector(model.to(device).to(memory_format=layout), preprocess, recipe)
+
     if path.is_file():
         checkpoint = load_checkpoint(path)
-        detector = of_checkpoint(checkpoint, device)
-        facts = (checkpoint.epoch, checkpoint.best_metric)
-        return Trained(detector, checkpoint.recipe, (), str(path), None, *facts)
+        recipe = checkpoint.recipe
+        detector = ready(checkpoint.model(), make_preprocess(recipe), recipe)
+        return Trained(detector, recipe, facts(recipe, weights=str(path)))
     config, tensors = load_model(path, method="realnet")
-    return Trained(
-        of_model(path, config, tensors, device),
-        Recipe.from_json(config["recipe"]),
-        tuple(config["categories"]),
-        config["weights"],
-        config["threshold"] and config["threshold"]["value"],
-        0,
-        0.0,
+    recipe = from_json(Recipe, config["recipe"])
+    model = build(recipe, weights=None)
+    load_strict(model, tensors, where=str(path))
+    return Trained.of(ready(model, Preprocess(**config["preprocess"]), recipe), recipe, config)
+
+
+def save_official(path: Path, trained: Trained[RealNetDetector, Recipe], source: Path) -> None:
+    """Write a model as the authors' code does.
+
+    Args:
+        source: where it was loaded from; a checkpoint of the authors knows its epoch and its best result.
+    """
+    known = load_checkpoint(source) if source.is_file() else None
+    save_checkpoint(
+        path,
+        trained.scorer.model,
+        trained.recipe,
+        epoch=known.epoch if known else 0,
+        best_metric=known.best_metric if known else 0.0,
     )

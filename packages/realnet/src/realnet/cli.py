@@ -1,8 +1,7 @@
-"""The console commands of RealNet itself; torch is imported inside the functions. See also diffusion_cli."""
+"""The console commands of RealNet itself; see also `diffusion.cli`. Torch is imported late."""
 
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,20 +9,19 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from adcommon.cli.app import execute, experiment
+from adcommon.cli.evaluate import evaluate_trained
+from adcommon.cli.list_commands import metadata_app
 from adcommon.cli.model_commands import predict_app
 from adcommon.data import DATASETS
-from adcommon.results.rows import text, write_results
-from adcommon.training.jobs import run_jobs
-from adcommon.training.logging import start_logging
+from adcommon.training.recipes import recipe_for
 from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, Settings
+from adcommon.types.records import Split
 from realnet.compat.config import read_config
 from realnet.data import find_splits, on_own_images
-from realnet.diffusion.recipes import default_recipe
+from realnet.experiment import run
 from realnet.published import PUBLISHED
 from realnet.recipes import RECIPES, Recipe
 
-ALL = "all"
-"""What stands for every category of a dataset."""
 Categories = Annotated[
     tuple[str, ...],
     Parameter(alias="--class-name", consume_multiple=True, negative=(), show_default=False),
@@ -62,7 +60,7 @@ def train() -> None:
         "realnet-train",
         _run,
         RECIPES,
-        default=default_recipe(sys.argv[1:]),
+        default=recipe_for(sys.argv[1:], PUBLISHED, own=("--data", "--meta-train")),
         summary="Train one RealNet per category: of MVTec AD, MPDD, BTAD or VisA as the paper does, of any "
         "dataset (--dataset), or of your own images (--data DIR).",
         read_config=read_config,
@@ -90,37 +88,27 @@ def evaluate() -> None:
 
 def metadata() -> None:
     """`realnet-metadata`: the authors' lists of a dataset."""
-    app = App(
-        name="realnet-metadata",
-        help="Write the lists of a dataset that the authors' code reads, a pair per category and one of all.",
+    summary = (
+        "Write the lists of a dataset that the authors' code reads: train_CATEGORY.json and "
+        "test_CATEGORY.json of each category, train_uni.json and test_uni.json of all."
     )
-    app.default(_metadata)
-    execute(app)
+    execute(metadata_app("realnet-metadata", summary, per_category=True, out=Path("samples")))
 
 
 def _run(base: str, recipe: Recipe, settings: Settings) -> None:
-    """Train and evaluate one model per category; tables are written after each."""
+    """Train and evaluate one model per category."""
     recipe = on_own_images(recipe, settings)
-    splits = find_splits(recipe, settings.root(), _categories(base, recipe, settings))
-
-    from realnet.train import check_inputs
-    from realnet.train import train as train_model
-
-    run_jobs(
-        f"realnet-{base}",
+    run(
         recipe,
+        find_splits(recipe, settings.root(), settings.category or _first_category(base, recipe)),
         settings,
-        {category: (category, split) for category, split in splits.items()},
-        train=lambda job, run, accelerator, stop: train_model(recipe, *job, run, accelerator, settings, stop),
-        check=lambda: check_inputs(recipe, splits, settings),
+        name=f"realnet-{base}",
         published=PUBLISHED.get(base) if _unchanged(recipe, base) else None,
     )
 
 
-def _categories(base: str, recipe: Recipe, settings: Settings) -> tuple[str, ...]:
-    """The categories to train; none stands for all."""
-    if settings.category:
-        return _chosen(settings.category)
+def _first_category(base: str, recipe: Recipe) -> tuple[str, ...]:
+    """What is trained unasked, by the paper's recipes on their own data; of all other data everything."""
     if base in PUBLISHED and recipe.dataset == RECIPES[base].dataset:
         return DATASETS[recipe.dataset].categories[:1]  # Faithful: the authors' command trains this one
     return ()
@@ -131,75 +119,23 @@ def _unchanged(recipe: Recipe, base: str) -> bool:
     return asdict(replace(recipe, sdas_dir=None, dtd_dir=None)) == asdict(RECIPES[base])
 
 
-def _chosen(categories: Sequence[str]) -> tuple[str, ...]:
-    """The categories by name; none stands for all."""
-    return () if ALL in categories else tuple(categories)
-
-
 def _evaluate(*, settings: RealNetSettings) -> None:
     """Evaluate a trained RealNet on the test images of a dataset."""
-    from adcommon.io.cache import default_cache
-    from adcommon.models.devices import choose_device
-    from realnet.checkpoint import load_any
-    from realnet.evaluate import evaluate as evaluate_model
-    from realnet.evaluate import report_row
+    from adcommon.evaluation.maps import write_maps
+    from realnet.checkpoint import load_trained, save_official
+    from realnet.evaluate import protocols, write_triptychs
 
-    start_logging(None)
-    trained = load_any(settings.model, choose_device(settings.gpu, settings.device))
-    recipe = replace(
-        trained.recipe,
-        dataset="folder" if settings.data else settings.dataset or trained.recipe.dataset,
-        test_batch_size=settings.batch_size,
-        reference_auroc=settings.reference_auroc,
+    def find(recipe: Recipe, categories: Sequence[str]) -> Mapping[str, Split]:
+        if named := "folder" if settings.data else settings.dataset:
+            recipe = replace(recipe, dataset=named, meta_train=None, meta_test=None)
+        return find_splits(recipe, settings.root(), categories)
+
+    trained = evaluate_trained(
+        settings,
+        load_trained,
+        protocols=lambda recipe: protocols(replace(recipe, reference_auroc=settings.reference_auroc)),
+        pictures=lambda _: [write_maps if settings.vis == "panel" else write_triptychs],
+        find=find,
     )
-    if settings.data or settings.dataset:
-        recipe = replace(recipe, meta_train=None, meta_test=None)
-    categories = _chosen(settings.category) if settings.category else trained.categories
-    splits = find_splits(recipe, settings.root(), categories)
-    began = time.monotonic()
-    evaluations = evaluate_model(
-        trained.detector,
-        {name: split.test for name, split in splits.items()},
-        recipe,
-        cache=default_cache("images", enabled=settings.cache),
-        workers=settings.workers,
-        eval_size=settings.eval_size,
-        threshold=trained.threshold,
-        maps=settings.out / "maps" if settings.maps else None,
-        kind=settings.vis,
-    )
-    seconds = time.monotonic() - began
-    rows = [report_row(evaluation, recipe, trained.weights, seconds) for evaluation in evaluations]
-    write_results(settings.out, rows)
-    print(text(rows))
     if settings.save_official is not None:
-        trained.save_official(settings.save_official)
-
-
-def _metadata(
-    *,
-    dataset: Annotated[str, Parameter(alias="--layout")] = "mvtec",
-    data_root: Path | None = None,
-    data: Path | None = None,
-    category: Categories = (),
-    out: Path = Path("samples"),
-) -> None:
-    """Write train_CATEGORY.json, test_CATEGORY.json, train_uni.json and test_uni.json of a dataset.
-
-    Args:
-        dataset: Dataset name; `ad datasets` lists them.
-        data_root: Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]
-        data: A folder of my own images; short for `--dataset folder --data-root DIR`.
-        category: Categories to list. [default: all]
-        out: Folder for the lists; paths in them begin at the dataset's folder.
-    """
-    from adcommon.data import load_splits
-    from adcommon.data.lists.manifest import write_manifest
-    from adcommon.data.sources.access import find_dataset, locate
-
-    name = "folder" if data else dataset
-    root = data or Settings(data_root=data_root).root()
-    splits = load_splits(name, root, _chosen(category))
-    where = root if name == "folder" else locate(find_dataset(name), root)
-    for path in write_manifest("lines", out, splits, where, per_category=True):
-        print(path)
+        save_official(settings.save_official, trained, settings.model)

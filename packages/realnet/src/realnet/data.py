@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from adcommon.data import load_splits
-from adcommon.data.lists.manifest import read_lines
-from adcommon.errors import unknown_name
+from adcommon.data.lists.manifest import of_categories, read_lines
 from adcommon.training.settings import Settings
 from adcommon.types.records import Split
 from realnet.recipes import Recipe
+
+ALL = "all"
+"""What stands for every category of a dataset on a command line."""
 
 
 def on_own_images(recipe: Recipe, settings: Settings) -> Recipe:
@@ -18,11 +20,9 @@ def on_own_images(recipe: Recipe, settings: Settings) -> Recipe:
 
 
 def find_splits(recipe: Recipe, root: Path, categories: Sequence[str]) -> dict[str, Split]:
-    """The images to train and test with, by category; all categories if none are named."""
+    """The images to train and test with, by category; all categories if none are named, or `all`."""
+    wanted = () if ALL in categories else categories
     if recipe.meta_train is None:
-        return load_splits(recipe.dataset, root, categories)
+        return load_splits(recipe.dataset, root, wanted)
     listed = read_lines(recipe.meta_train, recipe.meta_test, recipe.image_dir)
-    for name in categories:
-        if name not in listed:
-            raise unknown_name(f"category in {recipe.meta_train}", name, listed)
-    return {name: listed[name] for name in categories or listed}
+    return of_categories(listed, wanted, recipe.meta_train)

@@ -1,8 +1,4 @@
-"""From images to anomaly maps and image scores, and back from a model folder."""
-
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+"""From images to anomaly maps and image scores."""
 
 import torch
 from jaxtyping import Float
@@ -11,10 +7,8 @@ from torch import Tensor
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.anomaly_maps import pooled_max_score
 from adcommon.models.backbones import normalisation
-from adcommon.models.checkpoint import load_model, load_strict
 from adcommon.types.prediction import Prediction
-from realnet.compat.official import Checkpoint, load_checkpoint
-from realnet.model import RealNet, build
+from realnet.model import RealNet
 from realnet.recipes import Recipe
 
 
@@ -47,45 +41,6 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
     return Preprocess(image_size=recipe.image_size, upright=recipe.upright, mean=mean, std=std)
 
 
-def load_detector(
-    folder: Path,
-    *,
-    category: str | None = None,
-    references: Sequence[Path] = (),
-    device: torch.device | str = "cpu",
-) -> RealNetDetector:
-    """The detector in a `model` folder of a training run, or in a checkpoint of the authors.
-
-    Args:
-        folder: holds config.json and model.safetensors; or a file such as ckpt_best.pth.tar.
-        category: has no effect: the model knows its category.
-        references: has no effect: RealNet needs no reference images.
-        device: where the model goes.
-    """
-    if folder.is_file():
-        return of_checkpoint(load_checkpoint(folder), device)
-    return of_model(folder, *load_model(folder, method="realnet"), device)
-
-
-def of_checkpoint(checkpoint: Checkpoint, device: torch.device | str) -> RealNetDetector:
-    """The detector in a checkpoint of the authors."""
-    recipe = checkpoint.recipe
-    return make_detector(checkpoint.model(), make_preprocess(recipe), recipe, device)
-
-
-def of_model(
-    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device | str
-) -> RealNetDetector:
-    """The detector of what `load_model` read from a folder."""
-    recipe = Recipe.from_json(config["recipe"])
-    model = build(recipe, weights=None)
-    load_strict(model, tensors, where=str(folder))
-    return make_detector(model, Preprocess(**config["preprocess"]), recipe, device)
-
-
-def make_detector(
-    model: RealNet, preprocess: Preprocess, recipe: Recipe, device: torch.device | str
-) -> RealNetDetector:
-    """The detector of a model, laid out as in training, so that scores are the same to the last digit."""
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    return RealNetDetector(model.to(device).to(memory_format=layout), preprocess, pool=recipe.pool)
+def make_detector(model: RealNet, preprocess: Preprocess, recipe: Recipe) -> RealNetDetector:
+    """A model as it stands, put in evaluation mode, that scores as its recipe says."""
+    return RealNetDetector(model, preprocess, pool=recipe.pool)

@@ -1,76 +1,62 @@
-"""From a detector to numbers: the standard ones, and the paper's columns from the same scores."""
+"""Evaluation: the standard metrics, and the paper's columns, pictures and choice of model beside them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image as PillowImage
+from skimage.segmentation import find_boundaries
 
-from adcommon.evaluation.collect import Scores, collect_all
-from adcommon.evaluation.maps import write_maps
-from adcommon.evaluation.measure import masks_as_labels, measure, with_decision
-from adcommon.io.cache import DiskCache
-from adcommon.metrics import auroc
+from adcommon.data.preprocess import Preprocess
+from adcommon.evaluation.collect import Scores
+from adcommon.evaluation.evaluate import Protocol, evaluate, has_both, interim_values, threshold_of
+from adcommon.evaluation.measure import maps_with_masks, masks_as_labels
+from adcommon.evaluation.threshold import Threshold
+from adcommon.io.cache import default_cache
+from adcommon.io.files import atomic_write
+from adcommon.io.images import open_image
+from adcommon.metrics import auroc, f1_max
 from adcommon.metrics.variants.rankings import mirrored_auroc
+from adcommon.models.checkpoint import save_trained
+from adcommon.results.pictures import heat_map, png, reference_overlay
 from adcommon.results.rows import row
+from adcommon.training.run import Run
+from adcommon.training.settings import Settings
+from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, Record, has_pixel_truth
-from realnet.detector import RealNetDetector
+from realnet.detector import make_detector
 from realnet.metrics import realnet_pro
+from realnet.model import RealNet
+from realnet.published import PAPER
 from realnet.recipes import Recipe
-from realnet.triptych import write_triptychs
 
-Kind = Literal["panel", "triptych"]
-"""Pictures of the shared package, and those of the paper."""
+OUTLINE = (255, 0, 0)
 
 
-def evaluate(
-    detector: RealNetDetector,
-    tests: Mapping[str, Sequence[Record]],
-    recipe: Recipe,
-    *,
-    cache: DiskCache | None = None,
-    workers: int = 0,
-    eval_size: str = "map",
-    threshold: float | None = None,
-    maps: Path | None = None,
-    kind: Kind = "panel",
-) -> list[Evaluation]:
-    """Measure a detector on the test images of each category.
+def facts(recipe: Recipe, weights: str) -> Facts:
+    """Where a model of this recipe comes from.
 
     Args:
-        tests: test images by category.
-        recipe: its protocol ("realnet" adds the paper's rows) and its test batch.
-        eval_size: of the standard pixel metrics, see `adcommon.evaluation.measure`.
-        threshold: decision threshold of the image score; its rates join the standard evaluation.
-        maps: folder for a picture of every test image; None writes none.
-        kind: of pictures.
-
-    Returns:
-        Per category the standard evaluation, followed by the paper's if the recipe has it.
+        weights: where the backbone's came from.
     """
-    evaluations = []
-    for category, scores in collect_all(
-        detector,
-        tests,
-        batch_size=recipe.test_batch_size,
-        cache=cache,
-        workers=workers,
-        keep_maps=maps is not None,
-    ):
-        standard = measure(scores, category=category, eval_size=eval_size)
-        evaluations.append(standard if threshold is None else with_decision(standard, scores, threshold))
-        if recipe.protocol == "realnet":
-            evaluations.append(paper_protocol(scores, standard, recipe))
-        if maps is not None:
-            folder = maps / category if len(tests) > 1 else maps
-            if kind == "panel":
-                write_maps(scores, folder, threshold)
-            else:
-                at_map_size = standard if eval_size == "map" else measure(scores, category=category)
-                write_triptychs(scores, at_map_size, folder)
-    return evaluations
+    return Facts(
+        method="realnet",
+        dataset=recipe.dataset,
+        setting="one-class",
+        backbone=recipe.backbone,
+        weights=weights,
+        seed=recipe.seed,
+    )
+
+
+def protocols(recipe: Recipe) -> list[Protocol]:
+    """The paper's rows, if the recipe has them."""
+    return [partial(paper_protocol, recipe=recipe)] if recipe.protocol == "realnet" else []
 
 
 def paper_protocol(scores: Scores, standard: Evaluation, recipe: Recipe) -> Evaluation:
@@ -86,41 +72,174 @@ def paper_protocol(scores: Scores, standard: Evaluation, recipe: Recipe) -> Eval
         masks, labels = masks_as_labels(scores, standard.category)
         pixel = area(scores.anomaly_maps, masks)
         extra = {"pro": realnet_pro(scores.anomaly_maps, masks)}
-    return replace(
-        standard,
-        protocol="realnet",
-        normal=int((~labels).sum()),
-        anomalous=int(labels.sum()),
-        regions=None,
+    return standard.under(
+        "realnet",
         image_auroc=area(scores.image_scores, labels),
         pixel_auroc=pixel,
-        pixel_ap=None,
-        pixel_f1max=None,
-        pixel_threshold=None,
-        aupro=None,
-        aupro_05=None,
+        labels=labels.tolist(),
         extra=extra,
     )
 
 
-def report_row(
-    evaluation: Evaluation, recipe: Recipe, weights: str, seconds: float, selection: str = "last"
-) -> dict[str, Any]:
-    """An evaluation as a row of results.json.
+class Validation:
+    """The test images of a model, and the best that was measured on them so far.
+
+    The paper's code keeps the epoch that is best on the test set, an oracle. It is kept and reported beside
+    the last one, and named as what it is.
+    """
+
+    def __init__(
+        self,
+        model: RealNet,
+        preprocess: Preprocess,
+        category: str,
+        tests: Sequence[Record],
+        recipe: Recipe,
+        settings: Settings,
+    ) -> None:
+        """Nothing is computed before the first measurement."""
+        self.model, self.preprocess, self.recipe, self.settings = model, preprocess, recipe, settings
+        self.category, self.tests = category, tests
+        self.best = -1.0
+        self.best_rows: list[dict[str, Any]] = []
+        self._cache = default_cache("images", enabled=settings.cache)
+        self._began = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far, and the rows of the report that it came with."""
+        return {"best": self.best, "best_rows": self.best_rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.best, self.best_rows = float(state_dict["best"]), list(state_dict["best_rows"])
+
+    def interim(self, step: int, run: Run) -> dict[str, float]:
+        """Test metrics after `step` updates, for metrics.csv and the log; the best model so far is kept."""
+        if not has_both(self.tests):
+            return {}
+        evaluations = self._evaluate()
+        self._keep_best(evaluations, step, run)
+        # The paper's columns are left out; and one category needs no name.
+        return {name.rpartition("/")[2]: value for name, value in interim_values(evaluations[:1]).items()}
+
+    def final(self, step: int, held_out: Sequence[Record], run: Run) -> list[dict[str, Any]]:
+        """Evaluate the model after its last step and save it; the rows of the report, those of the best last.
+
+        Args:
+            held_out: normal images that training has not seen, for the decision threshold.
+        """
+        threshold = threshold_of(
+            make_detector(self.model, self.preprocess, self.recipe),
+            held_out,
+            false_alarm_rate=self.settings.false_alarm_rate,
+            batch_size=self.recipe.test_batch_size,
+            cache=self._cache,
+        )
+        evaluations = self._evaluate(
+            threshold=None if threshold is None else threshold.value,
+            maps=run.maps if self.settings.maps else None,
+        )
+        rows = self._rows(evaluations, "last")
+        self._save(run.model, step, rows, threshold)
+        self._keep_best(evaluations, step, run)
+        return rows + self.best_rows
+
+    def _keep_best(self, evaluations: Sequence[Evaluation], step: int, run: Run) -> None:
+        key = key_metric(evaluations)
+        if self.recipe.keep_best and key >= self.best:  # Faithful: of equal results the latest is kept
+            self.best, self.best_rows = key, self._rows(evaluations, "best-on-test")
+            self._save(run.best_model, step, self.best_rows)
+
+    def _evaluate(self, *, threshold: float | None = None, maps: Path | None = None) -> list[Evaluation]:
+        return evaluate(
+            make_detector(self.model, self.preprocess, self.recipe),
+            {self.category: self.tests},
+            batch_size=self.recipe.test_batch_size,
+            protocols=protocols(self.recipe),
+            cache=self._cache,
+            workers=self.settings.workers,
+            eval_size=self.settings.eval_size,
+            threshold=threshold,
+            maps=maps,
+        )
+
+    def _rows(self, evaluations: Sequence[Evaluation], selection: str) -> list[dict[str, Any]]:
+        origin, seconds = facts(self.recipe, self.settings.weights), time.monotonic() - self._began
+        return [row(evaluation, origin, seconds=seconds, selection=selection) for evaluation in evaluations]
+
+    def _save(
+        self, folder: Path, step: int, rows: list[dict[str, Any]], threshold: Threshold | None = None
+    ) -> None:
+        save_trained(
+            folder,
+            self.model.state_dict(),
+            PAPER,
+            facts(self.recipe, self.settings.weights),
+            recipe=self.recipe,
+            preprocess=self.preprocess,
+            categories=[self.category],
+            threshold=threshold,
+            rows=rows,
+            own={"step": step},
+        )
+
+
+def key_metric(evaluations: Sequence[Evaluation]) -> float:
+    """What the reference chooses its epoch by: the mean of image and pixel AUROC, by its own labels."""
+    evaluation = evaluations[-1]
+    values = [value for value in (evaluation.image_auroc, evaluation.pixel_auroc) if value is not None]
+    return sum(values) / len(values)
+
+
+def write_triptychs(scores: Scores, folder: Path, threshold: float | None = None) -> None:
+    """Write the reference's picture of every test image, `<its folder>_<its name>.png`; see `triptych`.
 
     Args:
-        weights: where the backbone's came from.
-        seconds: wall time of training and evaluation.
-        selection: "last", or "best-on-test" for the model that the paper's code keeps.
+        threshold: has no effect: outlined is what exceeds the threshold with the best pixel F1 on these
+            images, the smallest where several have it.
     """
-    return row(
-        evaluation,
-        method="realnet",
-        dataset=recipe.dataset,
-        setting="one-class",
-        backbone=recipe.backbone,
-        weights=weights,
-        seed=recipe.seed,
-        seconds=seconds,
-        selection=selection,
-    )
+    if scores.anomaly_maps is None:
+        return
+    masks = [mask for _, _, mask in maps_with_masks(scores)]
+    best = f1_max(scores.anomaly_maps, np.stack(masks))[1] if has_pixel_truth(scores.records) else None
+    high = float(scores.anomaly_maps.max())
+    names = _names(scores.records)
+    for name, record, anomaly_map, mask in zip(
+        names, scores.records, scores.anomaly_maps, masks, strict=True
+    ):
+        height, width = anomaly_map.shape
+        # Faithful: from the file and by Pillow's default filter, not as the network saw the image.
+        image = open_image(record.image).resize((width, height), PillowImage.Resampling.BICUBIC)
+        picture = triptych(np.asarray(image), mask, anomaly_map, high=high, threshold=best)
+        atomic_write(folder / name, png(picture))
+
+
+def triptych(
+    image: UInt8[np.ndarray, "height width 3"],
+    mask: Bool[np.ndarray, "height width"],
+    anomaly_map: Float[np.ndarray, "height width"],
+    *,
+    high: float,
+    threshold: float | None,
+) -> UInt8[np.ndarray, "height triple_width 3"]:
+    """Side by side: the image, its mask, and the image under the colours of its map.
+
+    Colours (JET) go from 0 to `high`; image and colours are mixed in equal parts and scaled so that the
+    largest value is 255.
+
+    Args:
+        high: the largest value of all maps of the category, so that colours compare.
+        threshold: pixels above it are outlined in red, two pixels wide; None outlines nothing.
+    """
+    heat = reference_overlay(image, heat_map(anomaly_map, 0.0, high))
+    if threshold is not None:
+        heat[find_boundaries(anomaly_map > threshold, mode="thick")] = OUTLINE
+    truth = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
+    return np.concatenate([image, truth, heat], axis=1)
+
+
+def _names(records: Sequence[Record]) -> list[str]:
+    """A file name for each record; numbered where two images have the same."""
+    stems = [f"{record.image.parent.name}_{record.image.stem}" for record in records]
+    count = Counter(stems)
+    return [f"{stem}.png" if count[stem] == 1 else f"{stem}_{n}.png" for n, stem in enumerate(stems)]

@@ -1,4 +1,4 @@
-"""One update of the reconstruction networks and the decoder."""
+"""One update of the reconstruction networks and the decoder, and the features that it learns from."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from adcommon.models.feature_store import FeatureStore
 from realnet.losses import feature_mse, segmentation_cross_entropy, segmentation_focal
 from realnet.model import Features, RealNet
 from realnet.recipes import Recipe
+from realnet.synthesis.data import ItemBatch
 
 
 def make_optimiser(model: RealNet, recipe: Recipe) -> Adam:
@@ -60,6 +62,20 @@ def segmentation_loss(
     if recipe.segmentation_loss == "focal":
         return segmentation_focal(logits, masks, alpha=recipe.focal_alpha, gamma=recipe.focal_gamma)
     return segmentation_cross_entropy(logits, masks)
+
+
+def clean_maps(
+    model: RealNet, batch: ItemBatch, store: FeatureStore | None
+) -> list[Float[Tensor, "batch _channels _height _width"]]:
+    """The backbone's maps of the clean images of a batch, one per layer, on the model's device.
+
+    Args:
+        store: of the training images, where each image's maps are kept; None: they are computed.
+    """
+    device = next(model.parameters()).device
+    if store is None:
+        return model.backbone(batch.clean.to(device))
+    return [level.to(device, non_blocking=True) for level in store.batch(batch.indices)]
 
 
 def mixed_features(

@@ -5,6 +5,14 @@ that were chosen, epoch by epoch, on the test set; MVTec AD with two decimals as
 (arXiv 2403.05897), its PRO by the paper's own definition.
 """
 
+from adcommon.results.card import Paper
+
+PAPER = Paper(
+    "RealNet",
+    "Zhang, Xu, Zhou: RealNet: A Feature Selection Network with Realistic Synthetic Anomaly for Anomaly "
+    "Detection, CVPR 2024, https://arxiv.org/abs/2403.05897",
+)
+
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     "mvtec": {"mean": {"image_auroc": 0.9965, "pixel_auroc": 0.9903, "pro": 0.9307}},
     "mpdd": {"mean": {"image_auroc": 0.963, "pixel_auroc": 0.982}},

@@ -1,13 +1,13 @@
 """Every number of the paper's experiments with RealNet itself (see `diffusion.recipes`); no torch here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
+from adcommon.training.recipes import refuse_below
 from realnet.network.structure import check_sizes, check_widths, parse_structure
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
@@ -143,15 +143,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        positive = [
-            *("epochs", "batch_size", "test_batch_size", "evaluate_every"),
-            *("afs_batches", "pool", "res_blocks", "head_width"),
-        ]
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.iterations is not None and self.iterations < 1:
-            raise BadValue(f"iterations is {self.iterations}; expected at least 1")
+        positive = ("epochs", "iterations", "batch_size", "test_batch_size", "evaluate_every")
+        refuse_below(self, 1, (*positive, "afs_batches", "pool", "res_blocks", "head_width"))
         blocks = parse_structure(self.structure)
         if self.reconstruction == "unet":
             if not self.channel_mult or min(self.channel_mult) < 1:
@@ -166,9 +159,13 @@ class Recipe:
         for mode, count in self.modes():
             if count > channels:
                 raise BadValue(f"rrs_modes takes {count} channels by {mode}; all blocks have {channels}")
-        for name in ("normal_share", "sdas_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BadValue(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        if not 0 <= self.normal_share < 1:
+            raise BadValue(f"normal_share is {self.normal_share}; expected 0 or more, below 1")
+        if not 0 <= self.sdas_share <= 1:
+            raise BadValue(f"sdas_share is {self.sdas_share}; expected 0 to 1")
+        for name, (low, high) in self.opacity().items():
+            if not 0 <= low <= high <= 1:
+                raise BadValue(f"the opacity of {name} is {low} to {high}; expected 0 <= low <= high <= 1")
         if (self.meta_train is None) != (self.meta_test is None):
             raise BadValue("--meta-train and --meta-test go together; one of them is missing")
 
@@ -194,15 +191,9 @@ class Recipe:
         anomalous = {name: (1 - self.normal_share) * share for name, share in parts.items() if share}
         return {"normal": self.normal_share, **anomalous}
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe in a model's config, where tuples have become lists and paths text."""
-        own: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        for name in ("meta_train", "meta_test", "image_dir", "sdas_dir", "dtd_dir"):
-            own[name] = None if own.get(name) is None else Path(own[name])
-        return cls(**own)
+    def opacity(self) -> dict[str, tuple[float, float]]:
+        """Range of the opacity of each kind of anomaly."""
+        return {"sdas": self.sdas_opacity, "dtd": self.dtd_opacity, "textures": self.texture_opacity}
 
 
 MVTEC = Recipe()

@@ -17,7 +17,6 @@ from adcommon.data.loading import AnomalyDataset
 from adcommon.data.normalise import normalise
 from adcommon.data.order import require, train_indices
 from adcommon.data.processes import results
-from adcommon.errors import BadValue
 from adcommon.io.cache import code_digest
 from realnet.synthesis.blend import blend
 from realnet.synthesis.foreground import ALL, ForegroundRule
@@ -43,16 +42,6 @@ class ItemBatch:
     """Drawn as an anomaly; its mask may still be empty."""
     indices: Int64[Tensor, " batch"]
     """Positions among the training records."""
-
-    def to(self, device: torch.device | str) -> "ItemBatch":
-        """The same batch with images and masks on `device`; the rest stays where it is."""
-        return ItemBatch(
-            self.clean.to(device, non_blocking=True),
-            self.images.to(device, non_blocking=True),
-            self.masks.to(device, non_blocking=True),
-            self.anomalous,
-            self.indices,
-        )
 
     def pin_memory(self) -> "ItemBatch":
         """The same batch in page-locked memory; called by the loader when copies to a GPU follow."""
@@ -86,8 +75,8 @@ class TrainingItems:
         Args:
             dataset: the normal training images; keeps decoded images and their foregrounds.
             sources: what is blended in, by name.
-            shares: probability of each source, and of "normal"; they sum to 1.
-            opacity: lowest and highest opacity of each source; it is drawn once for each image.
+            shares: probability of each source, and of "normal"; they sum to 1, and not all are normal.
+            opacity: lowest and highest opacity of each source, in [0, 1]; drawn once for each image.
             foreground: where anomalies may lie.
             perlin_scale: grids of the noise have at most 2^(perlin_scale - 1) cells along an axis.
             min_perlin_scale: and at least 2^min_perlin_scale.
@@ -95,11 +84,10 @@ class TrainingItems:
             seed: of everything drawn.
 
         Raises:
-            BadValue: shares, opacities or scales that make no sense, or do not fit the image size.
+            BadValue: scales that make no sense, or do not fit the image size.
         """
         self.scales = PerlinScales(perlin_scale, min_perlin_scale)
         self.scales.check(dataset.preprocess.size)
-        _check(sources, shares, opacity)
         self.dataset, self.sources, self.foreground, self.seed = dataset, dict(sources), foreground, seed
         self.shares = {name: share for name, share in shares.items() if share > 0}
         self.opacity, self.redraw_empty = dict(opacity), redraw_empty
@@ -206,27 +194,3 @@ def item_batches(
 def _numbered(items: TrainingItems, normals: bool, key: tuple[int, list[int]]) -> ItemBatch:
     step, indices = key
     return items.batch(indices, step, normals=normals)
-
-
-def _check(
-    sources: Mapping[str, Source], shares: Mapping[str, float], opacity: Mapping[str, tuple[float, float]]
-) -> None:
-    """Refuse shares, sources and opacities that do not belong together."""
-    unknown = shares.keys() - sources.keys() - {NORMAL}
-    if unknown:
-        raise BadValue(
-            f"anomaly types {', '.join(sorted(unknown))} have a share but no source; "
-            f"expected '{NORMAL}' and some of: {', '.join(sorted(sources)) or 'none'}"
-        )
-    if min(shares.values(), default=0) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
-        raise BadValue(
-            f"shares of the anomaly types are {dict(shares)}; expected none below 0 and a sum of 1"
-        )
-    if not any(share > 0 for name, share in shares.items() if name != NORMAL):
-        raise BadValue(f"shares of the anomaly types are {dict(shares)}; expected some share of anomalies")
-    for name in shares.keys() - {NORMAL}:
-        if name not in opacity:
-            raise BadValue(f"no opacity range for the anomaly type '{name}'")
-        low, high = opacity[name]
-        if not 0 <= low <= high <= 1:
-            raise BadValue(f"opacity of '{name}' is from {low} to {high}; expected 0 <= low <= high <= 1")

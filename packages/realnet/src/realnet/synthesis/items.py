@@ -6,7 +6,7 @@ from pathlib import Path
 from adcommon.data.loading import AnomalyDataset
 from adcommon.errors import DatasetNotFound
 from realnet.recipes import Recipe
-from realnet.synthesis.data import TrainingItems
+from realnet.synthesis.data import NORMAL, TrainingItems
 from realnet.synthesis.foreground import ForegroundRule, named_rule, rule_for
 from realnet.synthesis.sources import Source, dtd_source, own_textures, sdas_folder, sdas_source
 
@@ -29,17 +29,11 @@ def make_items(dataset: AnomalyDataset, recipe: Recipe, category: str, root: Pat
         "dtd": lambda: dtd_source(recipe.dtd_dir or root, dataset.cache),
         "textures": lambda: own_textures(dataset),
     }
-    opacity = {
-        "sdas": recipe.sdas_opacity,
-        "dtd": recipe.dtd_opacity,
-        "textures": recipe.texture_opacity,
-    }
-    kinds = [kind for kind in shares if kind != "normal"]
     return TrainingItems(
         dataset,
-        sources={kind: make[kind]() for kind in kinds},
+        sources={kind: make[kind]() for kind in shares if kind != NORMAL},
         shares=shares,
-        opacity={kind: opacity[kind] for kind in kinds},
+        opacity=recipe.opacity(),
         foreground=foreground_of(recipe, category),
         perlin_scale=recipe.perlin_scale,
         min_perlin_scale=recipe.min_perlin_scale,

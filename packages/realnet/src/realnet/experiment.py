@@ -1,0 +1,39 @@
+"""What the command and `realnet.fit` run: one model per category. No torch here."""
+
+from collections.abc import Mapping
+
+from adcommon.results.rows import Published
+from adcommon.training.jobs import Fit, Fitted, run_jobs
+from adcommon.training.settings import Settings
+from adcommon.types.records import Split
+from realnet.recipes import Recipe
+
+
+def run(
+    recipe: Recipe,
+    splits: Mapping[str, Split],
+    settings: Settings,
+    *,
+    name: str,
+    published: Published | None = None,
+) -> Fitted:
+    """Train and evaluate one model per category; tables are written after each.
+
+    Args:
+        name: of the run's folder, if the settings do not say.
+        published: the paper's numbers, to stand beside ours.
+    """
+    from realnet.train import check_inputs, train
+
+    return run_jobs(
+        name,
+        recipe,
+        settings,
+        {category: (category, split) for category, split in splits.items()},
+        train=lambda job, run, accelerator, stop: train(recipe, *job, run, accelerator, settings, stop),
+        check=lambda: check_inputs(recipe, splits, settings),
+        published=published,
+    )
+
+
+fit = Fit("realnet", run)
