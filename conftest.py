@@ -1,17 +1,31 @@
 """What every test folder shares: one thread per worker, no network, and where the golden files are."""
 
 import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+if sys.dont_write_bytecode:
+    # Nothing beside the sources, then; but without any bytecode each process that a test starts compiles
+    # torch and timm anew, which takes five of nine seconds.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parent / ".pytest_cache" / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
 import hypothesis
 import pytest
 
-# Every run sees the same examples; HYPOTHESIS_PROFILE=search looks for new ones that fail.
-hypothesis.settings.register_profile("same", derandomize=True)
-hypothesis.settings.register_profile("search", max_examples=1000)
+if TYPE_CHECKING:
+    from adcommon.testing.golden import GoldenFile, GoldenFolder
+
+# Every run sees the same examples; HYPOTHESIS_PROFILE=search looks for new ones that fail. How long an
+# example may take is not asked: that depends on what else the machine does.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
@@ -48,6 +62,29 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def golden_root(request: pytest.FixtureRequest) -> Path:
     """Folder that holds one folder of golden files per method."""
-    given = request.config.getoption("--golden-root")
-    tests = next(folder for folder in Path(request.path).parents if folder.name == "tests")
-    return Path(given) if given else tests / "golden"
+    from adcommon.testing import golden
+
+    return golden.golden_root(request.config, golden.tests_of(request.path))
+
+
+@pytest.fixture(scope="module")
+def golden_metrics(request: pytest.FixtureRequest) -> Path:
+    """The golden files of all papers' metrics on the same maps, which the shared package keeps."""
+    from adcommon.testing import golden
+
+    shared = request.config.rootpath / "packages" / "adcommon" / "tests"
+    return golden.golden_root(request.config, shared) / "metrics"
+
+
+@pytest.fixture(scope="module")
+def folder(request: pytest.FixtureRequest) -> "GoldenFolder":
+    """The golden files of the package to which a test belongs."""
+    from adcommon.testing import golden
+
+    return golden.golden_folder(request.config, request.path)
+
+
+@pytest.fixture
+def file(request: pytest.FixtureRequest, folder: "GoldenFolder") -> "GoldenFile":
+    """One golden file: `golden_cases` says which."""
+    return folder.open(request.param)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from adcommon.data.normalise import normalise
 from adcommon.data.preprocess import Preprocess
 from adcommon.data.sources.splits import quarter_split
-from adcommon.testing.golden import GoldenFile, GoldenFolder
+from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, kinds_read
 from inctrl.compat.lists import scan, write_lists
 from inctrl.data import TrainBatch, balanced_indices
 from inctrl.losses import focal
@@ -40,29 +40,12 @@ SLOW_WIDTH = 512
 """Vision towers from this width on are marked slow."""
 
 
-def readers() -> list[str]:
-    """The kinds of golden files that have a test here."""
-    return [name[len("test_") :] for name in globals() if name.startswith("test_")]
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test with a parameter `file` runs on all files of the kind it is named after."""
-    given = metafunc.config.getoption("--golden-root")
-    folder = GoldenFolder(Path(given or Path(__file__).parent / "golden") / "inctrl")
-    if "file" in metafunc.fixturenames:
-        names = folder.names(metafunc.function.__name__[len("test_") :])
-        marks = [[pytest.mark.slow] if _is_slow(folder.files[name]) else [] for name in names]
-        parameters = [pytest.param(name, marks=mark) for name, mark in zip(names, marks, strict=True)]
-        metafunc.parametrize("file", parameters, indirect=True)
+    golden_cases(metafunc, is_slow)
 
 
-def _is_slow(entry: Mapping[str, Any]) -> bool:
-    return entry.get("model", {}).get("vision_cfg", {}).get("width", 0) >= SLOW_WIDTH
-
-
-@pytest.fixture(scope="module")
-def folder(golden_root: Path) -> GoldenFolder:
-    return GoldenFolder(golden_root / "inctrl")
+def is_slow(folder: GoldenFolder, name: str) -> bool:
+    return folder.files[name].get("model", {}).get("vision_cfg", {}).get("width", 0) >= SLOW_WIDTH
 
 
 @pytest.fixture
@@ -155,7 +138,7 @@ class Whole:
 
 
 def test_every_listed_file_has_a_reader(folder: GoldenFolder) -> None:
-    assert folder.without_reader(readers()) == []
+    assert folder.without_reader(kinds_read(Path(__file__))) == []
 
 
 @torch.no_grad()

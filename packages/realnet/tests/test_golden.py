@@ -3,7 +3,6 @@
 The kinds of diffusion and of synthesis are in test_golden_diffusion.py and test_golden_synthesis.py.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from adcommon.metrics import auroc, f1_max
 from adcommon.metrics.variants.rankings import mirrored_auroc
 from adcommon.models.anomaly_maps import pooled_max_score
 from adcommon.models.backbones import FeaturePyramid, fill_trunk
-from adcommon.testing.golden import GoldenFile, GoldenFolder
+from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, kinds_read
 from realnet.compat.arch import network_values
 from realnet.compat.official import fill, to_official
 from realnet.losses import feature_mse, segmentation_cross_entropy, segmentation_focal
@@ -33,40 +32,19 @@ HEAVY_VALUES = 2e8
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test with a parameter `file` runs on all files of the kind it is named after."""
-    given = metafunc.config.getoption("--golden-root")
-    folder = GoldenFolder(Path(given or Path(__file__).parent / "golden") / "realnet")
-    if "file" in metafunc.fixturenames:
-        names = folder.names(metafunc.function.__name__[len("test_") :])
-        metafunc.parametrize(
-            "file", [pytest.param(name, marks=slow_if_heavy(folder, name)) for name in names], indirect=True
-        )
+    golden_cases(metafunc, is_heavy)
 
 
-def slow_if_heavy(folder: GoldenFolder, name: str) -> list:
+def is_heavy(folder: GoldenFolder, name: str) -> bool:
     entry = folder.files[name]
     if entry["kind"] != "realnet_forward":
-        return []
+        return False
     table = folder.files[entry["model"]["state"]["shapes"]]["models"][entry["model"]["state"]["key"]]
-    return [pytest.mark.slow] if table["values"] > HEAVY_VALUES else []
-
-
-@pytest.fixture(scope="module")
-def folder(golden_root: Path) -> GoldenFolder:
-    return GoldenFolder(golden_root / "realnet")
-
-
-@pytest.fixture
-def file(request: pytest.FixtureRequest, folder: GoldenFolder) -> GoldenFile:
-    return folder.open(request.param)
+    return table["values"] > HEAVY_VALUES
 
 
 def test_every_listed_file_has_a_reader(folder: GoldenFolder) -> None:
-    modules = Path(__file__).parent.glob("test_golden*.py")
-    readers = {
-        name for module in modules for name in re.findall(r"^def test_(\w+)", module.read_text(), re.M)
-    }
-    assert folder.without_reader(readers) == []
+    assert folder.without_reader(kinds_read(Path(__file__))) == []
 
 
 def recipe_of(described: dict, image_size: int) -> Recipe:

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from adcommon.models.checkpoint import load_strict
-from adcommon.testing.golden import GoldenFile, GoldenFolder
+from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, golden_folder
 from realnet.diffusion.network.blocks import time_embedding
 from realnet.diffusion.network.classifier import HEAD_WIDTH, Classifier
 from realnet.diffusion.network.ema import Ema
@@ -30,13 +30,9 @@ LARGE = 50_000_000
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test with a parameter `file` runs on all files of the kind it is named after."""
-    given = metafunc.config.getoption("--golden-root")
-    folder = GoldenFolder(Path(given or Path(__file__).parent / "golden") / "realnet")
-    if "file" in metafunc.fixturenames:
-        names = folder.names(metafunc.function.__name__.removeprefix("test_"))
-        metafunc.parametrize("file", [_marked(folder, name) for name in names], indirect=True)
+    golden_cases(metafunc, is_large)
     if "table" in metafunc.fixturenames:
+        folder = golden_folder(metafunc.config, Path(__file__))
         tables = [
             (name, key)
             for name in folder.names("shapes")
@@ -46,24 +42,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("table", tables, ids=lambda table: table[1])
 
 
-def _marked(folder: GoldenFolder, name: str):
-    """The file's name; marked slow where its network is the paper's."""
+def is_large(folder: GoldenFolder, name: str) -> bool:
+    """True where the network is the paper's."""
     described = folder.files[name].get("unet")
     if described is None:
-        return name
+        return False
     with torch.device("meta"):
-        size = sum(parameter.numel() for parameter in build_unet(described).parameters())
-    return pytest.param(name, marks=pytest.mark.slow) if size > LARGE else name
-
-
-@pytest.fixture(scope="module")
-def folder(golden_root: Path) -> GoldenFolder:
-    return GoldenFolder(golden_root / "realnet")
-
-
-@pytest.fixture
-def file(request: pytest.FixtureRequest, folder: GoldenFolder) -> GoldenFile:
-    return folder.open(request.param)
+        return sum(parameter.numel() for parameter in build_unet(described).parameters()) > LARGE
 
 
 def build_unet(described: dict) -> UNet:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from adcommon.data.normalise import normalise
 from adcommon.data.preprocess import Preprocess
-from adcommon.testing.golden import GoldenFile, GoldenFolder
+from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases
 from realnet.synthesis.blend import blend
 from realnet.synthesis.foreground import rule_for
 from realnet.synthesis.opencv import grey, otsu_threshold, resize, triangle_threshold
@@ -16,22 +16,7 @@ from realnet.synthesis.perlin import perlin_masks, perlin_noise, turned
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test with a parameter `file` runs on all files of the kind it is named after."""
-    given = metafunc.config.getoption("--golden-root")
-    folder = GoldenFolder(Path(given or Path(__file__).parent / "golden") / "realnet")
-    if "file" in metafunc.fixturenames:
-        names = folder.names(metafunc.function.__name__[len("test_") :])
-        metafunc.parametrize("file", names, indirect=True)
-
-
-@pytest.fixture(scope="module")
-def folder(golden_root: Path) -> GoldenFolder:
-    return GoldenFolder(golden_root / "realnet")
-
-
-@pytest.fixture
-def file(request: pytest.FixtureRequest, folder: GoldenFolder) -> GoldenFile:
-    return folder.open(request.param)
+    golden_cases(metafunc)
 
 
 def masks_of(file: GoldenFile, cases: list[dict]) -> np.ndarray:

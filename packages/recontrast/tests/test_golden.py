@@ -32,7 +32,7 @@ from adcommon.models.anomaly_maps import (
 )
 from adcommon.models.backbones import create_trunk
 from adcommon.results import pictures as visualise
-from adcommon.testing.golden import GoldenFile, GoldenFolder
+from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, golden_folder, kinds_read
 from recontrast.compat.official import load_official
 from recontrast.detector import ReContrastDetector, combine
 from recontrast.losses import global_cosine, mined_global_cosine, mining_alpha, recontrast_loss, region_cosine
@@ -52,42 +52,27 @@ DRIFT = 2.0
 """Without AVX2 a float32 trajectory was seen to drift 1.07 times as far as its eighth step may."""
 
 
-def readers() -> list[str]:
-    """The kinds of golden files that have a test here."""
-    return [name[len("test_") :] for name in globals() if name.startswith("test_")]
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test with a parameter `file` runs on all files of the kind it is named after."""
-    given = metafunc.config.getoption("--golden-root")
-    folder = GoldenFolder(Path(given or Path(__file__).parent / "golden") / "recontrast")
     # A step of a wide ResNet in float64 takes seconds: its trajectories run when golden files are asked for.
-    train = folder.names("train")
-    slow = [name for name in train if folder.files[name]["backbone"].startswith("wide")]
-    if "file" in metafunc.fixturenames:
-        names = folder.names(metafunc.function.__name__[len("test_") :])
-        left_out = [] if given else slow
-        marked = [pytest.param(name, marks=pytest.mark.slow) if name in left_out else name for name in names]
-        metafunc.parametrize("file", marked, indirect=True)
+    asked = metafunc.config.getoption("--golden-root") is not None
+    golden_cases(metafunc, lambda folder, name: not asked and is_wide_training(folder.files[name]))
     if "paper_file" in metafunc.fixturenames:
-        names = [name for name in train if name not in slow and has_the_papers_mining(folder.files[name])]
-        one_per_mode = {folder.files[name]["mode"]: name for name in names}
+        files = golden_folder(metafunc.config, Path(__file__)).files
+        one_per_mode = {
+            entry["mode"]: name
+            for name, entry in files.items()
+            if entry["kind"] == "train" and not is_wide_training(entry) and has_the_papers_mining(entry)
+        }
         metafunc.parametrize("paper_file", one_per_mode.values())
+
+
+def is_wide_training(entry: dict) -> bool:
+    return entry["kind"] == "train" and entry["backbone"].startswith("wide")
 
 
 def has_the_papers_mining(entry: dict) -> bool:
     """True where hard mining has the values that are no recipe field."""
     return (entry["alpha_start"], entry["alpha_end"], entry["hard_mining_factor"]) == (-3, 1, 0)
-
-
-@pytest.fixture(scope="module")
-def folder(golden_root: Path) -> GoldenFolder:
-    return GoldenFolder(golden_root / "recontrast")
-
-
-@pytest.fixture
-def file(request: pytest.FixtureRequest, folder: GoldenFolder) -> GoldenFile:
-    return folder.open(request.param)
 
 
 @pytest.fixture
@@ -116,7 +101,7 @@ def build(folder: GoldenFolder):
 
 
 def test_every_listed_file_has_a_reader(folder: GoldenFolder) -> None:
-    assert folder.without_reader(readers()) == []
+    assert folder.without_reader(kinds_read(Path(__file__))) == []
 
 
 def summed(distances: list[Tensor], size: int) -> Tensor:

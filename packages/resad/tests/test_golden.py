@@ -25,7 +25,7 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.models.anomaly_maps import max_score
 from adcommon.models.backbones import create_trunk
 from adcommon.models.neighbours import nearest
-from adcommon.testing.golden import seeded_input, seeded_tensor
+from adcommon.testing.golden import GoldenFolder, seeded_input, seeded_tensor
 from resad import losses
 from resad.backbone import make_preprocess
 from resad.detector import ScoreRange, likelihood_map, merged_map, probability_map
@@ -63,11 +63,10 @@ from resad.recipes import ALIASES, CATEGORIES, IMAGEBIND, PAPER, Recipe
 class Golden:
     """One file of the folder, its entry in meta.json, and which of its arrays were compared."""
 
-    def __init__(self, root: Path, name: str) -> None:
-        meta = json.loads((root / "meta.json").read_text())
-        self.name, self.root, self.salt = name, root, meta["salt"]
-        self.entry: dict[str, Any] = meta["files"][name]
-        path = root / f"{name}.{self.entry['format']}"
+    def __init__(self, folder: GoldenFolder, name: str) -> None:
+        self.name, self.root, self.salt = name, folder.folder, folder.salt
+        self.entry: dict[str, Any] = folder.files[name]
+        path = self.root / f"{name}.{self.entry['format']}"
         if self.entry["format"] == "npz":
             with np.load(path) as arrays:
                 self.arrays: dict[str, Any] = dict(arrays)
@@ -165,26 +164,20 @@ READERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def root(golden_root: Path) -> Path:
-    return golden_root / "resad"
-
-
 @pytest.fixture
-def golden(root: Path):
+def golden(folder: GoldenFolder):
     """Opens a file by name; one that the folder does not list is not asked for."""
 
     def open_file(name: str) -> Golden:
-        if name not in json.loads((root / "meta.json").read_text())["files"]:
-            pytest.skip(f"{root} does not list {name}")
-        return Golden(root, name)
+        if name not in folder.files:
+            pytest.skip(f"{folder.folder} does not list {name}")
+        return Golden(folder, name)
 
     return open_file
 
 
-def test_every_listed_file_has_a_reader(root: Path) -> None:
-    listed = json.loads((root / "meta.json").read_text())["files"]
-    assert {name for name in listed if READERS.get(name) not in globals()} == set()
+def test_every_listed_file_has_a_reader(folder: GoldenFolder) -> None:
+    assert {name for name in folder.files if READERS.get(name) not in globals()} == set()
 
 
 def statistics(values: Tensor) -> np.ndarray:

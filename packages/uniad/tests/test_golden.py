@@ -16,7 +16,7 @@ from adcommon.models.backbones import fill_trunk
 from adcommon.models.checkpoint import load_strict
 from adcommon.models.efficientnet import from_efficientnet_pytorch
 from adcommon.results.pictures import jet
-from adcommon.testing.golden import GoldenFile, GoldenFolder
+from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, kinds_read
 from uniad.backbone import AlignedFeatures, align
 from uniad.compat.arch import tag_of
 from uniad.compat.official import fill, load_checkpoint, save_checkpoint, to_official
@@ -35,28 +35,8 @@ from uniad.recipes import MVTEC, Recipe
 MODULE = "module."
 
 
-def readers() -> list[str]:
-    """The kinds of golden files that have a test here."""
-    return [name[len("test_") :] for name in globals() if name.startswith("test_")]
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test with a parameter `file` runs on all files of the kind it is named after."""
-    given = metafunc.config.getoption("--golden-root")
-    folder = GoldenFolder(Path(given or Path(__file__).parent / "golden") / "uniad")
-    if "file" in metafunc.fixturenames:
-        names = folder.names(metafunc.function.__name__[len("test_") :])
-        metafunc.parametrize("file", names, indirect=True)
-
-
-@pytest.fixture(scope="module")
-def folder(golden_root: Path) -> GoldenFolder:
-    return GoldenFolder(golden_root / "uniad")
-
-
-@pytest.fixture
-def file(request: pytest.FixtureRequest, folder: GoldenFolder) -> GoldenFile:
-    return folder.open(request.param)
+    golden_cases(metafunc)
 
 
 @pytest.fixture
@@ -122,7 +102,7 @@ def build_model(entry: dict, state: dict[str, Tensor], jitter_scale: float = 0.0
 
 
 def test_every_listed_file_has_a_reader(folder: GoldenFolder) -> None:
-    assert folder.without_reader(readers()) == []
+    assert folder.without_reader(kinds_read(Path(__file__))) == []
 
 
 def test_backbone(file: GoldenFile, seeded) -> None:

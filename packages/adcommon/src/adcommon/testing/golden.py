@@ -6,14 +6,16 @@ how closely its arrays must be met. Tests read everything that may vary from the
 
 import json
 import math
+import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 
 def seeded_tensor(name: str, shape: Sequence[int], salt: int = 0) -> np.ndarray:
@@ -200,6 +202,51 @@ class GoldenFolder:
         """The listed files whose kind is not among `kinds`: files that no test reads."""
         known = set(kinds)
         return [name for name, entry in self.files.items() if entry["kind"] not in known]
+
+
+def golden_root(config: pytest.Config, tests: Path) -> Path:
+    """The folder with one folder of golden files per method: `--golden-root`, or `golden` in the tests'."""
+    return Path(config.getoption("--golden-root") or tests / "golden")
+
+
+def golden_folder(config: pytest.Config, test: Path) -> GoldenFolder:
+    """The golden files of the method to whose package a test file belongs."""
+    tests = tests_of(test)
+    return GoldenFolder(golden_root(config, tests) / tests.parent.name)
+
+
+def tests_of(test: Path) -> Path:
+    """The folder of tests of a package, from a file in it."""
+    return next(folder for folder in test.parents if folder.name == "tests")
+
+
+def golden_cases(
+    metafunc: pytest.Metafunc, is_slow: Callable[[GoldenFolder, str], bool] = lambda folder, name: False
+) -> None:
+    """Run a test with a parameter `file` on all files of the kind that it is named after.
+
+    Args:
+        metafunc: what pytest collects; call this from `pytest_generate_tests`.
+        is_slow: of a folder and the name of a file: true if only the slow tests read it.
+    """
+    if "file" not in metafunc.fixturenames:
+        return
+    folder = golden_folder(metafunc.config, metafunc.definition.path)
+    names = folder.names(metafunc.function.__name__.removeprefix("test_"))
+    metafunc.parametrize(
+        "file",
+        [pytest.param(name, marks=pytest.mark.slow if is_slow(folder, name) else ()) for name in names],
+        indirect=True,
+    )
+
+
+def kinds_read(test: Path) -> set[str]:
+    """The kinds of golden files that a test in a `test_golden*.py` beside this one is named after."""
+    return {
+        name
+        for module in test.parent.glob("test_golden*.py")
+        for name in re.findall(r"^def test_(\w+)", module.read_text(), re.MULTILINE)
+    }
 
 
 def _compare(what: str, got: np.ndarray, stored: np.ndarray, tolerance: Tolerance) -> float:
