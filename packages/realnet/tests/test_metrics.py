@@ -47,3 +47,17 @@ def test_tensors_equal_arrays() -> None:
     maps, masks = drawn()
     tensors = torch.from_numpy(maps), torch.from_numpy(masks)
     assert quietly(realnet_metrics, *tensors) == quietly(realnet_metrics, maps, masks)
+
+
+def test_the_highest_threshold_that_is_looked_at_lies_below_the_maximum() -> None:
+    mask = np.zeros((1, 8, 8), bool)
+    mask[0, 2:4, 2:4] = True
+    maps = np.where(mask, 1.0, np.linspace(0, 0.5, 64).reshape(1, 8, 8))
+    assert realnet_pro(maps, mask) == pytest.approx(1.0)
+
+
+def test_constant_maps_have_no_curve() -> None:
+    mask = np.zeros((1, 8, 8), bool)
+    mask[0, 2:4, 2:4] = True
+    with pytest.warns(UserWarning, match="one false-positive rate at all thresholds"):
+        assert np.isnan(realnet_pro(np.ones((1, 8, 8)), mask))
