@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 
 from adcommon.testing.console import call, kill_as_soon_as, script
 from adcommon.testing.trees import make_cifar10, make_folder, make_mvtec
-from uniad.cli import default_recipe
 
 SMALL = {
     "--backbone": "resnet18",
@@ -164,7 +163,7 @@ def test_separate_models_and_the_authors_lists_and_files(trained: Path, tmp_path
     rows = json.loads((tmp_path / "run" / "results.json").read_text())
     assert {row["setting"] for row in rows} == {"one-class"}
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
-    assert recipe["dataset"] == "folder"
+    assert (recipe["dataset"], recipe["protocol"]) == ("folder", "standard")  # the recipe for own data
     done = call("uniad-train", "--config", tmp_path / "run" / "recipe.yaml", "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     again = json.loads((tmp_path / "again" / "results.json").read_text())
@@ -232,22 +231,6 @@ def test_cifar_trains_one_model_for_each_split_of_classes(tmp_path: Path) -> Non
     for row in rows:
         assert row["pixel_auroc"] is None
         assert row["image_auroc"] == pytest.approx(rows[rows.index(row) | 1]["extra"]["mean_auroc"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "recipe"),
-    [
-        ([], "mvtec"),
-        (["--category", "screw"], "mvtec"),
-        (["--dataset", "cifar10"], "cifar10"),
-        (["--dataset=visa"], "visa"),
-        (["--dataset", "elpv"], "own"),
-        (["--data", "images"], "own"),
-        (["--meta_train", "train.json"], "own"),
-    ],
-)
-def test_a_command_line_starts_from_the_papers_recipe_or_that_for_own_data(arguments, recipe) -> None:
-    assert default_recipe(arguments) == recipe
 
 
 @pytest.mark.parametrize(

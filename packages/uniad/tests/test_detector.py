@@ -29,9 +29,17 @@ def test_scores_follow_the_images_through_order_and_batches(detector, images) ->
 
 def test_kept_features_give_the_scores_of_the_images(detector, images) -> None:
     features = detector.model.features(images)
-    kept, direct = detector.score_features(features, (64, 64)), detector.score(images)
+    kept, direct = detector.score_features([features]), detector.score(images)
     assert torch.equal(kept.image_scores, direct.image_scores)
     assert torch.equal(kept.anomaly_maps, direct.anomaly_maps)
+
+
+def test_a_prediction_has_every_image_score_of_the_paper(detector, images) -> None:
+    prediction = detector.score(images)
+    by_hand = {name: reduce(prediction.anomaly_maps) for name, reduce in image_scores(16).items()}
+    assert prediction.extra_scores.keys() == by_hand.keys()
+    assert all(torch.equal(prediction.extra_scores[name], scores) for name, scores in by_hand.items())
+    assert torch.equal(prediction.image_scores, by_hand["max"])
 
 
 def test_each_image_score_reads_its_own_property_of_the_map() -> None:

@@ -9,9 +9,12 @@ from sklearn.metrics import roc_auc_score
 from adcommon.data import load_splits
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
+from adcommon.evaluation.collect import collect
+from adcommon.evaluation.evaluate import evaluate as evaluate_detector
+from adcommon.types.records import Evaluation
 from uniad.data import feature_store
 from uniad.detector import UniADDetector
-from uniad.evaluate import collect, evaluate, save_features, write_reference_pictures
+from uniad.evaluate import Best, key_metric, pictures, protocols, save_features
 
 PREPROCESS = Preprocess(image_size=64)
 
@@ -24,6 +27,10 @@ def tests(mvtec):
 @pytest.fixture
 def detector(make_model) -> UniADDetector:
     return UniADDetector(make_model(), PREPROCESS)
+
+
+def evaluate(detector, tests, recipe, **options) -> list[Evaluation]:
+    return evaluate_detector(detector, tests, batch_size=4, protocols=protocols(recipe), **options)
 
 
 def test_each_category_gets_a_standard_row_and_the_papers(detector, tests, tiny) -> None:
@@ -42,7 +49,7 @@ def test_each_category_gets_a_standard_row_and_the_papers(detector, tests, tiny)
 
 
 def test_the_papers_columns_are_scikit_learns_on_the_same_maps(detector, tests, tiny) -> None:
-    scores, columns = collect(detector, AnomalyDataset(tests["bottle"], PREPROCESS), batch_size=4)
+    scores = collect(detector, AnomalyDataset(tests["bottle"], PREPROCESS), batch_size=4)
     paper = evaluate(detector, {"bottle": tests["bottle"]}, tiny)[1]
     labels = scores.labels
     maps = scores.anomaly_maps
@@ -51,7 +58,7 @@ def test_the_papers_columns_are_scikit_learns_on_the_same_maps(detector, tests, 
         assert paper.extra[name] == pytest.approx(roc_auc_score(labels, values))
     masks = np.stack([PREPROCESS.mask(record.mask, record.image) for record in tests["bottle"]])
     assert paper.pixel_auroc == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()))
-    assert np.array_equal(columns["max"], scores.image_scores)
+    assert np.array_equal(scores.extra_scores["max"], scores.image_scores)
 
 
 def test_low_values_are_mirrored_only_when_asked_for(detector, tests, tiny) -> None:
@@ -100,8 +107,9 @@ def test_kept_features_give_the_numbers_of_the_images(detector, tests, tiny) -> 
     ("kind", "tiles"), [("compound", {"good": 2, "spot": 4}), ("single", {"good": 1, "spot": 1})]
 )
 def test_the_references_pictures_have_the_images_own_size(detector, tests, tmp_path, kind, tiles) -> None:
-    scores, _ = collect(detector, AnomalyDataset(tests["bottle"], PREPROCESS), batch_size=4)
-    write_reference_pictures(scores, tmp_path / "maps", kind)
+    scores = collect(detector, AnomalyDataset(tests["bottle"], PREPROCESS), batch_size=4)
+    for write in pictures(kind):
+        write(scores, tmp_path / "maps", None)
     for record in tests["bottle"]:
         with Image.open(tmp_path / "maps" / record.defect / f"{record.image.stem}.png") as picture:
             assert picture.size == (64, 64 * tiles[record.defect])
@@ -114,3 +122,34 @@ def test_saved_features_are_what_the_transformer_rebuilds(detector, tests, tmp_p
     assert (stored.shape, stored.dtype) == ((448, 4, 4), np.float32)
     batch = AnomalyDataset(tests["bottle"], PREPROCESS).batch([0])
     np.testing.assert_allclose(stored, detector.model(batch.images).rebuilt[0].detach(), atol=1e-4)
+
+
+def evaluation(image: float, pixel: float | None) -> Evaluation:
+    return Evaluation(
+        category="bottle",
+        normal=1,
+        anomalous=1,
+        image_auroc=image,
+        image_ap=0.5,
+        image_f1max=0.5,
+        image_threshold=0.5,
+        pixel_auroc=pixel,
+    )
+
+
+def test_the_best_is_chosen_by_pixels_where_there_are_any() -> None:
+    assert key_metric([evaluation(0.9, 0.4), evaluation(0.7, 0.6)]) == pytest.approx(0.5)
+    assert key_metric([evaluation(0.9, None), evaluation(0.7, None)]) == pytest.approx(0.8)
+    assert key_metric([]) is None
+
+
+def test_a_worse_result_is_not_the_best_after_a_resume_either() -> None:
+    best = Best()
+    assert best.takes([evaluation(0.5, 0.6)])
+    assert not best.takes([evaluation(0.9, 0.5)])
+    resumed = Best()
+    resumed.load_state_dict(best.state_dict())
+    assert not resumed.takes([evaluation(0.9, 0.5)])
+    assert not resumed.takes([evaluation(0.9, float("nan"))])
+    assert resumed.takes([evaluation(0.1, 0.6)])
+    assert not resumed.takes([])

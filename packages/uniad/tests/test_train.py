@@ -8,13 +8,14 @@ import torch
 from accelerate import Accelerator
 
 from adcommon.data import load_splits
-from adcommon.errors import Stopped, UnreadableImage, WrongCheckpoint
+from adcommon.errors import Stopped, UnreadableImage
 from adcommon.models.checkpoint import load_model
+from adcommon.training.recipes import from_json
 from adcommon.training.run import RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
 from uniad.recipes import Recipe
-from uniad.train import check_inputs, start_from, train
+from uniad.train import check_inputs, train
 
 SETTINGS = Settings(weights="random", cache=False)
 
@@ -106,19 +107,27 @@ def test_the_model_folder_says_everything_about_itself(mvtec, tiny) -> None:
     assert config["categories"] == ["bottle", "cable"]
     assert config["setting"] == "multi-class"
     assert config["threshold"]["images"] == 1
-    assert Recipe.from_json(config["recipe"]) == tiny
+    assert from_json(Recipe, config["recipe"]) == tiny
     card = (mvtec / "run" / "all" / "model" / "README.md").read_text()
     assert "CC BY-NC-SA 4.0" in card
     assert "2206.03687" in card
 
 
-def test_a_training_may_start_from_another_model(mvtec, tiny, make_model) -> None:
-    _, trained = run_once(mvtec, "first", tiny)
-    model = make_model()
-    start_from(model, mvtec / "first" / "all" / "model")
-    assert all(torch.equal(model.state_dict()[name], value) for name, value in trained.items())
-    with pytest.raises(WrongCheckpoint, match="entries differ"):
-        start_from(make_model(hidden_dim=64), mvtec / "first" / "all" / "model")
+def test_the_best_model_is_kept_only_where_the_recipe_wants_it(mvtec, tiny) -> None:
+    run_once(mvtec, "run", tiny)
+    assert not (mvtec / "run" / "all" / "model-best").exists()
+    run_once(mvtec, "best", replace(tiny, keep_best=True))
+    config, _ = load_model(mvtec / "best" / "all" / "model-best", "uniad")
+    assert (config["threshold"], config["metrics"]) == (None, [])
+
+
+def test_a_category_with_one_kind_of_test_images_has_no_interim_numbers(mvtec, tiny) -> None:
+    splits = load_splits("mvtec", mvtec, ("bottle", "cable"))
+    normal = [record for record in splits["cable"].test if record.label == 0]
+    splits["cable"] = replace(splits["cable"], test=normal)
+    run = RunGroup(mvtec / "run", resume=True).run("all")
+    train(replace(tiny, protocol="standard"), splits, run, Accelerator(cpu=True), SETTINGS, StopSignal())
+    assert {name.split("/")[0] for name in table(mvtec, "run")[0] if "/" in name} == {"bottle"}
 
 
 def test_a_damaged_image_is_found_before_training(mvtec, tiny) -> None:

@@ -7,12 +7,13 @@ from accelerate import Accelerator
 from PIL import Image
 
 from adcommon.data import load_splits
-from adcommon.errors import Stopped, WrongCheckpoint
+from adcommon.errors import Stopped
 from adcommon.models.checkpoint import load_model
 from adcommon.training.run import RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
-from uniad.pictures.train_decoder import load_decoder, train_decoder
+from uniad.pictures.checkpoint import load_decoder
+from uniad.pictures.train_decoder import train_decoder
 
 SETTINGS = Settings(weights="random", cache=False, save_every=1)
 
@@ -49,8 +50,3 @@ def test_a_resumed_decoder_equals_an_unbroken_one(mvtec, short) -> None:
         run_once(mvtec, "parts", short, stop=stop)
     resumed = run_once(mvtec, "parts", short, replace(SETTINGS, resume=True))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-def test_a_missing_decoder_is_named_with_the_next_command(tmp_path) -> None:
-    with pytest.raises(WrongCheckpoint, match="uniad-train-decoder --category bottle"):
-        load_decoder(tmp_path, "bottle")

@@ -9,9 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from adcommon.errors import BadValue
+from adcommon.io.files import read_yaml
 from uniad.compat.arch import network_values
 
 logger = logging.getLogger(__name__)
@@ -101,10 +100,7 @@ def read_config(path: Path) -> dict[str, Any] | None:
     Raises:
         BadValue: names every key that is unknown, or whose value cannot be used.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadValue(f"cannot read {path} as YAML: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or "net" not in content:
         return None
     given = dict(_flat(content))

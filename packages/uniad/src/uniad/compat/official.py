@@ -5,33 +5,23 @@ A checkpoint is a dict: "epoch", "arch" (a list of easydict.EasyDict: backbone, 
 files are in the container of PyTorch 1.5, later ones in today's.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy._core.multiarray import scalar
 from torch import Tensor
 
 from adcommon.errors import WrongCheckpoint
-from adcommon.io.files import atomic_write
+from adcommon.io.files import atomic_write, plain
 from adcommon.models.backbones import fill_trunk
-from adcommon.models.checkpoint import SafeClass, load_foreign, load_strict
+from adcommon.models.checkpoint import EASYDICT_AND_SCALARS, load_foreign, load_strict
 from adcommon.models.efficientnet import from_efficientnet_pytorch, to_efficientnet_pytorch
 from uniad.compat.arch import BLOCKS, arch_of, name_of, network_values
 from uniad.model import UniAD, build
 from uniad.recipes import CIFAR10, MVTEC, Recipe
 
-_SAFE: list[SafeClass] = [
-    (OrderedDict, "easydict.EasyDict"),
-    (scalar, "numpy.core.multiarray.scalar"),  # NumPy 1 wrote this name, NumPy 2 the next
-    (scalar, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    np.dtypes.Float64DType,
-]
 _MODULE, _BACKBONE, _RECONSTRUCTION = "module.", "backbone.", "reconstruction."
 
 
@@ -69,7 +59,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         WrongCheckpoint: not one, damaged, or with objects that only code of the file could build.
     """
-    content = load_foreign(path, _SAFE)
+    content = load_foreign(path, EASYDICT_AND_SCALARS)
     needed = ("epoch", "arch", "state_dict", "best_metric", "optimizer")
     if missing := [name for name in needed if name not in content]:
         raise WrongCheckpoint(
@@ -80,7 +70,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         path,
         int(content["epoch"]),
         float(content["best_metric"]),
-        [_plain(part) for part in content["arch"]],
+        [plain(part) for part in content["arch"]],
         {name.removeprefix(_MODULE): tensor for name, tensor in content["state_dict"].items()},
         content["optimizer"],
     )
@@ -153,10 +143,3 @@ def save_checkpoint(
 def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
-def _plain(value: Any) -> Any:
-    """Nested dicts and lists of the classes that came out of the file as plain ones."""
-    if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -119,7 +119,11 @@ def train_decoder(
         save_trained(
             run.model,
             decoder.state_dict(),
-            replace(PAPER, title="UniAD's picture decoder"),
+            replace(
+                PAPER,
+                title="UniAD's picture decoder",
+                use="    uv run uniad-vis-recon --model MODEL --decoder THIS_FOLDER",
+            ),
             replace(facts(recipe, settings.weights), method=METHOD, setting="one-class"),
             recipe=recipe,
             preprocess=preprocess,
