@@ -4,12 +4,9 @@ import pytest
 import torch
 
 from adcommon.data.preprocess import Preprocess
-from adcommon.errors import WrongCheckpoint
-from adcommon.io.files import plain
-from adcommon.models.checkpoint import save_model
-from recontrast.detector import ReContrastDetector, combine, load_detector
+from recontrast.detector import ReContrastDetector, combine, make_preprocess
 from recontrast.model import build
-from recontrast.recipes import OWN
+from recontrast.recipes import MVTEC, OWN
 
 RECIPE = replace(OWN, backbone="resnet18", image_size=64)
 
@@ -77,27 +74,9 @@ def test_image_scores_are_reductions_of_the_map(
     torch.testing.assert_close(prediction.image_scores, expected)
 
 
-def test_a_saved_model_gives_the_same_scores_and_a_wrong_one_is_refused(
-    detector: ReContrastDetector, images: torch.Tensor, tmp_path
-) -> None:
-    config = {
-        "method": "recontrast",
-        "category": "bottle",
-        "recipe": plain(RECIPE),
-        "backbone": "resnet18",
-        "preprocess": plain(detector.preprocess),
-        "threshold": None,
-        "metrics": [],
-    }
-    tensors = detector.model.state_dict()
-    save_model(tmp_path / "model", tensors=tensors, config=config, card="")
-    loaded = load_detector(tmp_path / "model")
-    # The loaded model is laid out as in training; on some processors that moves the last digit.
-    torch.testing.assert_close(
-        loaded.score(images).image_scores, detector.score(images).image_scores, atol=1e-5, rtol=0
-    )
-    assert loaded.preprocess == detector.preprocess
-
-    save_model(tmp_path / "other", tensors=dict(list(tensors.items())[1:]), config=config, card="")
-    with pytest.raises(WrongCheckpoint, match=r"missing: encoder\.conv1\.weight"):
-        load_detector(tmp_path / "other")
+def test_preprocessing_follows_the_backbones_weights_and_the_recipe() -> None:
+    assert make_preprocess(MVTEC).mean == pytest.approx((0.485, 0.456, 0.406))
+    lite = make_preprocess(replace(OWN, backbone="tf_efficientnet_lite0.in1k"))
+    assert lite.mean == (0.5, 0.5, 0.5)
+    assert lite.upright
+    assert make_preprocess(MVTEC).mask_rule == "any"

@@ -8,8 +8,9 @@ from adcommon.data import load_splits
 from adcommon.data.preprocess import Preprocess
 from adcommon.evaluation.collect import Scores
 from adcommon.evaluation.measure import measure
+from adcommon.results.rows import row
 from adcommon.testing.trees import make_class_folders, make_mvtec
-from recontrast.evaluate import paper_protocol, report_row, write_reference_pictures
+from recontrast.evaluate import facts, paper_protocol, write_reference_pictures
 from recontrast.recipes import APTOS, MVTEC, MVTEC_MULTICLASS
 
 
@@ -54,8 +55,8 @@ def test_without_masks_the_paper_reports_f1_and_accuracy(tmp_path: Path) -> None
     standard = measure(scores, category="APTOS")
     paper = paper_protocol(scores, standard, APTOS)
     assert paper.extra == {"image_f1": 1.0, "image_accuracy": 1.0}
-    row = report_row(paper, APTOS, "random", 1.0)
-    assert (row["dataset"], row["setting"], row["image_auroc"]) == ("aptos", "one-class", 1.0)
+    entry = row(paper, facts(APTOS, "random"), seconds=1.0)
+    assert (entry["dataset"], entry["setting"], entry["image_auroc"]) == ("aptos", "one-class", 1.0)
 
 
 def test_the_authors_pictures_are_named_as_theirs(scores: Scores, tmp_path: Path) -> None:

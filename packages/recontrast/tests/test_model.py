@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from adcommon.errors import BadValue
 from recontrast.losses import mined_global_cosine, recontrast_loss
-from recontrast.model import ReContrast, build, distance_maps
+from recontrast.model import ReContrast, WithPartialNorm, build, distance_maps
 from recontrast.network.partial_norm import PartialNorm
 from recontrast.recipes import MVTEC, MVTEC_MULTICLASS, MVTEC_STABLE
 
@@ -163,12 +163,13 @@ def test_resuming_restores_what_partial_norm_remembers(make_model: Make, images:
     trained, resumed = make_model(**options), make_model(**options)
     train_step(trained, images)
     resumed.load_state_dict(trained.state_dict())
-    resumed.load_resume_buffers(trained.resume_buffers())
-    assert trained.resume_buffers().keys() == resumed.resume_buffers().keys() != set()
-    for name, buffer in trained.resume_buffers().items():
-        assert torch.equal(buffer, resumed.resume_buffers()[name])
+    state = WithPartialNorm(trained).state_dict()
+    assert state["partial_norm"]
+    WithPartialNorm(resumed).load_state_dict(state)
+    for name, variance in WithPartialNorm(resumed).state_dict()["partial_norm"].items():
+        assert torch.equal(variance, state["partial_norm"][name])
     assert_same(resumed(images), trained(images))
-    assert make_model().resume_buffers() == {}
+    assert WithPartialNorm(make_model()).state_dict()["partial_norm"] == {}
 
 
 def test_a_recipe_decides_the_model(images: Tensor) -> None:

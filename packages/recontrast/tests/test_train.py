@@ -10,11 +10,14 @@ from adcommon.data import load_splits
 from adcommon.errors import BadValue
 from adcommon.models.checkpoint import load_model
 from adcommon.testing.trees import make_mvtec
-from adcommon.training.run import RunGroup
+from adcommon.training.resume import restore, save
+from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
-from recontrast.recipes import MVTEC, OWN
-from recontrast.train import make_preprocess, train
+from recontrast.model import WithPartialNorm, build
+from recontrast.optimiser import make_optimiser, update
+from recontrast.recipes import MVTEC, MVTEC_STABLE
+from recontrast.train import train
 
 SMALL = replace(
     MVTEC,
@@ -97,14 +100,38 @@ def test_the_model_folder_says_everything_about_itself(tree: Path) -> None:
     assert "2306.02602" in card
 
 
-def test_preprocessing_follows_the_backbones_weights_and_the_recipe() -> None:
-    assert make_preprocess(MVTEC).mean == pytest.approx((0.485, 0.456, 0.406))
-    lite = make_preprocess(replace(OWN, backbone="tf_efficientnet_lite0.in1k"))
-    assert lite.mean == (0.5, 0.5, 0.5)
-    assert lite.upright
-    assert make_preprocess(MVTEC).mask_rule == "any"
-
-
 def test_holding_out_everything_is_refused(tree: Path) -> None:
     with pytest.raises(BadValue, match="share"):
         run_once(tree, "run", replace(SMALL, calibration_share=1.0))
+
+
+STABLE = replace(MVTEC_STABLE, backbone="resnet18", image_size=64, iterations=10)
+
+
+def fresh():
+    model = build(STABLE, weights="random")
+    optimiser, schedule = make_optimiser(model, STABLE)
+    accelerator = Accelerator(cpu=True)
+    optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
+    state = {"model": WithPartialNorm(model), "optimiser": optimiser, "schedule": schedule}
+    return model, state, accelerator
+
+
+def test_after_a_restore_the_next_step_is_the_same_partial_norm_included(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model, state, accelerator = fresh()
+    update(model, images, state["optimiser"], accelerator, alpha=-3.0)
+    run.log(1, {"loss": 1.0})
+    save(run, 1, STABLE, state, accelerator)
+    run.log(2, {"loss": 2.0})
+    next_loss = update(model, images, state["optimiser"], accelerator, alpha=-3.0)
+    after = {name: value.clone() for name, value in model.state_dict().items()}
+
+    torch.manual_seed(1)
+    other, state, accelerator = fresh()
+    assert restore(run, STABLE, state, accelerator) == 1
+    assert update(other, images, state["optimiser"], accelerator, alpha=-3.0) == next_loss
+    assert all(torch.equal(value, after[name]) for name, value in other.state_dict().items())
+    assert run.metrics.read_text().splitlines() == ["step,loss", "1,1.0"]

@@ -7,6 +7,7 @@ from adcommon.cli import quickstart as module
 from adcommon.cli.quickstart import quickstart
 from adcommon.errors import UnknownName, UserError
 from adcommon.results.rows import row, write_results
+from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
 
@@ -22,7 +23,7 @@ def fake(name: str, image_auroc: float):
             image_threshold=0.5,
         )
         facts = {"dataset": "elpv", "setting": "one-class", "backbone": "b", "weights": "pretrained"}
-        write_results(out, [row(evaluation, method=name, **facts, seed=0, seconds=1.0)])
+        write_results(out, [row(evaluation, Facts(method=name, seed=0, **facts), seconds=1.0)])
 
     return start
 

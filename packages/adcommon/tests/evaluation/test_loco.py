@@ -10,6 +10,7 @@ from adcommon.evaluation.collect import Scores
 from adcommon.evaluation.measure import measure
 from adcommon.results.rows import row, text
 from adcommon.testing.trees import make_mvtec, make_mvtec_loco
+from adcommon.types.facts import Facts
 
 GROUPS = {0: "good", 1: "structural_anomalies", 2: "logical_anomalies"}
 
@@ -100,7 +101,7 @@ def test_rows_of_a_table_have_it_where_there_are_channels_and_nowhere_else(tmp_p
             scores_of(folder, generator.random((images, 64, 64), dtype=np.float32)), category=folder.name
         )
         facts = {"method": "m", "dataset": "folder", "setting": "s", "backbone": "b", "weights": "w"}
-        lines.append(row(evaluation, **facts, seed=0, seconds=1.0))
+        lines.append(row(evaluation, Facts(**facts, seed=0), seconds=1.0))
     assert set(lines[0]["extra"]) == {"spro", "spro_structural", "spro_logical"}
     assert lines[1]["extra"] == {}
     assert "spro_logical" in text(lines[:1])

@@ -19,7 +19,6 @@ from adcommon.errors import WrongCheckpoint
 from adcommon.evaluation.threshold import Threshold
 from adcommon.io.model_folder import FORMAT_VERSION
 from adcommon.models.checkpoint import load_foreign, load_model, load_strict, save_model
-from adcommon.results.card import model_card
 from adcommon.training.resume import load_resume, save_resume
 
 ROW = {
@@ -317,30 +316,3 @@ def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:
     save_file({"w": torch.ones(1)}, path)
     with pytest.raises(WrongCheckpoint, match="cannot read the checkpoint"):
         load_foreign(path)
-
-
-def test_the_card_says_what_how_well_under_which_protocol_and_whose_data() -> None:
-    card = model_card(
-        config(),
-        title="ReContrast",
-        paper="Guo et al., arXiv 2306.02602",
-        data_notice="MVTec AD is CC BY-NC-SA 4.0: not for commercial use.",
-        command="recontrast-mvtec --category wood",
-    )
-    for part in (
-        "# ReContrast: wood",
-        "arXiv 2306.02602",
-        "CC BY-NC-SA",
-        "recontrast-mvtec --category wood",
-        "**Standard protocol, percent**",
-        "| wood | 99.00 |",
-        "greater than 1.25, calibrated on 120 normal images",
-        "`decoder_lr`: 0.002",
-        "recontrast-predict IMAGE_OR_FOLDER",
-    ):
-        assert part in card
-    bare = model_card(
-        config() | {"threshold": None, "metrics": []}, title="x", paper="x", data_notice="x", command="x"
-    )
-    assert "No decision threshold is stored." in bare
-    assert "Not evaluated." in bare

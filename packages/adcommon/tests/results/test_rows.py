@@ -11,6 +11,7 @@ import pytest
 
 from adcommon.errors import BadValue
 from adcommon.results.rows import comparison, markdown, mean_rows, read_results, row, text, write_results
+from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
 
@@ -41,12 +42,14 @@ def made(
     )
     return row(
         evaluation,
-        method=method,
-        dataset="mvtec",
-        setting="one-class",
-        backbone="wide_resnet50_2.tv_in1k",
-        weights=weights,
-        seed=seed,
+        Facts(
+            method=method,
+            dataset="mvtec",
+            setting="one-class",
+            backbone="wide_resnet50_2.tv_in1k",
+            weights=weights,
+            seed=seed,
+        ),
         seconds=2.5,
         selection=selection,
     )

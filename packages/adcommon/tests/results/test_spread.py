@@ -5,6 +5,7 @@ import pytest
 
 from adcommon.results.rows import row
 from adcommon.results.spread import spread, spread_csv, spread_tables
+from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
 
@@ -19,7 +20,7 @@ def result(category: str, auroc: float, seed: int, **other: object) -> dict:
         image_threshold=0.0,
     )
     facts = {"method": "m", "dataset": "d", "setting": "one-class", "backbone": "b", "weights": "w"}
-    return row(evaluation, **facts, seed=seed, seconds=1.0) | {"varied": ""} | other
+    return row(evaluation, Facts(**facts, seed=seed), seconds=1.0) | {"varied": ""} | other
 
 
 ROWS = [

@@ -8,6 +8,7 @@ from adcommon.errors import BadValue, OutputExists
 from adcommon.results.rows import row
 from adcommon.training.jobs import run_jobs
 from adcommon.training.settings import Settings
+from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
 
@@ -41,7 +42,7 @@ class Trainings:
             image_threshold=0.5,
         )
         facts = {"dataset": "elpv", "setting": "one-class", "backbone": "b", "weights": "pretrained"}
-        return [row(evaluation, method="m", **facts, seed=7, seconds=1.0)]
+        return [row(evaluation, Facts(method="m", seed=7, **facts), seconds=1.0)]
 
 
 def run(folder: Path, trainings: Trainings, *names: str, **settings) -> list[dict]:
@@ -53,7 +54,7 @@ def run(folder: Path, trainings: Trainings, *names: str, **settings) -> list[dic
         train=trainings.train,
         check=trainings.check,
         published={"one": {"image_auroc": 0.9}},
-    )
+    ).rows
 
 
 def test_each_job_is_trained_once_and_the_tables_hold_all(tmp_path: Path, capsys) -> None:

@@ -145,10 +145,13 @@ class Recipe:
     """Precision."""
 
 
-def test_the_recipe_is_accepted_by_config_and_gives_the_same_values(tmp_path: Path) -> None:
+def test_the_recipe_is_accepted_by_config_and_gives_the_same_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = Recipe(dataset="visa", crop_size=None, lr=1e-5, betas=(0.5, 0.9), eval_mode=(), amp=True)
     group = RunGroup(tmp_path / "out")
-    group.write_recipe(recipe, command=["recontrast-visa", "--data", "my folder"])
+    monkeypatch.setattr(sys, "argv", ["/bin/recontrast-visa", "--data", "my folder"])
+    group.write_recipe(recipe)
     file = group.folder / "recipe.yaml"
     read = []
     app = App(config=[Yaml(file, must_exist=True)], result_action="return_value")
@@ -165,9 +168,12 @@ def test_the_recipe_is_accepted_by_config_and_gives_the_same_values(tmp_path: Pa
     assert "python 3" in comments[3]
 
 
-def test_a_recipe_may_also_be_a_mapping_and_no_value_breaks_the_comments(tmp_path: Path) -> None:
+def test_a_recipe_may_also_be_a_mapping_and_no_value_breaks_the_comments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     group = RunGroup(tmp_path / "out")
-    group.write_recipe({"out": tmp_path, "rate": np.float64(0.5)}, command=["x", "a\nseed: 3"])
+    monkeypatch.setattr(sys, "argv", ["x", "a\nseed: 3"])
+    group.write_recipe({"out": tmp_path, "rate": np.float64(0.5)})
     assert yaml.safe_load((group.folder / "recipe.yaml").read_text()) == {"out": str(tmp_path), "rate": 0.5}
 
 

@@ -1,0 +1,101 @@
+"""One detector, several categories: standard numbers, a paper's, pictures, and the threshold."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from adcommon.data import load_splits
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.preprocess import Preprocess
+from adcommon.evaluation.evaluate import evaluate, has_both, interim_values, threshold_of
+from adcommon.models.feature_store import FeatureStore
+from adcommon.testing.trees import make_mvtec
+from adcommon.types.prediction import Prediction
+from adcommon.types.records import Split
+
+
+class Brightness:
+    """Scores by brightness; its frozen network leaves images as they are."""
+
+    tag = "identity"
+    strides = (1,)
+    preprocess = Preprocess(image_size=32)
+
+    def score(self, images: Tensor) -> Prediction:
+        maps = images.mean(dim=1)
+        return Prediction(maps.amax((1, 2)), maps, {"mean": maps.mean((1, 2))})
+
+    def score_features(self, levels: Sequence[Tensor]) -> Prediction:
+        return self.score(levels[0])
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        return [images]
+
+    def parameters(self):
+        return iter([Tensor()])
+
+    def state_dict(self):
+        return {}
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> dict[str, Split]:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle", "cable"))
+    return {name: load_splits("mvtec", tmp_path, (name,))[name] for name in ("bottle", "cable")}
+
+
+def mean_protocol(scores, standard):
+    return standard.under("mean", extra={"mean": float(scores.extra_scores["mean"].mean())})
+
+
+def test_each_category_has_the_standard_numbers_and_then_the_papers(splits, tmp_path: Path) -> None:
+    tests = {name: split.test for name, split in splits.items()}
+    drawn: list[Path] = []
+    found = evaluate(
+        Brightness(),
+        tests,
+        batch_size=2,
+        protocols=[mean_protocol],
+        threshold=0.5,
+        maps=tmp_path / "maps",
+        pictures=[lambda scores, folder, threshold: drawn.append(folder)],
+    )
+    assert [(entry.category, entry.protocol) for entry in found] == [
+        *(("bottle", "standard"), ("bottle", "mean")),
+        *(("cable", "standard"), ("cable", "mean")),
+    ]
+    assert set(found[0].extra) == {"detection_rate", "false_alarm_rate"}
+    assert set(found[1].extra) == {"mean"}
+    assert found[0].aupro is not None
+    assert drawn == [tmp_path / "maps" / "bottle", tmp_path / "maps" / "cable"]
+
+
+def test_kept_features_give_the_same_numbers(splits) -> None:
+    detector = Brightness()
+    tests = {"bottle": splits["bottle"].test}
+    dataset = AnomalyDataset(tests["bottle"], detector.preprocess)
+    store = FeatureStore(detector, dataset, 4, None, dtype=torch.float32, memory_bytes=0)
+    kept = evaluate(detector, tests, batch_size=3, stores={"bottle": store})
+    assert kept == evaluate(detector, tests, batch_size=2)
+
+
+def test_interim_values_are_named_by_category_and_metric(splits) -> None:
+    tests = {name: split.test for name, split in splits.items() if has_both(split.test)}
+    values = interim_values(evaluate(Brightness(), tests, batch_size=4))
+    metrics = ("image_auroc", "pixel_auroc", "aupro")
+    assert list(values) == [f"{name}/{metric}" for name in splits for metric in metrics]
+    assert not has_both(splits["bottle"].train)
+
+
+def test_the_threshold_comes_from_images_held_out_or_there_is_none(splits) -> None:
+    detector = Brightness()
+    assert threshold_of(detector, [], false_alarm_rate=0.2, batch_size=2) is None
+    records = splits["bottle"].train
+    found = threshold_of(detector, records, false_alarm_rate=0.2, batch_size=2)
+    assert found is not None
+    assert found.images == len(records)
+    scores = detector.score(AnomalyDataset(records, detector.preprocess).batch(range(len(records))).images)
+    assert found.value in scores.image_scores.tolist()
