@@ -43,11 +43,11 @@ def assert_golden_columns(
         atol: largest difference.
     """
     cases = golden_cases(folder)
-    assert len(cases) >= CASES
+    assert len(cases) >= CASES, f"only {len(cases)} in {folder}"
     for case, golden in cases.items():
         got = quietly(measure, golden["maps"], golden["masks"])
         stored = {name.removeprefix(f"{paper}_"): name for name in golden if name.startswith(f"{paper}_")}
-        assert got.keys() == stored.keys(), case
+        assert got.keys() == stored.keys(), (case, got.keys() ^ stored.keys())
         raised = json.loads(str(golden["reference_errors"]))
         for name, value in got.items():
             wanted = float(golden[stored[name]])

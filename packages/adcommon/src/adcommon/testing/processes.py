@@ -1,0 +1,159 @@
+"""Installed commands as processes of their own, alone or several that train together.
+
+They are forked from a server that has imported the large libraries, which saves each of them nine seconds.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from adcommon.testing.commands import Done
+
+TIMEOUT_S = 100
+"""A command that takes longer hangs."""
+
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(
+    ["accelerate", "timm", "safetensors.torch", "scipy.ndimage", "skimage.measure", __name__]
+)
+
+
+class Started:
+    """A command that runs in a process of its own."""
+
+    def __init__(
+        self,
+        command: str,
+        *arguments: str | Path,
+        before: Callable[[], object] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """Start it.
+
+        Args:
+            command: as installed, `uniad-train`.
+            arguments: the words after it.
+            before: called in the new process before the command; can be pickled.
+            environment: variables to add to those of this process.
+        """
+        self._command, self._folder = command, tempfile.TemporaryDirectory()
+        words = [command, *map(str, arguments)]
+        variables = {**os.environ, **(environment or {})}
+        self._process = _server.Process(target=_run, args=(words, variables, self._folder.name, before))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def wait(self) -> Done:
+        """Wait for its end.
+
+        Raises:
+            AssertionError: it hangs; it is killed then.
+        """
+        self._process.join(TIMEOUT_S)
+        hangs = self._process.exitcode is None
+        self.kill()
+        done = Done(int(self._process.exitcode or 0), self.shown("stdout"), self.shown("stderr"))
+        self._folder.cleanup()
+        if hangs:
+            raise AssertionError(f"{self._command} hangs\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def kill(self) -> None:
+        """End it without notice to it, unless it has ended."""
+        self._process.kill()
+        self._process.join()
+
+    def shown(self, stream: str) -> str:
+        """What it has written so far to `stdout` or `stderr`."""
+        return Path(self._folder.name, stream).read_text()
+
+
+def run_together(
+    command: str, *arguments: str | Path, processes: int = 2, signal_at: Path | None = None
+) -> list[Done]:
+    """Run a command in several processes that talk over gloo, as torchrun starts them.
+
+    Args:
+        command: as installed.
+        arguments: of all.
+        processes: how many.
+        signal_at: when this file is first written by rank 0, the last rank alone gets a SIGTERM.
+
+    Returns:
+        One for each rank.
+    """
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+    }
+    started: list[Started] = []
+    try:
+        for rank in reversed(range(processes)):
+            before = None
+            if rank == 0 and signal_at is not None:
+                before = SignalWhenSaving(signal_at, signal.SIGTERM, process=started[0].pid)
+            environment = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            started.append(Started(command, *arguments, before=before, environment=environment))
+        return [process.wait() for process in reversed(started)]
+    finally:
+        for process in started:
+            process.kill()
+
+
+class SignalWhenSaving:
+    """Sends a signal when a file is about to take its place, which is a known moment of a training."""
+
+    def __init__(
+        self, file: Path, number: signal.Signals, *, time: int = 1, process: int | None = None
+    ) -> None:
+        """Do nothing before the call.
+
+        Args:
+            file: is written beside its place and then renamed.
+            number: of the signal.
+            time: which writing of the file is meant.
+            process: who gets the signal; default: the process in which this is called.
+        """
+        self._file, self._number, self._process = str(file.resolve()), number, process
+        self._left = time
+
+    def __call__(self) -> None:
+        """Look at every renaming in this process from now on."""
+        sys.addaudithook(self._see)
+
+    def _see(self, event: str, arguments: Sequence[object]) -> None:
+        if event == "os.rename" and str(arguments[1]) == self._file:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(self._process or os.getpid(), self._number)
+
+
+def _run(
+    words: list[str], variables: dict[str, str], folder: str, before: Callable[[], object] | None
+) -> None:
+    """What the new process does."""
+    for number, stream in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(Path(folder, stream), os.O_WRONLY | os.O_CREAT, 0o600), number)
+    os.environ.clear()
+    os.environ.update(variables)
+    sys.argv = words
+    if before is not None:
+        before()
+    entry_points(group="console_scripts")[words[0]].load()()
