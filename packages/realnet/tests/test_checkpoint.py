@@ -2,42 +2,59 @@ import pytest
 import torch
 
 from adcommon.errors import WrongCheckpoint
-from adcommon.io.files import plain
-from adcommon.models.checkpoint import save_model
-from adcommon.results.card import model_card
-from realnet.checkpoint import load_any
+from adcommon.evaluation.threshold import Threshold
+from adcommon.models.checkpoint import save_trained
+from adcommon.types.facts import Facts
+from realnet.checkpoint import load_detector, load_trained, save_official
+from realnet.compat.official import load_checkpoint, save_checkpoint
 from realnet.detector import make_preprocess
+from realnet.evaluate import facts
+from realnet.published import PAPER
 
 
 def test_a_model_folder_and_the_authors_file_give_the_same_detector(
     make_model, tiny, images, tmp_path
 ) -> None:
     model = make_model().eval()
-    config = {
-        "method": "realnet",
-        "category": "bottle",
-        "categories": ["bottle"],
-        "recipe": plain(tiny),
-        "backbone": tiny.backbone,
-        "weights": "random",
-        "preprocess": plain(make_preprocess(tiny)),
-        "threshold": {"value": 0.25, "false_alarm_rate": 0.05, "images": 20, "supported": True},
-        "metrics": [],
-    }
-    card = model_card(config, title="RealNet", paper="", data_notice="", command="")
-    save_model(tmp_path / "model", tensors=model.state_dict(), config=config, card=card)
-    ours = load_any(tmp_path / "model")
-    assert (ours.recipe, ours.categories, ours.weights) == (tiny, ("bottle",), "random")
-    assert ours.threshold == 0.25
+    save_trained(
+        tmp_path / "model",
+        model.state_dict(),
+        PAPER,
+        facts(tiny, "random"),
+        recipe=tiny,
+        preprocess=make_preprocess(tiny),
+        categories=["bottle"],
+        threshold=Threshold(value=0.25, false_alarm_rate=0.05, images=20, supported=True),
+    )
+    ours = load_trained(tmp_path / "model")
+    assert (ours.recipe, ours.categories, ours.threshold) == (tiny, ("bottle",), 0.25)
+    assert ours.facts == facts(tiny, "random")
 
-    ours.save_official(tmp_path / "ckpt_best.pth.tar")
-    theirs = load_any(tmp_path / "ckpt_best.pth.tar")
-    assert theirs.categories == ()
-    assert theirs.threshold is None
-    first, second = (trained.detector.score(images) for trained in (ours, theirs))
+    file = tmp_path / "ckpt_best.pth.tar"
+    save_official(file, ours, tmp_path / "model")
+    theirs = load_trained(file)
+    assert (theirs.categories, theirs.threshold) == ((), None)
+    assert theirs.facts == Facts(
+        method="realnet",
+        dataset="mvtec",
+        setting="one-class",
+        backbone=tiny.backbone,
+        weights=str(file),
+        seed=100,
+    )
+    first, second = (trained.scorer.score(images) for trained in (ours, theirs))
     assert torch.allclose(first.anomaly_maps, second.anomaly_maps, atol=1e-6)
+    third = load_detector(tmp_path / "model").score(images)
+    assert torch.equal(first.anomaly_maps, third.anomaly_maps)
+
+
+def test_a_file_of_the_authors_keeps_its_epoch_and_its_result(make_model, tiny, tmp_path) -> None:
+    save_checkpoint(tmp_path / "a.pth.tar", make_model(), tiny, epoch=3, best_metric=0.75)
+    save_official(tmp_path / "b.pth.tar", load_trained(tmp_path / "a.pth.tar"), tmp_path / "a.pth.tar")
+    again = load_checkpoint(tmp_path / "b.pth.tar")
+    assert (again.epoch, again.best_metric) == (3, 0.75)
 
 
 def test_what_is_neither_says_what_was_expected(tmp_path) -> None:
     with pytest.raises(WrongCheckpoint, match=r"expected a folder with config.json"):
-        load_any(tmp_path)
+        load_trained(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 from adcommon.data import DATASETS
 from adcommon.errors import BadValue
 from adcommon.io.files import plain
+from adcommon.training.recipes import from_json
 from realnet.recipes import BTAD, MPDD, MVTEC, MVTEC_C, OWN, QUICKSTART, RECIPES, VISA, Recipe
 
 
@@ -52,7 +53,7 @@ def test_sources_of_anomalies_share_what_is_not_normal(changes, shares) -> None:
 
 @pytest.mark.parametrize("recipe", [MVTEC, replace(OWN, sdas_dir=Path("samples"), iterations=3)])
 def test_a_recipe_survives_its_models_config(recipe: Recipe) -> None:
-    assert Recipe.from_json(json.loads(json.dumps(plain(recipe)))) == recipe
+    assert from_json(Recipe, json.loads(json.dumps(plain(recipe)))) == recipe
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,9 @@ def test_a_recipe_survives_its_models_config(recipe: Recipe) -> None:
         ({"rrs_modes": ()}, "rrs_modes is empty"),
         ({"rrs_modes": ("max:2000",)}, "takes 2000 channels by max; all blocks have 1536"),
         ({"pool": 300}, "pool is 300; expected at most image_size = 256"),
-        ({"normal_share": 1.5}, "normal_share is 1.5; expected 0 to 1"),
+        ({"normal_share": 1.0}, "normal_share is 1.0; expected 0 or more, below 1"),
+        ({"sdas_share": 1.5}, "sdas_share is 1.5; expected 0 to 1"),
+        ({"dtd_opacity": (0.9, 0.2)}, "the opacity of dtd is 0.9 to 0.2"),
         ({"meta_train": Path("train.json")}, "--meta-train and --meta-test go together"),
     ],
 )

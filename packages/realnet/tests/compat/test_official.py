@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from adcommon.errors import BadValue, WrongCheckpoint
+from realnet.checkpoint import load_detector
 from realnet.compat.official import arch_of, fill, load_checkpoint, save_checkpoint, to_official
-from realnet.detector import load_detector
 from realnet.network.structure import parse_structure
 from realnet.recipes import MVTEC
 

@@ -14,7 +14,8 @@ from realnet.synthesis.items import foreground_of, make_items, samples_of
 def test_without_any_download_anomalies_are_made_of_the_training_images(normal_dataset, tiny) -> None:
     items = make_items(normal_dataset(size=64), tiny, "bottle", Path("nowhere"))
     assert items.shares == {"normal": 0.5, "textures": 0.5}
-    assert items.opacity == {"textures": tiny.texture_opacity}
+    assert set(items.sources) == {"textures"}
+    assert items.opacity["textures"] == tiny.texture_opacity
     batch = items.batch([0, 1, 2], step=0, normals=False)
     assert batch.anomalous.all()
     changed = (batch.images != batch.clean).any(dim=1)
