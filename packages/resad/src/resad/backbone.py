@@ -1,17 +1,22 @@
-"""The frozen backbone of a recipe: a timm network or ImageBind's image tower, and how images reach it."""
+"""The frozen backbone of a recipe, a timm network or ImageBind's tower, and the features that it gives."""
 
 import math
 from dataclasses import dataclass
 
 import torch
 
+from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.backbones import FeaturePyramid, normalisation
+from adcommon.models.feature_store import FeatureStore
 from resad.network import imagebind
 from resad.network.imagebind import ImageBindFeatures
 from resad.recipes import Recipe
 
 Backbone = FeaturePyramid | ImageBindFeatures
+ENCODE_BATCH = 16
+"""Images per pass through the backbone."""
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +64,26 @@ def grids(backbone: Backbone, preprocess: Preprocess) -> Grids:
     """Channels and sides of the maps of preprocessed images."""
     sides = tuple(math.ceil(preprocess.size / stride) for stride in backbone.strides)
     return Grids(tuple(backbone.channels), sides)
+
+
+def feature_store(backbone: Backbone, dataset: AnomalyDataset, memory_bytes: int) -> FeatureStore:
+    """The features of a dataset: computed at once if `memory_bytes` suffice for all, else when asked for.
+
+    The last digits of a convolution may depend on the other images of its batch, so a resumed training must
+    compute as an unbroken one: all images in the dataset's order, or, on a CPU, each image alone.
+    """
+    sizes = grids(backbone, dataset.preprocess)
+    values = sum(channels * cells for channels, cells in zip(sizes.channels, sizes.cells, strict=True))
+    fits = values * FLOAT_BYTES * len(dataset) <= memory_bytes
+    on_cpu = next(backbone.parameters()).device.type == "cpu"
+    store = FeatureStore(
+        backbone,
+        dataset,
+        ENCODE_BATCH if fits or not on_cpu else 1,
+        None,
+        dtype=torch.float32,
+        memory_bytes=memory_bytes,
+    )
+    if fits:
+        store.fill()
+    return store

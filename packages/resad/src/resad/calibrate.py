@@ -13,12 +13,10 @@ import torch
 from adcommon.evaluation.threshold import Threshold, calibrate
 from adcommon.models.anomaly_maps import max_score
 from resad.data import TrainingData
-from resad.detector import ScoreRange, merged_map, normality
-from resad.model import LevelScores, ResAD
-from resad.network.residual import ReferenceRows, as_rows
+from resad.detector import ScoreRange, level_scores, merged_map, normality
+from resad.model import LevelScores, ResAD, joined
+from resad.network.residual import References
 from resad.recipes import Recipe
-from resad.references import References
-from resad.scoring import score_places
 
 logger = logging.getLogger(__name__)
 
@@ -36,32 +34,43 @@ def calibrate_model(
     """
     model.eval()
     size = (data.preprocess.size, data.preprocess.size)
+    shots = max(recipe.shots)
+    device = next(model.parameters()).device
     references, others = {}, {}
     for name, pool in data.pools.items():
-        chosen, rest = _divide(pool, max(recipe.shots), [recipe.seed, data.categories.index(name)])
-        if len(chosen) < max(recipe.shots):
+        chosen, rest = _divide(pool, shots, [recipe.seed, data.categories.index(name)])
+        if len(chosen) < shots:
             logger.warning("'%s' has only %d images to calibrate with as references", name, len(chosen))
-        references[name] = _references(model, data, chosen)
+        references[name] = References.of(data.store.batch(chosen)).to(device)
         others[name] = rest[:IMAGES_PER_CATEGORY]
 
-    normal = [
-        score_places(model, data.store, places, references[name], recipe) for name, places in others.items()
-    ]
+    normal = [score_places(model, data, places, references[name], recipe) for name, places in others.items()]
     ranges = [ScoreRange.of([level.normal for level in levels], size) for levels in normal]
     highest = tuple(max(part.levels[level] for part in ranges) for level in range(recipe.feature_levels))
-    totals = [_total(levels, size, highest) for levels in normal]
+    totals = [float(normality([level.normal for level in levels], size, highest).max()) for levels in normal]
     scale = ScoreRange(highest, max(totals))
 
     scores = [
-        max_score(merged_map(score_places(model, data.store, places, references[name], recipe), size, scale))
+        max_score(merged_map(score_places(model, data, places, references[name], recipe), size, scale))
         for name, places in data.held_out.items()
         if places
     ]
     if not scores:
-        if recipe.calibration_share:
-            logger.warning("no decision threshold: too few normal images to keep any for it")
         return scale, None
     return scale, calibrate(torch.cat(scores).numpy(), false_alarm_rate)
+
+
+def score_places(
+    model: ResAD, data: TrainingData, places: Sequence[int], references: References, recipe: Recipe
+) -> list[LevelScores]:
+    """These images with one set of references, on the CPU; the model is in evaluation mode."""
+    device = next(model.parameters()).device
+    parts = []
+    for first in range(0, len(places), recipe.test_batch_size):
+        maps = data.store.batch(places[first : first + recipe.test_batch_size])
+        scores = level_scores(model, [level.to(device) for level in maps], references)
+        parts.append([level.cpu() for level in scores])
+    return joined(parts)
 
 
 def _divide(pool: Sequence[int], shots: int, seed: list[int]) -> tuple[list[int], list[int]]:
@@ -69,13 +78,3 @@ def _divide(pool: Sequence[int], shots: int, seed: list[int]) -> tuple[list[int]
     order = [pool[place] for place in np.random.default_rng(seed).permutation(len(pool))]
     count = max(1, min(shots, len(order) - 1))
     return order[:count], order[count:] or order
-
-
-def _references(model: ResAD, data: TrainingData, places: Sequence[int]) -> References:
-    device = next(model.parameters()).device
-    levels = [ReferenceRows.of(as_rows(maps.to(device))) for maps in data.store.batch(places)]
-    return References(levels, len(places))
-
-
-def _total(levels: Sequence[LevelScores], size: tuple[int, int], highest: Sequence[float]) -> float:
-    return float(normality([level.normal for level in levels], size, highest).max())

@@ -19,8 +19,7 @@ from adcommon.data.sources.splits import hold_out
 from adcommon.errors import BadValue, MaskMissing
 from adcommon.io.cache import DiskCache
 from adcommon.types.records import Record, Split
-from resad.backbone import Backbone, grids
-from resad.features import feature_store
+from resad.backbone import Backbone, feature_store, grids
 from resad.network.residual import ReferenceRows, as_rows, match_classes, residual
 from resad.optimiser import level_mask
 from resad.recipes import Recipe
@@ -48,6 +47,11 @@ class Plan:
     def second_stage(self, epoch: int) -> bool:
         """True once anomalous images take part."""
         return epoch >= self.first_stage_epochs
+
+    def ends_epoch(self, done: int) -> bool:
+        """True if so many steps, at least one, end with an epoch."""
+        epoch, number = self.place(done - 1)
+        return number == self.length(epoch) - 1
 
     @property
     def steps(self) -> int:
@@ -168,7 +172,12 @@ class TrainingData:
         return TrainingBatch(residuals, levels, names)
 
     def residual_scale(self) -> list[float]:
-        """One over each level's feature variance on normal images; its root for residuals by subtraction."""
+        """What each level's residuals are multiplied with: 1 unless the recipe scales them.
+
+        Then it is one over the feature variance on normal images, or its root for residuals by subtraction.
+        """
+        if not self.recipe.scale_residuals:
+            return [1.0] * len(self.grids.channels)
         variances = [float(level.var()) for level in self.store.batch(self.first_stage[:SCALE_IMAGES])]
         power = 1.0 if self.recipe.residual == "square" else 0.5
         return [variance**-power for variance in variances]

@@ -7,23 +7,18 @@ that is to score one image at a time.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from adcommon.data.preprocess import Preprocess
-from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.errors import BadValue
 from adcommon.models.anomaly_maps import gaussian_blur, max_score, upsample
-from adcommon.models.checkpoint import load_model, load_strict
 from adcommon.types.prediction import Prediction
-from resad.backbone import Backbone, build_backbone
+from resad.backbone import Backbone
 from resad.model import LevelScores, ResAD
-from resad.network.residual import Residual, match_nested, residual
-from resad.recipes import Recipe
-from resad.references import References, encode
+from resad.network.residual import References, match_nested, residual
 
 BLUR_SIGMA_PX = 4.0
 
@@ -87,7 +82,6 @@ class ResADDetector:
         preprocess: Preprocess,
         references: References,
         *,
-        kind: Residual,
         scale: ScoreRange,
     ) -> None:
         """Put the model in evaluation mode and bind it to the references, which move to its device.
@@ -97,7 +91,6 @@ class ResADDetector:
             model: stays where it is; `score` takes images from anywhere.
             preprocess: how its training images were made.
             references: of the category to be scored.
-            kind: of residual.
             scale: from normal images of the training dataset.
         """
         self.device = next(model.parameters()).device
@@ -105,24 +98,47 @@ class ResADDetector:
         self.model = model.eval()
         self.preprocess = preprocess
         self.references = references.to(self.device)
-        self.kind: Residual = kind
         self.scale = scale
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
         """Anomaly maps at the images' size, and one score per image; both on the model's device."""
         features = self.backbone(images.to(self.device))
-        levels = level_scores(self.model, features, self.references, self.kind)
+        levels = level_scores(self.model, features, self.references)
         maps = merged_map(levels, (images.shape[2], images.shape[3]), self.scale)
         return Prediction(max_score(maps), maps)
 
 
+@dataclass(frozen=True, slots=True)
+class FewShotModel:
+    """A trained ResAD that knows no category yet: with reference images of one it becomes a detector."""
+
+    backbone: Backbone
+    model: ResAD
+    preprocess: Preprocess
+    scale: ScoreRange | None
+    """None where the file has none: then the paper's protocol is all there is."""
+
+    def bind(self, references: References) -> ResADDetector:
+        """The detector of the references' category.
+
+        Raises:
+            BadValue: there are no constants to score single images with.
+        """
+        if self.scale is None:
+            raise BadValue(
+                "a checkpoint of ResAD's authors lacks the constants that put single images on one scale; "
+                "measure it on a dataset with resad-evaluate"
+            )
+        return ResADDetector(self.backbone, self.model, self.preprocess, references, scale=self.scale)
+
+
 def level_scores(
-    model: ResAD, features: list[Float[Tensor, "batch _ _ _"]], references: References, kind: Residual
+    model: ResAD, features: list[Float[Tensor, "batch _ _ _"]], references: References
 ) -> list[LevelScores]:
     """What each level says of images whose backbone features are known; the model is in evaluation mode."""
     shots = references.images
-    return nested_scores(model, features, references, kind, [shots])[shots]
+    return nested_scores(model, features, references, [shots])[shots]
 
 
 @torch.inference_mode()
@@ -130,7 +146,6 @@ def nested_scores(
     model: ResAD,
     features: list[Float[Tensor, "batch _ _ _"]],
     references: References,
-    kind: Residual,
     shots: Sequence[int],
 ) -> dict[int, list[LevelScores]]:
     """As `level_scores`, with the first 2, 4, ... reference images, which are compared with only once.
@@ -139,84 +154,9 @@ def nested_scores(
         shots: rising numbers of reference images.
     """
     residuals: dict[int, list[Float[Tensor, "batch _ _ _"]]] = {count: [] for count in shots}
-    for maps, rows, scale in zip(features, references.levels, model.residual_scale, strict=True):
+    for maps, rows in zip(features, references.levels, strict=True):
         per_image = len(rows.rows) // references.images
         found = match_nested(maps, rows, [count * per_image for count in shots])
         for count, matched in zip(shots, found, strict=True):
-            residuals[count].append(scale * residual(maps, matched, kind))
-    return {count: model(levels) for count, levels in residuals.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a model folder holds, not yet bound to a category."""
-
-    recipe: Recipe
-    preprocess: Preprocess
-    backbone: Backbone
-    model: ResAD
-    scale: ScoreRange | None
-    """None where the file has none: then the paper's protocol is all there is."""
-    config: dict[str, Any]
-
-
-def load_trained(folder: Path, device: torch.device | str = "cpu") -> Trained:
-    """The model that a training run left in its `model` folder, in evaluation mode."""
-    config, tensors = load_model(folder, method="resad")
-    recipe = Recipe.from_json(config["recipe"])
-    backbone = build_backbone(recipe, config["weights"], device)
-    model = ResAD(list(backbone.channels), recipe, config["residual_scale"])
-    load_strict(model, tensors, where=str(folder))
-    scale = ScoreRange(tuple(config["scale"]["levels"]), config["scale"]["total"])
-    preprocess = Preprocess(**config["preprocess"])
-    return Trained(recipe, preprocess, backbone, model.to(device).eval(), scale, config)
-
-
-def load_detector(
-    folder: Path,
-    *,
-    category: str | None = None,
-    references: Sequence[Path] = (),
-    device: torch.device | str = "cpu",
-) -> ResADDetector:
-    """The detector that a training run left in its `model` folder.
-
-    Args:
-        folder: holds config.json and model.safetensors.
-        category: which of the recorded references to use where none are given.
-        references: normal images of the category to be scored.
-        device: where everything goes.
-
-    Raises:
-        BadValue: no references were given and several categories are recorded, or none.
-        DatasetNotFound: a recorded reference image is gone.
-    """
-    config, _ = load_model(folder, method="resad")
-    images = list(references) or recorded_references(config["references"], category, folder)
-    loaded = load_trained(folder, device)
-    scale = ScoreRange(tuple(config["scale"]["levels"]), config["scale"]["total"])
-    encoded = encode(loaded.backbone, images, loaded.preprocess)
-    return ResADDetector(
-        loaded.backbone,
-        loaded.model,
-        loaded.preprocess,
-        encoded,
-        kind=loaded.recipe.residual,
-        scale=scale,
-    )
-
-
-def recorded_references(recorded: dict[str, list[str]], category: str | None, folder: Path) -> list[Path]:
-    """The reference images with which a training evaluated its model on a category."""
-    give = "give normal images of what is to be scored: --references DIR"
-    if category is None and len(recorded) == 1:
-        (category,) = recorded
-    if category is None or category not in recorded:
-        known = f"; it recorded some for {', '.join(recorded)} (--category)" if recorded else ""
-        raise BadValue(f"the model in {folder} compares with reference images; {give}{known}")
-    images = [Path(name) for name in recorded[category]]
-    missing = [image for image in images if not image.is_file()]
-    if missing or not images:
-        gone = f"{len(missing)} are gone, such as {missing[0]}" if missing else "none were recorded"
-        raise DatasetNotFound(f"reference images of '{category}': {gone}; {give}")
-    return images
+            residuals[count].append(residual(maps, matched, model.residual))
+    return {count: model(model.scaled(levels)) for count, levels in residuals.items()}

@@ -4,13 +4,14 @@ The paper's score maps are scaled by the maxima over all test images of a catego
 constants that the model brings along, so that each image's score depends on that image alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.evaluation.collect import Scores
@@ -19,13 +20,21 @@ from adcommon.evaluation.measure import measure, with_decision
 from adcommon.metrics import image_metrics
 from adcommon.models.anomaly_maps import max_score
 from adcommon.results.rows import row
+from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, has_pixel_truth
-from resad.detector import Level, Maps, ScoreRange, likelihood_map, merged_map, probability_map
+from resad.detector import (
+    FewShotModel,
+    Maps,
+    ScoreRange,
+    likelihood_map,
+    merged_map,
+    nested_scores,
+    probability_map,
+)
 from resad.metrics import ResADResult, resad_metrics
-from resad.model import LevelScores, ResAD
+from resad.model import LevelScores, ResAD, joined
 from resad.recipes import Recipe
-from resad.scoring import Outcome, score_target
-from resad.targets import Target
+from resad.references import Target
 
 MAP_BATCH = 64
 """Images whose maps are upsampled at once."""
@@ -45,19 +54,127 @@ class PaperScores:
     """From their mean, the reported ones."""
 
 
-def paper_scores(outcome: Outcome, target: Target, preprocess: Preprocess, *, pro: bool) -> PaperScores:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One category with one draw of one number of references."""
+
+    category: str
+    shots: int
+    draw: str
+    paper: PaperScores
+    evaluations: Sequence[Evaluation] = ()
+    """Rows of the report; none in the middle of a training."""
+
+
+def facts(recipe: Recipe, weights: str) -> Facts:
+    """Where a model of this recipe comes from.
+
+    Args:
+        weights: where the backbone's came from.
+    """
+    return Facts(
+        method="resad",
+        dataset=recipe.test_dataset,
+        setting="few-shot",
+        backbone=recipe.backbone,
+        weights=weights,
+        seed=recipe.seed,
+        trained_on=recipe.train_dataset,
+    )
+
+
+def report_rows(measured: Iterable[Measured], facts: Facts, *, seconds: float) -> list[dict[str, Any]]:
+    """All evaluations as rows of results.json; see `adcommon.results.rows.row`."""
+    return [
+        row(evaluation, replace(facts, shots=one.shots, references=one.draw), seconds=seconds)
+        for one in measured
+        for evaluation in one.evaluations
+    ]
+
+
+def evaluate(
+    trained: FewShotModel,
+    targets: Iterable[Target],
+    recipe: Recipe,
+    *,
+    eval_size: str = "map",
+    thresholds: Mapping[int, float] | None = None,
+    maps: Path | None = None,
+) -> Iterator[Measured]:
+    """Measure a model on every unseen category, with every draw and number of shots.
+
+    The standard rows need the model's own constants; the paper's come if the recipe has them, or alone.
+
+    Args:
+        eval_size: of the standard pixel metrics, see `adcommon.evaluation.measure`.
+        thresholds: decision threshold of the image score by number of shots.
+        maps: folder for pictures of all test images, from the first draw and the most shots.
+    """
+    preprocess, scale = trained.preprocess, trained.scale
+    for target in targets:
+        for (draw, shots), levels in score_target(trained.model, target, recipe).items():
+            own = scale or _range_of(levels, preprocess)
+            scores = standard_scores(levels, target, preprocess, own)
+            threshold = (thresholds or {}).get(shots)
+            standard = measure(scores, category=target.category, eval_size=eval_size)
+            if threshold is not None:
+                standard = with_decision(standard, scores, threshold)
+            paper = paper_scores(levels, target, preprocess, pro=recipe.pro)
+            evaluations = [] if scale is None else [standard]
+            if recipe.protocol == "resad" or scale is None:
+                evaluations.append(paper_evaluation(standard, paper))
+            if maps is not None and draw == target.draws[0].name and shots == max(recipe.shots):
+                write_maps(scores, maps / target.category, threshold)
+            yield Measured(target.category, shots, draw, paper, evaluations)
+
+
+def evaluate_paper(
+    model: ResAD, preprocess: Preprocess, targets: Iterable[Target], recipe: Recipe
+) -> list[Measured]:
+    """The paper's numbers alone, in the middle of a training."""
+    return [
+        Measured(target.category, shots, draw, paper_scores(levels, target, preprocess, pro=recipe.pro))
+        for target in targets
+        for (draw, shots), levels in score_target(model, target, recipe).items()
+    ]
+
+
+def score_target(model: ResAD, target: Target, recipe: Recipe) -> dict[tuple[str, int], list[LevelScores]]:
+    """What each level says of all test images, on the CPU, by draw and number of shots.
+
+    Each image's features are fetched once for all of them. The model is put in evaluation mode.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    shots = sorted(recipe.shots)
+    parts: dict[tuple[str, int], list[list[LevelScores]]] = {
+        (draw.name, count): [] for draw in target.draws for count in recipe.shots
+    }
+    images, size = len(target.records), 1 if target.aligned else recipe.test_batch_size
+    for first in tqdm(
+        range(0, images, size), desc=f"scoring {target.category}", unit="batch", disable=None, leave=False
+    ):
+        features = [maps.to(device) for maps in target.store.batch(range(first, min(first + size, images)))]
+        for draw in target.draws:
+            references = draw.of(first).to(device)
+            for count, scores in nested_scores(model, features, references, shots).items():
+                parts[draw.name, count].append([level.cpu() for level in scores])
+    return {chosen: joined(batches) for chosen, batches in parts.items()}
+
+
+def paper_scores(
+    levels: Sequence[LevelScores], target: Target, preprocess: Preprocess, *, pro: bool
+) -> PaperScores:
     """The paper's three rows of metrics.
 
     Args:
         pro: compute AUPRO.
     """
     size = (preprocess.size, preprocess.size)
-    normal = [level.normal for level in outcome.levels]
-    scale = ScoreRange.of(normal, size)
-    logps = _in_pieces(normal, lambda levels: likelihood_map(levels, size, scale))
-    bscores = _in_pieces(
-        [level.probability for level in outcome.levels], lambda levels: probability_map(levels, size)
-    )
+    scale = _range_of(levels, preprocess)
+    pieces = _pieces(levels)
+    logps = torch.cat([likelihood_map([level.normal for level in piece], size, scale) for piece in pieces])
+    bscores = torch.cat([probability_map([level.probability for level in piece], size) for piece in pieces])
     labels = np.array([record.label for record in target.records])
     masks = None
     if has_pixel_truth(target.records):
@@ -66,20 +183,13 @@ def paper_scores(outcome: Outcome, target: Target, preprocess: Preprocess, *, pr
     return PaperScores(*(_metrics(maps, masks, labels, pro=pro) for maps in kinds))
 
 
-def standard_scores(outcome: Outcome, target: Target, preprocess: Preprocess, scale: ScoreRange) -> Scores:
+def standard_scores(
+    levels: Sequence[LevelScores], target: Target, preprocess: Preprocess, scale: ScoreRange
+) -> Scores:
     """Maps and image scores with the model's own constants."""
     size = (preprocess.size, preprocess.size)
-    pieces = zip(*(_split(level) for level in outcome.levels), strict=True)
-    maps = torch.cat([merged_map(piece, size, scale) for piece in pieces])
+    maps = torch.cat([merged_map(piece, size, scale) for piece in _pieces(levels)])
     return Scores(target.records, preprocess, max_score(maps).numpy(), maps.numpy())
-
-
-def standard_evaluation(
-    scores: Scores, category: str, *, eval_size: str, threshold: float | None
-) -> Evaluation:
-    """The standard metrics, with what a decision threshold does if there is one."""
-    evaluation = measure(scores, category=category, eval_size=eval_size)
-    return evaluation if threshold is None else with_decision(evaluation, scores, threshold)
 
 
 def paper_evaluation(standard: Evaluation, paper: PaperScores) -> Evaluation:
@@ -91,83 +201,18 @@ def paper_evaluation(standard: Evaluation, paper: PaperScores) -> Evaluation:
         for name, value in (("image_auroc", result.image_auroc), ("pixel_auroc", result.pixel_auroc))
         if not np.isnan(value)
     }
-    return replace(
-        standard,
-        protocol="resad",
+    own = standard.under(
+        "resad",
         image_auroc=merged.image_auroc,
         image_ap=merged.image_ap,
         image_f1max=merged.image_f1,
         pixel_auroc=_known(merged.pixel_auroc),
         pixel_ap=_known(merged.pixel_ap),
         pixel_f1max=_known(merged.pixel_f1),
-        pixel_threshold=None,
         aupro=None if merged.aupro == OFF else _known(merged.aupro),
-        aupro_05=None,
         extra=further,
     )
-
-
-def report_row(
-    evaluation: Evaluation, outcome: Outcome, recipe: Recipe, weights: str, seconds: float
-) -> dict[str, Any]:
-    """An evaluation as a row of results.json.
-
-    Args:
-        weights: where the backbone's came from.
-        seconds: wall time of training and evaluation.
-    """
-    entry = row(
-        evaluation,
-        method="resad",
-        dataset=recipe.test_dataset,
-        setting="few-shot",
-        backbone=recipe.backbone,
-        weights=weights,
-        seed=recipe.seed,
-        seconds=seconds,
-        shots=outcome.shots,
-    )
-    return entry | {"trained_on": recipe.train_dataset, "references": outcome.draw}
-
-
-def evaluate(
-    model: ResAD,
-    preprocess: Preprocess,
-    targets: Iterable[Target],
-    recipe: Recipe,
-    scale: ScoreRange | None,
-    *,
-    eval_size: str = "map",
-    thresholds: dict[int, float] | None = None,
-    maps: Path | None = None,
-) -> Iterator[tuple[Outcome, list[Evaluation], PaperScores]]:
-    """Measure a model on every unseen category, with every draw and number of shots.
-
-    Args:
-        scale: the model's own constants, for the standard rows; None: the paper's rows only.
-        eval_size: of the standard pixel metrics, see `adcommon.evaluation.measure`.
-        thresholds: decision threshold of the image score by number of shots.
-        maps: folder for pictures of all test images, from the first draw and the most shots.
-
-    Yields:
-        The outcome, its evaluations (standard, and the paper's if the recipe has it), its paper scores.
-    """
-    for target in targets:
-        for outcome in score_target(model, target, recipe):
-            own = scale or ScoreRange.of(
-                [level.normal for level in outcome.levels], (preprocess.size, preprocess.size)
-            )
-            scores = standard_scores(outcome, target, preprocess, own)
-            threshold = (thresholds or {}).get(outcome.shots)
-            standard = standard_evaluation(scores, target.category, eval_size=eval_size, threshold=threshold)
-            paper = paper_scores(outcome, target, preprocess, pro=recipe.pro)
-            evaluations = [] if scale is None else [standard]
-            if recipe.protocol == "resad" or scale is None:
-                evaluations.append(paper_evaluation(standard, paper))
-            first_draw = outcome.draw == target.draw_names[0]
-            if maps is not None and first_draw and outcome.shots == max(recipe.shots):
-                write_maps(scores, maps / target.category, threshold)
-            yield outcome, evaluations, paper
+    return replace(own, regions=standard.regions)
 
 
 def _metrics(maps: Maps, masks: np.ndarray | None, labels: np.ndarray, *, pro: bool) -> ResADResult:
@@ -191,16 +236,13 @@ def mean_scores(scores: Sequence[PaperScores]) -> PaperScores:
     return PaperScores(*(mean([getattr(score, kind) for score in scores]) for kind in kinds))
 
 
-def _split(level: LevelScores) -> list[LevelScores]:
-    """A few images at a time."""
-    pieces = zip(level.normal.split(MAP_BATCH), level.probability.split(MAP_BATCH), strict=True)
-    return [LevelScores(*piece) for piece in pieces]
+def _pieces(levels: Sequence[LevelScores]) -> list[tuple[LevelScores, ...]]:
+    """A few images at a time, because maps are larger than what levels say."""
+    return list(zip(*(level.split(MAP_BATCH) for level in levels), strict=True))
 
 
-def _in_pieces(levels: Sequence[Level], make: Callable[[list[Level]], Maps]) -> Maps:
-    """The maps of all images, a few at a time."""
-    pieces = zip(*(level.split(MAP_BATCH) for level in levels), strict=True)
-    return torch.cat([make(list(piece)) for piece in pieces])
+def _range_of(levels: Sequence[LevelScores], preprocess: Preprocess) -> ScoreRange:
+    return ScoreRange.of([level.normal for level in levels], (preprocess.size, preprocess.size))
 
 
 def _known(value: float) -> float | None:

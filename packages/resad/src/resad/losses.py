@@ -3,12 +3,12 @@
 Throughout, l(x) = log(sigmoid(x)), and a mean over no rows is 0.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from resad.network.flow import log_likelihoods
@@ -185,6 +185,106 @@ class RunningBoundaries:
         """Take a block's boundary into the average."""
         self.values[level] = self.MOMENTUM * self.values[level] + (1 - self.MOMENTUM) * new
 
-    def load(self, values: Sequence[float]) -> None:
+    def state_dict(self) -> dict[str, list[float]]:
+        """What `load_state_dict` needs."""
+        return {"values": self.values}
+
+    def load_state_dict(self, state_dict: dict[str, list[float]]) -> None:
         """Set all levels, as a resumed training does."""
-        self.values = [float(value) for value in values]
+        self.values = list(state_dict["values"])
+
+
+@dataclass(frozen=True, slots=True)
+class StepLosses:
+    """What one step lost, all without gradient."""
+
+    quantiser: Scalar
+    """Summed over levels."""
+    constraint: list[ConstraintLoss]
+    """One per level."""
+    flows: list[Scalar]
+    """One per flow update, level by level."""
+    used_codes: list[Int64[Tensor, " _"]]
+    """Codes of the quantisers that were nearest to some normal residual, per level."""
+
+    @property
+    def constraint_total(self) -> Scalar:
+        """Summed over levels, regularisers included."""
+        return torch.stack([level.total for level in self.constraint]).sum()
+
+    def items(self) -> list[Scalar]:
+        """Every loss that was minimised, each once: their mean is the authors' `train_loss`."""
+        return [self.quantiser, self.constraint_total, *self.flows]
+
+    def kinds(self) -> dict[str, list[Scalar]]:
+        """All of them, and the parts of the constraintors', by name."""
+        return {
+            "items": self.items(),
+            "vq": [self.quantiser],
+            "normal": [level.normal for level in self.constraint],
+            "anomalous": [level.anomalous for level in self.constraint],
+            "orthogonal": [level.orthogonal for level in self.constraint],
+            "flow": self.flows,
+        }
+
+
+class EpochLosses:
+    """The losses of an epoch so far, left on the device until they are taken."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._pending: list[StepLosses] = []
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin the next epoch."""
+        self.sums: dict[str, float] = defaultdict(float)
+        self.counts: dict[str, int] = defaultdict(int)
+
+    def add(self, step: StepLosses) -> None:
+        """What one step lost."""
+        self._pending.append(step)
+
+    def take(self) -> list[dict[str, float]]:
+        """Means within each step since the last call, for the log; the device is waited for once.
+
+        `codes` is the number of a quantiser's codes that a step used, averaged over levels.
+        """
+        kinds = [step.kinds() for step in self._pending]
+        flat = [value for step in kinds for values in step.values() for value in values]
+        numbers = iter(torch.stack(flat).tolist() if flat else [])
+        rows = []
+        for step, source in zip(kinds, self._pending, strict=True):
+            read = {name: [next(numbers) for _ in values] for name, values in step.items()}
+            for name, values in read.items():
+                self.sums[name] += sum(values)
+                self.counts[name] += len(values)
+            mean = {name: sum(values) / len(values) for name, values in read.items() if values}
+            codes = sum(len(used) for used in source.used_codes) / len(source.used_codes)
+            rows.append({"loss": mean.pop("items"), **mean, "codes": codes})
+        self._pending.clear()
+        return rows
+
+    def mean(self, name: str) -> float:
+        """Mean of a kind over the epoch; NaN if there was none."""
+        return self.sums[name] / self.counts[name] if self.counts[name] else float("nan")
+
+    def line(self, epoch: int, epochs: int, *, imagebind: bool) -> str:
+        """The authors' line for an epoch, counted from 0."""
+        if not imagebind:
+            return f"Epoch[{epoch}/{epochs}]: train_loss: {self.mean('items')}"
+        normal, anomalous = self.mean("normal"), self.mean("anomalous")
+        return (
+            f"Epoch[{epoch}/{epochs}]: VQ loss: {self.mean('vq')}, OCC loss: {normal + anomalous} "
+            f"(n: {normal}, a: {anomalous}), Ort loss: {self.mean('orthogonal')}, "
+            f"Flow loss: {self.mean('flow')}"
+        )
+
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        """What `load_state_dict` needs."""
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+
+    def load_state_dict(self, state_dict: dict[str, dict[str, float]]) -> None:
+        """Continue from a saved state."""
+        self.sums |= state_dict["sums"]
+        self.counts |= {name: int(count) for name, count in state_dict["counts"].items()}

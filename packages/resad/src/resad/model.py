@@ -30,6 +30,25 @@ class LevelScores:
     probability: Float[Tensor, "batch height width"]
     """Of being anomalous rather than normal, softmax of [L_n, L_a]."""
 
+    def cpu(self) -> "LevelScores":
+        """The same on the CPU."""
+        return LevelScores(self.normal.cpu(), self.probability.cpu())
+
+    def split(self, images: int) -> list["LevelScores"]:
+        """At most so many images at a time."""
+        pieces = zip(self.normal.split(images), self.probability.split(images), strict=True)
+        return [LevelScores(*piece) for piece in pieces]
+
+
+def joined(batches: Sequence[Sequence[LevelScores]]) -> list[LevelScores]:
+    """The levels of all batches together."""
+    return [
+        LevelScores(
+            torch.cat([level.normal for level in levels]), torch.cat([level.probability for level in levels])
+        )
+        for levels in zip(*batches, strict=True)
+    ]
+
 
 class ResAD(nn.Module):
     """Quantisers, constraintors and flows; entries are named as in the authors' checkpoints."""
@@ -46,6 +65,7 @@ class ResAD(nn.Module):
         """
         super().__init__()
         self.residual_scale = tuple(residual_scale or [1.0] * len(channels))
+        self.residual = recipe.residual
         self.fdm_alpha = recipe.fdm_alpha
         self.condition = recipe.pos_embed_dim if recipe.conditional else 0
         generator = torch.Generator().manual_seed(recipe.seed)
@@ -61,6 +81,10 @@ class ResAD(nn.Module):
         if not self.condition:
             return None
         return position_codes(self.condition, maps.shape[2], maps.shape[3], maps.device)
+
+    def scaled(self, residuals: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """Residuals of the size that the other parts expect."""
+        return [scale * maps for scale, maps in zip(self.residual_scale, residuals, strict=True)]
 
     def matched(self, residuals: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Residuals, moved towards the distribution of the normal residuals seen in training."""

@@ -1,7 +1,8 @@
 """One training step: quantisers, then constraintors, then each level's flow block by block."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +12,20 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
-from resad.losses import ConstraintLoss, FlowLoss, RunningBoundaries, constraint_loss, normal_boundary
+from resad.losses import (
+    ConstraintLoss,
+    FlowLoss,
+    RunningBoundaries,
+    StepLosses,
+    constraint_loss,
+    normal_boundary,
+)
 from resad.model import ResAD
 from resad.network.flow import log_likelihoods
 from resad.network.residual import as_rows
 from resad.recipes import Recipe
+
+logger = logging.getLogger(__name__)
 
 LR_FACTOR = 0.1
 IMAGEBIND_MASK = 0.3
@@ -23,29 +33,6 @@ IMAGEBIND_MASK = 0.3
 
 Maps = list[Float[Tensor, "batch _ _ _"]]
 Permute = Callable[[int, torch.device], Int64[Tensor, " rows"]]
-
-
-@dataclass(frozen=True, slots=True)
-class StepLosses:
-    """What one step lost, all without gradient."""
-
-    quantiser: Float[Tensor, ""]
-    """Summed over levels."""
-    constraint: list[ConstraintLoss]
-    """One per level."""
-    flows: list[Float[Tensor, ""]]
-    """One per flow update, level by level."""
-    used_codes: list[Int64[Tensor, " _"]]
-    """Codes of the quantisers that were nearest to some normal residual, per level."""
-
-    @property
-    def constraint_total(self) -> Float[Tensor, ""]:
-        """Summed over levels, regularisers included."""
-        return torch.stack([level.total for level in self.constraint]).sum()
-
-    def items(self) -> list[Float[Tensor, ""]]:
-        """Every loss that was minimised, each once: their mean is the authors' `train_loss`."""
-        return [self.quantiser, self.constraint_total, *self.flows]
 
 
 class Optimisers:
@@ -81,6 +68,25 @@ class Optimisers:
         """Advance the schedules."""
         for schedule in self.schedules.values():
             schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs; a schedule's milestones are a Counter, which becomes a dict."""
+        return {
+            "optimisers": {name: part.state_dict() for name, part in self.optimisers.items()},
+            "schedules": {
+                name: {
+                    key: dict(value) if isinstance(value, dict) else value
+                    for key, value in part.state_dict().items()
+                }
+                for name, part in self.schedules.items()
+            },
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        for kind, parts in (("optimisers", self.optimisers), ("schedules", self.schedules)):
+            for name, part in parts.items():
+                part.load_state_dict(state_dict[kind][name])
 
 
 def _average_gradients(optimiser: Optimizer, accelerator: Accelerator) -> None:
@@ -146,7 +152,9 @@ def update(
     optimisers.step("vq", quantiser, accelerator)
 
     # The flows see what the constraintor gave before its update.
-    constrained = [as_rows(maps) for maps in model.constraintor(residuals)]
+    with accelerator.autocast():
+        outputs = model.constraintor(residuals)
+    constrained = [as_rows(maps).float() for maps in outputs]
     parts = [
         constraint_loss(output, mask, before, orthogonal=recipe.is_imagebind)
         for output, mask, before in zip(constrained, flat, rows, strict=True)
@@ -168,7 +176,7 @@ def update(
         for block in order.split(block_rows):
             if len(block) < block_rows:  # Faithful: what does not fill a block is dropped.
                 break
-            z, log_det = flow(inputs[block], codes, block % cells_per_image)
+            z, log_det = flow(inputs[block], codes, block % cells_per_image, accelerator.autocast)
             _update_boundary(boundaries, level, z, log_det, mask[block], recipe, accelerator)
             boundary = boundaries.values[level] if second_stage else None
             loss = flow_loss(z, log_det, mask[block], boundary)
@@ -210,11 +218,20 @@ def _update_boundary(
         boundaries.update(level, boundary)
 
 
-def untrained_levels(cells: list[int], recipe: Recipe, images: int) -> list[int]:
+def untrained_levels(cells: Sequence[int], recipe: Recipe) -> list[int]:
     """Levels (from 1) whose rows of a batch fill no block, so that their flow stays as it was drawn.
 
     Args:
         cells: positions of each level's map.
-        images: per step.
     """
-    return [level for level, count in enumerate(cells, start=1) if count * images < recipe.flow_batch]
+    rows = [count * recipe.batch_size for count in cells]
+    levels = [level for level, count in enumerate(rows, start=1) if count < recipe.flow_batch]
+    if levels:
+        logger.warning(
+            "the flows of level %s never train: a step has fewer rows than --flow_batch %d, and they keep "
+            "their random start; %d or less trains all of them",
+            ", ".join(map(str, levels)),
+            recipe.flow_batch,
+            min(rows),
+        )
+    return levels

@@ -4,6 +4,14 @@ Source: README of the authors' repository (github.com/xcyao00/ResAD): 4 referenc
 epochs. Reruns by users in its issue tracker were lower on VisA (image 75 to 81, pixel 87 to 96).
 """
 
+from adcommon.results.card import Paper
+
+PAPER = Paper(
+    "ResAD",
+    "Yao, Chen, Gao, Zhai, Zhang: ResAD: A Simple Framework for Class Generalizable Anomaly Detection, "
+    "NeurIPS 2024, https://arxiv.org/abs/2410.20047",
+)
+
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     "visa_to_mvtec": {"mean": {"image_auroc": 0.910, "pixel_auroc": 0.960}},
     "mvtec_to_visa": {"mean": {"image_auroc": 0.894, "pixel_auroc": 0.968}},

@@ -1,12 +1,12 @@
 """Every number of the paper's experiments and of the multi-shot extension; no torch here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
+from adcommon.training.recipes import refuse_below
 
 IMAGEBIND_TAG = "imagebind"
 STRIDES = (4, 8, 16, 32)
@@ -24,8 +24,6 @@ SETTINGS = (
     "mvtec_to_brats",
 )
 """The authors' seven settings; any other pair of datasets of the catalogue works too."""
-
-_Several = Parameter(consume_multiple=True, negative_iterable=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +116,8 @@ class Recipe:
     """Images per batch at test time."""
     calibration_share: float = 0.0
     """Share of the normal training images kept out of training to choose the decision threshold."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of constraintors and flows' subnets in training; likelihoods and losses stay in fp32."""
     tf32: bool = False
     """TF32 products on GPUs that have them."""
 
@@ -125,12 +125,8 @@ class Recipe:
         """Refuse values that would only fail later."""
         split_setting(self.setting)
         least_one = ("epochs", "batch_size", "flow_batch", "train_ref_shot", "test_batch_size", "image_size")
-        for name in (*least_one, "coupling_layers", "num_embeddings", "feature_levels"):
-            if getattr(self, name) < 1:
-                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("first_stage_epochs", "eval_freq"):
-            if getattr(self, name) < 0:
-                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 0")
+        refuse_below(self, 1, (*least_one, "coupling_layers", "num_embeddings", "feature_levels"))
+        refuse_below(self, 0, ("first_stage_epochs", "eval_freq"))
         if not self.shots or min(self.shots) < 1 or len(set(self.shots)) < len(self.shots):
             raise BadValue(f"shots are {self.shots}; expected different numbers of at least 1")
         if not self.reference_seeds or min(self.reference_seeds) < 0:
@@ -174,13 +170,13 @@ class Recipe:
         """Name in the catalogue of the dataset of unseen categories."""
         return split_setting(self.setting)[1]
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe in a model's config, where tuples have become lists."""
-        own: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**own)
+    def tested_on(self, dataset: str) -> "Recipe":
+        """The same recipe with another dataset of unseen categories."""
+        return replace(self, setting=f"{self.setting.partition('_to_')[0]}_to_{dataset}")
+
+    def evaluates_after(self, epoch: int) -> bool:
+        """True if unseen categories are tested after this epoch; the last one's test is not counted."""
+        return 0 < self.eval_freq and (epoch + 1) % self.eval_freq == 0 and epoch + 1 < self.epochs
 
 
 def split_setting(setting: str) -> tuple[str, str]:

@@ -1,138 +1,201 @@
-"""Reference features: encoded once per category, cut to any number of shots, written and read as files.
+"""The unseen categories: their test images, and the references they are compared with."""
 
-A folder of features has one sub-folder per category with `layer1.npy`, `layer2.npy`, ...: float32 rows, image
-by image, then row, then column. Ours also have `references.json`, which says what they were made from.
-"""
-
-import json
-from collections.abc import Sequence
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Int64
 
+from adcommon.data.lists.fewshot import draw_references
 from adcommon.data.loading import AnomalyDataset, test_batches
 from adcommon.data.preprocess import Preprocess
-from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
-from adcommon.io.files import atomic_write, json_text, plain
-from adcommon.types.records import Record
-from resad.backbone import Backbone, Grids
-from resad.network.residual import ReferenceRows, as_rows
+from adcommon.errors import DatasetNotFound, EmptySplit
+from adcommon.io.cache import DiskCache
+from adcommon.io.images import list_images
+from adcommon.models.feature_store import FeatureStore
+from adcommon.types.records import Record, Split
+from resad.backbone import Backbone, feature_store, grids
+from resad.compat.features import feature_facts, read
+from resad.multishot.alignment import read_choice
+from resad.network.residual import References
+from resad.recipes import Recipe
 
-FACTS = "references.json"
-
-
-@dataclass(frozen=True, slots=True)
-class References:
-    """The patch features of one category's reference images."""
-
-    levels: list[ReferenceRows]
-    images: int
-    names: tuple[Path, ...] = ()
-    """The images, in the order of the rows; empty where a file does not say."""
-
-    def first(self, shots: int) -> "References":
-        """The first `shots` images.
-
-        Raises:
-            BadValue: there are not so many.
-        """
-        if not 1 <= shots <= self.images:
-            raise BadValue(
-                f"{shots} reference images were asked for (--shots) and there are {self.images}; "
-                f"expected 1 to {self.images}, or more images"
-            )
-        cut = [level.first(len(level.rows) // self.images * shots) for level in self.levels]
-        return References(cut, shots, self.names[:shots])
-
-    def to(self, device: torch.device | str) -> "References":
-        """The same on a device."""
-        return References([level.to(device) for level in self.levels], self.images, self.names)
+logger = logging.getLogger(__name__)
 
 
 def encode(
     backbone: Backbone, images: Sequence[Path], preprocess: Preprocess, *, batch_size: int = 8
 ) -> References:
     """The references of these normal images, in this order, on the backbone's device."""
-    records = [Record(image, "reference", 0) for image in images]
+    dataset = AnomalyDataset([Record(image, "reference", 0) for image in images], preprocess)
     device = next(backbone.trunk.parameters()).device
-    levels: list[list[Tensor]] = [[] for _ in backbone.strides]
-    for batch in test_batches(AnomalyDataset(records, preprocess), batch_size):
-        for level, maps in zip(levels, backbone(batch.images.to(device)), strict=True):
-            level.append(as_rows(maps))
-    rows = [ReferenceRows.of(torch.cat(level)) for level in levels]
-    return References(rows, len(images), tuple(images))
+    maps = [backbone(batch.images.to(device)) for batch in test_batches(dataset, batch_size)]
+    return References.of([torch.cat(level) for level in zip(*maps, strict=True)], images)
 
 
-def write(folder: Path, references: References, facts: dict[str, Any]) -> None:
-    """Write one category's features.
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One choice of references for all test images of a category."""
 
-    Args:
-        folder: of the category.
-        facts: what they depend on, such as the backbone and the preprocessing.
-    """
-    for number, level in enumerate(references.levels, start=1):
-        rows = level.rows.float().cpu().numpy()
-        atomic_write(folder / f"layer{number}.npy", lambda file, rows=rows: np.save(file, rows))  # type: ignore[misc]
-    known = {**facts, "images": [str(name) for name in references.names]}
-    atomic_write(folder / FACTS, json_text(known))
+    name: str
+    """ "seed 0", or the folder they are from."""
+    references: References
+    """As many as the largest number of shots."""
+
+    def of(self, image: int) -> References:
+        """The references of a test image."""
+        return self.references
 
 
-def read(root: Path, category: str, expected: Grids, facts: dict[str, Any]) -> References:
-    """Read one category's features, the authors' or ours.
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """References of each test image's own."""
 
-    Args:
-        root: the folder that has a sub-folder for each category.
-        expected: channels and sizes of the model's maps.
-        facts: what features that this model can use were made with; compared where the files say it.
+    pool: FeatureStore
+    """Features of the normal training images."""
+    choice: Int64[np.ndarray, "images shots"]
+    """Their positions, best first, for each test image."""
+    name: str = "aligned"
+
+    def of(self, image: int) -> References:
+        """The references of a test image."""
+        return References.of(self.pool.batch(self.choice[image].tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One unseen category."""
+
+    category: str
+    records: list[Record]
+    """Test images."""
+    store: FeatureStore
+    """Their features, computed once for all numbers of shots, draws and epochs."""
+    draws: Sequence[Draw] | Sequence[Aligned]
+
+    @property
+    def aligned(self) -> bool:
+        """True if each test image has references of its own."""
+        return isinstance(self.draws[0], Aligned)
+
+    @property
+    def names(self) -> list[Path]:
+        """The reference images of the first draw, where they are known."""
+        first = self.draws[0]
+        return list(first.references.names) if isinstance(first, Draw) else []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceSource:
+    """Where the references of unseen categories come from; with neither folder they are drawn."""
+
+    features: Path | None = None
+    """Folder of feature files, one sub-folder per category."""
+    images: Path | None = None
+    """Folder of images: `{category}/train/{type}/*`."""
+    aligned: Path | None = None
+    """Folder of choices per test image, from `resad-align`."""
+
+
+def make_target(
+    category: str,
+    split: Split,
+    backbone: Backbone,
+    preprocess: Preprocess,
+    recipe: Recipe,
+    source: ReferenceSource,
+    *,
+    cache: DiskCache | None,
+    memory_bytes: int,
+) -> Target:
+    """Find or draw a category's references, encode them, and list its test images without them."""
+    shots = max(recipe.shots)
+
+    def store(records: Sequence[Record]) -> FeatureStore:
+        return feature_store(backbone, AnomalyDataset(records, preprocess, cache), memory_bytes // 2)
+
+    if source.aligned is not None:
+        choice = read_choice(source.aligned, category, split, shots)[:, :shots]
+        return Target(category, split.test, store(split.test), [Aligned(store(split.train), choice)])
+    if source.features is not None:
+        facts = feature_facts(recipe, preprocess)
+        expected = grids(backbone, preprocess)
+        found = {str(source.features): read(source.features, category, expected, facts)}
+    elif source.images is not None:
+        found = {str(source.images): encode(backbone, few_shot_images(source.images, category), preprocess)}
+    else:
+        found = {
+            f"seed {seed}": encode(backbone, draw_references(split.train, shots, seed=seed), preprocess)
+            for seed in recipe.reference_seeds
+        }
+    device = next(backbone.trunk.parameters()).device
+    draws = [Draw(name, references.first(shots).to(device)) for name, references in found.items()]
+    records = split.test
+    if recipe.exclude_refs:
+        records = without_references(records, [name for draw in draws for name in draw.references.names])
+        if left_out := len(split.test) - len(records):
+            logger.warning("%s: %d test images serve as references and are left out", category, left_out)
+    return Target(category, records, store(records), draws)
+
+
+def make_targets(
+    splits: Mapping[str, Split],
+    backbone: Backbone,
+    preprocess: Preprocess,
+    recipe: Recipe,
+    source: ReferenceSource,
+    *,
+    cache: DiskCache | None,
+    memory_bytes: int,
+) -> Iterator[Target]:
+    """All unseen categories in their order; each may keep its share of `memory_bytes`."""
+    for category, split in splits.items():
+        yield make_target(
+            category,
+            split,
+            backbone,
+            preprocess,
+            recipe,
+            source,
+            cache=cache,
+            memory_bytes=memory_bytes // len(splits),
+        )
+
+
+def few_shot_images(root: Path, category: str) -> list[Path]:
+    """The images of `{root}/{category}/train/{type}/`, types and files sorted.
 
     Raises:
-        DatasetNotFound: no such folder or file.
-        WrongCheckpoint: features of another backbone or size, or damaged ones.
+        DatasetNotFound: no such folder.
+        EmptySplit: no images in it.
     """
-    folder = root / category
-    levels, counts = [], []
-    for number, (channels, cells) in enumerate(zip(expected.channels, expected.cells, strict=True), start=1):
-        file = folder / f"layer{number}.npy"
-        rows = _load(file)
-        if rows.ndim != 2 or rows.shape[1] != channels or len(rows) % cells or not len(rows):
-            raise WrongCheckpoint(
-                f"{file} has shape {rows.shape}; expected (images x {cells}, {channels}): were these "
-                "features made with another backbone or image size? Write them anew with resad-extract"
-            )
-        levels.append(ReferenceRows.of(torch.from_numpy(rows)))
-        counts.append(len(rows) // cells)
-    if len(set(counts)) != 1:
-        raise WrongCheckpoint(f"the levels in {folder} are of {counts} images; expected one number")
-    return References(levels, counts[0], _names(folder, facts))
-
-
-def _load(file: Path) -> Float[np.ndarray, "*shape"]:
-    try:
-        return np.load(file, allow_pickle=False).astype(np.float32, copy=False)
-    except FileNotFoundError:
+    folder = root / category / "train"
+    if not folder.is_dir():
         raise DatasetNotFound(
-            f"no reference features at {file}\n"
-            f"  Write them with: uv run resad-extract --save_dir {file.parents[1]}"
-        ) from None
-    except (ValueError, OSError, EOFError) as error:
-        raise WrongCheckpoint(f"cannot read the reference features {file}: {error}") from error
+            f"no folder {folder}; expected the few-shot images of '{category}' in {folder / 'good'}"
+        )
+    images = [image for kind in sorted(folder.iterdir()) for image in list_images(kind)]
+    if not images:
+        raise EmptySplit(f"no images in {folder}/*; expected the normal reference images of '{category}'")
+    return images
 
 
-def _names(folder: Path, facts: dict[str, Any]) -> tuple[Path, ...]:
-    """The images that our own files name, after a look at what else they say."""
-    file = folder / FACTS
-    if not file.exists():
-        return ()
-    known = json.loads(file.read_text(encoding="utf-8"))
-    wanted = plain(facts)
-    other = [
-        f"{name} {known[name]}, not {wanted[name]}" for name in wanted if known.get(name) != wanted[name]
+def without_references(records: Sequence[Record], references: Sequence[Path]) -> list[Record]:
+    """The records whose image is none of the references, copies under other names included."""
+    files = [image for image in references if image.is_file()]
+    sizes, digests = {image.stat().st_size for image in files}, {_digest(image) for image in files}
+    return [
+        record
+        for record in records
+        if record.label == 1
+        or record.image.stat().st_size not in sizes
+        or _digest(record.image) not in digests
     ]
-    if other:
-        raise WrongCheckpoint(f"the features in {folder} were made with {'; '.join(other)}")
-    return tuple(Path(name) for name in known["images"])
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -15,8 +15,6 @@ from torch import Tensor
 from adcommon.errors import WrongCheckpoint
 from adcommon.io.files import atomic_write
 from adcommon.models.checkpoint import load_foreign
-from resad.backbone import build_backbone, make_preprocess
-from resad.detector import Trained
 from resad.model import ResAD
 from resad.recipes import Recipe
 
@@ -77,14 +75,6 @@ def load_official_file(path: Path, recipe: Recipe, channels: list[int]) -> tuple
     model = ResAD(channels, recipe)
     load_official(model, checkpoint)
     return model, recipe
-
-
-def load_official_trained(path: Path, recipe: Recipe, weights: str, device: torch.device) -> Trained:
-    """A `.pth` file as what a model folder would give, without constants of its own."""
-    backbone = build_backbone(recipe, weights, device)
-    model, recipe = load_official_file(path, recipe, list(backbone.channels))
-    config: dict[str, Any] = {"categories": [], "threshold": None, "weights": weights}
-    return Trained(recipe, make_preprocess(recipe), backbone, model.to(device).eval(), None, config)
 
 
 def sizes(checkpoint: Mapping[str, Any], channels: list[int]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, DatasetNotFound, unknown_name
 from adcommon.types.records import Split
 from resad.backbone import Backbone
-from resad.recipes import ALIASES, CATEGORIES, Recipe
-from resad.references import encode, write
-from resad.targets import feature_facts, few_shot_images
+from resad.compat.features import feature_facts, write
+from resad.recipes import ALIASES, Recipe
+from resad.references import encode, few_shot_images
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +98,3 @@ def published(dataset: str, shots: int, splits: dict[str, Split]) -> dict[str, l
             )
         found[category] = [places[name] for name in chosen[category]]
     return found
-
-
-def in_order(dataset: str, categories: Sequence[str]) -> tuple[str, ...]:
-    """The categories asked for, else the authors' own list of a dataset."""
-    return tuple(categories) or CATEGORIES.get(dataset, ())

@@ -5,6 +5,8 @@ FrEIA 0.2's `AllInOneBlock`, so that the authors' checkpoints fit.
 """
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
@@ -20,6 +22,9 @@ SCALE_GAIN, SCALE_BETA = 0.1, 0.5
 """The global scale is `SCALE_GAIN` softplus(g) with this sharpness."""
 SCALE_START = 2 * math.log(math.exp(5) - 1)
 """The g of a scale of 1."""
+
+Autocast = Callable[[], AbstractContextManager]
+"""Enters the arithmetic of the subnets; what is summed up to likelihoods stays in fp32."""
 
 
 class CouplingBlock(nn.Module):
@@ -59,23 +64,26 @@ class CouplingBlock(nn.Module):
         rows: Float[Tensor, "rows channels"],
         codes: Float[Tensor, "cells condition"] | None,
         cells: Int64[Tensor, " rows"] | None,
+        autocast: Autocast = nullcontext,
     ) -> tuple[Float[Tensor, "rows channels"], Float[Tensor, " rows"]]:
         """The block's output and the logarithm of its Jacobian's determinant.
 
         Args:
             codes: position code of every cell of the grid.
             cells: which of them each row has.
+            autocast: of the subnet.
         """
         first, activation, second = cast(tuple[nn.Linear, nn.ReLU, nn.Linear], tuple(self.subnet))
         x1, x2 = rows[:, : self.kept], rows[:, self.kept :]
-        if codes is None or cells is None:
-            hidden = first(x1)
-        else:
-            # Rows of one cell share their code's part of the first layer: it is computed once per cell.
-            table = F.linear(codes, first.weight[:, self.kept :], first.bias)
-            hidden = F.linear(x1, first.weight[:, : self.kept]) + table[cells]
-        a = SUBNET_GAIN * second(activation(hidden))
-        s, t = a.chunk(2, dim=1)
+        with autocast():
+            if codes is None or cells is None:
+                hidden = first(x1)
+            else:
+                # Rows of one cell share their code's part of the first layer: it is computed once per cell.
+                table = F.linear(codes, first.weight[:, self.kept :], first.bias)
+                hidden = F.linear(x1, first.weight[:, : self.kept]) + table[cells]
+            a = SUBNET_GAIN * second(activation(hidden))
+        s, t = a.to(rows.dtype).chunk(2, dim=1)
         s = self.clamp * torch.tanh(s)
         coupled = torch.cat([x1, x2 * torch.exp(s) + t], dim=1)
         gamma = SCALE_GAIN * F.softplus(self.global_scale, beta=SCALE_BETA)
@@ -103,11 +111,12 @@ class Flow(nn.Module):
         rows: Float[Tensor, "rows channels"],
         codes: Float[Tensor, "cells condition"] | None = None,
         cells: Int64[Tensor, " rows"] | None = None,
+        autocast: Autocast = nullcontext,
     ) -> tuple[Float[Tensor, "rows channels"], Float[Tensor, " rows"]]:
         """Latent rows and the summed log-determinants."""
         log_det = rows.new_zeros(len(rows))
         for block in self.module_list:
-            rows, part = block(rows, codes, cells)
+            rows, part = block(rows, codes, cells, autocast)
             log_det = log_det + part
         return rows, log_det
 

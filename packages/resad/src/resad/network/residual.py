@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from adcommon.errors import BadValue
 from adcommon.models.neighbours import nearest
 
 Residual = Literal["square", "subtract"]
@@ -40,6 +42,39 @@ class ReferenceRows:
     def to(self, device: torch.device | str) -> "ReferenceRows":
         """The same on a device."""
         return ReferenceRows(self.rows.to(device), self.unit.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """The patch features of one category's reference images."""
+
+    levels: list[ReferenceRows]
+    images: int
+    names: tuple[Path, ...] = ()
+    """The images, in the order of the rows; empty where a file does not say."""
+
+    @classmethod
+    def of(cls, maps: Sequence[Float[Tensor, "images _ _ _"]], names: Sequence[Path] = ()) -> "References":
+        """The references in the feature maps of some images, level by level."""
+        return cls([ReferenceRows.of(as_rows(level)) for level in maps], len(maps[0]), tuple(names))
+
+    def first(self, shots: int) -> "References":
+        """The first `shots` images.
+
+        Raises:
+            BadValue: there are not so many.
+        """
+        if not 1 <= shots <= self.images:
+            raise BadValue(
+                f"{shots} reference images were asked for (--shots) and there are {self.images}; "
+                f"expected 1 to {self.images}, or more images"
+            )
+        rows = [level.first(len(level.rows) // self.images * shots) for level in self.levels]
+        return References(rows, shots, self.names[:shots])
+
+    def to(self, device: torch.device | str) -> "References":
+        """The same on a device."""
+        return References([level.to(device) for level in self.levels], self.images, self.names)
 
 
 def as_rows(maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "rows channels"]:
