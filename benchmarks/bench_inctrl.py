@@ -32,15 +32,16 @@ from torch import Tensor
 from adcommon.models.feature_store import FeatureStore
 from adcommon.types.records import Record
 from inctrl.backbone import Backbone, make_backbone, make_preprocess
-from inctrl.data import ReferenceDraw, TrainBatch, balanced_indices, training_batches
-from inctrl.detector import Trained
+from inctrl.batches import TrainBatch, training_batches
+from inctrl.data import ReferenceDraw, balanced_indices
+from inctrl.detector import FewShotModel
 from inctrl.evaluate import feature_store
 from inctrl.model import InCTRL, trainable
 from inctrl.network.clip import model_config, tokenise
 from inctrl.network.features import Features, as_features
 from inctrl.network.prompts import sentences
 from inctrl.network.residual import text_score
-from inctrl.optimiser import gather_text, make_optimiser, update
+from inctrl.optimiser import make_optimiser, update
 from inctrl.recipes import MVTEC, Recipe
 from inctrl.references import References, load_images
 
@@ -106,9 +107,8 @@ def test_images(backbone: Backbone, recipe: Recipe, records: list[Record], shots
             theirs.append(model(query.tokens, references.tokens[None], found, told).final)
     slow = (time.perf_counter() - began) / len(images)
 
-    trained = Trained(model, backbone, preprocess, recipe, shots, "random")
     began = time.perf_counter()
-    detector = trained.detector(CATEGORY, chosen)
+    detector = FewShotModel(model, backbone, preprocess).bind(CATEGORY, chosen)
     prepared = time.perf_counter() - began
     began = time.perf_counter()
     ours = detector.score(images).image_scores
@@ -139,12 +139,12 @@ def training(
                 features[: len(queries)],
                 features[len(queries) :],
                 torch.tensor([float(labels[n]) for n in queries]),
-                [CATEGORY] * len(queries),
+                None if table is None else torch.stack([table[CATEGORY]] * len(queries)),
             )
 
     def kept(store: FeatureStore) -> Iterator[TrainBatch]:
         indices = balanced_indices(labels, recipe.batch_size, seed=recipe.seed)
-        return training_batches(store, records, indices, references, torch.device("cpu"))
+        return training_batches(store, records, indices, references, table, torch.device("cpu"))
 
     def epoch(batches: Iterator[TrainBatch]) -> list[float]:
         torch.manual_seed(0)
@@ -152,9 +152,7 @@ def training(
         optimiser = make_optimiser(trainable(model), recipe.lr, recipe.weight_decay)
         losses = []
         for batch in itertools.islice(batches, steps):
-            text = gather_text(table, batch.categories)
-            loss = update(model, batch, text, optimiser, accelerator, shots=shots, order=recipe.batch_order)
-            losses.append(float(loss))
+            losses.append(float(update(model, batch, optimiser, accelerator, order=recipe.batch_order)))
         return losses
 
     began = time.perf_counter()

@@ -9,20 +9,23 @@ METHODS = ("recontrast", "inctrl", "realnet", "uniad", "resad")
 BUDGET = {
     ("adcommon", *METHODS): "numpy torch PIL yaml",
     ("adcommon.cli.main",): "numpy torch PIL scipy skimage onnxruntime",
+    ("adcommon.deploy.model", "adcommon.deploy.runtime", "adcommon.deploy.inputs"): (
+        "torch scipy skimage timm accelerate yaml tqdm adcommon.data.catalog"
+    ),
     (
         *("adcommon.types.records", "adcommon.types.prediction", "adcommon.methods"),
         *("adcommon.io.files", "adcommon.io.images", "adcommon.io.cache", "adcommon.io.model_folder"),
         *("adcommon.data.preprocess", "adcommon.data.order", "adcommon.data.sources.folder"),
         *("adcommon.results.rows", "adcommon.results.gallery", "adcommon.results.card"),
         *("adcommon.results.pictures", "adcommon.results.spread", "adcommon.deploy.runtime"),
-        *("adcommon.deploy.inputs", "adcommon.deploy.model", "adcommon.deploy.predict"),
+        "adcommon.deploy.predict",
         *("adcommon.data.door", "adcommon.evaluation.threshold"),
         *("adcommon.cli.app", "adcommon.cli.model_commands", "adcommon.cli.quickstart", "adcommon.cli.sweep"),
         *("adcommon.training.settings", "adcommon.training.jobs", "adcommon.training.run"),
         *("adcommon.training.logging", "adcommon.training.stop"),
         *(f"{method}.recipes" for method in METHODS),
         *(f"{method}.cli" for method in METHODS),
-        *("inctrl.tools_cli", "uniad.pictures.cli", "realnet.diffusion.cli"),
+        *("inctrl.compat.cli", "inctrl.winclip.cli", "uniad.pictures.cli", "realnet.diffusion.cli"),
     ): "torch scipy skimage timm accelerate",
     (
         *("adcommon.data", "adcommon.data.check.dataset", "adcommon.data.lists.manifest"),

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from adcommon.models.checkpoint import Trained
 from adcommon.testing.trees import make_mvtec
 from inctrl.backbone import Backbone, clip_backbone, make_backbone, make_preprocess
-from inctrl.detector import Trained
+from inctrl.detector import FewShotModel
+from inctrl.evaluate import facts
 from inctrl.model import InCTRL
 from inctrl.network.clip import build_clip
 from inctrl.network.features import Features
@@ -71,11 +73,12 @@ def with_text(clip_recipe: Recipe) -> Backbone:
 
 
 @pytest.fixture
-def trained(vision: Backbone) -> Trained:
+def trained(vision: Backbone) -> Trained[FewShotModel, Recipe]:
     """An untrained model, always the same, that passes for a trained one."""
     torch.manual_seed(0)
     model = InCTRL(vision.tower.embed, vision.patches).eval()
-    return Trained(model, vision, make_preprocess(TINY), TINY, 2, "random")
+    few_shot = FewShotModel(model, vision, make_preprocess(TINY))
+    return Trained(few_shot, TINY, facts(TINY, 2, "random"), ("bottle",))
 
 
 @pytest.fixture

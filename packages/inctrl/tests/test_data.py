@@ -1,12 +1,24 @@
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from adcommon.errors import BadValue, EmptySplit
-from adcommon.models.feature_store import FeatureStore
+from adcommon.errors import BadValue, EmptySplit, UnknownName, UserError
 from adcommon.types.records import Record
-from inctrl.data import ReferenceDraw, balanced_indices, training_batches
+from inctrl import data
+from inctrl.compat.lists import scan, write_lists
+from inctrl.data import (
+    LISTS,
+    ReferenceDraw,
+    balanced_indices,
+    datasets_asked_for,
+    datasets_of,
+    find_targets,
+    listed_targets,
+    query_indices,
+    training_records,
+)
 
 LABELS = [0, 0, 0, 1, 0, 1, 0]
 
@@ -27,19 +39,9 @@ def test_a_batch_is_half_normal_then_anomalous_and_every_pass_sees_all(size: int
     assert sorted(seen[5:10]) == [0, 1, 2, 4, 6]
 
 
-def test_the_order_can_be_taken_up_anywhere() -> None:
-    whole = balanced_indices(LABELS, 4, seed=3)
-    for _ in range(5):
-        next(whole)
-    later = balanced_indices(LABELS, 4, seed=3, start=5)
-    assert [next(whole) for _ in range(4)] == [next(later) for _ in range(4)]
-
-
-def test_one_kind_alone_or_a_batch_of_one_cannot_be_trained_on() -> None:
+def test_one_kind_alone_cannot_be_trained_on() -> None:
     with pytest.raises(EmptySplit, match="no anomalous images"):
         balanced_indices([0, 0], 4, seed=0)
-    with pytest.raises(BadValue, match="batch_size is 1"):
-        balanced_indices(LABELS, 1, seed=0)
 
 
 def test_references_are_different_normal_images_of_the_querys_category() -> None:
@@ -66,29 +68,84 @@ def test_too_few_normal_images_are_an_error_that_names_the_category() -> None:
         ReferenceDraw(records()[4:6], 2, 0, self_reference=True)
 
 
-class _Store(FeatureStore):
-    """Features that are the image's number."""
+def test_batches_of_the_references_evaluations_are_passed_over(tiny) -> None:
+    labels = [0] * 9 + [1] * 9
+    own = [Record(Path("x"), "a", label) for label in labels]
+    recipe = replace(tiny, draw_evaluation=True)
+    whole = list(itertools.islice(balanced_indices(labels, recipe.batch_size, seed=recipe.seed), 9))
+    ours = list(itertools.islice(query_indices(own, recipe), 6))
+    assert ours == whole[:3] + whole[6:9]
+    assert list(itertools.islice(query_indices(own, recipe, start=4), 2)) == ours[4:]
+    plain = query_indices(own, replace(recipe, draw_evaluation=False))
+    assert list(itertools.islice(plain, 6)) == whole[:6]
 
-    def __init__(self) -> None:
-        """Nothing is kept."""
 
-    def batch(self, indices):
-        values = torch.tensor([float(index) for index in indices]).view(-1, 1, 1, 1)
-        return [values, values.expand(-1, 2, 3, 3)]
+def test_all_normal_and_anomalous_images_train(tiny, data_root: Path) -> None:
+    records = training_records(tiny, data_root, ("bottle", "cable"))
+    assert {record.category for record in records} == {"bottle", "cable"}
+    assert sum(record.label for record in records) == 6
+    assert len(records) == 2 * (4 + 3 + 3)
+    assert {record.category for record in training_records(tiny, data_root, ("cable",))} == {"cable"}
 
 
-def test_batches_hold_queries_and_shot_major_references_and_processes_share_them() -> None:
-    own = records()
-    draw = ReferenceDraw(own, 2, 0, self_reference=True)
-    order = [next(balanced_indices(LABELS, 4, seed=3))]
-    (batch,) = training_batches(_Store(), own, iter(order), draw, torch.device("cpu"))
-    assert batch.query.tokens[:, 0].tolist() == order[0]
-    chosen = draw(0, order[0])
-    assert batch.references.tokens[:, 0].tolist() == [own[shot] for shot in range(2) for own in chosen]
-    assert batch.labels.tolist() == [LABELS[index] for index in order[0]]
-    shares = [
-        next(training_batches(_Store(), own, iter(order), draw, torch.device("cpu"), rank=rank, world=2))
-        for rank in range(2)
+def test_a_category_is_found_in_its_dataset(data_root: Path) -> None:
+    assert datasets_of(["candle", "even"]) == ("visa/candle", "mnist/even")
+    (target,) = find_targets(datasets_of(["candle"]), data_root, ("candle",))
+    assert (target.dataset, target.category, len(target.test), len(target.train)) == ("visa", "candle", 6, 4)
+    with pytest.raises(UnknownName, match="did you mean 'candle'"):
+        datasets_of(["candel"])
+
+
+def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"VisA(.|\n)*KolektorSDD"):
+        find_targets(("visa", "ksdd"), tmp_path)
+
+
+def test_a_dataset_in_parts_takes_the_part(data_root: Path) -> None:
+    names = ("mvtec/cable", "visa/candle")
+    targets = find_targets(names, data_root)
+    assert [(target.dataset, target.category) for target in targets] == [
+        ("mvtec", "cable"),
+        ("visa", "candle"),
     ]
-    assert sorted(n for share in shares for n in share.query.tokens[:, 0].tolist()) == sorted(order[0])
-    assert all(share.labels.tolist() == [0, 1] for share in shares)
+    chosen = find_targets(names, data_root, ("candle",))
+    assert [target.category for target in chosen] == ["candle"]
+
+
+def test_the_authors_lists_train_and_test(tiny, data_root: Path, tmp_path: Path) -> None:
+    folder = data_root / "mvtec_anomaly_detection"
+    for name in ("bottle", "cable"):
+        for part in ("train", "val"):
+            write_lists(part, tmp_path, name, scan(folder / name, name).split)
+    lists = {
+        "normal_json_path": tuple(tmp_path / f"{name}_normal.json" for name in ("bottle", "cable")),
+        "outlier_json_path": tuple(tmp_path / f"{name}_outlier.json" for name in ("bottle", "cable")),
+        "val_normal_json_path": (tmp_path / "cable_val_normal.json",),
+        "val_outlier_json_path": (tmp_path / "cable_val_outlier.json",),
+    }
+    recipe = replace(tiny, **lists)
+    found = training_records(tiny, data_root, ("bottle", "cable"))
+    by_name = {(r.image.resolve(), r.label) for r in found}
+    assert {(r.image.resolve(), r.label) for r in training_records(recipe, tmp_path)} == by_name
+    (target,) = listed_targets(recipe, tmp_path)
+    assert (target.dataset, target.category, len(target.test), len(target.train)) == (LISTS, "cable", 6, 4)
+    # Without lists of training images, the tree beside the test images has them.
+    alone = replace(recipe, normal_json_path=(), outlier_json_path=())
+    assert len(listed_targets(alone, tmp_path)[0].train) == 4
+    with pytest.raises(UnknownName, match="category in the lists"):
+        listed_targets(recipe, tmp_path, ("bottle",))
+
+
+def test_a_category_of_several_datasets_asks_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    doubled = {"one": data.DATASETS["visa"], "two": data.DATASETS["visa"]}
+    monkeypatch.setattr(data, "DATASETS", doubled)
+    with pytest.raises(BadValue, match="is in one, two; say which with --dataset"):
+        datasets_of(["candle"])
+
+
+def test_flags_say_what_is_tested() -> None:
+    assert datasets_asked_for(Path("mine"), None, ()) == ("folder",)
+    assert datasets_asked_for(None, "visa", ("candle",)) == ("visa",)
+    assert datasets_asked_for(None, None, ("candle",)) == ("visa/candle",)
+    with pytest.raises(BadValue, match="what is to be tested"):
+        datasets_asked_for(None, None, ())

@@ -5,25 +5,26 @@ import pytest
 
 from adcommon.data import load_splits
 from adcommon.errors import EmptySplit
-from inctrl.evaluate import evaluate, report_row, write_scores
-from inctrl.sources import Target
+from adcommon.types.records import Split
+from inctrl.evaluate import evaluate, rows_of, write_scores
 
 
 @pytest.fixture
-def target(data_root: Path) -> Target:
-    split = load_splits("visa", data_root, ("candle",))["candle"]
-    return Target("visa", "candle", split.test, split.train)
+def target(data_root: Path) -> Split:
+    return load_splits("visa", data_root, ("candle",))["candle"]
 
 
 def test_each_draw_is_an_evaluation_of_its_own_and_scores_repeat(trained, target) -> None:
     outcomes = list(evaluate(trained, [target], shots=2, seeds=(0, 1, 0), cache=False))
-    assert [outcome.references.name for outcome in outcomes] == ["seed 0", "seed 1", "seed 0"]
+    assert [outcome.facts.references for outcome in outcomes] == ["seed 0", "seed 1", "seed 0"]
     first, second, third = (outcome.scores.image_scores for outcome in outcomes)
     assert (first == third).all()
     assert (first != second).any()
     assert outcomes[0].evaluation.pixel_auroc is not None
-    row = report_row(outcomes[1], trained, 1.0)
+    row = rows_of(outcomes, trained, 1.0)[1]
     assert (row["seed"], row["shots"], row["setting"], row["text"]) == (1, 2, "few-shot", False)
+    assert (row["dataset"], row["trained_on"], row["references"]) == ("visa", "mvtec", "seed 1")
+    assert outcomes[1].place == "visa/candle"
 
 
 def test_the_cache_changes_no_score(trained, target) -> None:
@@ -38,14 +39,14 @@ def test_the_cache_changes_no_score(trained, target) -> None:
 
 
 def test_without_normal_images_references_are_asked_for(trained, target) -> None:
-    alone = Target("lists", "candle", target.test, [])
+    alone = Split([], target.test, "lists")
     with pytest.raises(EmptySplit, match="--few-shot-dir"):
         list(evaluate(trained, [alone], shots=2, seeds=(0,), cache=False))
 
 
 def test_scores_are_written_image_by_image(trained, target, tmp_path: Path) -> None:
     outcomes = list(evaluate(trained, [target], shots=2, seeds=(0, 1), cache=False))
-    write_scores(tmp_path / "scores.csv", [(o.target, o.references.name, o.scores) for o in outcomes])
+    write_scores(tmp_path / "scores.csv", [("visa", "seed", out.scores) for out in outcomes])
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(target.test)

@@ -20,8 +20,9 @@ from adcommon.data.normalise import normalise
 from adcommon.data.preprocess import Preprocess
 from adcommon.data.sources.splits import quarter_split
 from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, kinds_read
+from inctrl.batches import TrainBatch
 from inctrl.compat.lists import scan, write_lists
-from inctrl.data import TrainBatch, balanced_indices
+from inctrl.data import balanced_indices
 from inctrl.losses import focal
 from inctrl.metrics import inctrl_metrics, winclip_metrics
 from inctrl.model import Adapter, Head, InCTRL, trainable
@@ -29,10 +30,10 @@ from inctrl.network.clip import ClipTower, build_clip, text_features, tokenise
 from inctrl.network.features import Features, as_features
 from inctrl.network.prompts import sentences
 from inctrl.network.residual import patch_residual, text_score, unit
-from inctrl.network.tiles import cut, tile_boxes
-from inctrl.optimiser import forward_batch, gather_text, make_optimiser, update
-from inctrl.references import choose
+from inctrl.optimiser import forward_batch, make_optimiser, update
+from inctrl.winclip.evaluate import choose
 from inctrl.winclip.model import encode, judge
+from inctrl.winclip.tiles import cut, tile_boxes
 from inctrl.winclip.windows import SIDES, harmonic_map, window_patches
 
 TRAINED = ("adapter.", "diff_head.", "diff_head_ref.")
@@ -216,20 +217,14 @@ def test_inctrl_batch(file: GoldenFile, state) -> None:
                 model = Whole(entry, entries).model if part.get("fresh_state") else whole.model
                 model.train(part["mode"] == "train")
                 theirs = encoded[part["references"]]
-                batches = [TrainBatch(query, theirs, torch.zeros(entry["batch"]), entry["types"])]
-                texts = [text]
+                batches = [TrainBatch(query, theirs, torch.zeros(entry["batch"]), text)]
                 if part["queries"] == "one by one":
-                    batches, texts = [], []
+                    batches = []
                     for item in range(entry["batch"]):
                         one, own = slice(item, item + 1), slice(item, None, entry["batch"])
-                        batches.append(
-                            TrainBatch(query[one], theirs[own], torch.zeros(1), entry["types"][one])
-                        )
-                        texts.append(text[one])
-                outputs = [
-                    forward_batch(model, batch, told, shots, order)
-                    for batch, told in zip(batches, texts, strict=True)
-                ]
+                        batches.append(TrainBatch(query[one], theirs[own], torch.zeros(1), text[one]))
+                outputs = [forward_batch(model, batch, order) for batch in batches]
+                assert all(batch.shots == shots for batch in batches)
                 got = {
                     "final_score": torch.cat([out.final for out, _ in outputs]),
                     "img_ref_score": torch.cat([out.image for out, _ in outputs]),
@@ -302,7 +297,7 @@ def test_inctrl_heads(file: GoldenFile, state) -> None:
 def _batches(file: GoldenFile, whole: Whole, dtype: torch.dtype, steps: int):
     """The batches of a golden training, from stored features or through the tower."""
     entry = file.entry
-    labels = torch.tensor(entry["labels"], dtype=dtype)
+    labels, text = torch.tensor(entry["labels"], dtype=dtype), whole.text(entry["types"])
     for described in entry["per_step"][:steps]:
         if entry["supplied"] == "features":
             drop = entry["supplied_how"]["class_token_position"]
@@ -326,7 +321,7 @@ def _batches(file: GoldenFile, whole: Whole, dtype: torch.dtype, steps: int):
 
             query = whole.features(image(described["query"]))
             references = whole.features(torch.cat([image(given) for given in described["prompts"]]))
-        yield TrainBatch(query, references, labels, entry["types"])
+        yield TrainBatch(query, references, labels, text)
 
 
 def _train(file: GoldenFile, entries: Mapping[str, Tensor], order: str, dtype: torch.dtype, steps: int):
@@ -336,7 +331,6 @@ def _train(file: GoldenFile, entries: Mapping[str, Tensor], order: str, dtype: t
     whole = Whole(entry, entries)
     whole.clip.to(dtype)
     whole.model.to(dtype).load_state_dict({n: v for n, v in cast.items() if n.startswith(TRAINED)})
-    table = {name: text_features(whole.clip, name) for name in dict.fromkeys(entry["types"])}
     options = entry["optimizer"]
     optimiser = make_optimiser(trainable(whole.model), options["lr"], options["weight_decay"])
     group = optimiser.param_groups[0]
@@ -345,9 +339,9 @@ def _train(file: GoldenFile, entries: Mapping[str, Tensor], order: str, dtype: t
     model, samples = whole.model.train(), entry["samples"]
     series: dict[str, list[Tensor]] = {}
     for step, batch in enumerate(_batches(file, whole, dtype, steps)):
-        text = gather_text(table, batch.categories)
+        assert batch.shots == entry["shot"]
         buffers = {name: value.clone() for name, value in model.named_buffers()}
-        outputs, residual_map = forward_batch(model, batch, text, entry["shot"], order)
+        outputs, residual_map = forward_batch(model, batch, order)
         for name, value in buffers.items():  # this look must not count as a second forward
             model.get_buffer(name).copy_(value)
         terms = {
@@ -357,8 +351,8 @@ def _train(file: GoldenFile, entries: Mapping[str, Tensor], order: str, dtype: t
             for name, score in (("loss_final", outputs.final), ("loss_ref", outputs.image))
         }
         loss = update(
-            model, batch, text, optimiser, accelerator,
-            shots=entry["shot"], order=order, gamma=how["gamma"], logits=how["logits"],
+            model, batch, optimiser, accelerator,
+            order=order, gamma=how["gamma"], logits=how["logits"],
         )  # fmt: skip
         now = {
             "loss": loss,
@@ -370,7 +364,7 @@ def _train(file: GoldenFile, entries: Mapping[str, Tensor], order: str, dtype: t
         for name, value in now.items():
             series.setdefault(name, []).append(value.detach())
         if step == samples["text_score"]["step"]:
-            got["text_score"] = text_score(batch.query.tokens, text, whole.scale)
+            got["text_score"] = text_score(batch.query.tokens, batch.text, whole.scale)
         if step == samples["grad0"]["step"]:
             got |= {
                 f"grad0.{name}": statistics(parameter.grad, samples["stats"])

@@ -6,16 +6,16 @@ import torch
 from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.testing.trees import make_folder
 from inctrl.compat.fewshot_files import write_few_shot_file
-from inctrl.references import choose, drawn, encode_references, from_file, from_images
+from inctrl.references import drawn, encode_references, from_file, from_images
 
 
 def test_more_shots_extend_fewer_and_seeds_differ(trained, tmp_path: Path) -> None:
     good = make_folder(tmp_path / "images", good=8) / "good"
-    few, many = (drawn(good, shots, 0, trained.preprocess) for shots in (2, 5))
+    few, many = (drawn(good, shots, 0, trained.scorer.preprocess) for shots in (2, 5))
     assert many.paths[:2] == few.paths
     assert torch.equal(many.images[:2], few.images)
-    assert drawn(good, 5, 1, trained.preprocess).paths != many.paths
-    assert torch.equal(from_images(few.paths, trained.preprocess).images, few.images)
+    assert drawn(good, 5, 1, trained.scorer.preprocess).paths != many.paths
+    assert torch.equal(from_images(few.paths, trained.scorer.preprocess).images, few.images)
 
 
 def test_a_few_shot_file_goes_out_and_comes_back(trained, tmp_path: Path) -> None:
@@ -36,11 +36,3 @@ def test_encoding_does_not_depend_on_batches(vision) -> None:
     torch.testing.assert_close(
         encode_references(vision.tower, images[8:]).tokens, whole.tokens[8:], rtol=1e-4, atol=1e-5
     )
-
-
-def test_winclips_draw_may_repeat_an_image_and_the_distinct_one_never_does() -> None:
-    repeated = [choose(4, 4, seed=seed, draw="reference") for seed in range(20)]
-    assert any(len(set(places)) < 4 for places in repeated)
-    assert all(len(set(choose(4, 4, seed=seed, draw="distinct"))) == 4 for seed in range(20))
-    with pytest.raises(BadValue, match="there are 4 normal images, expected 1 to 4"):
-        choose(4, 5, seed=0, draw="reference")

@@ -1,5 +1,4 @@
 import csv
-import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,10 @@ from adcommon.errors import BadValue, Stopped, UnreadableImage
 from adcommon.models.checkpoint import load_model
 from adcommon.training.run import RunGroup
 from adcommon.training.stop import StopSignal
-from inctrl.data import balanced_indices
+from inctrl.data import find_targets, training_records
 from inctrl.recipes import Recipe
 from inctrl.settings import TrainSettings
-from inctrl.sources import find_targets, training_records
-from inctrl.train import check_inputs, query_indices, train
+from inctrl.train import check_inputs, train
 
 TRAINED_ON = ("bottle", "cable")
 SETTINGS = TrainSettings(weights="random", cache=False)
@@ -25,7 +23,10 @@ SETTINGS = TrainSettings(weights="random", cache=False)
 def run_once(
     root: Path, name: str, recipe: Recipe, settings: TrainSettings = SETTINGS, stop: StopSignal | None = None
 ) -> tuple[list[dict], dict[str, torch.Tensor]]:
-    records, targets = training_records(recipe, root, TRAINED_ON), find_targets(recipe, root, ("candle",))
+    records, targets = (
+        training_records(recipe, root, TRAINED_ON),
+        find_targets(recipe.test_datasets, root, ("candle",)),
+    )
     run = RunGroup(root / name, resume=True).run("2-shot")
     rows = train(recipe, 2, records, targets, run, Accelerator(cpu=True), settings, stop or StopSignal())
     return rows, load_model(root / name / "2-shot" / "model")[1]
@@ -86,17 +87,6 @@ def test_the_selected_epoch_is_exported(data_root, tiny, caplog: pytest.LogCaptu
     assert "epoch 6 was to be exported and 2 were run" in caplog.text
 
 
-def test_batches_of_the_references_evaluations_are_passed_over(tiny) -> None:
-    labels = [0] * 9 + [1] * 9
-    recipe = replace(tiny, draw_evaluation=True)
-    whole = list(itertools.islice(balanced_indices(labels, recipe.batch_size, seed=recipe.seed), 9))
-    ours = list(itertools.islice(query_indices(labels, recipe), 6))
-    assert ours == whole[:3] + whole[6:9]
-    assert list(itertools.islice(query_indices(labels, recipe, start=4), 2)) == ours[4:]
-    plain = query_indices(labels, replace(recipe, draw_evaluation=False))
-    assert list(itertools.islice(plain, 6)) == whole[:6]
-
-
 @pytest.mark.parametrize("order", ["corrected", "reference"])
 def test_a_clip_trains_in_both_orders_and_tells_text_apart(data_root, clip_recipe, order: str) -> None:
     rows, _ = run_once(data_root, order, replace(clip_recipe, batch_order=order))
@@ -106,7 +96,7 @@ def test_a_clip_trains_in_both_orders_and_tells_text_apart(data_root, clip_recip
 def test_what_cannot_be_trained_is_said_first(data_root, tiny) -> None:
     records, targets = (
         training_records(tiny, data_root, TRAINED_ON),
-        find_targets(tiny, data_root, ("candle",)),
+        find_targets(tiny.test_datasets, data_root, ("candle",)),
     )
     with pytest.raises(BadValue, match=r"batch_order reference mixes levels of equal width"):
         check_inputs(replace(tiny, batch_order="reference"), records, targets, SETTINGS)

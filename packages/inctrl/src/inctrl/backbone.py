@@ -1,19 +1,26 @@
-"""The frozen part of InCTRL: a tower for images and, where it is CLIP's, one for text."""
+"""The frozen part of InCTRL: a tower for images and, where it is CLIP's, one for text; and CLIP's weights."""
 
 import hashlib
 import logging
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from http.client import HTTPException
+from pathlib import Path
 
+import huggingface_hub.constants
 import open_clip
 import torch
 from jaxtyping import Float
+from open_clip import pretrained
 from torch import Tensor
 
 from adcommon.data.preprocess import Preprocess
-from adcommon.errors import BadValue
+from adcommon.errors import BadValue, ChecksumMismatch, WeightsNotFound, WrongCheckpoint, unknown_name
 from adcommon.models.backbones import normalisation
-from inctrl.clip_weights import resolve_clip
+from adcommon.models.weights import is_random, read_state, verify_file
 from inctrl.network.clip import MEAN, STD, ClipTower, build_clip, model_config, text_features
 from inctrl.network.features import Tower
 from inctrl.network.vision import VisionTower
@@ -21,8 +28,11 @@ from inctrl.recipes import Recipe
 
 logger = logging.getLogger(__name__)
 
+_CACHES = ("~/.cache/clip", "~/.cache/huggingface/clip")
+"""Where open_clip leaves the files it fetches."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Backbone:
     """Everything that no training changes."""
 
@@ -41,6 +51,7 @@ class Backbone:
             return None
         return {category: text_features(self.clip, category) for category in dict.fromkeys(categories)}
 
+    @cached_property
     def digest(self) -> str:
         """Of every frozen value; a trained model belongs to no other."""
         digest = hashlib.blake2b(digest_size=8)
@@ -104,4 +115,111 @@ def make_preprocess(recipe: Recipe, image_size: int | None = None) -> Preprocess
         upright=recipe.upright,
         mean=mean,
         std=std,
+    )
+
+
+def resolve_clip(model: str, tag: str, weights: str = "pretrained") -> dict[str, Tensor] | None:
+    """The entries of a CLIP under open_clip's names, or None if they are to be drawn at random.
+
+    open_clip 3.3 lists one repository of the hub for two sets of weights of ViT-B-16-plus-240 and prefers the
+    hub, so that asking it for `laion400m_e32` silently gives epoch 31. Here the published *file* of a tag is
+    used, and the digits in its name are compared with its SHA-256; a file of the user's is refused if it is
+    known to be another tag's.
+
+    Args:
+        model: open_clip's name.
+        tag: of its weights, `laion400m_e32`.
+        weights: "pretrained", "random", or the path of a file.
+
+    Raises:
+        WeightsNotFound: says which file to put where.
+        ChecksumMismatch: another file than the one it is called after, or than the tag says.
+    """
+    if is_random(weights):
+        logger.warning("RANDOM CLIP WEIGHTS, for trials only: scores mean nothing backbone=%s", model)
+        return None
+    path = _published(model, tag) if weights == "pretrained" else Path(weights).expanduser()
+    if not path.is_file():
+        raise WeightsNotFound(
+            f"no weights file {path} for '{model}'; expected 'pretrained', 'random', or the path of a file"
+        )
+    verify_file(path)
+    if weights != "pretrained":
+        _check_tag(path, model, tag)
+    logger.info("CLIP weights backbone=%s file=%s", model, path)
+    try:
+        state = read_state(path)
+    except WrongCheckpoint as error:
+        raise WrongCheckpoint(
+            f"{error}\n  Expected the tensors of a CLIP under open_clip's names."
+        ) from error
+    return {name.removeprefix("module."): tensor.float() for name, tensor in state.items()}
+
+
+def _check_tag(path: Path, model: str, tag: str) -> None:
+    """Refuse a file that is another tag's by its SHA-256 or its name; warn if neither tells."""
+    names = [path.name, *(part for part in path.parts if part.startswith("models--"))]  # the hub's cache
+    tags = pretrained.list_pretrained_tags_by_model(model)
+    digits = {known: found for known in tags if (found := published_digits(model, known))}
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    by_digits = [known for known, found in digits.items() if actual.startswith(found)]
+    by_name = [known for known in tags if any(known in name for name in names)]
+    told = by_digits or by_name
+    if told and tag not in told:
+        reason = "SHA-256" if by_digits else "name"
+        raise ChecksumMismatch(
+            f"{path} holds the weights '{told[0]}' of '{model}' by its {reason}, not '{tag}'; pass the file "
+            f"of '{tag}', or --clip-tag {told[0]} if these are meant"
+        )
+    if tag in digits and not by_digits:
+        logger.warning(
+            "%s is not the published file of '%s' (SHA-256 %s, expected %s): whether it holds the same "
+            "weights cannot be told",
+            *(path, tag, actual[:8], digits[tag][:8]),
+        )
+
+
+def published_digits(model: str, tag: str) -> str:
+    """The first digits of the SHA-256 of a tag's published file, which its address holds; else nothing."""
+    url = pretrained.get_pretrained_cfg(model, tag).get("url", "")
+    found = re.search(r"/([0-9a-f]{64})/[^/]+$|-([0-9a-f]{8,})\.\w+$", url)
+    return "" if found is None else found[1] or found[2]
+
+
+def _published(model: str, tag: str) -> Path:
+    """The file of a tag on this machine, fetched if it is not there."""
+    config = pretrained.get_pretrained_cfg(model, tag)
+    if not config:
+        known = pretrained.list_pretrained_tags_by_model(model)
+        if not known:
+            raise WeightsNotFound(
+                f"'{model}' has no published weights; pass a file with --weights FILE, or --weights random"
+            )
+        raise unknown_name(f"weights of '{model}'", tag, known)
+    url = config.get("url", "")
+    file = url.rsplit("/", 1)[-1] or f"{model}-{tag}.safetensors"
+    given = os.environ.get("AD_WEIGHTS")
+    folders = [given] if given else []
+    folders += [*_CACHES, str(Path(torch.hub.get_dir(), "checkpoints"))]
+    for folder in folders:
+        if (path := Path(folder).expanduser() / file).is_file():
+            return path
+    reason = "HF_HUB_OFFLINE is set"
+    if not huggingface_hub.constants.HF_HUB_OFFLINE:
+        try:
+            found = pretrained.download_pretrained(config, prefer_hf_hub=False)
+            if found:
+                return Path(found)
+            reason = "no address is known"
+        except (OSError, HTTPException, RuntimeError) as error:
+            if "SHA256" in str(error):
+                raise ChecksumMismatch(f"{url} sent another file than it should: {error}") from error
+            reason = str(error)
+    place = given or folders[-1]
+    raise WeightsNotFound(
+        f"the weights '{tag}' of '{model}' are not on this machine and were not downloaded ({reason}).\n"
+        f"  File: {file}\n  URL:  {url or config.get('hf_hub')}\n"
+        f"  Put it into {place} (the folder named by AD_WEIGHTS, if that is set), or pass it by "
+        "--weights FILE; a timm backbone such as --backbone tf_efficientnet_lite0.in1k needs no CLIP."
     )

@@ -3,48 +3,69 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import EmptySplit
-from adcommon.evaluation.collect import Scores
+from adcommon.evaluation.collect import Scores, collect
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure
 from adcommon.io.cache import default_cache
 from adcommon.io.files import atomic_write
+from adcommon.models.checkpoint import Trained
 from adcommon.models.feature_store import FeatureStore, cached_features
 from adcommon.results.rows import row
-from adcommon.types.records import Evaluation, Record, has_pixel_truth
-from inctrl.detector import InCTRLDetector, Trained
-from inctrl.network.features import Tower, as_features
+from adcommon.types.facts import Facts
+from adcommon.types.records import Evaluation, Record, Split, has_pixel_truth
+from inctrl.detector import FewShotModel
+from inctrl.network.features import Tower
+from inctrl.recipes import Recipe
 from inctrl.references import References, drawn, from_file
-from inctrl.sources import Target
 
 FEATURE_BATCH = 16
 """Images per pass through the tower when features are computed once."""
+
+
+def facts(recipe: Recipe, shots: int | None, weights: str) -> Facts:
+    """Where a model of this recipe comes from.
+
+    Args:
+        shots: references that it was trained with; None where its file does not say.
+        weights: where the frozen network's came from.
+    """
+    return Facts(
+        method="inctrl",
+        dataset=recipe.is_trained_from,
+        setting="few-shot",
+        backbone=recipe.backbone,
+        weights=weights,
+        seed=recipe.seed,
+        shots=shots,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One category with one set of references."""
 
-    target: Target
-    references: References
-    seed: int | None
-    """Of the draw; None: they came from a file."""
+    facts: Facts
+    """The dataset is that of the test; seed, shots and references are of the draw."""
     scores: Scores
+    """Without maps."""
     evaluation: Evaluation
+
+    @property
+    def place(self) -> str:
+        """Dataset and category."""
+        return f"{self.facts.dataset}/{self.evaluation.category}"
 
 
 def evaluate(
-    trained: Trained,
-    targets: Sequence[Target],
+    trained: Trained[FewShotModel, Recipe],
+    targets: Sequence[Split],
     *,
     shots: int | None,
     seeds: Sequence[int],
@@ -67,39 +88,65 @@ def evaluate(
         eval_size: of pixel metrics, see `adcommon.evaluation.measure`.
         maps: folder for a picture of every test image with the first references; None writes none.
     """
+    model = trained.scorer
     for target in targets:
         store = feature_store(
-            trained.backbone.tower, target.test, trained.preprocess, cache=cache, memory_bytes=memory_bytes
+            model.backbone.tower, target.test, model.preprocess, cache=cache, memory_bytes=memory_bytes
         )
         chosen = choose_references(target, trained, shots, seeds, few_shot_dir)
         for number, (seed, references) in enumerate(chosen):
-            pictures = maps is not None and number == 0
+            pictures = maps if number == 0 else None
             scores = collect(
-                trained.detector(target.category, references),
-                store,
+                model.bind(target.category, references),
+                store.dataset,
                 batch_size=batch_size,
-                keep_maps=pictures or has_pixel_truth(target.test),
+                keep_maps=pictures is not None or has_pixel_truth(target.test),
+                store=store,
+            )
+            if pictures is not None:
+                write_maps(scores, pictures / target.dataset / target.category)
+            origin = replace(
+                trained.facts,
+                dataset=target.dataset,
+                trained_on=trained.facts.dataset,
+                seed=trained.facts.seed if seed is None else seed,
+                shots=len(references.images),
+                references=references.name,
             )
             evaluation = measure(scores, category=target.category, eval_size=eval_size)
-            if maps is not None and pictures:
-                write_maps(scores, maps / target.folder)
-            yield Outcome(target, references, seed, scores, evaluation)
+            yield Outcome(origin, replace(scores, anomaly_maps=None), evaluation)
+
+
+def rows_of(
+    outcomes: Iterable[Outcome], trained: Trained[FewShotModel, Recipe], seconds: float
+) -> list[dict[str, Any]]:
+    """Outcomes as rows of results.json.
+
+    Args:
+        seconds: wall time.
+    """
+    has_text = trained.scorer.backbone.clip is not None
+    return [row(out.evaluation, out.facts, seconds=seconds) | {"text": has_text} for out in outcomes]
 
 
 def choose_references(
-    target: Target, trained: Trained, shots: int | None, seeds: Sequence[int], few_shot_dir: Path | None
+    target: Split,
+    trained: Trained[FewShotModel, Recipe],
+    shots: int | None,
+    seeds: Sequence[int],
+    few_shot_dir: Path | None,
 ) -> list[tuple[int | None, References]]:
-    """The references of a category, one set for each draw, with the draw's seed."""
-    preprocess = trained.preprocess
+    """The references of a category, one set for each draw, with the draw's seed; of a file there is none."""
+    preprocess = trained.scorer.preprocess
     if few_shot_dir is not None:
         return [(None, from_file(few_shot_dir, target.category, preprocess.size, shots))]
-    if not target.normal:
+    if not target.train:
         raise EmptySplit(
             f"no normal images of '{target.category}' to draw references from besides those that test: pass "
             "--normal-json-path LIST, or --few-shot-dir DIR"
         )
-    count = shots or trained.shots or min(trained.recipe.shots)
-    return [(seed, drawn(target.normal, count, seed, preprocess)) for seed in seeds]
+    count = shots or trained.facts.shots or min(trained.recipe.shots)
+    return [(seed, drawn(target.train, count, seed, preprocess)) for seed in seeds]
 
 
 def feature_store(
@@ -116,54 +163,18 @@ def feature_store(
     return cached_features(tower, dataset, FEATURE_BATCH, features, memory_bytes=memory_bytes)
 
 
-def collect(detector: InCTRLDetector, store: FeatureStore, *, batch_size: int, keep_maps: bool) -> Scores:
-    """Score every image of a store once, in order."""
-    count, size = len(store), detector.preprocess.size
-    image_scores = np.empty(count, dtype=np.float32)
-    maps = np.empty((count, size, size), dtype=np.float32) if keep_maps else None
-    for places in torch.arange(count).split(batch_size):
-        prediction = detector.score_features(as_features(store.batch(places)).to(detector.device))
-        image_scores[places.numpy()] = prediction.image_scores.cpu().numpy()
-        if maps is not None and prediction.anomaly_maps is not None:
-            maps[places.numpy()] = prediction.anomaly_maps.cpu().numpy()
-    return Scores(store.dataset.records, detector.preprocess, image_scores, maps)
-
-
-def report_row(outcome: Outcome, trained: Trained, seconds: float) -> dict[str, Any]:
-    """An outcome as a row of results.json; its seed is that of the draw of references.
-
-    Args:
-        seconds: wall time.
-    """
-    recipe = trained.recipe
-    return row(
-        outcome.evaluation,
-        method="inctrl",
-        dataset=outcome.target.dataset,
-        setting="few-shot",
-        backbone=recipe.backbone,
-        weights=trained.weights,
-        seed=recipe.seed if outcome.seed is None else outcome.seed,
-        seconds=seconds,
-        shots=len(outcome.references.images),
-    ) | {
-        "references": outcome.references.name,
-        "trained_on": recipe.is_trained_from,
-        "text": trained.backbone.clip is not None,
-    }
-
-
-def write_scores(path: Path, scored: Iterable[tuple[Target, str, Scores]]) -> None:
+def write_scores(path: Path, scored: Iterable[tuple[str, str, Scores]]) -> None:
     """Write the score of every test image, one line each: CSV.
 
     Args:
-        scored: categories, with the name of their references.
+        scored: the dataset, the name of the references, and the scores of a category.
     """
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["dataset", "category", "references", "image", "label", "defect", "score"])
-    for target, references, scores in scored:
-        for record, score in zip(scores.records, scores.image_scores, strict=True):
-            facts = (record.image, record.label, record.defect, repr(float(score)))
-            writer.writerow([target.dataset, target.category, references, *facts])
+    for dataset, references, scores in scored:
+        for record, score in zip(scores.records, scores.image_scores.tolist(), strict=True):
+            writer.writerow(
+                [dataset, record.category, references, record.image, record.label, record.defect, repr(score)]
+            )
     atomic_write(path, file.getvalue())

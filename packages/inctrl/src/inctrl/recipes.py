@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
+from adcommon.training.recipes import from_json, refuse_below
 
 _LISTS = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)]
 _NAMES = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
@@ -96,23 +97,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        for name in ("epochs", "steps_per_epoch", "test_batch_size", "image_size", "out_stride"):
-            if getattr(self, name) < 1:
-                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.batch_size < 2:
-            raise BadValue(
-                f"batch_size is {self.batch_size}; expected at least 2, a normal and an anomalous image"
-            )
+        sizes = ("epochs", "steps_per_epoch", "test_batch_size", "image_size", "out_stride", "select_epoch")
+        refuse_below(self, 1, sizes)
+        refuse_below(self, 2, ("batch_size",))  # a normal and an anomalous image
         if not self.shots or min(self.shots) < 1:
             raise BadValue(f"shots is {self.shots}; expected one number or more, each at least 1")
         if not self.reference_seeds:
             raise BadValue("reference_seeds is empty; expected at least one seed")
-        if self.select_epoch is not None and self.select_epoch < 1:
-            raise BadValue(f"select_epoch is {self.select_epoch}; expected at least 1")
-        pairs = (("normal_json_path", "outlier_json_path"), ("val_normal_json_path", "val_outlier_json_path"))
-        for normal, outlier in pairs:
-            if bool(getattr(self, normal)) != bool(getattr(self, outlier)):
-                raise BadValue(f"--{normal} and --{outlier} go together; one of them is missing")
+        refuse_unpaired(self, "normal_json_path", "outlier_json_path")
+        refuse_unpaired(self, "val_normal_json_path", "val_outlier_json_path")
 
     @property
     def is_clip(self) -> bool:
@@ -127,12 +120,16 @@ class Recipe:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
         """The recipe in a model's config, where tuples have become lists and paths text."""
-        own: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        lists = {
+            name: list(map(Path, value)) for name, value in values.items() if name.endswith("_json_path")
         }
-        for name in (n for n in own if n.endswith("_json_path")):
-            own[name] = tuple(Path(path) for path in own[name])
-        return cls(**own)
+        return from_json(cls, {**values, **lists})
+
+
+def refuse_unpaired(source: object, normal: str, outlier: str) -> None:
+    """Refuse InCTRL's lists of one kind of image without those of the other."""
+    if bool(getattr(source, normal)) != bool(getattr(source, outlier)):
+        raise BadValue(f"--{normal} and --{outlier} go together; one of them is missing")
 
 
 MVTEC = Recipe()

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -78,15 +77,3 @@ def encode_references(tower: Tower, images: Float[Tensor, "shots 3 height width"
     parts = [as_features(tower(part.to(device))) for part in images.split(ENCODE_BATCH)]
     levels = zip(*(part.levels for part in parts), strict=True)
     return Features(torch.cat([part.tokens for part in parts]), [torch.cat(level) for level in levels])
-
-
-def choose(count: int, shots: int, *, seed: int, draw: Literal["reference", "distinct"]) -> list[int]:
-    """Positions of WinCLIP's references among `count` normal images.
-
-    Args:
-        draw: the reference's draw may take one image twice.
-    """
-    if not 1 <= shots <= count:
-        raise BadValue(f"shots is {shots}; there are {count} normal images, expected 1 to {count}")
-    generator = np.random.RandomState(seed)
-    return generator.choice(np.arange(count), shots, replace=draw == "reference").tolist()

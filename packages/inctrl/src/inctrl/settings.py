@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, Settings
+from inctrl.recipes import refuse_unpaired
 
 RUNS = Path("runs")
 """Where models are looked for if none is named."""
@@ -93,6 +94,10 @@ class TestSettings(EvaluateSettings):
     """File for the model in the layout of the authors' checkpoints, CLIP included."""
     feature_memory: float = 4.0
     """Gigabytes of frozen features kept in memory."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        refuse_unpaired(self, "val_normal_json_path", "val_outlier_json_path")
 
     def memory_bytes(self) -> int:
         """Of frozen features."""

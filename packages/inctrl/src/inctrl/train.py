@@ -4,60 +4,49 @@ A *step* is one update of adapter and heads; an *epoch* is a number of steps tha
 over the images.
 """
 
-import itertools
 import logging
-import shlex
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
-from tqdm import tqdm
 
-from adcommon.data import DATASETS
 from adcommon.data.loading import AnomalyDataset
-from adcommon.data.readable import read_all
-from adcommon.errors import BadValue, Stopped
+from adcommon.data.readable import read_splits
+from adcommon.errors import BadValue
+from adcommon.evaluation.evaluate import interim_values
 from adcommon.io.cache import default_cache
-from adcommon.io.files import plain
-from adcommon.models.checkpoint import load_model, load_strict, save_model
+from adcommon.models.checkpoint import Trained, load_model, load_strict
 from adcommon.models.feature_store import FeatureStore
-from adcommon.results.card import model_card
-from adcommon.training.devices import any_process, distribute, set_seed
+from adcommon.training.devices import distribute, set_seed
 from adcommon.training.resume import restore, save
 from adcommon.training.run import Run
+from adcommon.training.steps import Readings, steps
 from adcommon.training.stop import StopSignal
-from adcommon.types.records import Record
+from adcommon.types.records import Record, Split
 from inctrl.backbone import make_backbone, make_preprocess
-from inctrl.data import ReferenceDraw, balanced_indices, training_batches
-from inctrl.detector import Trained
-from inctrl.evaluate import FEATURE_BATCH, Outcome, evaluate, feature_store, report_row
+from inctrl.batches import training_batches
+from inctrl.checkpoint import save as save_model
+from inctrl.data import ReferenceDraw, query_indices
+from inctrl.detector import FewShotModel
+from inctrl.evaluate import FEATURE_BATCH, Outcome, evaluate, facts, feature_store, rows_of
 from inctrl.model import InCTRL, trainable
-from inctrl.optimiser import gather_text, make_optimiser, update
+from inctrl.optimiser import make_optimiser, update
 from inctrl.recipes import Recipe
 from inctrl.settings import TrainSettings
-from inctrl.sources import Target
 
 logger = logging.getLogger(__name__)
-
-LOG_EVERY = 25
-"""Steps between readings of the loss; a reading waits for the device."""
-
-PAPER = (
-    "Zhu, Pang: Toward Generalist Anomaly Detection via In-context Residual Learning with Few-shot Sample "
-    "Prompts, CVPR 2024, https://arxiv.org/abs/2403.06495"
-)
 
 
 def train(
     recipe: Recipe,
     shots: int,
     records: Sequence[Record],
-    targets: Sequence[Target],
+    targets: Sequence[Split],
     run: Run,
     accelerator: Accelerator,
     settings: TrainSettings,
@@ -77,109 +66,99 @@ def train(
         Rows of the report, also stored with the model; on the main process only.
     """
     began = time.monotonic()
-    if accelerator.num_processes > 1 and recipe.batch_size % (2 * accelerator.num_processes):
+    device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
+    if world > 1 and recipe.batch_size % (2 * world):
         raise BadValue(
-            f"batch_size is {recipe.batch_size}; {accelerator.num_processes} processes share it equally, "
-            f"half normal and half anomalous: expected a multiple of {2 * accelerator.num_processes}"
+            f"batch_size is {recipe.batch_size}; {world} processes share it equally, half normal and half "
+            f"anomalous: expected a multiple of {2 * world}"
         )
     set_seed(recipe.seed)
-    device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
-    preprocess = make_preprocess(recipe)
     backbone = make_backbone(recipe, settings.weights, device)
-    text = backbone.text(record.category for record in records)
     model = InCTRL(backbone.tower.embed, backbone.patches).to(device)
-    trained = Trained(model, backbone, preprocess, recipe, shots, settings.weights)
-    digest = backbone.digest()
-
+    categories = tuple(dict.fromkeys(record.category for record in records))
+    trained = Trained(
+        FewShotModel(model, backbone, make_preprocess(recipe)),
+        recipe,
+        facts(recipe, shots, settings.weights),
+        categories,
+    )
     optimiser = make_optimiser(trainable(model), recipe.lr, recipe.weight_decay)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     state = {"model": model, "optimiser": optimiser}
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
-    memory = settings.memory_bytes()
-    if recipe.cache_features:
-        store = feature_store(backbone.tower, records, preprocess, cache=settings.cache, memory_bytes=memory)
-    else:
-        images = AnomalyDataset(records, preprocess, default_cache("images", enabled=settings.cache))
-        store = FeatureStore(backbone.tower, images, FEATURE_BATCH, None, dtype=torch.float32, memory_bytes=0)
-    references = ReferenceDraw(records, shots, recipe.seed, self_reference=recipe.self_reference)
-    queries = query_indices([record.label for record in records], recipe, start=first)
     batches = training_batches(
-        store, records, queries, references, device, start=first, rank=rank, world=world
+        _training_store(trained.scorer, records, recipe, settings),
+        records,
+        query_indices(records, recipe, start=first),
+        ReferenceDraw(records, shots, recipe.seed, self_reference=recipe.self_reference),
+        backbone.text(categories),
+        device,
+        start=first,
+        rank=rank,
+        world=world,
+    )
+    test = partial(
+        evaluate,
+        trained,
+        targets,
+        shots=shots,
+        few_shot_dir=settings.few_shot_dir,
+        batch_size=recipe.test_batch_size,
+        cache=settings.cache,
+        memory_bytes=settings.memory_bytes(),
+        eval_size=settings.eval_size,
     )
     network = distribute(model, accelerator)
-    steps = recipe.epochs * recipe.steps_per_epoch
-    logger.info("training %d-shot images %d steps %d", shots, len(records), steps)
+    total = recipe.epochs * recipe.steps_per_epoch
+    logger.info("training %d-shot images %d steps %d", shots, len(records), total)
 
-    readings: list[Tensor] = []
-    progress = tqdm(desc=f"training {shots}-shot", initial=first, total=steps, unit="step", disable=None)
-    for step in range(first + 1, steps + 1):
-        model.train()
-        batch = next(batches)
+    readings = Readings(accelerator)
+    model.train()
+    for step in steps(
+        first,
+        total,
+        stop,
+        accelerator,
+        what=f"{shots}-shot",
+        save_every=settings.save_every or recipe.steps_per_epoch,
+        evaluate_every=recipe.evaluate_every * recipe.steps_per_epoch,
+        ends_epoch=lambda number: number % recipe.steps_per_epoch == 0,
+    ):
         loss = update(
             network,
-            batch,
-            gather_text(text, batch.categories),
+            next(batches),
             optimiser,
             accelerator,
-            shots=shots,
             order=recipe.batch_order,
             gamma=recipe.gamma,
             logits=recipe.loss_on == "logits",
         )
-        readings.append(loss)
-        progress.update()
+        readings.add(loss=loss)
 
-        epoch, within = divmod(step, recipe.steps_per_epoch)
-        evaluates = bool(recipe.evaluate_every) and not within and not epoch % recipe.evaluate_every
-        stops = any_process(stop.requested, accelerator, when=step % LOG_EVERY == 0)
-        saves = step % (settings.save_every or recipe.steps_per_epoch) == 0 or stops
-        if step % LOG_EVERY == 0 or not within or saves or step == steps:
-            losses = accelerator.reduce(torch.stack(readings), reduction="mean").tolist()
-            readings.clear()
-            progress.set_postfix(loss=f"{losses[-1]:.4f}")
+        if step.is_due:
+            rows = readings.take()
             if accelerator.is_main_process:
-                interim = _interim(trained, targets, settings) if evaluates and step < steps else {}
-                for behind, value in zip(range(len(losses) - 1, -1, -1), losses, strict=True):
-                    run.log(step - behind, {"loss": value} | (interim if behind == 0 else {}))
-                if not within:
-                    write_model(epoch_folder(run, epoch), trained, records, digest, epoch=epoch, rows=[])
-                if saves:
-                    save(run, step, recipe, state, accelerator)
+                interim = _interim(test(seeds=recipe.reference_seeds[:1])) if step.evaluates else {}
+                run.log_rows(step.number, rows, interim)
+                if step.ends_epoch:
+                    epoch = step.number // recipe.steps_per_epoch
+                    save_model(epoch_folder(run, epoch), trained, epoch=epoch)
+                if step.saves:
+                    save(run, step.number, recipe, state, accelerator)
             accelerator.wait_for_everyone()
-        if stops:
-            raise Stopped(
-                f"stopped after step {step} of {shots}-shot; run the same command with --resume to go on"
-            )
-    progress.close()
+            model.train()
 
-    rows: list[dict[str, Any]] = []
+    report: list[dict[str, Any]] = []
     if accelerator.is_main_process:
         epoch = selected_epoch(recipe)
         _, tensors = load_model(epoch_folder(run, epoch), method="inctrl")
         load_strict(model, tensors, where=f"epoch {epoch}")
-        maps = run.maps if settings.maps else None
-        outcomes = list(_evaluate(trained, targets, settings, recipe.reference_seeds, maps))
-        seconds = time.monotonic() - began
-        rows = [report_row(outcome, trained, seconds) for outcome in outcomes]
-        write_model(run.model, trained, records, digest, epoch=epoch, rows=rows)
+        outcomes = list(test(seeds=recipe.reference_seeds, maps=run.maps if settings.maps else None))
+        report = rows_of(outcomes, trained, seconds=time.monotonic() - began)
+        save_model(run.model, trained, epoch=epoch, rows=report)
     accelerator.wait_for_everyone()
-    return rows
-
-
-def query_indices(labels: Sequence[int], recipe: Recipe, *, start: int = 0) -> Iterator[list[int]]:
-    """The queries of batch after batch; the batches of the reference's evaluations are drawn and passed over.
-
-    Args:
-        start: steps to pass over.
-    """
-    batches = balanced_indices(labels, recipe.batch_size, seed=recipe.seed)
-    for step in itertools.count():
-        if recipe.draw_evaluation and step and step % recipe.steps_per_epoch == 0:
-            next(itertools.islice(batches, recipe.steps_per_epoch - 1, None))
-        indices = next(batches)
-        if step >= start:
-            yield indices
+    return report
 
 
 def selected_epoch(recipe: Recipe) -> int:
@@ -195,55 +174,25 @@ def epoch_folder(run: Run, epoch: int) -> Path:
     return run.epochs / f"{epoch:03}"
 
 
-def write_model(
-    folder: Path,
-    trained: Trained,
-    records: Sequence[Record],
-    digest: str,
-    *,
-    epoch: int,
-    rows: list[dict[str, Any]],
-) -> None:
-    """Write a model folder: adapter and heads, and which frozen weights they belong to.
+def _training_store(
+    model: FewShotModel, records: Sequence[Record], recipe: Recipe, settings: TrainSettings
+) -> FeatureStore:
+    """What the tower says of the images: computed once, or whenever they are asked for."""
+    tower, preprocess = model.backbone.tower, model.preprocess
+    if recipe.cache_features:
+        memory = settings.memory_bytes()
+        return feature_store(tower, records, preprocess, cache=settings.cache, memory_bytes=memory)
+    images = AnomalyDataset(records, preprocess, default_cache("images", enabled=settings.cache))
+    return FeatureStore(tower, images, FEATURE_BATCH, None, dtype=torch.float32, memory_bytes=0)
 
-    Args:
-        records: what was trained on.
-        digest: of the frozen weights.
-        epoch: that the weights are of.
-        rows: of the report.
-    """
-    recipe = trained.recipe
-    categories = list(dict.fromkeys(record.category for record in records))
-    config = {
-        "method": "inctrl",
-        "dataset": recipe.is_trained_from,
-        "category": "+".join(categories),
-        "categories": categories,
-        "setting": "few-shot",
-        "recipe": plain(recipe),
-        "shots": trained.shots,
-        "epoch": epoch,
-        "backbone": recipe.backbone,
-        "weights": trained.weights,
-        "frozen": digest,
-        "seed": recipe.seed,
-        "preprocess": plain(trained.preprocess),
-        "threshold": None,
-        "metrics": rows,
-    }
-    entry = DATASETS[recipe.is_trained_from]
-    card = model_card(
-        config,
-        title="InCTRL",
-        paper=PAPER,
-        data_notice=f"{entry.title}: {entry.licence}",
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-    )
-    save_model(folder, tensors=trained.model.state_dict(), config=config, card=card)
+
+def _interim(outcomes: Iterable[Outcome]) -> dict[str, float]:
+    """Test metrics in the middle of a training, with the first draw of references."""
+    return interim_values([replace(outcome.evaluation, category=outcome.place) for outcome in outcomes])
 
 
 def check_inputs(
-    recipe: Recipe, records: Sequence[Record], targets: Sequence[Target], settings: TrainSettings
+    recipe: Recipe, records: Sequence[Record], targets: Sequence[Split], settings: TrainSettings
 ) -> None:
     """Fail now and not after hours: weights, references and images that cannot be used.
 
@@ -255,38 +204,8 @@ def check_inputs(
             f"batch_order reference mixes levels of equal width, those of '{recipe.backbone}' have "
             f"{backbone.tower.channels}; use --batch-order corrected"
         )
+    next(query_indices(records, recipe))
     for shots in recipe.shots:
         ReferenceDraw(records, shots, recipe.seed, self_reference=recipe.self_reference)
     cache = default_cache("images", enabled=settings.cache)
-    preprocess = make_preprocess(recipe)
-    groups = [records, *([*target.test, *target.normal] for target in targets)]
-    read_all(AnomalyDataset(group, preprocess, cache, memory_bytes=0) for group in groups)
-
-
-def _evaluate(
-    trained: Trained,
-    targets: Sequence[Target],
-    settings: TrainSettings,
-    seeds: Sequence[int],
-    maps: Path | None = None,
-) -> Iterator[Outcome]:
-    return evaluate(
-        trained,
-        targets,
-        shots=trained.shots,
-        seeds=seeds,
-        few_shot_dir=settings.few_shot_dir,
-        batch_size=trained.recipe.test_batch_size,
-        cache=settings.cache,
-        memory_bytes=settings.memory_bytes(),
-        eval_size=settings.eval_size,
-        maps=maps,
-    )
-
-
-def _interim(trained: Trained, targets: Sequence[Target], settings: TrainSettings) -> dict[str, float]:
-    """Image AUROC of each category with the first draw of references, in the middle of a training."""
-    outcomes = _evaluate(trained, targets, settings, trained.recipe.reference_seeds[:1])
-    values = {f"{out.target.folder}/image_auroc": out.evaluation.image_auroc for out in outcomes}
-    logger.info("%s", "  ".join(f"{name} {100 * value:.2f}" for name, value in values.items()))
-    return values
+    read_splits([Split(list(records), []), *targets], make_preprocess(recipe), cache)

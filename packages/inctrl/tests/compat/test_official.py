@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from adcommon.errors import WrongCheckpoint
+from inctrl.checkpoint import load_trained
 from inctrl.compat.official import load_checkpoint, save_checkpoint
-from inctrl.detector import load_trained
 from inctrl.model import InCTRL
 from inctrl.network.clip import build_clip, model_config
 
@@ -59,4 +59,4 @@ def test_the_papers_checkpoint_has_345_entries_and_loads(tmp_path: Path) -> None
         tmp_path / "c.pyth", InCTRL(640, 225), build_clip(model_config("ViT-B-16-plus-240"), None)
     )
     assert len(torch.load(tmp_path / "c.pyth", weights_only=True)) == 345
-    assert load_trained(tmp_path / "c.pyth").backbone.tower.grid == (15, 15)
+    assert load_trained(tmp_path / "c.pyth").scorer.backbone.tower.grid == (15, 15)

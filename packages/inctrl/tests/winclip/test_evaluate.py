@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,14 +7,14 @@ from PIL import Image
 
 from adcommon.data import load_splits
 from adcommon.errors import BadValue
-from inctrl.sources import Target
-from inctrl.winclip.evaluate import load_winclip, score_target, whole_map
+from adcommon.types.records import Split
+from inctrl.winclip.evaluate import choose, load_winclip, score_target, whole_map
 
 
 @pytest.fixture
-def target(data_root: Path) -> Target:
+def target(data_root: Path) -> Split:
     split = load_splits("visa", data_root, ("candle",))["candle"]
-    return Target("visa", "candle", split.test[1:5], split.train)
+    return replace(split, test=split.test[1:5])
 
 
 def test_a_category_gets_rows_of_both_protocols_and_pictures(tiny_clip, target, tmp_path: Path) -> None:
@@ -52,3 +53,11 @@ def test_wide_images_are_scored_in_tiles(tiny_clip, target, tmp_path: Path) -> N
     Image.new("RGB", (60, 40), (9, 90, 200)).save(tmp_path / "wide.png")
     encoded, boxes = winclip.encode(tmp_path / "wide.png", windows=True)
     assert len(encoded.pooled) == len(boxes) == 2
+
+
+def test_winclips_draw_may_repeat_an_image_and_the_distinct_one_never_does() -> None:
+    repeated = [choose(4, 4, seed=seed, draw="reference") for seed in range(20)]
+    assert any(len(set(places)) < 4 for places in repeated)
+    assert all(len(set(choose(4, 4, seed=seed, draw="distinct"))) == 4 for seed in range(20))
+    with pytest.raises(BadValue, match="there are 4 normal images, expected 1 to 4"):
+        choose(4, 5, seed=0, draw="reference")

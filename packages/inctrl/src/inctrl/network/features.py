@@ -1,12 +1,14 @@
 """What a frozen tower says of images: one token each, and patch tokens of several levels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
+
+from adcommon.models.feature_store import FrozenFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +30,18 @@ class Features:
 
 
 @runtime_checkable
-class Tower(Protocol):
-    """A frozen network as `feature_store.FrozenFeatures` wants it; nobody inherits from it."""
+class Tower(FrozenFeatures, Protocol):
+    """A frozen network whose first map is the token, of one cell as large as the image; then the levels.
 
-    tag: str
-    """Name of the network."""
-    strides: tuple[int, ...]
-    """Pixels per cell of each map: the whole image for the token's, then those of the levels."""
+    Nobody inherits from it.
+    """
+
     embed: int
     """Numbers of a token."""
     channels: tuple[int, ...]
     """Numbers of a patch, by level."""
     grid: tuple[int, int]
     """Patches down and across."""
-
-    def __call__(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> list[Float[Tensor, "batch _channels _height _width"]]:
-        """The token as a map of one cell, then a map for each level."""
-        ...
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """As of any module."""
-        ...
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """As of any module."""
-        ...
 
 
 def as_features(maps: Sequence[Float[Tensor, "images _channels _height _width"]]) -> Features:

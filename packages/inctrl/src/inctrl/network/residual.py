@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from adcommon.models.neighbours import nearest
 
 
 def patch_residual(
@@ -22,7 +25,7 @@ def patch_residual(
     """
     total = query[0].new_zeros(query[0].shape[:2])
     for ours, theirs in zip(unit(query), references, strict=True):
-        total += nearest(ours, theirs)
+        total += distance(ours, theirs)
     return total / len(query)
 
 
@@ -33,16 +36,16 @@ def unit(
     return [F.normalize(level, dim=-1) for level in levels]
 
 
-def nearest(
+def distance(
     query: Float[Tensor, "batch patches channels"],
     references: Float[Tensor, "rows reference_patches channels"],
 ) -> Float[Tensor, "batch patches"]:
     """Half the cosine distance to the nearest reference, of vectors of length 1."""
-    if len(references) == 1:
-        cosines = query @ references[0].T  # one large product instead of `batch` small ones
+    if len(references) == 1:  # one large product instead of `batch` small ones
+        cosines = nearest(query.flatten(0, 1), references[0])[1].view(query.shape[:2])
     else:
-        cosines = query @ references.transpose(1, 2)
-    return 0.5 * (1 - cosines.amax(dim=-1))
+        cosines = torch.stack([nearest(*pair)[1] for pair in zip(query, references, strict=True)])
+    return 0.5 * (1 - cosines)
 
 
 def text_score(

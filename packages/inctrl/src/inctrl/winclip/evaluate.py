@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,13 +24,13 @@ from adcommon.io.files import atomic_write
 from adcommon.io.images import open_image
 from adcommon.results.pictures import glow, heat_map, overlay, png
 from adcommon.results.rows import row
-from inctrl.clip_weights import resolve_clip
+from adcommon.types.facts import Facts
+from adcommon.types.records import Split
+from inctrl.backbone import resolve_clip
 from inctrl.metrics import winclip_metrics
 from inctrl.network.clip import MEAN, STD, build_clip, model_config, text_features
-from inctrl.network.tiles import Box, Tiles, cut
-from inctrl.references import choose
-from inctrl.sources import Target
 from inctrl.winclip.model import Encoded, Judged, encode, judge
+from inctrl.winclip.tiles import Box, Tiles, cut
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class WinCLIP:
 class Result:
     """What a category gave."""
 
-    target: Target
+    target: Split
     references: tuple[Path, ...]
     scores: Scores
     rows: list[dict[str, Any]]
@@ -101,7 +101,7 @@ def load_winclip(
 
 def score_target(
     winclip: WinCLIP,
-    target: Target,
+    target: Split,
     *,
     shot: int,
     seed: int,
@@ -114,15 +114,15 @@ def score_target(
     Args:
         shot: references; 0: zero-shot, which has no maps.
         seed: of their draw.
-        draw: see `inctrl.references.choose`.
+        draw: see `choose`.
         name: what the sentences call the images; None: the category.
         maps: folder for pictures.
     """
     began = time.monotonic()
     if maps is not None and not shot:
         raise BadValue("--maps needs --shot of at least 1: the zero-shot score has no map")
-    places = choose(len(target.normal), shot, seed=seed, draw=draw) if shot else []
-    paths = tuple(target.normal[place].image for place in places)
+    places = choose(len(target.train), shot, seed=seed, draw=draw) if shot else []
+    paths = tuple(target.train[place].image for place in places)
     if len(set(paths)) < len(paths):
         logger.warning("%s: %d different images among %d references", target.category, len(set(paths)), shot)
     references = [winclip.encode(path, windows=True)[0] for path in paths]
@@ -137,35 +137,41 @@ def score_target(
             )
         scores[number] = judged.score
         if maps is not None:
-            picture = maps / target.folder / record.defect / f"{record.image.stem}.png"
+            picture = maps / target.dataset / target.category / record.defect / f"{record.image.stem}.png"
             _draw(record.image, judged, boxes, winclip.grid, picture)
     found = Scores(target.test, winclip.preprocess, scores, None)
     evaluation = measure(found, category=target.category)
     theirs = winclip_metrics(scores, found.labels)
-    paper = replace(
-        evaluation,
-        protocol="winclip",
-        image_auroc=theirs.auroc,
-        image_ap=theirs.aupr,
-        image_f1max=theirs.f1max,
+    paper = evaluation.under(
+        "winclip", image_auroc=theirs.auroc, image_ap=theirs.aupr, image_f1max=theirs.f1max
+    )
+    facts = Facts(
+        method="winclip",
+        dataset=target.dataset,
+        setting="few-shot" if shot else "zero-shot",
+        backbone=winclip.backbone,
+        weights=winclip.weights,
+        seed=seed,
+        shots=shot,
     )
     seconds = time.monotonic() - began
     rows = [
-        row(
-            measured,
-            method="winclip",
-            dataset=target.dataset,
-            setting="few-shot" if shot else "zero-shot",
-            backbone=winclip.backbone,
-            weights=winclip.weights,
-            seed=seed,
-            seconds=seconds,
-            shots=shot,
-        )
-        | {"tiles": winclip.tiles, "reference_draw": draw}
+        row(measured, facts, seconds=seconds) | {"tiles": winclip.tiles, "reference_draw": draw}
         for measured in (evaluation, paper)
     ]
     return Result(target, paths, found, rows)
+
+
+def choose(count: int, shots: int, *, seed: int, draw: Literal["reference", "distinct"]) -> list[int]:
+    """Positions of the references among `count` normal images.
+
+    Args:
+        draw: the reference's draw may take one image twice.
+    """
+    if not 1 <= shots <= count:
+        raise BadValue(f"shots is {shots}; there are {count} normal images, expected 1 to {count}")
+    generator = np.random.RandomState(seed)
+    return generator.choice(np.arange(count), shots, replace=draw == "reference").tolist()
 
 
 def whole_map(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from inctrl.network.residual import nearest, text_score
+from inctrl.network.residual import distance, text_score
 from inctrl.winclip.windows import SIDES, harmonic_map, window_patches
 
 
@@ -105,7 +105,7 @@ def judge(
             rows = torch.cat([tensor.flatten(0, 1) for tensor in theirs])[None]
         # Rounding makes distances of equal vectors slightly negative, and sums of reciprocals of both signs
         # may cancel; the reference's score is infinite there.
-        return nearest(F.normalize(own, dim=-1), F.normalize(rows, dim=-1)).clamp_min(0)
+        return distance(F.normalize(own, dim=-1), F.normalize(rows, dim=-1)).clamp_min(0)
 
     windows = tuple(
         against(own, [reference.windows[size] for reference in references])

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from inctrl.network.tiles import cut, tile_boxes
+from inctrl.winclip.tiles import cut, tile_boxes
 
 
 def test_tiles_run_along_the_longer_side_and_cover_it() -> None:

@@ -1,4 +1,3 @@
-import csv
 import json
 
 import pytest
@@ -38,27 +37,11 @@ def test_a_few_shot_file_from_a_folder(data_root, tmp_path) -> None:
     assert [tuple(image.shape) for image in images] == [(3, 32, 32)] * 3
 
 
-def test_winclip_finds_the_dataset_of_a_category(data_root, tiny_clip, tmp_path) -> None:
-    done = call(
-        "winclip-test",
-        *("--category", "candle", "--data-root", data_root, "--backbone", tiny_clip, "--weights", "random"),
-        *("--shot", "2", "--out", tmp_path / "out", "--output", tmp_path / "scores.csv", "--device", "cpu"),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "RANDOM" in done.stdout
-    rows = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [(row["dataset"], row["reference_draw"]) for row in rows] == [("visa", "reference")] * 2
-    with (tmp_path / "scores.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 6
-
-
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
         ("inctrl-json", ("val", "--dataset-dir", "nowhere"), "no folders with test in nowhere"),
         ("inctrl-few-shot", ("nowhere",), "no normal images in nowhere"),
-        ("winclip-test", (), "what is to be tested"),
-        ("winclip-test", ("--category", "candel"), "did you mean 'candle'"),
     ],
 )
 def test_mistakes_end_with_a_message_and_exit_code_2(command, words, message: str) -> None:

@@ -1,0 +1,126 @@
+"""A trained InCTRL and what is known of it: in a model folder, or in a checkpoint of the authors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adcommon.errors import BadValue, WrongCheckpoint
+from adcommon.models.checkpoint import Trained, load_model, load_strict, save_trained
+from inctrl.backbone import Backbone, clip_backbone, make_backbone, make_preprocess
+from inctrl.compat.official import load_checkpoint
+from inctrl.detector import FewShotModel, InCTRLDetector
+from inctrl.evaluate import facts
+from inctrl.model import InCTRL
+from inctrl.network.clip import build_clip, model_config
+from inctrl.published import PAPER
+from inctrl.recipes import MVTEC, Recipe
+from inctrl.references import from_images
+
+
+def load_detector(
+    folder: Path,
+    *,
+    category: str | None = None,
+    references: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+) -> InCTRLDetector:
+    """The detector in a `model` folder of a training run, or in a checkpoint of the authors.
+
+    Args:
+        folder: holds config.json and model.safetensors; or a file such as checkpoint_6.pyth.
+        category: what the images show, for the text tower: "metal_nut"; vision-only models need none.
+        references: normal images of it; any number.
+        device: where everything goes.
+
+    Raises:
+        BadValue: no references, or no category where there is a text tower.
+    """
+    trained = load_trained(folder, device)
+    if not references:
+        raise BadValue(
+            "InCTRL compares an image with normal ones: pass a folder of them with --references DIR "
+            "(of a dataset's category: uv run inctrl-test --category NAME)"
+        )
+    if trained.scorer.backbone.clip is not None and category is None:
+        raise BadValue(
+            f"'{trained.recipe.backbone}' reads what the images show: pass --category NAME, such as metal_nut"
+        )
+    images = from_images(references, trained.scorer.preprocess)
+    return trained.scorer.bind(category or "object", images)
+
+
+def load_trained(
+    path: Path,
+    device: torch.device | str = "cpu",
+    *,
+    weights: str | None = None,
+    backbone: str = MVTEC.backbone,
+    layers: tuple[int, ...] = MVTEC.layers,
+) -> Trained[FewShotModel, Recipe]:
+    """The model that becomes a detector with references, and what is known of it.
+
+    Args:
+        path: the folder or file.
+        device: where everything goes.
+        weights: of the frozen network, where a folder's are no longer where they were.
+        backbone: CLIP model of an authors' checkpoint, which brings its weights.
+        layers: its blocks.
+
+    Raises:
+        WrongCheckpoint: not one, or one that was trained on other frozen weights.
+    """
+    if path.is_file():
+        config = model_config(backbone)
+        size = config["vision_cfg"].get("image_size", 224)
+        recipe = replace(MVTEC, backbone=backbone, layers=layers, image_size=size)
+        checkpoint = load_checkpoint(path)
+        frozen = clip_backbone(recipe, build_clip(config, checkpoint.clip), device)
+        model = _filled(frozen, recipe, checkpoint.trained, path)
+        return Trained(model, recipe, facts(recipe, None, str(path)))
+    config, tensors = load_model(path, method="inctrl")
+    recipe = Recipe.from_json(config["recipe"])
+    source = weights or config["weights"]
+    frozen = make_backbone(recipe, source, device)
+    if frozen.digest != config["frozen"]:
+        raise WrongCheckpoint(
+            f"{path} was trained on other weights of '{recipe.backbone}': their digest is "
+            f"{config['frozen']}, that of {source} is {frozen.digest}; pass the right file with --weights"
+        )
+    return Trained.of(_filled(frozen, recipe, tensors, path), recipe, {**config, "weights": source})
+
+
+def _filled(frozen: Backbone, recipe: Recipe, tensors: dict[str, Tensor], where: Path) -> FewShotModel:
+    model = InCTRL(frozen.tower.embed, frozen.patches)
+    load_strict(model, tensors, where=str(where))
+    device = next(frozen.tower.parameters()).device
+    return FewShotModel(model.to(device).eval(), frozen, make_preprocess(recipe))
+
+
+def save(
+    folder: Path,
+    trained: Trained[FewShotModel, Recipe],
+    *,
+    epoch: int,
+    rows: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write a model folder: adapter and heads, and which frozen weights they belong to.
+
+    Args:
+        epoch: that the weights are of.
+        rows: of the report.
+    """
+    save_trained(
+        folder,
+        trained.scorer.model.state_dict(),
+        PAPER,
+        trained.facts,
+        recipe=trained.recipe,
+        preprocess=trained.scorer.preprocess,
+        categories=trained.categories,
+        rows=rows,
+        own={"epoch": epoch, "frozen": trained.scorer.backbone.digest},
+    )

@@ -1,0 +1,93 @@
+"""The command `winclip-test`: parse, call, print."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from adcommon.cli.app import execute
+from adcommon.io.places import default_root
+from adcommon.results.rows import text, write_results
+from adcommon.training.logging import start_logging
+from inctrl.data import datasets_asked_for, find_targets
+from inctrl.recipes import PAPER_DATASETS
+
+
+def test() -> None:
+    """`winclip-test`: the baseline, which trains nothing."""
+    app = App(name="winclip-test", help="Test WinCLIP, which trains nothing, with k normal images or none.")
+    app.default(_test)
+    execute(app)
+
+
+def _test(
+    *,
+    category: Annotated[
+        tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
+    ] = (),
+    dataset: str | None = None,
+    data_root: Path | None = None,
+    data: Path | None = None,
+    text_name: Annotated[str | None, Parameter(name="--text")] = None,
+    shot: Annotated[int, Parameter(alias="--shots")] = 0,
+    seed: int = 10,
+    reference_draw: Literal["auto", "reference", "distinct"] = "auto",
+    tiles: Literal["along", "reference"] = "along",
+    backbone: Annotated[str, Parameter(alias="--model")] = "ViT-B-16-plus-240",
+    clip_tag: str = "laion400m_e31",
+    weights: Annotated[str, Parameter(alias="--clip-weights")] = "pretrained",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    out: Path = Path("evaluation"),
+    output: Path | None = None,
+    maps: Path | None = None,
+    gpu: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Test WinCLIP, which trains nothing, with k normal images or none.
+
+    Args:
+        category: Categories to test; their dataset is found by itself. [default: all of the dataset]
+        dataset: Dataset name; `ad datasets` lists them.
+        data_root: Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]
+        data: A folder of my own images; short for `--dataset folder --data-root DIR`.
+        text_name: What the images show, for the sentences. [default: the category]
+        shot: Normal reference images of each category; 0: zero-shot.
+        seed: Of the draw of references.
+        reference_draw: `reference` may draw an image twice, as the reference code does; `auto` does so for
+            datasets of the papers.
+        tiles: Images that are not square are cut along their longer side; `reference` cuts along x always.
+        backbone: One of open_clip's ViTs, or a JSON file in open_clip's form.
+        clip_tag: Which of its weights `pretrained` means, or are expected in a file.
+        weights: `pretrained`, `random` (for trials only), or a file.
+        precision: Arithmetic of the image tower.
+        out: Folder for results.json and tables.
+        output: File for the score of every image, CSV.
+        maps: Folder for a picture of every test image's map.
+        gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
+        device: Device by its torch name: cpu, cuda:1, mps.
+    """
+    start_logging(None)
+    names = datasets_asked_for(data, dataset, category)
+    targets = find_targets(names, data or data_root or default_root(), category)
+
+    from adcommon.models.devices import choose_device
+    from inctrl.evaluate import write_scores
+    from inctrl.winclip.evaluate import load_winclip, score_target
+
+    winclip = load_winclip(
+        backbone, clip_tag, weights, tiles=tiles, precision=precision, device=choose_device(gpu, device)
+    )
+    results = []
+    for target in targets:
+        draw = reference_draw
+        if draw == "auto":
+            draw = "reference" if target.dataset in PAPER_DATASETS else "distinct"
+        results.append(
+            score_target(winclip, target, shot=shot, seed=seed, draw=draw, name=text_name, maps=maps)
+        )
+    rows = [row for result in results for row in result.rows]
+    write_results(out, rows)
+    print(text(rows))
+    if output is not None:
+        references = f"seed {seed}" if shot else "none"
+        write_scores(output, [(result.target.dataset, references, result.scores) for result in results])
