@@ -5,6 +5,7 @@ A method registers `<method>.detector:load_detector`, called as
 """
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,3 +68,18 @@ def load_folder(
     config, _ = load_model(folder, method)
     load = find(config["method"])
     return load(folder, category=category, references=references, device=device), config
+
+
+def public(package: str, **places: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose public names are imported when they are asked for.
+
+    Args:
+        places: by name, the module of the package that has it.
+    """
+
+    def find_name(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{places[name]}"), name)
+
+    return find_name

@@ -3,8 +3,9 @@
 run = recontrast.fit(recontrast.RECIPES["own"], adcommon.folder("photos"), out="runs/photos")
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from adcommon.methods import public
 
 if TYPE_CHECKING:
     from recontrast.experiment import fit
@@ -12,11 +13,4 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["RECIPES", "Recipe", "fit"]
-
-
-def __getattr__(name: str) -> Any:
-    """The public names, imported when they are asked for."""
-    places = {"RECIPES": "recipes", "Recipe": "recipes", "fit": "experiment"}
-    if name not in places:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{places[name]}"), name)
+__getattr__ = public(__name__, RECIPES="recipes", Recipe="recipes", fit="experiment")
