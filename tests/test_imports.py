@@ -28,7 +28,7 @@ BUDGET = {
         *("inctrl.compat.cli", "inctrl.winclip.cli", "uniad.pictures.cli", "realnet.diffusion.cli"),
     ): "torch scipy skimage timm accelerate",
     (
-        *("adcommon.data", "adcommon.data.check.dataset", "adcommon.data.lists.manifest"),
+        *("adcommon.data.sources.access", "adcommon.data.check.dataset", "adcommon.data.lists.manifest"),
         *("adcommon.data.lists.fewshot", "adcommon.data.sources.cifar10", "adcommon.data.sources.synthetic"),
         *("adcommon.data.prepare.command", "adcommon.data.loco", "adcommon.cli.list_commands"),
         *("adcommon.metrics", "adcommon.metrics.streaming", "adcommon.metrics.spro"),

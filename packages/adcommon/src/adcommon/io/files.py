@@ -14,8 +14,6 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import yaml
-
 from adcommon.errors import BadValue, OutputFailed, UserError
 
 _FREE_SPACE = (
@@ -154,6 +152,8 @@ def read_yaml(path: Path) -> Any:
     Raises:
         BadValue: it cannot be read.
     """
+    import yaml
+
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
