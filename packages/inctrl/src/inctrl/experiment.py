@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from adcommon.errors import BadValue
-from adcommon.training.jobs import Fitted, run_jobs
+from adcommon.training.jobs import FitGeneralist, Fitted, run_jobs
 from adcommon.types.records import Record, Split
 from inctrl.data import labelled
 from inctrl.recipes import MVTEC, VISA, Recipe
@@ -40,53 +38,20 @@ def run(
     return fitted
 
 
-def fit(
+def _fit(
     recipe: Recipe,
-    data: Split | Mapping[str, Split],
+    data: Mapping[str, Split],
+    targets: Mapping[str, Split],
+    settings: TrainSettings,
     *,
-    targets: Split | Mapping[str, Split] | None = None,
-    out: Path | str,
-    device: str | None = None,
-    weights: str = "pretrained",
-    workers: int = 0,
-    cache: bool = True,
-    resume: bool = False,
-    force: bool = False,
+    name: str,
 ) -> Fitted:
-    """Train on all labelled images of `data`, test on `targets`, and save everything in `out`.
-
-    Args:
-        recipe: one of `RECIPES`, or `dataclasses.replace` of one.
-        data: normal and anomalous images, from `adcommon.folder` or `adcommon.dataset`; several categories
-            by name. Its training and test images are trained on alike.
-        targets: other categories to test on, with references of their training images.
-        out: folder for everything the run leaves behind, a model for each number of references.
-        device: by its torch name; by default the first GPU if there is one.
-        weights: of the frozen network: "pretrained", "random" or a file.
-        workers: processes that load images; 0 loads in this one.
-        cache: keep decoded images and features on disk.
-        resume: continue a run in `out` that was stopped or killed.
-        force: overwrite a run in `out`.
-
-    Raises:
-        UserError: what cannot work, before the training begins.
-    """
-    trained_on = [data] if isinstance(data, Split) else list(data.values())
-    tested = [targets] if isinstance(targets, Split) else list((targets or {}).values())
-    if not trained_on:
-        raise BadValue("no data was given; expected what adcommon.folder or adcommon.dataset returns")
-    settings = TrainSettings(
-        out=Path(out),
-        device=device,
-        weights=weights,
-        workers=workers,
-        cache=cache,
-        resume=resume,
-        force=force,
-    )
     recipe = replace(
         recipe,
-        dataset=trained_on[0].dataset,
-        test_datasets=tuple(f"{split.dataset}/{split.category}" for split in tested),
+        dataset=next(iter(data.values())).dataset,
+        test_datasets=tuple(f"{split.dataset}/{category}" for category, split in targets.items()),
     )
-    return run(recipe, labelled(trained_on), tested, settings, name="inctrl")
+    return run(recipe, labelled(data.values()), list(targets.values()), settings, name=name)
+
+
+fit = FitGeneralist("inctrl", TrainSettings, _fit)

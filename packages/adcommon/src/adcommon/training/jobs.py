@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Job = TypeVar("Job")
 R = TypeVar("R", contravariant=True)
+S = TypeVar("S", bound=Settings, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +153,7 @@ class Fit(Generic[R]):
         Raises:
             UserError: what cannot work, before the training begins.
         """
-        splits = {data.category: data} if isinstance(data, Split) else dict(data)
-        if not splits:
-            raise BadValue("no data was given; expected what adcommon.folder or adcommon.dataset returns")
+        splits = _by_category(data)
         settings = Settings(
             out=Path(out),
             device=device,
@@ -167,3 +166,81 @@ class Fit(Generic[R]):
         named: Any = recipe
         dataset = next(iter(splits.values())).dataset
         return self.run(replace(named, dataset=dataset), splits, settings, name=self.method)
+
+
+@runtime_checkable
+class Generalist(Protocol[R, S]):
+    """An experiment that trains on labelled images and tests on other categories, with references."""
+
+    def __call__(
+        self,
+        recipe: R,
+        data: Mapping[str, Split],
+        targets: Mapping[str, Split],
+        settings: S,
+        *,
+        name: str,
+    ) -> Fitted:
+        """Train on all images of `data`, test on `targets`, of which there may be none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FitGeneralist(Generic[R, S]):
+    """The public function `fit` of a method that is trained once and then shown normal images of anything."""
+
+    method: str
+    settings: type[S]
+    run: Generalist[R, S]
+
+    def __call__(
+        self,
+        recipe: R,
+        data: Split | Mapping[str, Split],
+        *,
+        targets: Split | Mapping[str, Split] | None = None,
+        out: Path | str,
+        device: str | None = None,
+        weights: str = "pretrained",
+        workers: int = 0,
+        cache: bool = True,
+        resume: bool = False,
+        force: bool = False,
+    ) -> Fitted:
+        """Train on all labelled images of `data`, test on `targets`, and save everything in `out`.
+
+        Args:
+            recipe: one of the method's `RECIPES`, or `dataclasses.replace` of one.
+            data: normal and anomalous images, from `adcommon.folder` or `adcommon.dataset`; several
+                categories by name. Training and test images are trained on alike.
+            targets: other categories to test on, with references of their training images. Without, nothing
+                is tested; the model takes references when it is loaded.
+            out: folder for everything the run leaves behind.
+            device: by its torch name; by default the first GPU if there is one.
+            weights: of the frozen network: "pretrained", "random" or a file.
+            workers: processes that load images; 0 loads in this one.
+            cache: keep decoded images and features on disk.
+            resume: continue a run in `out` that was stopped or killed.
+            force: overwrite a run in `out`.
+
+        Raises:
+            UserError: what cannot work, before the training begins.
+        """
+        settings = self.settings(
+            out=Path(out),
+            device=device,
+            weights=weights,
+            workers=workers,
+            cache=cache,
+            resume=resume,
+            force=force,
+        )
+        tested = _by_category(targets) if targets else {}
+        return self.run(recipe, _by_category(data), tested, settings, name=self.method)
+
+
+def _by_category(data: Split | Mapping[str, Split]) -> dict[str, Split]:
+    splits = {data.category: data} if isinstance(data, Split) else dict(data)
+    if not splits:
+        raise BadValue("no data was given; expected what adcommon.folder or adcommon.dataset returns")
+    return splits
