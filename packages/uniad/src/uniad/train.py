@@ -94,7 +94,7 @@ def train(
         cache=settings.cache,
         workers=settings.workers,
     )
-    stores = None
+    stores = None  # of the test images, whose features never change; only the main process measures
     if recipe.cache_features and accelerator.is_main_process:
         stores = {
             name: feature_store(model, test, preprocess, cache=settings.cache) for name, test in tests.items()
@@ -149,8 +149,8 @@ def train(
             if accelerator.is_main_process:
                 interim = {}
                 if step.evaluates:
-                    ranked = {name: test for name, test in tests.items() if has_both(test)}
-                    evaluations = measure(make_detector(model, preprocess, recipe), ranked)
+                    both = {name: test for name, test in tests.items() if has_both(test)}
+                    evaluations = measure(make_detector(model, preprocess, recipe), both)
                     interim = interim_values(evaluations)
                     if recipe.keep_best and best.takes(evaluations):
                         save_as(run.best_model, model.state_dict())
