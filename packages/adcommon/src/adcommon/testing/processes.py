@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adcommon.testing.commands import Done
 
-TIMEOUT_S = 100
+TIMEOUT_S = 120
 """A command that takes longer hangs."""
 
 _server = multiprocessing.get_context("forkserver")
