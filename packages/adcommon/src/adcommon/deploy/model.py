@@ -79,7 +79,7 @@ class Model:
             preprocess: how images are made.
             config: all that was stored with the model, "method" at least.
             threshold: image score above which an image is anomalous.
-            category: that it scores.
+            category: that it scores; several, joined by "+", where it was trained on them.
             detector: the same in torch, if this is torch's; it can be exported.
         """
         self.score_pixels = score_pixels
