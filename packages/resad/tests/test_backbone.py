@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import torch
 
-from resad.backbone import build_backbone, grids, make_preprocess
+from adcommon.data import load_splits
+from adcommon.data.loading import AnomalyDataset
+from resad.backbone import build_backbone, feature_store, grids, make_preprocess
 from resad.network import imagebind
 from resad.recipes import IMAGEBIND, PAPER, Recipe
 
@@ -20,3 +24,19 @@ def test_each_backbone_sees_images_as_its_weights_did() -> None:
     assert (paper.fit, paper.interpolation, paper.size) == ("short_side", "bicubic", 224)
     assert paper.mean == (0.485, 0.456, 0.406)
     assert (tokens.mean, tokens.std) == (imagebind.MEAN, imagebind.STD)
+
+
+def test_what_fits_is_computed_at_once_and_what_does_not_one_by_one(trees: Path, recipe: Recipe) -> None:
+    records = load_splits("visa", trees, ("candle",))["candle"].train
+    backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
+    passes: list[int] = []
+    backbone.register_forward_hook(lambda module, images, maps: passes.append(len(images[0])))
+    full = feature_store(backbone, AnomalyDataset(records, preprocess), 2**28)
+    assert passes == [6]
+    lazy = feature_store(backbone, AnomalyDataset(records, preprocess), 0)
+    assert passes == [6]
+    for a, b in zip(full.batch([4, 1]), lazy.batch([4, 1]), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    assert passes == [6, 1, 1]
+    first, second = lazy.batch([4, 1])[0], lazy.batch([0, 1, 2, 4])[0]
+    assert torch.equal(first[0], second[3])

@@ -6,9 +6,10 @@ import torch
 
 from adcommon.data import load_splits
 from resad.backbone import build_backbone, make_preprocess
-from resad.calibrate import _divide, calibrate_model
+from resad.calibrate import _divide, calibrate_model, score_places
 from resad.data import TrainingData
 from resad.model import ResAD
+from resad.network.residual import References
 from resad.recipes import Recipe
 
 
@@ -49,3 +50,15 @@ def test_no_image_is_its_own_reference() -> None:
     assert len(chosen) == 4
     assert sorted(chosen + rest) == list(range(10))
     assert _divide([3, 4], 8, [0, 1])[0] != _divide([3, 4], 8, [0, 1])[1]
+
+
+def test_places_are_scored_in_order_whatever_the_batch(parts) -> None:
+    model, data, recipe = parts()
+    model.eval()
+    references = References.of(data.store.batch([6, 7]))
+    small, big = (
+        score_places(model, data, [3, 0, 5, 1], references, replace(recipe, test_batch_size=size))
+        for size in (1, 4)
+    )
+    for one, other in zip(small, big, strict=True):
+        torch.testing.assert_close(one.probability, other.probability)

@@ -48,6 +48,7 @@ def test_a_plan_places_every_step() -> None:
     assert [plan.place(step) for step in range(8)] == [
         *((0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2))
     ]
+    assert [done for done in range(1, 9) if plan.ends_epoch(done)] == [2, 5, 8]
 
 
 def test_an_epoch_shows_every_image_at_most_once_and_differs_from_the_next(make) -> None:
@@ -133,8 +134,9 @@ def test_what_cannot_work_is_said_before_training(make, splits) -> None:
 
 
 def test_residual_scale_makes_features_unit_variance(make) -> None:
-    data = make()
+    assert make().residual_scale() == [1.0, 1.0]
+    data = make(scale_residuals=True)
     (first, _), maps = data.residual_scale(), data.store.batch(data.first_stage)
     assert float((maps[0] * first**0.5).var()) == pytest.approx(1, abs=1e-4)
-    root = make(residual="subtract").residual_scale()[0]
+    root = make(scale_residuals=True, residual="subtract").residual_scale()[0]
     assert root == pytest.approx(first**0.5)

@@ -3,17 +3,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.errors import BadValue
 from adcommon.io.images import list_images
 from resad.backbone import build_backbone, make_preprocess
 from resad.detector import (
+    FewShotModel,
     ResADDetector,
     ScoreRange,
     likelihood_map,
     nested_scores,
     normality,
     probability_map,
-    recorded_references,
 )
 from resad.model import ResAD
 from resad.recipes import Recipe
@@ -26,8 +26,7 @@ def detector(trees: Path, recipe: Recipe) -> ResADDetector:
     backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
     references = encode(backbone, list_images(trees / "visa/candle/train/good")[:3], preprocess)
     model = ResAD(list(backbone.channels), recipe)
-    scale = ScoreRange((0.0, 0.0), 2.0)
-    return ResADDetector(backbone, model, preprocess, references, kind="square", scale=scale)
+    return FewShotModel(backbone, model, preprocess, ScoreRange((0.0, 0.0), 2.0)).bind(references)
 
 
 def test_score_does_not_depend_on_the_batch_or_its_order(detector: ResADDetector) -> None:
@@ -46,8 +45,8 @@ def test_one_image_alone_is_scored(detector: ResADDetector) -> None:
 
 def test_nested_scores_are_those_of_each_number_alone(detector: ResADDetector) -> None:
     features = detector.backbone(torch.randn(2, 3, 32, 32))
-    found = nested_scores(detector.model, features, detector.references, "square", [1, 3])
-    alone = nested_scores(detector.model, features, detector.references.first(1), "square", [1])
+    found = nested_scores(detector.model, features, detector.references, [1, 3])
+    alone = nested_scores(detector.model, features, detector.references.first(1), [1])
     for together, one in zip(found[1], alone[1], strict=True):
         torch.testing.assert_close(together.normal, one.normal)
     assert not torch.allclose(found[1][0].normal, found[3][0].normal)
@@ -75,15 +74,7 @@ def test_an_unlikely_position_stands_out_in_both_maps() -> None:
         assert (row, column) == (0, 15)
 
 
-def test_recorded_references_are_found_or_asked_for(tmp_path: Path) -> None:
-    image = tmp_path / "a.png"
-    image.touch()
-    recorded = {"candle": [str(image)], "pcb1": [str(tmp_path / "gone.png")]}
-    assert recorded_references(recorded, "candle", tmp_path) == [image]
-    assert recorded_references({"candle": [str(image)]}, None, tmp_path) == [image]
-    with pytest.raises(BadValue, match=r"--references DIR.*candle, pcb1"):
-        recorded_references(recorded, None, tmp_path)
-    with pytest.raises(DatasetNotFound, match=r"gone\.png.*--references"):
-        recorded_references(recorded, "pcb1", tmp_path)
-    with pytest.raises(BadValue, match="--references"):
-        recorded_references({}, None, tmp_path)
+def test_without_constants_nothing_becomes_a_detector(detector: ResADDetector) -> None:
+    bare = FewShotModel(detector.backbone, detector.model, detector.preprocess, None)
+    with pytest.raises(BadValue, match="resad-evaluate"):
+        bare.bind(detector.references)

@@ -33,7 +33,7 @@ from resad.metrics import ResADResult, resad_aupro, resad_metrics
 from resad.model import ResAD
 from resad.multishot.alignment import distance, histograms, word_map
 from resad.multishot.analysis import ranking
-from resad.multishot.multishot import write_charts
+from resad.multishot.reporting import write_charts
 from resad.multishot.tables import (
     NAME,
     SHOT_COLUMNS,
@@ -705,7 +705,7 @@ def test_shapes(golden) -> None:
 
 def test_published_references(golden) -> None:
     file = golden("published_references")
-    packaged = json.loads(files("resad").joinpath("published_references.json").read_text())
+    packaged = json.loads(files("resad.compat").joinpath("published_references.json").read_text())
     assert packaged == file.arrays
     assert {shots: sorted(table) for shots, table in packaged.items()} == file.entry["shots"]
     for table in packaged.values():

@@ -1,10 +1,13 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
 
-from resad.losses import RunningBoundaries
+from adcommon.training.resume import restore, save
+from adcommon.training.run import Run
+from resad.losses import EpochLosses, RunningBoundaries
 from resad.optimiser import Optimisers, level_mask, untrained_levels, update
 from resad.recipes import Recipe
 
@@ -52,8 +55,8 @@ def test_a_level_without_a_whole_block_keeps_its_random_flow(make_model, residua
     moved = changed(model, before)
     assert "estimators.0" in moved
     assert "estimators.1" not in moved
-    assert untrained_levels([64, 16], big, 3) == [2]
-    assert untrained_levels([64, 16], replace(recipe, flow_batch=48), 3) == []
+    assert untrained_levels([64, 16], replace(big, batch_size=3)) == [2]
+    assert untrained_levels([64, 16], replace(recipe, flow_batch=48, batch_size=3)) == []
 
 
 def test_zeroed_gradients_let_a_flow_move_while_another_is_trained(
@@ -89,6 +92,59 @@ def test_training_lowers_the_losses(make_model, residuals, recipe: Recipe) -> No
     assert last.quantiser < first.quantiser
     assert last.constraint_total < first.constraint_total
     assert sum(last.flows) < sum(first.flows)
+
+
+def test_after_a_restore_the_next_step_is_the_same_to_the_bit(
+    make_model, residuals, recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = replace(recipe, flow_batch=16, lr=1e-2)
+    folder, accelerator = Run(tmp_path / "run"), Accelerator(cpu=True)
+    masks = [torch.zeros(3, maps.shape[2], maps.shape[3], dtype=torch.bool) for maps in residuals]
+
+    def fresh() -> dict:
+        model = make_model()
+        optimisers, boundaries = Optimisers(model, recipe), RunningBoundaries(2)
+        return {"model": model, "optimisers": optimisers, "boundaries": boundaries, "losses": EpochLosses()}
+
+    def step(parts: dict) -> list[torch.Tensor]:
+        model, optimisers, boundaries, losses = parts.values()
+        done = update(model, residuals, masks, optimisers, boundaries, recipe, accelerator, second_stage=True)
+        losses.add(done)
+        losses.take()
+        return done.items()
+
+    first = fresh()
+    step(first)
+    first["optimisers"].end_epoch()
+    save(folder, 1, recipe, first, accelerator)
+    following = step(first)
+    torch.manual_seed(99)
+    second = fresh()
+    assert restore(folder, recipe, second, accelerator) == 1
+    assert all(torch.equal(a, b) for a, b in zip(following, step(second), strict=True))
+    state = first["model"].state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in second["model"].state_dict().items())
+    assert second["boundaries"].values == first["boundaries"].values
+    assert second["losses"].sums == first["losses"].sums
+
+
+def test_half_precision_is_of_constraintors_and_subnets_and_losses_are_not(
+    make_model, residuals, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accelerator, found = Accelerator(cpu=True), []
+    recipe = replace(recipe, flow_batch=16)
+    masks = [torch.zeros(3, maps.shape[2], maps.shape[3], dtype=torch.bool) for maps in residuals]
+    for _ in ("fp32", "bf16"):
+        model = make_model()
+        done = update(
+            model, residuals, masks, Optimisers(model, recipe), RunningBoundaries(2), recipe, accelerator,
+            second_stage=True,
+        )  # fmt: skip
+        found.append(torch.stack(done.items()))
+        monkeypatch.setattr(accelerator, "autocast", lambda: torch.autocast("cpu", torch.bfloat16))
+    assert found[1].dtype == torch.float32
+    assert not torch.equal(*found)
+    torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=0.01)
 
 
 def test_schedules_fall_to_a_tenth_after_each_milestone(make_model, recipe: Recipe) -> None:

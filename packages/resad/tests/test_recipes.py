@@ -5,6 +5,7 @@ import pytest
 from adcommon.data import DATASETS
 from adcommon.errors import BadValue
 from adcommon.io.files import plain
+from adcommon.training.recipes import from_json
 from resad.recipes import (
     ALIASES,
     CATEGORIES,
@@ -62,7 +63,14 @@ def test_settings_name_datasets_of_the_catalogue_or_known_ones_to_come() -> None
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_survives_json(name: str) -> None:
-    assert Recipe.from_json(plain(asdict(RECIPES[name]))) == RECIPES[name]
+    assert from_json(Recipe, plain(asdict(RECIPES[name]))) == RECIPES[name]
+
+
+def test_unseen_categories_are_tested_between_epochs() -> None:
+    recipe = replace(PAPER, epochs=6, eval_freq=2)
+    assert [epoch for epoch in range(6) if recipe.evaluates_after(epoch)] == [1, 3]
+    assert not any(replace(recipe, eval_freq=0).evaluates_after(epoch) for epoch in range(6))
+    assert recipe.tested_on("mpdd").setting == "visa_to_mpdd"
 
 
 @pytest.mark.parametrize(

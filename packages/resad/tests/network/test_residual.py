@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
 
+from adcommon.errors import BadValue
 from resad.network.residual import (
     ReferenceRows,
+    References,
     as_maps,
     as_rows,
     match,
@@ -63,3 +67,15 @@ def test_distribution_matching_keeps_the_order_and_goes_part_of_the_way(maps: to
     assert torch.equal(full.argsort(dim=2), maps.flatten(2).argsort(dim=2))
     half = match_distribution(maps, source, 0.5).flatten(2)
     torch.testing.assert_close(half, (maps.flatten(2) + full) / 2)
+
+
+def test_fewer_shots_are_the_first_images() -> None:
+    maps = [torch.randn(3, 4, 8, 8), torch.randn(3, 5, 4, 4)]
+    references = References.of(maps, [Path("a"), Path("b"), Path("c")])
+    assert references.images == 3
+    first = references.first(2)
+    assert first.names == (Path("a"), Path("b"))
+    assert torch.equal(first.levels[0].rows, as_rows(maps[0][:2]))
+    torch.testing.assert_close(first.levels[1].unit.norm(dim=1), torch.ones(2 * 16))
+    with pytest.raises(BadValue, match="there are 3"):
+        references.first(4)

@@ -69,7 +69,7 @@ def published(dataset: str, shots: int, splits: dict[str, Split]) -> dict[str, l
         BadValue: none were published for this dataset and number, or for a category.
         DatasetNotFound: some of them are not in this copy.
     """
-    table = json.loads(files("resad").joinpath("published_references.json").read_text(encoding="utf-8"))
+    table = json.loads(files("resad.compat").joinpath("published_references.json").read_text(encoding="utf-8"))
     if f"{shots}shot" not in table:
         raise BadValue(f"--published is {shots}; the authors published 4 and 8 references")
     short = {full: name for name, full in ALIASES.items()}.get(dataset, dataset)
