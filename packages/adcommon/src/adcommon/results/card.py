@@ -21,6 +21,11 @@ class Paper:
     """How to use a model that scores no images, in Markdown."""
 
 
+_PROTOCOLS = (
+    "Each table names its protocol: \"standard\" numbers compare with other methods', a paper's own do not."
+)
+
+
 def model_card(config: Mapping[str, Any], paper: Paper) -> str:
     """README.md of a model folder: what it is, how it was made, what it may be used for, how to load it.
 
@@ -32,7 +37,7 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
     values = plain(config)
     data = DATASETS[values.get("trained_on") or values["dataset"]]
     method, rows, threshold = values["method"], values["metrics"], values["threshold"]
-    decision = "No decision threshold is stored."
+    decision = "" if paper.use else "No decision threshold is stored."
     if threshold is not None:
         decision = (
             f"An image is called anomalous if its score is greater than {threshold['value']:.6g}, calibrated "
@@ -41,7 +46,7 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
             f"{'.' if threshold['supported'] else ', which that few cannot support.'}"
         )
     state = "".join(f"- {name}: {value}\n" for name, value in values.get("training", {}).items())
-    measured = report.markdown(rows) if rows else state or "Not evaluated.\n"
+    measured = f"{report.markdown(rows)}\n{_PROTOCOLS}\n" if rows else state or "Not evaluated.\n"
     use = f"""\
     uv run {method}-predict IMAGE_OR_FOLDER --model THIS_FOLDER
 
@@ -68,8 +73,6 @@ Backbone: `{values["backbone"]}`. {decision}
 ## Results
 
 {measured}
-Each table names its protocol: "standard" numbers compare with other methods', a paper's own do not.
-
 ## Training
 
     {command_line()}
