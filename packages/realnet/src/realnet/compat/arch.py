@@ -62,7 +62,7 @@ def tag_of(value: object) -> str | None:
 
 
 def leaves(content: object, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value under its path of names; a list of plain values, and a structure, is one value."""
+    """Every value under its path of names and numbers; lists of plain values, and structures, stay whole."""
     if isinstance(content, Mapping):
         for name, value in content.items():
             path = (*above, str(name))
@@ -71,8 +71,8 @@ def leaves(content: object, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple
             else:
                 yield from leaves(value, path)
     elif isinstance(content, Sequence) and any(isinstance(value, Mapping) for value in content):
-        for value in content:
-            yield from leaves(value, above)
+        for number, value in enumerate(content):
+            yield from leaves(value, (*above, str(number)))
     elif above:
         yield above, content
 

@@ -10,9 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from adcommon.errors import BadValue
+from adcommon.io.files import read_yaml
 from realnet.compat.arch import NETWORK, NETWORK_READ_HERE, leaves, network_values, tag_of
 
 logger = logging.getLogger(__name__)
@@ -58,10 +57,7 @@ def read_config(path: Path) -> dict[str, Any] | None:
     Raises:
         BadValue: names what cannot be read or used, and mistyped names.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadValue(f"cannot read {path} as YAML: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("dataset"), Mapping):
         return None
     found = list(leaves(content))

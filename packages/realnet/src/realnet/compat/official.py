@@ -4,33 +4,23 @@ A checkpoint is a dict: "epoch", "arch" (a list of easydict.EasyDict), "state_di
 backbone's entries may be missing from it, since they equal the pretrained weights.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy._core.multiarray import scalar
 from torch import Tensor
 
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.files import atomic_write
 from adcommon.models.backbones import fill_trunk
-from adcommon.models.checkpoint import SafeClass, load_foreign, load_strict
+from adcommon.models.checkpoint import EASYDICT_AND_SCALARS, load_foreign, load_strict
 from realnet.compat.arch import TAGS, network_values
 from realnet.model import RealNet, build
 from realnet.network.structure import parse_structure
 from realnet.recipes import MVTEC, Recipe
 
-_SAFE: list[SafeClass] = [
-    (OrderedDict, "easydict.EasyDict"),
-    (scalar, "numpy.core.multiarray.scalar"),  # NumPy 1 wrote this name, NumPy 2 the next
-    (scalar, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    np.dtypes.Float64DType,
-]
 _MODULE, _BACKBONE = "module.", "backbone.feature_extractor."
 _PARTS = ("afs", "recon", "rrs")
 
@@ -77,7 +67,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         WrongCheckpoint: not one, damaged, or with objects that only code of the file could build.
     """
-    content = load_foreign(path, _SAFE)
+    content = load_foreign(path, EASYDICT_AND_SCALARS)
     needed = ("epoch", "arch", "state_dict", "best_metric")
     if missing := [name for name in needed if name not in content]:
         raise WrongCheckpoint(

@@ -1,24 +1,22 @@
 """What the trainings of the diffusion model and of its classifier have in common; no torch here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-
-R = TypeVar("R", bound="TrainingRecipe")
-
-GROUPS = 32
-"""Groups of every group norm: a level's channels are a multiple of it."""
-PATHS = ("meta_train", "image_dir", "init_from")
+from adcommon.training.recipes import refuse_below
+from realnet.network.structure import GROUPS
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
     """What the trainings of the diffusion model and of its classifier have in common."""
+
+    kind: ClassVar[str]
+    """Of the network: "diffusion" or "classifier"."""
 
     dataset: str = "mvtec"
     """Dataset name; `ad datasets` lists them. One network learns all of its categories."""
@@ -88,12 +86,7 @@ class TrainingRecipe:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        positive = ("epochs", "batch_size", "chunk_size", "depth", "width")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.iterations is not None and self.iterations < 1:
-            raise BadValue(f"iterations is {self.iterations}; expected at least 1")
+        refuse_below(self, 1, ("epochs", "iterations", "batch_size", "chunk_size", "depth", "width"))
         coarsest = 2 ** (len(self.channel_mult) - 1)
         if self.image_size < coarsest or self.image_size % coarsest:
             raise BadValue(
@@ -101,6 +94,11 @@ class TrainingRecipe:
                 f"which needs a multiple of {coarsest} pixels"
             )
         self._check_channels()
+
+    @property
+    def method(self) -> str:
+        """What config.json of a model folder calls the network."""
+        return f"realnet-{self.kind}"
 
     @property
     def head_channels(self) -> int:
@@ -133,13 +131,3 @@ class TrainingRecipe:
                 f"attention_at has {', '.join(map(str, sorted(unknown)))}; the levels' downsampling factors "
                 f"are {', '.join(map(str, sorted(known)))}"
             )
-
-    @classmethod
-    def from_json(cls: type[R], values: Mapping[str, Any]) -> R:
-        """The recipe in a model's config, where tuples have become lists and paths text."""
-        own: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        for name in PATHS:
-            own[name] = None if own.get(name) is None else Path(own[name])
-        return cls(**own)

@@ -1,27 +1,31 @@
 """The console commands around the diffusion model: parse, call, print; torch is imported late."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from adcommon.cli.app import experiment
 from adcommon.errors import BadValue, OutputExists
-from adcommon.io.files import plain
+from adcommon.io.files import plain, read_yaml
 from adcommon.training.jobs import run_jobs
 from adcommon.training.logging import start_logging
+from adcommon.training.recipes import recipe_for
 from adcommon.training.run import RunGroup
 from adcommon.training.stop import StopSignal
+from realnet.data import ALL
 from realnet.diffusion.compat.config import read_classifier, read_diffusion, read_sample
 from realnet.diffusion.recipes import (
+    CLASSIFIER,
     CLASSIFIER_RECIPES,
+    DIFFUSION,
     DIFFUSION_RECIPES,
+    PAPER,
     SAMPLE_RECIPES,
     ClassifierRecipe,
     DiffusionRecipe,
     SampleRecipe,
-    default_recipe,
 )
 from realnet.diffusion.settings import SampleSettings, TrainSettings
 from realnet.diffusion.sources import class_names, on_own_images, training_images
@@ -31,9 +35,9 @@ def train_diffusion() -> None:
     """`realnet-train-diffusion`: one diffusion model for all categories of a dataset."""
     experiment(
         "realnet-train-diffusion",
-        _train_diffusion,
+        _train,
         DIFFUSION_RECIPES,
-        default=default_recipe(sys.argv[1:]),
+        default=_default_recipe(),
         summary="Train the diffusion model on the normal images of all categories: of MVTec AD as the paper "
         "does, of any dataset (--dataset), or of your own (--data DIR). For a CPU: --recipe quick64.",
         read_config=read_diffusion,
@@ -45,9 +49,9 @@ def train_classifier() -> None:
     """`realnet-train-classifier`: the classifier that guides the sampling."""
     experiment(
         "realnet-train-classifier",
-        _train_classifier,
+        _train,
         CLASSIFIER_RECIPES,
-        default=default_recipe(sys.argv[1:]),
+        default=_default_recipe(),
         summary="Train the classifier that draws the diffusion model's samples towards their categories. Not "
         "needed for a single category.",
         read_config=read_classifier,
@@ -61,7 +65,7 @@ def sample() -> None:
         "realnet-sample",
         _sample,
         SAMPLE_RECIPES,
-        default=default_recipe(sys.argv[1:]),
+        default=_default_recipe(),
         summary="Draw images with a trained diffusion model that look like the product but are slightly "
         "wrong (--strength 0: normal ones).",
         read_config=read_sample,
@@ -69,63 +73,55 @@ def sample() -> None:
     )
 
 
-def _train_diffusion(base: str, recipe: DiffusionRecipe, settings: TrainSettings) -> None:
+def _default_recipe() -> str:
+    return recipe_for(sys.argv[1:], PAPER, own=("--data", "--meta-train"))
+
+
+def _train(base: str, recipe: DiffusionRecipe | ClassifierRecipe, settings: TrainSettings) -> None:
+    """Train the network of a recipe."""
     recipe = on_own_images(recipe, settings)
     images = training_images(recipe, settings.root(), settings.category)
-
-    from realnet.diffusion.store import DIFFUSION, JOBS, check_images, weights_file
-    from realnet.diffusion.train_diffusion import train
-
-    weights_file(recipe, settings.weights)  # a missing one is said before anything is written
-    run_jobs(
-        f"{DIFFUSION}-{base}",
-        recipe,
-        settings,
-        {JOBS[DIFFUSION]: images},
-        train=lambda job, run, accelerator, stop: train(recipe, job, run, accelerator, settings, stop),
-        check=lambda: check_images(recipe, images, settings),
-    )
-
-
-def _train_classifier(base: str, recipe: ClassifierRecipe, settings: TrainSettings) -> None:
-    recipe = on_own_images(recipe, settings)
-    images = training_images(recipe, settings.root(), settings.category)
-    if len(images) == 1:
+    if isinstance(recipe, ClassifierRecipe) and len(images) == 1:
         raise BadValue(
             f"there is one category, {next(iter(images))}, and nothing to classify; realnet-sample draws it "
             "without a classifier"
         )
 
-    from realnet.diffusion.store import CLASSIFIER, JOBS, check_images, weights_file
-    from realnet.diffusion.train_classifier import train
+    from realnet.diffusion import train_classifier, train_diffusion
+    from realnet.diffusion.setup import check_inputs
+    from realnet.diffusion.store import weights_file
 
+    is_classifier = isinstance(recipe, ClassifierRecipe)
+    train: Callable[..., list[dict[str, Any]]] = (
+        train_classifier if is_classifier else train_diffusion
+    ).train
     weights_file(recipe, settings.weights)  # a missing one is said before anything is written
     run_jobs(
-        f"{CLASSIFIER}-{base}",
+        f"{recipe.method}-{base}",
         recipe,
         settings,
-        {JOBS[CLASSIFIER]: images},
+        {recipe.kind: images},
         train=lambda job, run, accelerator, stop: train(recipe, job, run, accelerator, settings, stop),
-        check=lambda: check_images(recipe, images, settings),
+        check=lambda: check_inputs(recipe, images, settings),
     )
 
 
 def _sample(base: str, recipe: SampleRecipe, settings: SampleSettings) -> None:
     from adcommon.models.devices import choose_device
     from adcommon.training.devices import start
-    from realnet.diffusion.check import check_model
     from realnet.diffusion.sample import Sampler, check_pair, draw_samples
-    from realnet.diffusion.store import CLASSIFIER, DIFFUSION, load_classifier, load_diffusion
+    from realnet.diffusion.store import load_classifier, load_diffusion
+    from realnet.diffusion.validation import check_model
 
     start_logging(None)
     recipe = on_own_images(recipe, settings)
     places = (
-        recipe.diffusion or settings.save_dir / f"{DIFFUSION}-{base}",
-        recipe.classifier or settings.save_dir / f"{CLASSIFIER}-{base}",
+        recipe.diffusion or settings.save_dir / f"{DIFFUSION.method}-{base}",
+        recipe.classifier or settings.save_dir / f"{CLASSIFIER.method}-{base}",
     )
     names = class_names(recipe, settings.root()) if any(place.is_file() for place in places) else ()
     diffusion = load_diffusion(places[0], names, network=recipe.network)
-    every = not settings.category or settings.category == ("all",)
+    every = not settings.category or ALL in settings.category
     categories = diffusion.categories if every else settings.category
     check_pair(diffusion, None, categories)
     out = settings.folder(f"realnet-sample-{base}")
@@ -160,16 +156,12 @@ def _open(out: Path, recipe: SampleRecipe, settings: SampleSettings) -> None:
         OutputExists: there are files and neither was asked for.
         BadValue: the files that are there were drawn with other values.
     """
+    from adcommon.training.resume import changes
+
     written = out / "recipe.yaml"
     if settings.resume and written.is_file():
-        before = yaml.safe_load(written.read_text(encoding="utf-8"))
-        now = {name: value for name, value in plain(asdict(recipe)).items() if name != "sample_number"}
-        changed = [
-            f"{name} was {before.get(name)}, is {value}"
-            for name, value in now.items()
-            if before.get(name) != value
-        ]
-        if changed:
+        now = {name: value for name, value in plain(recipe).items() if name != "sample_number"}
+        if changed := changes(read_yaml(written), now):
             raise BadValue(
                 f"the images in {out} were drawn with other values: {'; '.join(changed)}.\n  Resume with the "
                 "same ones, or choose another --out"

@@ -1,12 +1,15 @@
 """Training images of all categories, their labels, and the preprocessing that both networks share."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from adcommon.data.augment import random_flips, random_quarter_turn
 from adcommon.data.loading import AnomalyDataset, train_batches
@@ -15,6 +18,8 @@ from adcommon.errors import BadValue
 from adcommon.io.cache import default_cache
 from adcommon.types.records import Record
 from realnet.diffusion.base_recipe import TrainingRecipe
+from realnet.diffusion.draws import seed_step
+from realnet.diffusion.process import Images
 
 
 def make_preprocess(image_size: int, *, upright: bool) -> Preprocess:
@@ -38,6 +43,29 @@ def labels_of(dataset: AnomalyDataset, categories: Sequence[str]) -> Int64[Tenso
     return torch.tensor([places[record.category] for record in dataset.records])
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """What a training step consumes, on the accelerator's device."""
+
+    clean: Images
+    """Values in [-1, 1]."""
+    labels: Int64[Tensor, " batch"]
+    """Class numbers."""
+    noise: Images
+    """Standard normal numbers."""
+    steps: Int64[Tensor, " batch"]
+    """Of the diffusion process."""
+
+    def parts(self, size: int, network: nn.Module, accelerator: Accelerator) -> Iterator["TrainingBatch"]:
+        """At most `size` images at a time; processes share gradients of the network after the last alone."""
+        chunks = torch.arange(len(self.clean)).split(size)
+        for chunk in chunks:
+            with nullcontext() if chunk is chunks[-1] else accelerator.no_sync(network):
+                yield TrainingBatch(
+                    self.clean[chunk], self.labels[chunk], self.noise[chunk], self.steps[chunk]
+                )
+
+
 def training_batches(
     dataset: AnomalyDataset,
     labels: Int64[Tensor, " images"],
@@ -46,15 +74,16 @@ def training_batches(
     *,
     start: int,
     workers: int,
-) -> Iterator[tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]]]:
-    """Images and class numbers of batch after batch, without end, on the accelerator's device.
+) -> Iterator[TrainingBatch]:
+    """Batch after batch, without end, each with noise and steps of its own.
 
-    Augmentations draw from torch's global generator.
+    Before a batch torch's global generator is seeded with its number: augmentations, noise, steps, and then
+    the network's dropout draw from it.
 
     Args:
         dataset: the training images.
         labels: their class numbers.
-        recipe: batch size, order, augmentations.
+        recipe: batch size, order, augmentations, steps of the process.
         accelerator: this process.
         start: batches to pass over.
         workers: processes that load images.
@@ -68,11 +97,16 @@ def training_batches(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    for batch in batches:
+    device = accelerator.device
+    for number in itertools.count(start + 1):
+        seed_step(recipe.seed, accelerator.process_index, number)
+        batch = next(batches)
         images = augmented(batch.images, recipe) if recipe.augments else batch.images
-        yield (
-            images.to(accelerator.device, non_blocking=True),
-            labels[batch.indices].to(accelerator.device, non_blocking=True),
+        yield TrainingBatch(
+            images.to(device, non_blocking=True),
+            labels[batch.indices].to(device, non_blocking=True),
+            torch.randn(images.shape).to(device),
+            torch.randint(recipe.timesteps, (len(images),)).to(device),
         )
 
 
@@ -91,11 +125,6 @@ def augmented(
             image, _ = random_quarter_turn(image, unmasked, generator)
         changed.append(image)
     return torch.stack(changed)
-
-
-def describe(images: Mapping[str, Sequence[Record]]) -> str:
-    """How many images each category has, for the log."""
-    return " ".join(f"{category}:{len(records)}" for category, records in images.items())
 
 
 class Classes:

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from realnet.diffusion.schedule import Schedule
+from realnet.diffusion.base_recipe import TrainingRecipe
+from realnet.diffusion.schedule import Schedule, make_schedule
 
 Images = Float[Tensor, "batch 3 height width"]
 PerImage = Float[Tensor, " batch"]
@@ -145,6 +146,14 @@ class Process:
         decoding = -_level_log_probability(clean, step.mean, 0.5 * step.log_variance)
         bits = torch.where(steps == 0, _mean(decoding), _mean(divergence)) / math.log(2)
         return Losses(mse=_mean((noise - guess) ** 2), vb=bits)
+
+
+def make_process(recipe: TrainingRecipe, device: torch.device | str, respacing: str | None = None) -> Process:
+    """The process that a network learns, or has learnt; by default all of its steps, see `make_schedule`."""
+    schedule = make_schedule(
+        recipe.timesteps, recipe.noise_schedule, respacing, rescale_times=recipe.rescale_times
+    )
+    return Process(schedule, device)
 
 
 def to_pixels(images: Images) -> Tensor:

@@ -1,13 +1,13 @@
 """Every number of the diffusion model's stages: its training, its classifier's, sampling; no torch here."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
+from adcommon.training.recipes import refuse_below
 from realnet.diffusion.base_recipe import TrainingRecipe
 
 Size = Literal["full256", "small128", "small64", "quick64", "tiny"]
@@ -17,6 +17,8 @@ Size = Literal["full256", "small128", "small64", "quick64", "tiny"]
 @dataclass(frozen=True, kw_only=True)
 class DiffusionRecipe(TrainingRecipe):
     """Training of the diffusion model; the defaults are the paper's on MVTec AD, four GPUs with 5 images."""
+
+    kind: ClassVar[str] = "diffusion"
 
     pretrained: str | None = "256x256_diffusion.pt"
     """OpenAI's file that `--weights pretrained` starts from; none fits a network of another shape."""
@@ -42,9 +44,7 @@ class DiffusionRecipe(TrainingRecipe):
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
         super().__post_init__()
-        for name in ("accumulate", "evaluate_every", "validation_batches"):
-            if getattr(self, name) < 1:
-                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
+        refuse_below(self, 1, ("accumulate", "evaluate_every", "validation_batches"))
         if not 0 <= self.ema_decay < 1:
             raise BadValue(f"ema_decay is {self.ema_decay}; expected 0 or more, below 1")
         if len(self.validation_strengths) != 3 or min(self.validation_strengths) < 0:
@@ -61,6 +61,8 @@ class DiffusionRecipe(TrainingRecipe):
 @dataclass(frozen=True, kw_only=True)
 class ClassifierRecipe(TrainingRecipe):
     """Training of the classifier; the defaults are the paper's on MVTec AD, two GPUs with 20 images."""
+
+    kind: ClassVar[str] = "classifier"
 
     pretrained: str | None = "256x256_classifier.pt"
     """OpenAI's file that `--weights pretrained` starts from; none fits a network of another shape."""
@@ -124,9 +126,7 @@ class SampleRecipe:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        for name in ("sample_number", "batch_size"):
-            if getattr(self, name) < 1:
-                raise BadValue(f"{name} is {getattr(self, name)}; expected at least 1")
+        refuse_below(self, 1, ("sample_number", "batch_size"))
         if self.strength is not None and not (
             len(self.strength) in (1, 2) and 0 <= self.strength[0] <= self.strength[-1]
         ):
@@ -253,17 +253,3 @@ SAMPLE_RECIPES: dict[str, SampleRecipe] = {
     "own": replace(SAMPLE, dataset="folder"),
     **{name: replace(SAMPLE, network=name) for name in SMALL},
 }
-
-
-def default_recipe(arguments: Sequence[str]) -> str:
-    """The recipe a command line starts from: that of the paper's dataset it names, else that for own data.
-
-    >>> default_recipe([]), default_recipe(["--dataset", "visa"]), default_recipe(["--data", "images"])
-    ('mvtec', 'visa', 'own')
-    """
-    flags = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
-    if "--dataset" in flags:
-        place = flags.index("--dataset")
-        given = arguments[place].partition("=")[2] or "".join(arguments[place + 1 : place + 2])
-        return given if given in PAPER else "own"
-    return "own" if {"--data", "--meta-train"} & set(flags) else "mvtec"

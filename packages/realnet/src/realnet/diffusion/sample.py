@@ -11,6 +11,7 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,11 @@ from adcommon.io.files import atomic_write
 from adcommon.training.devices import any_process
 from adcommon.training.stop import StopSignal
 from realnet.diffusion.draws import generator, normal
-from realnet.diffusion.optimiser import compiled, place
-from realnet.diffusion.process import Process, to_pixels
+from realnet.diffusion.process import make_process, to_pixels
 from realnet.diffusion.recipes import SampleRecipe
-from realnet.diffusion.schedule import make_schedule
 from realnet.diffusion.settings import SampleSettings
-from realnet.diffusion.store import Trained
+from realnet.diffusion.setup import compiled, place
+from realnet.diffusion.store import Learnt
 from realnet.diffusion.synthesise import Guidance, last, sample, sample_ddim
 from realnet.diffusion.validation import bound
 
@@ -66,8 +66,8 @@ class Sampler:
     def __init__(
         self,
         recipe: SampleRecipe,
-        diffusion: Trained,
-        classifier: Trained | None,
+        diffusion: Learnt,
+        classifier: Learnt | None,
         accelerator: Accelerator,
         settings: SampleSettings,
     ) -> None:
@@ -84,13 +84,7 @@ class Sampler:
         self.categories = diffusion.categories
         self.size = diffusion.recipe.image_size
         device = accelerator.device
-        schedule = make_schedule(
-            diffusion.recipe.timesteps,
-            diffusion.recipe.noise_schedule,
-            recipe.respacing,
-            rescale_times=diffusion.recipe.rescale_times,
-        )
-        self.process = Process(schedule, device)
+        self.process = make_process(diffusion.recipe, device, recipe.respacing)
 
         def ready(network: nn.Module) -> nn.Module:
             network = place(network, device, channels_last=settings.channels_last).requires_grad_(False)
@@ -112,27 +106,16 @@ class Sampler:
         if self.classifier is not None:
             own = torch.full_like(labels, self.guided_categories.index(batch.category))
             guidance = Guidance(self.classifier, own, self.recipe.classifier_scale)
-        network = bound(self.network, labels)
+        sampler = sample if self.recipe.sampler == "ddpm" else partial(sample_ddim, eta=self.recipe.eta)
         with self.accelerator.autocast():
-            if self.recipe.sampler == "ddpm":
-                steps = sample(
-                    network,
-                    self.process,
-                    start,
-                    lambda _: normal(shape, draws, device),
-                    strengths=strengths,
-                    guidance=guidance,
-                )
-            else:
-                steps = sample_ddim(
-                    network,
-                    self.process,
-                    start,
-                    lambda _: normal(shape, draws, device),
-                    strengths=strengths,
-                    guidance=guidance,
-                    eta=self.recipe.eta,
-                )
+            steps = sampler(
+                bound(self.network, labels),
+                self.process,
+                start,
+                lambda _: normal(shape, draws, device),
+                strengths=strengths,
+                guidance=guidance,
+            )
             images = last(steps)
         if self.recipe.grey:
             images = images.mean(dim=1, keepdim=True).expand_as(images)
@@ -231,7 +214,7 @@ def write_jpeg(path: Path, pixels: UInt8[np.ndarray, "height width 3"], quality:
     atomic_write(path, lambda file: Image.fromarray(pixels).save(file, format="JPEG", quality=quality))
 
 
-def check_pair(diffusion: Trained, classifier: Trained | None, categories: Sequence[str]) -> Trained | None:
+def check_pair(diffusion: Learnt, classifier: Learnt | None, categories: Sequence[str]) -> Learnt | None:
     """The classifier that guides: the given one if it fits, or none where there is one class only.
 
     Raises:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from adcommon.data import DATASETS, load_splits
-from adcommon.data.lists.manifest import read_lines
-from adcommon.errors import EmptySplit, unknown_name
+from adcommon.data.lists.manifest import of_categories, read_lines
+from adcommon.errors import EmptySplit
 from adcommon.training.settings import Settings
 from adcommon.types.records import Record
+from realnet.data import ALL
 from realnet.diffusion.recipes import ClassifierRecipe, DiffusionRecipe, SampleRecipe
 
-R = TypeVar("R", DiffusionRecipe, ClassifierRecipe, SampleRecipe)
+R = TypeVar("R", bound=DiffusionRecipe | ClassifierRecipe | SampleRecipe)
 
 
 def on_own_images(recipe: R, settings: Settings) -> R:
@@ -32,15 +33,12 @@ def training_images(
         categories: those to take; none or `all`: every one. Their class numbers follow the dataset's order;
             those of a list, whose lines are in no order, follow the alphabet, as the authors' do.
     """
-    wanted = () if tuple(categories) == ("all",) else categories
+    wanted = () if ALL in categories else categories
     if recipe.meta_train is None:
         splits = load_splits(recipe.dataset, root, wanted)
     else:
         listed = read_lines(recipe.meta_train, None, recipe.image_dir)
-        for name in wanted:
-            if name not in listed:
-                raise unknown_name(f"category in {recipe.meta_train}", name, sorted(listed))
-        splits = {name: listed[name] for name in sorted(listed) if not wanted or name in wanted}
+        splits = dict(sorted(of_categories(listed, wanted, recipe.meta_train).items()))
     images = {name: split.train for name, split in splits.items()}
     if empty := [name for name, records in images.items() if not records]:
         raise EmptySplit(f"no normal training images of {', '.join(empty)}")

@@ -1,9 +1,7 @@
 """The two networks: built from a recipe, started, saved as model folders, and loaded again."""
 
 import logging
-import shlex
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,35 +9,28 @@ from typing import Any
 
 from torch import nn
 
-from adcommon.data import DATASETS
-from adcommon.data.readable import read_all
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.files import plain
-from adcommon.models.checkpoint import load_model, load_strict, save_model
-from adcommon.types.records import Record
+from adcommon.models.checkpoint import load_model, load_strict, save_trained
+from adcommon.results.card import Paper
+from adcommon.training.recipes import from_json
+from adcommon.training.run import Run
+from adcommon.types.facts import Facts
 from realnet.diffusion.compat.official import classes_in, fill, find_weights, read_state, save_checkpoint
-from realnet.diffusion.data import make_dataset, make_preprocess
+from realnet.diffusion.data import make_preprocess
+from realnet.diffusion.network.blocks import Shape
 from realnet.diffusion.network.classifier import Classifier
 from realnet.diffusion.network.unet import UNet
 from realnet.diffusion.recipes import CLASSIFIERS, UNETS, ClassifierRecipe, DiffusionRecipe, Size
-from realnet.diffusion.schedule import make_schedule
 from realnet.diffusion.settings import TrainSettings
+from realnet.published import PAPER
 
 logger = logging.getLogger(__name__)
 
-DIFFUSION, CLASSIFIER = "realnet-diffusion", "realnet-classifier"
-"""What config.json of a model folder calls the two networks."""
-JOBS = {DIFFUSION: "diffusion", CLASSIFIER: "classifier"}
-"""Name of the folder below a run's."""
-PAPER = (
-    "Zhang, Xu, Zhou: RealNet: A Feature Selection Network with Realistic Synthetic Anomaly for Anomaly "
-    "Detection, CVPR 2024, https://arxiv.org/abs/2403.05897"
-)
 
-
-@dataclass(frozen=True)
-class Trained:
-    """A network with what is known of it."""
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """A network, and what it has learnt."""
 
     network: UNet | Classifier
     recipe: DiffusionRecipe | ClassifierRecipe
@@ -49,27 +40,19 @@ class Trained:
 
 def build(recipe: DiffusionRecipe | ClassifierRecipe, classes: int) -> UNet | Classifier:
     """The network of a recipe, with random weights."""
+    shape = Shape(
+        width=recipe.width,
+        depth=recipe.depth,
+        channel_mult=recipe.channel_mult,
+        attention_at=recipe.attention_at,
+        head_width=recipe.head_channels,
+        dropout=recipe.dropout,
+    )
     network: UNet | Classifier
     if isinstance(recipe, DiffusionRecipe):
-        network = UNet(
-            classes=classes,
-            width=recipe.width,
-            depth=recipe.depth,
-            channel_mult=recipe.channel_mult,
-            attention_at=recipe.attention_at,
-            head_width=recipe.head_width,
-            dropout=recipe.dropout,
-        )
+        network = UNet(shape, classes=classes)
     else:
-        network = Classifier(
-            image_size=recipe.image_size,
-            classes=classes,
-            width=recipe.width,
-            depth=recipe.depth,
-            channel_mult=recipe.channel_mult,
-            attention_at=recipe.attention_at,
-            dropout=recipe.dropout,
-        )
+        network = Classifier(shape, classes=classes, image_size=recipe.image_size)
     network.checkpoint_activations(recipe.checkpoint_activations)
     return network
 
@@ -99,22 +82,46 @@ def start(recipe: DiffusionRecipe | ClassifierRecipe, classes: int, weights: str
     """
     network = build(recipe, classes)
     if recipe.init_from is not None:
-        _fill_from(network, recipe.init_from)
-    elif (path := weights_file(recipe, weights)) is not None:
-        fill(network, read_state(path), where=str(path), new_head=True)
+        path = recipe.init_from
+        state = read_state(path) if path.is_file() else load_model(path, recipe.method)[1]
+        fill(network, state, where=str(path), new_head=True)  # the classes may be others
+    elif (file := weights_file(recipe, weights)) is not None:
+        fill(network, read_state(file), where=str(file), new_head=True)
     else:
         logger.info("random weights: training from scratch")
     return network
 
 
-def check_images(
+def keep(
+    run: Run,
+    network: nn.Module,
     recipe: DiffusionRecipe | ClassifierRecipe,
-    images: Mapping[str, Sequence[Record]],
+    categories: Sequence[str],
     settings: TrainSettings,
+    state: Mapping[str, Any],
+    *,
+    is_best: bool,
+    is_last: bool,
 ) -> None:
-    """Fail now and not after hours on a schedule that is unknown or an image that cannot be decoded."""
-    make_schedule(recipe.timesteps, recipe.noise_schedule)
-    read_all([make_dataset(recipe, images, cache=settings.cache)])
+    """Save a network as the final model or an interim one, and as the best one if it is.
+
+    Args:
+        network: of a diffusion model the average.
+        categories: in the order of their class numbers.
+        settings: weights it started from, and where the final one goes in the authors' layout.
+        state: step, epoch and what was measured.
+    """
+    weights = str(recipe.init_from or weights_file(recipe, settings.weights) or "random")
+    folders = []
+    if is_last or recipe.keep_epochs:
+        folders.append(run.model if is_last else run.epochs / str(state["epoch"]))
+    if is_best:
+        folders.append(run.best_model)
+    for folder in folders:
+        save(folder, network, recipe, categories, weights, state)
+    keep_latest(run.epochs, recipe.keep_epochs)
+    if is_last and settings.save_official is not None:
+        save_official(settings.save_official, network, recipe, state)
 
 
 def save(
@@ -122,45 +129,45 @@ def save(
     network: nn.Module,
     recipe: DiffusionRecipe | ClassifierRecipe,
     categories: Sequence[str],
-    facts: Mapping[str, Any],
+    weights: str,
+    state: Mapping[str, Any],
 ) -> None:
-    """Write a model folder.
-
-    Args:
-        folder: replaced as a whole.
-        network: what is stored; of a diffusion model the average.
-        recipe: how it was trained.
-        categories: in the order of their class numbers.
-        facts: step, epoch and what was measured.
-    """
-    method = DIFFUSION if isinstance(recipe, DiffusionRecipe) else CLASSIFIER
-    config: dict[str, Any] = {
-        "method": method,
-        "category": "+".join(categories),
-        "categories": list(categories),
-        "dataset": recipe.dataset,
-        "recipe": plain(recipe),
-        "backbone": "guided-diffusion",
-        "seed": recipe.seed,
-        "preprocess": plain(make_preprocess(recipe.image_size, upright=recipe.upright)),
-        "threshold": None,
-        "metrics": [],
-        "training": plain(facts),
-    }
-    save_model(folder, tensors=network.state_dict(), config=config, card=_card(config))
+    """Write a model folder, which is replaced as a whole; arguments as for `keep`."""
+    classes = ", ".join(f"{number} {name}" for number, name in enumerate(categories))
+    save_trained(
+        folder,
+        network.state_dict(),
+        Paper(
+            f"RealNet's {recipe.kind} model",
+            PAPER.citation,
+            f"    uv run realnet-sample --{recipe.kind} THIS_FOLDER\n\nClasses: {classes}.",
+        ),
+        Facts(
+            method=recipe.method,
+            dataset=recipe.dataset,
+            setting="multi-class",
+            backbone="guided-diffusion",
+            weights=weights,
+            seed=recipe.seed,
+        ),
+        recipe=recipe,
+        preprocess=make_preprocess(recipe.image_size, upright=recipe.upright),
+        categories=categories,
+        own={"training": plain(state)},
+    )
 
 
 def save_official(
     path: Path,
     network: nn.Module,
     recipe: DiffusionRecipe | ClassifierRecipe,
-    facts: Mapping[str, float],
-    *,
-    epoch: int,
+    state: Mapping[str, Any],
 ) -> None:
-    """Write a network in the layout of the authors' checkpoints; `facts` are its "loss" or "acc"."""
-    name = "unet" if isinstance(recipe, DiffusionRecipe) else "classifier"
-    save_checkpoint(path, network, epoch=epoch, arch=[{"name": name, "kwargs": plain(recipe)}], facts=facts)
+    """Write a network in the layout of the authors' checkpoints; arguments as for `keep`."""
+    is_unet = isinstance(recipe, DiffusionRecipe)
+    measured = {"loss": state["rebuild_mse"]} if is_unet else {"acc": state["epoch_accuracy"]}
+    arch = [{"name": "unet" if is_unet else "classifier", "kwargs": plain(recipe)}]
+    save_checkpoint(path, network, epoch=state["epoch"], arch=arch, facts=measured)
 
 
 def keep_latest(folder: Path, count: int) -> None:
@@ -170,7 +177,7 @@ def keep_latest(folder: Path, count: int) -> None:
         shutil.rmtree(path)
 
 
-def load_diffusion(path: Path, names: Sequence[str] = (), *, network: Size = "full256") -> Trained:
+def load_diffusion(path: Path, names: Sequence[str] = (), *, network: Size = "full256") -> Learnt:
     """A diffusion model from a run, a model folder, or a checkpoint of the authors.
 
     Args:
@@ -182,21 +189,20 @@ def load_diffusion(path: Path, names: Sequence[str] = (), *, network: Size = "fu
         WrongCheckpoint: there is none, or it does not fit.
         BadValue: the checkpoint has another number of classes.
     """
-    return _load(path, names, DIFFUSION, replace(DiffusionRecipe(), **UNETS[network]), UNet)
+    return _load(path, names, replace(DiffusionRecipe(), **UNETS[network]), UNet)
 
 
-def load_classifier(path: Path, names: Sequence[str] = (), *, network: Size = "full256") -> Trained:
+def load_classifier(path: Path, names: Sequence[str] = (), *, network: Size = "full256") -> Learnt:
     """A classifier, as `load_diffusion`."""
-    return _load(path, names, CLASSIFIER, replace(ClassifierRecipe(), **CLASSIFIERS[network]), Classifier)
+    return _load(path, names, replace(ClassifierRecipe(), **CLASSIFIERS[network]), Classifier)
 
 
 def _load(
     path: Path,
     names: Sequence[str],
-    method: str,
     base: DiffusionRecipe | ClassifierRecipe,
     kind: type[UNet] | type[Classifier],
-) -> Trained:
+) -> Learnt:
     if path.is_file():
         state = read_state(path)
         classes = classes_in(state, kind, where=str(path))
@@ -207,61 +213,16 @@ def _load(
             )
         network = build(base, classes)
         fill(network, state, where=str(path), new_head=False)
-        return Trained(network.eval(), base, tuple(names))
-    places = [path, path / "model", path / JOBS[method] / "model"]
+        return Learnt(network.eval(), base, tuple(names))
+    places = [path, path / "model", path / base.kind / "model"]
     folder = next((place for place in places if (place / "config.json").is_file()), None)
     if folder is None:
         raise WrongCheckpoint(
-            f"no {JOBS[method]} model in {path}; looked for a file, and for config.json in "
-            f"{', '.join(map(str, places))}.\n  Train it with: realnet-train-{JOBS[method]}"
+            f"no {base.kind} model in {path}; looked for a file, and for config.json in "
+            f"{', '.join(map(str, places))}.\n  Train it with: realnet-train-{base.kind}"
         )
-    config, tensors = load_model(folder, method=method)
-    recipe = type(base).from_json(config["recipe"])
+    config, tensors = load_model(folder, method=base.method)
+    recipe = from_json(type(base), config["recipe"])
     network = build(recipe, len(config["categories"]))
     load_strict(network, tensors, where=str(folder))
-    return Trained(network.eval(), recipe, tuple(config["categories"]))
-
-
-def _fill_from(network: UNet | Classifier, path: Path) -> None:
-    """Fill a network from a model folder or a checkpoint; the classes may be others."""
-    if path.is_file():
-        state = read_state(path)
-    else:
-        state = load_model(path, DIFFUSION if isinstance(network, UNet) else CLASSIFIER)[1]
-    fill(network, state, where=str(path), new_head=True)
-
-
-def _card(config: Mapping[str, Any]) -> str:
-    """README.md of a model folder."""
-    entry = DATASETS[config["dataset"]]
-    measured = "\n".join(f"- {name}: {value}" for name, value in config["training"].items())
-    recipe = "\n".join(f"- `{name}`: {value}" for name, value in config["recipe"].items())
-    numbers = ", ".join(f"{number} {name}" for number, name in enumerate(config["categories"]))
-    what = JOBS[config["method"]]
-    return f"""---
-tags: [anomaly-detection, diffusion, realnet]
----
-# RealNet's {what} model: {config["category"]}
-
-Paper: {PAPER}
-
-Classes: {numbers}.
-
-## How to use it
-
-    uv run realnet-sample --{what} THIS_FOLDER
-
-## State
-
-{measured}
-
-## Training
-
-    {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}
-
-{recipe}
-
-## Licence of the training data
-
-{entry.title}: {entry.licence}
-"""
+    return Learnt(network.eval(), recipe, tuple(config["categories"]))

@@ -7,37 +7,29 @@ average of the weights over the updates is what is validated and kept.
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from adcommon.data.order import batches_per_epoch
-from adcommon.errors import Stopped
-from adcommon.training.devices import any_process, distribute, set_seed
+from adcommon.training.devices import distribute
 from adcommon.training.resume import Stateful, restore, save
 from adcommon.training.run import Run
+from adcommon.training.steps import Readings, steps
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Record
-from realnet.diffusion import store
-from realnet.diffusion.data import Classes, describe, labels_of, make_dataset, training_batches
-from realnet.diffusion.draws import seed_step
+from realnet.diffusion.data import Classes, TrainingBatch, training_batches
 from realnet.diffusion.network.ema import Ema
-from realnet.diffusion.optimiser import compiled, make_optimiser, place
-from realnet.diffusion.process import Images, Process
+from realnet.diffusion.process import Process
 from realnet.diffusion.recipes import DiffusionRecipe
-from realnet.diffusion.schedule import make_schedule
 from realnet.diffusion.settings import TrainSettings
+from realnet.diffusion.setup import compiled, set_up
+from realnet.diffusion.store import keep
 from realnet.diffusion.validation import Validation
 
 logger = logging.getLogger(__name__)
-
-LOG_EVERY = 25
-"""Steps between readings of the loss; a reading waits for the device."""
 
 
 def train(
@@ -61,100 +53,85 @@ def train(
     Returns:
         No rows: a diffusion model has no score.
     """
-    set_seed(recipe.seed)
-    device = accelerator.device
-    dataset = make_dataset(recipe, images, cache=settings.cache)
-    labels = labels_of(dataset, list(images))
-    per_epoch = batches_per_epoch(len(dataset), recipe.batch_size, world=accelerator.num_processes)
-    steps = recipe.iterations or recipe.epochs * per_epoch
-
-    unet = place(
-        store.start(recipe, len(images), settings.weights), device, channels_last=settings.channels_last
-    )
+    setup = set_up(recipe, images, accelerator, settings)
+    unet, per_epoch, categories = setup.network, setup.per_epoch, list(images)
     ema = Ema(unet, recipe.ema_decay, warm_up=recipe.ema_warm_up)
-    process = Process(
-        make_schedule(recipe.timesteps, recipe.noise_schedule, rescale_times=recipe.rescale_times), device
-    )
-    validation = Validation(ema.network, dataset, labels, recipe, device)
-    optimiser = accelerator.prepare_optimizer(make_optimiser(unet, recipe), device_placement=False)
-    state: dict[str, Stateful] = {"unet": unet, "ema": ema, "optimiser": optimiser, "validation": validation}
-    state["classes"] = Classes(list(images))
+    validation = Validation(ema.network, setup.dataset, setup.labels, recipe, accelerator.device)
+    state: dict[str, Stateful] = {
+        "unet": unet,
+        "ema": ema,
+        "optimiser": setup.optimiser,
+        "validation": validation,
+        "classes": Classes(categories),
+    }
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
-
     network = distribute(compiled(unet) if settings.compile else unet, accelerator)
-    batches = training_batches(dataset, labels, recipe, accelerator, start=first, workers=settings.workers)
-    logger.info("training on %s, %d steps, %d an epoch", describe(images), steps, per_epoch)
+    batches = training_batches(
+        setup.dataset, setup.labels, recipe, accelerator, start=first, workers=settings.workers
+    )
 
-    readings: list[Tensor] = []
-    evaluate_every = recipe.evaluate_every * per_epoch
-    save_every = settings.save_every or evaluate_every
-    stops = is_due = False
-    progress = tqdm(desc="diffusion", initial=first, total=steps, unit="step", disable=None)
+    def updates(step: int) -> bool:
+        # Faithful: steps are counted from 0, so that the first update is made of one batch alone.
+        return (step - 1) % recipe.accumulate == 0
+
+    readings = Readings(accelerator)
     unet.train()
-    for step in range(first + 1, steps + 1):
-        seed_step(recipe.seed, accelerator.process_index, step)
-        clean, classes = next(batches)
+    for step in steps(
+        first,
+        setup.total,
+        stop,
+        accelerator,
+        what="the diffusion model",
+        save_every=settings.save_every or recipe.evaluate_every * per_epoch,
+        evaluate_every=recipe.evaluate_every * per_epoch,
+        rests=updates,
+    ):
         loss, norm = add_gradient(
             network,
-            process,
-            clean,
-            classes,
-            torch.randn(clean.shape).to(device),
-            torch.randint(process.steps, (len(clean),)).to(device),
+            setup.process,
+            next(batches),
             accelerator,
             chunk_size=recipe.chunk_size,
             clip_norm=recipe.clip_norm,
         )
-        # Faithful: steps are counted from 0, so that the first update is made of one batch alone.
-        updates = (step - 1) % recipe.accumulate == 0
-        if updates:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        if updates(step.number):
+            setup.optimiser.step()
+            setup.optimiser.zero_grad(set_to_none=True)
             ema.update()
-        readings.append(torch.stack([loss, norm]))
-        progress.update()
+        readings.add(loss=loss, gradient_norm=norm)
 
-        evaluates = step % evaluate_every == 0 or step == steps
-        stops = stops or any_process(stop.requested, accelerator, when=step % LOG_EVERY == 0)
-        is_due = is_due or stops or step % save_every == 0
-        saves = is_due and updates and step < steps  # gradients that wait for an update are not saved
-        if step % LOG_EVERY == 0 or evaluates or saves:
-            values = accelerator.reduce(torch.stack(readings), reduction="mean").tolist()
-            readings.clear()
-            progress.set_postfix(loss=f"{values[-1][0]:.4f}")
-            interim = {}
-            if evaluates:
-                epoch = math.ceil(step / per_epoch)
+        if step.is_due:
+            rows, interim = readings.take(), {}
+            if step.evaluates or step.is_last:
+                epoch = math.ceil(step.number / per_epoch)
                 error = validation.measure(epoch, run.maps if settings.pictures else None, accelerator)
-                is_best = validation.is_best(error)
+                is_best = validation.is_best(error) and recipe.keep_best
                 interim = {"rebuild_mse": error}
-                logger.info("step %d epoch %d error of rebuilt images %.5f", step, epoch, error)
+                logger.info("step %d epoch %d error of rebuilt images %.5f", step.number, epoch, error)
                 if accelerator.is_main_process:
-                    facts = {"step": step, "epoch": epoch, **interim}
-                    keep(run, ema, recipe, list(images), facts, is_best=is_best, is_last=step == steps)
+                    reached = {"step": step.number, "epoch": epoch, **interim}
+                    keep(
+                        run,
+                        ema.network,
+                        recipe,
+                        categories,
+                        settings,
+                        reached,
+                        is_best=is_best,
+                        is_last=step.is_last,
+                    )
             if accelerator.is_main_process:
-                log(run, step, values, interim)
-                if saves:
-                    save(run, step, recipe, state, accelerator)
-            is_due = is_due and not saves
+                run.log_rows(step.number, rows, interim)
+                if step.saves:
+                    save(run, step.number, recipe, state, accelerator)
             accelerator.wait_for_everyone()
-        if stops and saves:
-            raise Stopped(f"stopped after step {step}; run the same command with --resume to go on")
-    progress.close()
-
-    if accelerator.is_main_process and settings.save_official is not None:
-        store.save_official(settings.save_official, ema.network, recipe, {"loss": error}, epoch=epoch)
-    accelerator.wait_for_everyone()
     return []
 
 
 def add_gradient(
     network: nn.Module,
     process: Process,
-    clean: Images,
-    labels: Int64[Tensor, " batch"],
-    noise: Images,
-    times: Int64[Tensor, " batch"],
+    batch: TrainingBatch,
     accelerator: Accelerator,
     *,
     chunk_size: int,
@@ -165,51 +142,19 @@ def add_gradient(
     Args:
         network: what is trained.
         process: adds the noise.
-        clean: images with values in [-1, 1].
-        labels: their class numbers.
-        noise: standard normal numbers.
-        times: steps of the process.
         accelerator: this process.
         chunk_size: images per pass through the network.
         clip_norm: largest norm of the sum.
     """
-    total = torch.zeros((), device=clean.device)
-    chunks = torch.arange(len(clean)).split(chunk_size)
-    for part in chunks:
-        is_last = part is chunks[-1]
-        with nullcontext() if is_last else accelerator.no_sync(network):
-            noisy = process.add_noise(clean[part], noise[part], times[part])
-            with accelerator.autocast():
-                output = network(noisy, process.times[times[part]], labels[part])
-            losses = process.losses(output.float(), clean[part], noise[part], times[part])
-            loss = losses.total.sum() / len(clean)
-            accelerator.backward(loss)
+    total = torch.zeros((), device=batch.clean.device)
+    for part in batch.parts(chunk_size, network, accelerator):
+        noisy = process.add_noise(part.clean, part.noise, part.steps)
+        with accelerator.autocast():
+            output = network(noisy, process.times[part.steps], part.labels)
+        losses = process.losses(output.float(), part.clean, part.noise, part.steps)
+        loss = losses.total.sum() / len(batch.clean)
+        accelerator.backward(loss)
         total += loss.detach()
     # Faithful: the sum is clipped after every batch, not once before the update.
     norm = accelerator.clip_grad_norm_(network.parameters(), clip_norm)
     return total, norm
-
-
-def keep(
-    run: Run,
-    ema: Ema,
-    recipe: DiffusionRecipe,
-    categories: Sequence[str],
-    facts: Mapping[str, Any],
-    *,
-    is_best: bool,
-    is_last: bool,
-) -> None:
-    """Save the average as the final or an interim model, and as the best one if it is."""
-    where = run.model if is_last else run.epochs / str(facts["epoch"])
-    if is_last or recipe.keep_epochs:
-        store.save(where, ema.network, recipe, categories, facts)
-        store.keep_latest(run.epochs, recipe.keep_epochs)
-    if is_best and recipe.keep_best:
-        store.save(run.best_model, ema.network, recipe, categories, facts)
-
-
-def log(run: Run, step: int, values: Sequence[Sequence[float]], interim: Mapping[str, float]) -> None:
-    """Write the readings of the steps up to `step`, and what was measured there."""
-    for behind, (loss, norm) in zip(range(len(values) - 1, -1, -1), values, strict=True):
-        run.log(step - behind, {"loss": loss, "gradient_norm": norm, **(interim if behind == 0 else {})})

@@ -1,5 +1,8 @@
 """How far a diffusion model has come: pictures that it draws, and how well it rebuilds training images."""
 
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,17 +10,26 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float, Int64, UInt8
-from PIL import Image
 from torch import Tensor, nn
 
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.order import epoch_order
 from adcommon.io.files import atomic_write
+from adcommon.results.pictures import png
+from adcommon.types.records import Record
+from realnet.diffusion.data import labels_of, make_dataset
 from realnet.diffusion.draws import generator, normal
-from realnet.diffusion.process import Images, Process, to_pixels
-from realnet.diffusion.recipes import DiffusionRecipe
-from realnet.diffusion.schedule import make_schedule
+from realnet.diffusion.process import Images, make_process, to_pixels
+from realnet.diffusion.recipes import DiffusionRecipe, SampleRecipe
+from realnet.diffusion.settings import SampleSettings
+from realnet.diffusion.setup import place
+from realnet.diffusion.store import Learnt
 from realnet.diffusion.synthesise import Network, invert, last, sample, sample_ddim
+
+logger = logging.getLogger(__name__)
+
+FEW_IMAGES = 50
+"""A category with fewer training images is likely to be learnt by heart."""
 
 
 class Validation:
@@ -46,13 +58,7 @@ class Validation:
             device: where the network is.
         """
         self.network, self.dataset, self.labels, self.recipe = network, dataset, labels, recipe
-        schedule = make_schedule(
-            recipe.timesteps,
-            recipe.noise_schedule,
-            recipe.validation_respacing,
-            rescale_times=recipe.rescale_times,
-        )
-        self.process = Process(schedule, device)
+        self.process = make_process(recipe, device, recipe.validation_respacing)
         self.best = float("inf")
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,15 +132,10 @@ class Validation:
 
     def _write(self, indices: list[int], tiles: list[Images], folder: Path) -> None:
         pixels = [to_pixels(tile).cpu().numpy() for tile in tiles]
-        for place, index in enumerate(indices):
+        for row, index in enumerate(indices):
             record = self.dataset.records[index]
             path = folder / record.category / record.image.parent.name / f"{record.image.stem}.png"
-            write_png(path, grid([tile[place] for tile in pixels]))
-
-
-def write_png(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Write a picture, all of it or nothing."""
-    atomic_write(path, lambda file: Image.fromarray(pixels).save(file, format="PNG"))
+            atomic_write(path, png(grid([tile[row] for tile in pixels])))
 
 
 def bound(network: nn.Module, labels: Int64[Tensor, " batch"]) -> Network:
@@ -151,3 +152,48 @@ def bound(network: nn.Module, labels: Int64[Tensor, " batch"]) -> Network:
 def grid(tiles: list[UInt8[np.ndarray, "size size 3"]]) -> UInt8[np.ndarray, "height width 3"]:
     """Six tiles in two rows."""
     return np.concatenate([np.concatenate(tiles[:3], axis=1), np.concatenate(tiles[3:], axis=1)])
+
+
+def check_model(
+    diffusion: Learnt,
+    recipe: SampleRecipe,
+    images: Mapping[str, Sequence[Record]],
+    out: Path,
+    accelerator: Accelerator,
+    settings: SampleSettings,
+) -> dict[str, float]:
+    """How well a diffusion model rebuilds some training images of each category, with pictures.
+
+    Args:
+        diffusion: the model.
+        recipe: steps, strengths of the pictures, number of images (one batch).
+        images: training images by category.
+        out: folder for the pictures.
+        accelerator: device and arithmetic.
+        settings: memory layout, cache.
+
+    Returns:
+        Mean square errors by category, of values in [-1, 1].
+    """
+    learnt = diffusion.recipe
+    assert isinstance(learnt, DiffusionRecipe)
+    network = place(diffusion.network, accelerator.device, channels_last=settings.channels_last)
+    shown = replace(
+        learnt,
+        validation_strengths=(0.0, *recipe.strengths),
+        validation_respacing=recipe.respacing,
+        validation_batches=1,
+        batch_size=recipe.batch_size,
+        chunk_size=recipe.batch_size,
+        seed=recipe.seed,
+    )
+    errors = {}
+    for name, records in images.items():
+        if len(records) < FEW_IMAGES:
+            logger.warning("%s has %d training images only: expect copies of them", name, len(records))
+        dataset = make_dataset(shown, {name: records}, cache=settings.cache)
+        labels = labels_of(dataset, diffusion.categories)
+        validation = Validation(network, dataset, labels, shown, accelerator.device)
+        errors[name] = validation.measure(0, out, accelerator)
+        logger.info("%s error of rebuilt images %.5f", name, errors[name])
+    return errors

@@ -6,17 +6,22 @@ are relative to the folder the command runs in, as in the authors' scripts.
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from adcommon.errors import BadValue
+from adcommon.io.files import read_yaml
+from realnet.compat.arch import leaves
 from realnet.diffusion.recipes import CLASSIFIERS, UNETS, ClassifierRecipe, DiffusionRecipe
 
 logger = logging.getLogger(__name__)
+
+Place = tuple[str, ...]
+"""The path of names that leads to a value."""
+Given = Sequence[tuple[Place, Any]]
+"""Every value of the file under its place."""
 
 _NETWORK = {
     "width": "width",
@@ -96,7 +101,7 @@ def read_diffusion(path: Path) -> dict[str, Any] | None:
 def read_classifier(path: Path) -> dict[str, Any] | None:
     """The flags of `realnet-train-classifier` in classifier.yaml, as `read_diffusion`."""
 
-    def translate(given: Mapping[str, Any]) -> dict[str, Any]:
+    def translate(given: Given) -> dict[str, Any]:
         values = _training(given, path, ClassifierRecipe())
         if (heads := values.pop("head_width", 64)) != 64:
             raise BadValue(f"{path}: the classifier's heads have {heads} channels; expected 64")
@@ -110,87 +115,83 @@ def read_sample(path: Path) -> dict[str, Any] | None:
     return _read(path, lambda given: _sampling(given, path))
 
 
-def _read(path: Path, translate: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any] | None:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadValue(f"cannot read {path} as YAML: {error}") from error
+def _read(path: Path, translate: Callable[[Given], dict[str, Any]]) -> dict[str, Any] | None:
+    content = read_yaml(path)
     if not isinstance(content, dict) or not any(isinstance(value, dict) for value in content.values()):
         return None
-    given = dict(_flat(content))
+    given = list(leaves(content))
     known = {*_TRAINING, *_SAMPLING, *_PATHS, *_FIXED, *_READ_HERE, *_UNUSED}
-    if unknown := [key for key in given if _leaf(key) not in known and not _is_checkpoint(given[key])]:
-        raise BadValue(f"{path}: " + "; ".join(_not_known(key, known) for key in unknown))
-    for key, value in given.items():
-        leaf = _leaf(key)
-        if leaf in _FIXED and value != _FIXED[leaf]:
-            raise BadValue(f"{path}: {key} is {value}; expected {_FIXED[leaf]}")
-        if leaf in _UNUSED:
-            logger.info("config key %s has no effect: %s", key, _UNUSED[leaf])
+    unknown = [place for place, value in given if _name(place) not in known and not _is_checkpoint(value)]
+    if unknown:
+        raise BadValue(f"{path}: " + "; ".join(_not_known(place, known) for place in unknown))
+    for place, value in given:
+        name, key = _name(place), ".".join(place)
+        if name in _FIXED and value != _FIXED[name]:
+            raise BadValue(f"{path}: {key} is {value}; expected {_FIXED[name]}")
+        if name in _UNUSED:
+            logger.info("config key %s has no effect: %s", key, _UNUSED[name])
     return translate(given)
 
 
-def _training(
-    given: Mapping[str, Any], path: Path, recipe: DiffusionRecipe | ClassifierRecipe
-) -> dict[str, Any]:
+def _training(given: Given, path: Path, recipe: DiffusionRecipe | ClassifierRecipe) -> dict[str, Any]:
     """The values of a training; what concerns the validation stands below something of the test."""
     values: dict[str, Any] = {}
     processes = []
-    for key, value in given.items():
-        leaf, is_test = _leaf(key), "test" in key.lower()
-        if leaf in ("T", "beta_scheduler", "rescale_timesteps") and is_test:
-            processes.append((_TRAINING[leaf], value))
-        elif leaf == "section_counts":
+    for place, value in given:
+        name, is_test = _name(place), any("test" in part.lower() for part in place)
+        if name in ("T", "beta_scheduler", "rescale_timesteps") and is_test:
+            processes.append((_TRAINING[name], value))
+        elif name == "section_counts":
             values["validation_respacing" if is_test else "respacing"] = value
         elif is_test or value is None:
             continue  # the validation is on the training images, in the authors' files too
-        elif leaf in _TRAINING:
-            values[_TRAINING[leaf]] = value
-        elif leaf in _PATHS:
-            values[_PATHS[leaf]] = Path(value)
+        elif name in _TRAINING:
+            values[_TRAINING[name]] = value
+        elif name in _PATHS:
+            values[_PATHS[name]] = Path(value)
     for field, value in processes:
         if values.get(field, getattr(recipe, field)) != value:
             raise BadValue(f"{path}: {field} is {value} in the test's process; expected the training's")
     steps = values.get("timesteps", recipe.timesteps)
     if (kept := values.pop("respacing", None)) not in (None, f"ddim{steps}"):
         raise BadValue(f"{path}: the training keeps {kept} of {steps} steps; expected all: ddim{steps}")
-    leaves = {_leaf(key): value for key, value in given.items()}
-    if "betas" in leaves:
-        values["adam_beta1"], values["adam_beta2"] = leaves["betas"]
-    if "input_size" in leaves:
-        values["image_size"] = _side(leaves["input_size"], path)
-    if "batch_size" in leaves:
+    named = {_name(place): value for place, value in given}
+    if "betas" in named:
+        values["adam_beta1"], values["adam_beta2"] = named["betas"]
+    if "input_size" in named:
+        values["image_size"] = _side(named["input_size"], path)
+    if "batch_size" in named:
         # Theirs is of one process, ours of all.
         processes_here = int(os.environ.get("WORLD_SIZE", "1"))
-        values |= {"batch_size": leaves["batch_size"] * processes_here, "chunk_size": leaves["batch_size"]}
-    if "val_batch_number" in leaves:
+        values |= {"batch_size": named["batch_size"] * processes_here, "chunk_size": named["batch_size"]}
+    if "val_batch_number" in named:
         # Faithful: the authors' loop ends after the batch of this number, counted from 0.
-        values["validation_batches"] = leaves["val_batch_number"] + 1
+        values["validation_batches"] = named["val_batch_number"] + 1
     return values
 
 
-def _sampling(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _sampling(given: Given, path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for key, value in given.items():
-        leaf = key.rpartition(".")[2]
-        if leaf in _SAMPLING:
-            values[_SAMPLING[leaf]] = value
-        elif leaf in ("root", "image_dir", "meta_file"):
-            values[_PATHS[leaf]] = Path(value)
+    for place, value in given:
+        name = place[-1]
+        if name in _SAMPLING:
+            values[_SAMPLING[name]] = value
+        elif name in ("root", "image_dir", "meta_file"):
+            values[_PATHS[name]] = Path(value)
         elif _is_checkpoint(value):
-            values["classifier" if "classifier" in f"{key} {value}" else "diffusion"] = Path(value)
-    size = _side([given.get(_find(given, side), 256) for side in ("H", "W")], path)
+            said = f"{'.'.join(place)} {value}"
+            values["classifier" if "classifier" in said else "diffusion"] = Path(value)
+    named = {place[-1]: value for place, value in given}
+    size = _side([named.get(side, 256) for side in ("H", "W")], path)
     return values | {"network": _shape(given, size, path)}
 
 
-def _shape(given: Mapping[str, Any], size: int, path: Path) -> str:
+def _shape(given: Given, size: int, path: Path) -> str:
     """Name of the networks that a sample.yaml describes; both of them have to be of one kind."""
-    sections: dict[str, dict[str, Any]] = {}
-    for key, value in given.items():
-        section, _, leaf = key.rpartition(".")
-        field = _NETWORK.get(leaf.removeprefix("classifier_"))
-        if field is not None:
-            sections.setdefault(section, {})[field] = value
+    sections: dict[Place, dict[str, Any]] = {}
+    for (*section, name), value in given:
+        if (field := _NETWORK.get(name.removeprefix("classifier_"))) is not None:
+            sections.setdefault(tuple(section), {})[field] = value
     described = [values for values in sections.values() if "channel_mult" in values]
     for name in UNETS:
         presets = (DiffusionRecipe(**UNETS[name]), ClassifierRecipe(**CLASSIFIERS[name]))
@@ -219,33 +220,16 @@ def _side(sides: Any, path: Path) -> int:
     return int(height)
 
 
-def _find(given: Mapping[str, Any], leaf: str) -> str:
-    return next((key for key in given if key.rpartition(".")[2] == leaf), leaf)
-
-
-def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested mappings, and of mappings in lists, under its dotted key."""
-    for name, value in content.items():
-        key = f"{above}{name}"
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{key}.")
-        elif isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
-            for number, entry in enumerate(value):
-                yield from _flat(entry, f"{key}.{number}.")
-        else:
-            yield key, value
-
-
-def _leaf(key: str) -> str:
+def _name(place: Place) -> str:
     """The name of a value, without what the authors put before the names of both networks."""
-    leaf = key.rpartition(".")[2]
-    return leaf if leaf == "classifier_scale" else leaf.removeprefix("classifier_")
+    name = place[-1]
+    return name if name == "classifier_scale" else name.removeprefix("classifier_")
 
 
 def _is_checkpoint(value: Any) -> bool:
     return isinstance(value, str) and value.endswith((".pt", ".pth", ".pth.tar"))
 
 
-def _not_known(key: str, known: set[str]) -> str:
-    close = get_close_matches(_leaf(key), sorted(known), n=1)
-    return f"unknown key {key}" + (f" (did you mean {close[0]}?)" if close else "")
+def _not_known(place: Place, known: set[str]) -> str:
+    close = get_close_matches(_name(place), sorted(known), n=1)
+    return f"unknown key {'.'.join(place)}" + (f" (did you mean {close[0]}?)" if close else "")

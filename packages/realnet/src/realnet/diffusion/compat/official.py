@@ -6,33 +6,20 @@ with "module.") and "loss" or "acc". The names within are those of our modules.
 
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy._core.multiarray import scalar
 from torch import Tensor, nn
 
 from adcommon.errors import WeightsNotFound, WrongCheckpoint
 from adcommon.io.files import atomic_write, plain
-from adcommon.models.checkpoint import SafeClass, load_foreign
+from adcommon.models.checkpoint import EASYDICT_AND_SCALARS, load_foreign, load_strict
 from realnet.diffusion.network.classifier import Classifier
 from realnet.diffusion.network.unet import UNet
 
 logger = logging.getLogger(__name__)
-
-SAFE: list[SafeClass] = [
-    (OrderedDict, "easydict.EasyDict"),
-    (scalar, "numpy.core.multiarray.scalar"),  # NumPy 1 wrote this name, NumPy 2 the next
-    (scalar, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Float32DType,
-]
-"""What the authors' files hold besides tensors and plain values."""
 
 URL = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021"
 """Where OpenAI publishes its networks."""
@@ -82,7 +69,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         WrongCheckpoint: not one, damaged, or with objects that only code of the file could build.
     """
-    content = load_foreign(path, SAFE)
+    content = load_foreign(path, EASYDICT_AND_SCALARS)
     state = content.get("state_dict", content)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WrongCheckpoint(
@@ -109,19 +96,12 @@ def fill(network: UNet | Classifier, state: Mapping[str, Tensor], *, where: str,
     """
     own = network.state_dict()
     heads = _HEADS[type(network)] if new_head else ()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    left = [name for name in own if name not in fitting]
-    problems = [_problem(name, own[name], state) for name in left if name not in heads]
-    problems += [f"unexpected: {name} {tuple(state[name].shape)}" for name in state if name not in own]
-    if problems:
-        raise WrongCheckpoint(
-            f"{where} does not fit this {type(network).__name__}: {len(problems)} entries differ; is it of "
-            "another size, image size or kind of network?\n  " + "\n  ".join(problems)
-        )
-    network.load_state_dict(fitting, strict=False)
-    logger.info("weights %d entries from %s", len(fitting), where)
+    left = [name for name in heads if name not in state or state[name].shape != own[name].shape]
+    load_strict(network, {**state, **{name: own[name] for name in left}}, where)
+    logger.info("weights %d entries from %s", len(own) - len(left), where)
     for name in left:
-        logger.warning("left at its random start: %s", _problem(name, own[name], state))
+        theirs = tuple(state[name].shape) if name in state else "missing"
+        logger.warning("left at its random start: %s is %s, not %s", name, theirs, tuple(own[name].shape))
     return left
 
 
@@ -157,9 +137,3 @@ def save_checkpoint(
     state = {_MODULE + name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     content = {"epoch": epoch, "arch": plain(arch), "state_dict": state, **facts}
     atomic_write(path, lambda file: torch.save(content, file))
-
-
-def _problem(name: str, own: Tensor, state: Mapping[str, Tensor]) -> str:
-    if name not in state:
-        return f"missing: {name} {tuple(own.shape)}"
-    return f"shape: {name} is {tuple(state[name].shape)}, expected {tuple(own.shape)}"

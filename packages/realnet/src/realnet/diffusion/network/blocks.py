@@ -5,6 +5,7 @@ Source: Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis (arXi
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -110,53 +111,53 @@ class Stage(nn.Sequential):
         return x
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What decides the size of a network."""
+
+    width: int
+    """Base width; the embedding has four times as many numbers."""
+    depth: int
+    """Residual blocks on each level."""
+    channel_mult: Sequence[int | float]
+    """Channels of each level, finest first, in units of `width`."""
+    attention_at: Sequence[int]
+    """Levels with attention, by their downsampling: 1, 2, 4 and so on."""
+    head_width: int
+    """Channels of an attention head."""
+    dropout: float = 0.0
+    """Of the residual blocks."""
+    in_channels: int = 3
+    """Of the images."""
+
+
 class Encoder(nn.Module):
     """The half of a U-Net that goes down, and its middle; the classifier is this half alone."""
 
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        width: int,
-        depth: int,
-        channel_mult: Sequence[int | float],
-        attention_at: Sequence[int],
-        head_width: int,
-        dropout: float,
-    ) -> None:
-        """Entries `time_embed`, `input_blocks`, `middle_block`.
-
-        Args:
-            in_channels: of the images.
-            width: base width; the embedding has four times as many numbers.
-            depth: residual blocks on each level.
-            channel_mult: channels of each level, finest first, in units of `width`.
-            attention_at: levels with attention, by their downsampling: 1, 2, 4 and so on.
-            head_width: channels of an attention head.
-            dropout: of the residual blocks.
-        """
+    def __init__(self, shape: Shape) -> None:
+        """Entries `time_embed`, `input_blocks`, `middle_block`."""
         super().__init__()
-        self.width = width
-        embedding = 4 * width
-        self.time_embed = make_time_embedding(width)
-        channels = int(channel_mult[0] * width)
-        stages = [Stage(nn.Conv2d(in_channels, channels, 3, padding=1))]
+        self.width, dropout = shape.width, shape.dropout
+        embedding = 4 * shape.width
+        self.time_embed = make_time_embedding(shape.width)
+        channels = int(shape.channel_mult[0] * shape.width)
+        stages = [Stage(nn.Conv2d(shape.in_channels, channels, 3, padding=1))]
         self.skips = [channels]
-        for level, factor in enumerate(channel_mult):
-            for _ in range(depth):
-                layers: list[nn.Module] = [ResBlock(channels, int(factor * width), embedding, dropout)]
-                channels = int(factor * width)
-                if 2**level in attention_at:
-                    layers.append(Attention(channels, head_width))
+        for level, factor in enumerate(shape.channel_mult):
+            for _ in range(shape.depth):
+                layers: list[nn.Module] = [ResBlock(channels, int(factor * shape.width), embedding, dropout)]
+                channels = int(factor * shape.width)
+                if 2**level in shape.attention_at:
+                    layers.append(Attention(channels, shape.head_width))
                 stages.append(Stage(*layers))
                 self.skips.append(channels)
-            if level + 1 < len(channel_mult):
+            if level + 1 < len(shape.channel_mult):
                 stages.append(Stage(ResBlock(channels, channels, embedding, dropout, "down")))
                 self.skips.append(channels)
         self.input_blocks = nn.ModuleList(stages)
         self.middle_block = Stage(
             ResBlock(channels, channels, embedding, dropout),
-            Attention(channels, head_width),
+            Attention(channels, shape.head_width),
             ResBlock(channels, channels, embedding, dropout),
         )
         self.channels = channels

@@ -1,13 +1,11 @@
 """The classifier of noisy images that guides the sampling: the U-Net's encoder and attention pooling."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from realnet.diffusion.network.blocks import Encoder
+from realnet.diffusion.network.blocks import Encoder, Shape
 from realnet.network.attention import GroupNorm
 
 HEAD_WIDTH = 64
@@ -42,29 +40,10 @@ class AttentionPool(nn.Module):
 class Classifier(Encoder):
     """Noisy images and their times -> a logit per class."""
 
-    def __init__(
-        self,
-        *,
-        image_size: int,
-        classes: int,
-        width: int,
-        depth: int,
-        channel_mult: Sequence[int | float],
-        attention_at: Sequence[int],
-        dropout: float = 0.0,
-        in_channels: int = 3,
-    ) -> None:
+    def __init__(self, shape: Shape, *, classes: int, image_size: int) -> None:
         """As `Encoder`; besides it the entries `out`. The images have to be of `image_size` pixels a side."""
-        super().__init__(
-            in_channels=in_channels,
-            width=width,
-            depth=depth,
-            channel_mult=channel_mult,
-            attention_at=attention_at,
-            head_width=HEAD_WIDTH,
-            dropout=dropout,
-        )
-        side = image_size // 2 ** (len(channel_mult) - 1)
+        super().__init__(shape)
+        side = image_size // 2 ** (len(shape.channel_mult) - 1)
         self.out = nn.Sequential(
             GroupNorm(self.channels), nn.SiLU(), AttentionPool(side**2, self.channels, classes)
         )

@@ -1,0 +1,109 @@
+"""What the trainings of both networks begin with, and how a network is made ready on a device."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Int64
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from adcommon.data.loading import AnomalyDataset
+from adcommon.data.order import batches_per_epoch
+from adcommon.data.readable import read_all
+from adcommon.training.devices import set_seed
+from adcommon.types.records import Record
+from realnet.diffusion import store
+from realnet.diffusion.base_recipe import TrainingRecipe
+from realnet.diffusion.data import labels_of, make_dataset
+from realnet.diffusion.process import Process, make_process
+from realnet.diffusion.recipes import ClassifierRecipe, DiffusionRecipe
+from realnet.diffusion.schedule import make_schedule
+from realnet.diffusion.settings import TrainSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a training begins with, before a stopped one is set back to where it was."""
+
+    dataset: AnomalyDataset
+    labels: Int64[Tensor, " images"]
+    """Class numbers of its images."""
+    network: nn.Module
+    """As it is stored: neither compiled nor wrapped."""
+    process: Process
+    optimiser: Optimizer
+    per_epoch: int
+    """Steps of an epoch."""
+    total: int
+    """Steps of the training."""
+
+
+def set_up(
+    recipe: DiffusionRecipe | ClassifierRecipe,
+    images: Mapping[str, Sequence[Record]],
+    accelerator: Accelerator,
+    settings: TrainSettings,
+) -> Setup:
+    """Seed everything, and make what a training of this recipe needs.
+
+    Args:
+        images: normal images by category, in the order of the class numbers.
+        settings: weights, cache, memory layout.
+    """
+    set_seed(recipe.seed)
+    dataset = make_dataset(recipe, images, cache=settings.cache)
+    per_epoch = batches_per_epoch(len(dataset), recipe.batch_size, world=accelerator.num_processes)
+    total = recipe.iterations or recipe.epochs * per_epoch
+    begun = store.start(recipe, len(images), settings.weights)
+    network = place(begun, accelerator.device, channels_last=settings.channels_last)
+    counts = " ".join(f"{category}:{len(records)}" for category, records in images.items())
+    logger.info("training on %s, %d steps, %d an epoch", counts, total, per_epoch)
+    return Setup(
+        dataset=dataset,
+        labels=labels_of(dataset, list(images)),
+        network=network,
+        process=make_process(recipe, accelerator.device),
+        optimiser=accelerator.prepare_optimizer(make_optimiser(network, recipe), device_placement=False),
+        per_epoch=per_epoch,
+        total=total,
+    )
+
+
+def check_inputs(
+    recipe: DiffusionRecipe | ClassifierRecipe,
+    images: Mapping[str, Sequence[Record]],
+    settings: TrainSettings,
+) -> None:
+    """Fail now and not after hours on a schedule that is unknown or an image that cannot be decoded."""
+    make_schedule(recipe.timesteps, recipe.noise_schedule)
+    read_all([make_dataset(recipe, images, cache=settings.cache)])
+
+
+def make_optimiser(network: nn.Module, recipe: TrainingRecipe) -> Adam:
+    """Adam over all parameters."""
+    parameters = list(network.parameters())
+    return Adam(
+        parameters,
+        lr=recipe.lr,
+        betas=(recipe.adam_beta1, recipe.adam_beta2),
+        weight_decay=recipe.weight_decay,
+        fused=parameters[0].device.type in ("cpu", "cuda"),  # one pass over memory instead of eight
+    )
+
+
+def place(network: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
+    """Move a network to a device, in the memory layout that suits it."""
+    layout = torch.channels_last if channels_last else torch.preserve_format
+    return network.to(device, memory_format=layout)  # type: ignore[call-overload]
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """The network, to be compiled at its first call; it shares the weights."""
+    made = torch.compile(network)
+    assert isinstance(made, nn.Module)
+    return made
