@@ -1,17 +1,15 @@
 """The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
 
-import csv
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from safetensors.numpy import load_file
 
-from adcommon.testing.console import call, kill_as_soon_as, script
+from adcommon.testing.commands import flags, read_rows, read_table, refused, succeed
+from adcommon.testing.processes import run_together
+from adcommon.testing.runs import killed_and_resumed, one_of_two_stopped
 from adcommon.testing.trees import make_cifar10, make_folder, make_mvtec
 
 SMALL = {
@@ -28,12 +26,9 @@ SMALL = {
     "--evaluate-every": "1",
     "--device": "cpu",
 }
+"""Flags of a training that takes a second."""
 
-
-def small(**changed: str) -> list[str]:
-    """Flags of a training that takes a second; `changed` by name."""
-    flags = SMALL | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
-    return [word for name, value in flags.items() for word in (name, *value.split())]
+small = partial(flags, SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -41,26 +36,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short `uniad-train` on two drawn categories."""
     folder = tmp_path_factory.mktemp("trained")
     make_mvtec(folder / "mvtec", categories=("bottle", "cable"))
-    done = call(
+    succeed(
         "uniad-train",
         *("--data-root", folder, "--category", "bottle", "cable", "--out", folder / "run", "--maps"),
         *small(calibration_share="0.2"),
     )
-    assert done.returncode == 0, done.stderr
     return folder
 
 
 def test_one_model_for_all_leaves_metrics_tables_and_pictures(trained: Path) -> None:
     run = trained / "run"
-    rows = json.loads((run / "results.json").read_text())
+    rows = read_rows(run)
     assert [(row["category"], row["protocol"]) for row in rows] == [
         *(("bottle", "standard"), ("bottle", "uniad")),
         *(("cable", "standard"), ("cable", "uniad")),
     ]
     assert {row["setting"] for row in rows} == {"multi-class"}
     assert set(rows[1]["extra"]) == {"max_auroc", "mean_auroc", "std_auroc"}
-    with (run / "all" / "metrics.csv").open() as file:
-        table = list(csv.DictReader(file))
+    table = read_table(run / "all" / "metrics.csv")
     assert [int(entry["step"]) for entry in table] == [1, 2, 3, 4, 5, 6]
     assert [bool(entry["cable/aupro"]) for entry in table] == [False, False, True, False, False, False]
     for folder in ("model", "model-best"):
@@ -76,103 +69,83 @@ def test_one_model_for_all_leaves_metrics_tables_and_pictures(trained: Path) -> 
 def test_evaluate_repeats_the_numbers_and_predict_decides_by_the_threshold(trained: Path, tmp_path) -> None:
     model = trained / "run" / "all" / "model"
     place = ("--data-root", trained, "--device", "cpu", "--batch-size", "4")
-    done = call("uniad-evaluate", "--model", model, *place, "--out", tmp_path / "again")
-    assert done.returncode == 0, done.stderr
-    before, after = (
-        [{**row, "seconds": 0} for row in json.loads((folder / "results.json").read_text())]
-        for folder in (trained / "run", tmp_path / "again")
-    )
-    for old, new in zip(before, after, strict=True):
+    succeed("uniad-evaluate", "--model", model, *place, "--out", tmp_path / "again")
+    for old, new in zip(read_rows(trained / "run"), read_rows(tmp_path / "again"), strict=True):
         assert new["image_auroc"] == pytest.approx(old["image_auroc"], abs=1e-6)
         assert new["pixel_auroc"] == pytest.approx(old["pixel_auroc"], abs=1e-3)
         assert new["extra"].keys() == old["extra"].keys()
     images = make_folder(tmp_path / "images", good=2)
-    done = call("uniad-predict", images, "--model", model, "--out", tmp_path / "scored", "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    with (tmp_path / "scored" / "predictions.csv").open() as file:
-        assert {row["decision"] for row in csv.DictReader(file)} <= {"normal", "anomalous"}
+    succeed("uniad-predict", images, "--model", model, "--out", tmp_path / "scored", "--device", "cpu")
+    scored = read_table(tmp_path / "scored" / "predictions.csv")
+    assert {row["decision"] for row in scored} <= {"normal", "anomalous"}
 
 
 def test_the_authors_layout_goes_out_and_into_every_command(trained: Path, tmp_path: Path) -> None:
     model, file = trained / "run" / "all" / "model", tmp_path / "ckpt.pth.tar"
     place = ("--data-root", trained, "--category", "bottle", "--device", "cpu", "--batch-size", "4")
-    done = call("uniad-evaluate", "--model", model, *place, "--out", tmp_path / "a", "--save-official", file)
-    assert done.returncode == 0, done.stderr
+    succeed("uniad-evaluate", "--model", model, *place, "--out", tmp_path / "a", "--save-official", file)
     # The authors' files name no weights of ours: a bare ResNet is theirs by its torchvision weights.
-    done = call("uniad-evaluate", "--checkpoint", file, "--dataset", "mvtec", *place, "--out", tmp_path / "b")
-    assert done.returncode == 0, done.stderr
-    ours, theirs = (json.loads((tmp_path / name / "results.json").read_text())[0] for name in "ab")
+    succeed("uniad-evaluate", "--checkpoint", file, "--dataset", "mvtec", *place, "--out", tmp_path / "b")
+    ours, theirs = (read_rows(tmp_path / name)[0] for name in "ab")
     assert theirs["image_auroc"] == ours["image_auroc"]
     images = make_folder(tmp_path / "images", good=1)
-    done = call("uniad-predict", images, "--checkpoint", file, "--out", tmp_path / "c", "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    done = call(
+    succeed("uniad-predict", images, "--checkpoint", file, "--out", tmp_path / "c", "--device", "cpu")
+    succeed(
         "uniad-train",
         *("--data-root", trained, "--category", "bottle", "--out", tmp_path / "d", "--init-from", file),
         *small(iterations="1"),
     )
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_paper_pictures_and_the_picture_decoder(trained: Path, tmp_path: Path) -> None:
     model = trained / "run" / "all" / "model"
     place = ("--data-root", trained, "--category", "bottle", "--device", "cpu")
-    done = call(
+    succeed(
         "uniad-evaluate",
         *("--model", model, *place, "--out", tmp_path / "e", "--maps", "--vis", "compound"),
         *("--save-features", tmp_path / "features"),
     )
-    assert done.returncode == 0, done.stderr
     assert list((tmp_path / "e" / "maps").glob("spot/*.png"))
     flags = small(iterations="1", batch_size="8")
-    done = call("uniad-train-decoder", *place[:4], "--out", tmp_path / "decoder", *flags)
-    assert done.returncode == 0, done.stderr
+    succeed("uniad-train-decoder", *place[:4], "--out", tmp_path / "decoder", *flags)
     common = ("--decoder", tmp_path / "decoder", *place)
-    done = call("uniad-vis-recon", "--model", model, *common, "--out", tmp_path / "recon")
-    assert done.returncode == 0, done.stderr
-    done = call("uniad-vis-recon", "--features", tmp_path / "features", *common, "--out", tmp_path / "saved")
-    assert done.returncode == 0, done.stderr
+    succeed("uniad-vis-recon", "--model", model, *common, "--out", tmp_path / "recon")
+    succeed("uniad-vis-recon", "--features", tmp_path / "features", *common, "--out", tmp_path / "saved")
     for folder in ("recon", "saved"):
         assert len(list((tmp_path / folder / "bottle").glob("*/*.jpg"))) == 6
-    done = call(
+    succeed(
         "uniad-vis-query",
         *("--model", model, "--decoder", tmp_path / "decoder", "--category", "bottle", "--device", "cpu"),
         *("--out", tmp_path / "query", "--bn", "batch"),
     )
-    assert done.returncode == 0, done.stderr
     assert (tmp_path / "query" / "query_bottle.jpg").is_file()
-    done = call("uniad-vis-recon", *common)
-    assert done.returncode == 2
-    assert "--model, or --features" in done.stderr
+    said = refused("uniad-vis-recon", *common)
+    assert "--model, or --features" in said
 
 
 def test_separate_models_and_the_authors_lists_and_files(trained: Path, tmp_path: Path) -> None:
-    done = call("uniad-metadata", "--data-root", trained, "--category", "bottle", "cable", "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
+    succeed("uniad-metadata", "--data-root", trained, "--category", "bottle", "cable", "--out", tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "test.json").read_text().splitlines()]
     assert {line["clsname"] for line in lines} == {"bottle", "cable"}
     assert all(("maskname" in line) == (line["label"] == 1) for line in lines)
-    done = call(
+    succeed(
         "uniad-train",
         *("--meta-train", tmp_path / "train.json", "--meta-test", tmp_path / "test.json"),
         *("--image-dir", trained / "mvtec", "--separate", "--out", tmp_path / "run"),
         *small(iterations="1"),
     )
-    assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "cable" / "model").is_dir()
-    rows = json.loads((tmp_path / "run" / "results.json").read_text())
+    rows = read_rows(tmp_path / "run")
     assert {row["setting"] for row in rows} == {"one-class"}
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert (recipe["dataset"], recipe["protocol"]) == ("folder", "standard")  # the recipe for own data
-    done = call("uniad-train", "--config", tmp_path / "run" / "recipe.yaml", "--out", tmp_path / "again")
-    assert done.returncode == 0, done.stderr
-    again = json.loads((tmp_path / "again" / "results.json").read_text())
+    succeed("uniad-train", "--config", tmp_path / "run" / "recipe.yaml", "--out", tmp_path / "again")
+    again = read_rows(tmp_path / "again")
     assert [row["image_auroc"] for row in again] == [row["image_auroc"] for row in rows]
 
 
 def test_the_authors_configuration_file_trains(trained: Path, tmp_path: Path) -> None:
-    done = call("uniad-metadata", "--data-root", trained, "--category", "bottle", "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
+    succeed("uniad-metadata", "--data-root", trained, "--category", "bottle", "--out", tmp_path)
     content = {
         "random_seed": 3,
         "dataset": {
@@ -199,31 +172,28 @@ def test_the_authors_configuration_file_trains(trained: Path, tmp_path: Path) ->
         ],
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-    done = call(
+    succeed(
         "uniad-train",
         *("--config", tmp_path / "config.yaml", "--out", tmp_path / "run"),
         *("--weights", "random", "--device", "cpu"),
     )
-    assert done.returncode == 0, done.stderr
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     wanted = {"seed": 3, "lr": 0.001, "epochs": 1, "backbone": "resnet18.tv_in1k", "protocol": "uniad"}
     assert {name: recipe[name] for name in wanted} == wanted
     content["trainer"]["max_epochs"] = 2
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-    done = call("uniad-train", "--config", tmp_path / "config.yaml", "--out", tmp_path / "other")
-    assert done.returncode == 2
-    assert "did you mean trainer.max_epoch?" in done.stderr
+    said = refused("uniad-train", "--config", tmp_path / "config.yaml", "--out", tmp_path / "other")
+    assert "did you mean trainer.max_epoch?" in said
 
 
 def test_cifar_trains_one_model_for_each_split_of_classes(tmp_path: Path) -> None:
     make_cifar10(tmp_path / "data" / "CIFAR-10" / "cifar-10-batches-py")
-    done = call(
+    succeed(
         "uniad-train",
         *("--dataset", "cifar10", "--normals", "01234", "13579", "--data-root", tmp_path / "data"),
         *("--out", tmp_path / "run", *small(iterations="1", batch_size="16")),
     )
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "run" / "results.json").read_text())
+    rows = read_rows(tmp_path / "run")
     assert [(row["category"], row["protocol"]) for row in rows] == [
         *(("01234", "standard"), ("01234", "uniad")),
         *(("13579", "standard"), ("13579", "uniad")),
@@ -246,44 +216,32 @@ def test_cifar_trains_one_model_for_each_split_of_classes(tmp_path: Path) -> Non
     ],
 )
 def test_mistakes_end_with_a_message_and_exit_code_2(trained: Path, arguments, message: str) -> None:
-    done = call(*(argument.format(root=trained) for argument in arguments))
-    assert done.returncode == 2
-    assert message in done.stderr
+    said = refused(*(argument.format(root=trained) for argument in arguments))
+    assert message in said
 
 
-def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(trained: Path) -> None:
-    shared = ["--data-root", trained, "--category", "bottle", "cable", "--save-every", "1"]
-    shared += small(epochs="12", evaluate_every="1")
-    state = trained / "killed" / "all" / "resume" / "state.pt"
-    kill_as_soon_as(state, script("uniad-train", *shared, "--out", trained / "killed"))
-    assert not (trained / "killed" / "all" / "model").exists()
-    for arguments in (["--out", trained / "killed", "--resume"], ["--out", trained / "unbroken"]):
-        done = call("uniad-train", *shared, *arguments)
+def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(trained: Path, tmp_path: Path) -> None:
+    words = ["--data-root", trained, "--category", "bottle", "cable", *small(evaluate_every="1")]
+    killed_and_resumed("uniad-train", words, tmp_path, "all")
+
+
+def test_two_processes_train_one_model_without_noise_to_the_losses_of_one(
+    trained: Path, tmp_path: Path
+) -> None:
+    words = ["--data-root", trained, "--category", "bottle", "cable"]
+    words += small(jitter_scale="0", dropout="0", iterations="4")
+    succeed("uniad-train", *words, "--out", tmp_path / "one")
+    for done in run_together("uniad-train", *words, "--out", tmp_path / "two"):
         assert done.returncode == 0, done.stderr
-        assert ("resuming after step" in done.stderr) == ("--resume" in arguments)
-    killed, unbroken = (
-        load_file(trained / name / "all" / "model" / "model.safetensors") for name in ("killed", "unbroken")
+    one, two = (
+        [float(row["loss"]) for row in read_table(tmp_path / name / "all" / "metrics.csv")]
+        for name in ("one", "two")
     )
-    assert all((killed[name] == unbroken[name]).all() for name in unbroken)
+    assert len(two) == 4
+    assert two == pytest.approx(one, rel=1e-4)
 
 
-def test_two_processes_train_one_model_without_noise_to_the_losses_of_one(trained: Path) -> None:
-    shared = ["--data-root", trained, "--category", "bottle", "cable"]
-    shared += small(jitter_scale="0", dropout="0", iterations="4")
-    losses = {}
-    for processes in (1, 2):
-        out = trained / f"world{processes}"
-        command = script("uniad-train", *shared, "--out", out, processes=processes)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr
-        with (out / "all" / "metrics.csv").open() as file:
-            losses[processes] = [float(row["loss"]) for row in csv.DictReader(file)]
-    assert len(losses[2]) == 4
-    assert losses[2] == pytest.approx(losses[1], rel=1e-4)
-
-
-def test_importing_the_commands_imports_no_torch() -> None:
-    code = "import sys, uniad.cli, uniad.pictures.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert "torch" in sys.modules
-    assert torch.__version__
+def test_a_signal_to_one_of_two_processes_stops_both(trained: Path, tmp_path: Path) -> None:
+    words = ["--data-root", trained, "--category", "bottle", "cable"]
+    words += small(iterations="28", evaluate_every="20")
+    one_of_two_stopped("uniad-train", words, tmp_path, "all")

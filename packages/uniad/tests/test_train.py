@@ -1,4 +1,3 @@
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +7,12 @@ import torch
 from accelerate import Accelerator
 
 from adcommon.data import load_splits
-from adcommon.errors import Stopped, UnreadableImage
+from adcommon.errors import UnreadableImage
 from adcommon.models.checkpoint import load_model
+from adcommon.testing.commands import read_table
+from adcommon.testing.runs import stopped_and_resumed
 from adcommon.training.recipes import from_json
-from adcommon.training.run import RunGroup
+from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
 from uniad.recipes import Recipe
@@ -20,67 +21,60 @@ from uniad.train import check_inputs, train
 SETTINGS = Settings(weights="random", cache=False)
 
 
-def run_once(
-    root: Path, name: str, recipe: Recipe, settings: Settings = SETTINGS, stop: StopSignal | None = None
-) -> tuple[list[dict], dict[str, torch.Tensor]]:
-    splits = load_splits("mvtec", root, ("bottle", "cable"))
-    group = RunGroup(root / name, resume=True)
-    rows = train(recipe, splits, group.run("all"), Accelerator(cpu=True), settings, stop or StopSignal())
-    return rows, load_model(root / name / "all" / "model")[1]
+def run_once(root: Path, name: str, recipe: Recipe) -> tuple[list[dict], dict[str, torch.Tensor]]:
+    splits, run = (
+        load_splits("mvtec", root, ("bottle", "cable")),
+        RunGroup(root / name, resume=True).run("all"),
+    )
+    rows = train(recipe, splits, run, Accelerator(cpu=True), SETTINGS, StopSignal())
+    return rows, load_model(run.model)[1]
 
 
 def table(root: Path, name: str) -> list[dict[str, str]]:
-    with (root / name / "all" / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
+    return read_table(root / name / "all" / "metrics.csv")
 
 
-def test_two_runs_with_one_seed_end_in_the_same_bits_and_another_seed_does_not(mvtec, tiny) -> None:
-    (_, first), (_, second) = run_once(mvtec, "first", tiny), run_once(mvtec, "second", tiny)
-    _, other = run_once(mvtec, "other", replace(tiny, seed=5))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    name = "reconstruction.input_proj.weight"
-    assert not torch.equal(first[name], other[name])
+def losses(root: Path, name: str) -> list[float]:
+    return [float(row["loss"]) for row in table(root, name)]
 
 
-class _StopsAfter(StopSignal):
-    """Asks to stop at the n-th question."""
+@pytest.fixture(scope="module")
+def plain(shared_mvtec: Path, tiny: Recipe) -> tuple[list[dict], dict[str, torch.Tensor]]:
+    """Rows and model of the small training; its folder is `shared_mvtec`/plain."""
+    return run_once(shared_mvtec, "plain", tiny)
 
-    def __init__(self, steps: int) -> None:
-        self.asked, self.steps = 0, steps
 
-    @property
-    def requested(self) -> bool:
-        self.asked += 1
-        return self.asked >= self.steps
-
-    @requested.setter
-    def requested(self, value: bool) -> None:
-        raise AssertionError("nobody sets it here")
+def test_two_runs_with_one_seed_end_in_the_same_bits_and_another_seed_does_not(
+    shared_mvtec, tiny, plain
+) -> None:
+    _, second = run_once(shared_mvtec, "second", tiny)
+    run_once(shared_mvtec, "other", replace(tiny, seed=5, iterations=1))
+    assert all(torch.equal(plain[1][name], second[name]) for name in second)
+    assert losses(shared_mvtec, "other")[0] != losses(shared_mvtec, "plain")[0]
 
 
 @pytest.mark.parametrize("change", [{}, {"hflip": True}], ids=["kept features", "augmented"])
-def test_a_stopped_and_resumed_run_ends_in_the_bits_of_an_unbroken_one(mvtec, tiny, change) -> None:
-    recipe = replace(tiny, keep_best=True, **change)
-    _, whole = run_once(mvtec, "whole", recipe)
-    with pytest.raises(Stopped, match=r"after step 4 .*--resume"):
-        run_once(mvtec, "parts", recipe, stop=_StopsAfter(4))
-    _, resumed = run_once(mvtec, "parts", recipe, replace(SETTINGS, resume=True))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert table(mvtec, "whole") == table(mvtec, "parts")
-    best = [load_model(mvtec / name / "all" / "model-best")[1] for name in ("whole", "parts")]
-    assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
+def test_a_stopped_and_resumed_run_ends_in_the_bits_of_an_unbroken_one(
+    shared_mvtec, tiny, change, tmp_path
+) -> None:
+    splits = load_splits("mvtec", shared_mvtec, ("bottle", "cable"))
+
+    def trains(run: Run, resume: bool, stop: StopSignal) -> None:
+        recipe, settings = replace(tiny, keep_best=True, **change), replace(SETTINGS, resume=resume)
+        train(recipe, splits, run, Accelerator(cpu=True), settings, stop)
+
+    whole, _ = stopped_and_resumed(trains, tmp_path, questions=4, step=4)
+    assert whole.best_model.is_dir()
 
 
-def test_kept_features_change_no_number_beyond_rounding(mvtec, tiny) -> None:
-    run_once(mvtec, "kept", tiny)
-    run_once(mvtec, "computed", replace(tiny, cache_features=False))
-    kept, computed = ([float(row["loss"]) for row in table(mvtec, name)] for name in ("kept", "computed"))
-    assert kept == pytest.approx(computed, rel=1e-4)
+def test_kept_features_change_no_number_beyond_rounding(shared_mvtec, tiny, plain) -> None:
+    run_once(shared_mvtec, "computed", replace(tiny, cache_features=False))
+    assert losses(shared_mvtec, "computed") == pytest.approx(losses(shared_mvtec, "plain"), rel=1e-4)
 
 
-def test_metrics_have_every_step_and_the_rate_of_its_epoch(mvtec, tiny) -> None:
-    run_once(mvtec, "run", replace(tiny, epochs=5, lr_step=2, evaluate_every=2))
-    rows = table(mvtec, "run")
+def test_metrics_have_every_step_and_the_rate_of_its_epoch(shared_mvtec, tiny) -> None:
+    run_once(shared_mvtec, "rates", replace(tiny, epochs=5, lr_step=2, evaluate_every=2))
+    rows = table(shared_mvtec, "rates")
     per_epoch = len(rows) // 5
     assert [int(row["step"]) for row in rows] == list(range(1, 5 * per_epoch + 1))
     rates = [float(row["lr"]) for row in rows[::per_epoch]]
@@ -89,35 +83,35 @@ def test_metrics_have_every_step_and_the_rate_of_its_epoch(mvtec, tiny) -> None:
     assert measured == [2 * per_epoch, 4 * per_epoch]
 
 
-def test_the_backbone_never_changes(mvtec, tiny) -> None:
-    _, short = run_once(mvtec, "short", replace(tiny, iterations=1))
-    _, long = run_once(mvtec, "long", tiny)
+def test_the_backbone_never_changes(shared_mvtec, tiny, plain) -> None:
+    _, short = run_once(shared_mvtec, "short", replace(tiny, iterations=1))
+    _, long = plain
     assert all(torch.equal(short[name], long[name]) for name in short if name.startswith("backbone."))
     assert not torch.equal(
         short["reconstruction.output_proj.weight"], long["reconstruction.output_proj.weight"]
     )
 
 
-def test_the_model_folder_says_everything_about_itself(mvtec, tiny) -> None:
-    rows, _ = run_once(mvtec, "run", tiny)
+def test_the_model_folder_says_everything_about_itself(shared_mvtec, tiny, plain) -> None:
+    rows, _ = plain
+    folder = shared_mvtec / "plain" / "all" / "model"
     assert [(row["category"], row["protocol"]) for row in rows] == [
         *(("bottle", "standard"), ("bottle", "uniad"), ("cable", "standard"), ("cable", "uniad"))
     ]
-    config = json.loads((mvtec / "run" / "all" / "model" / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
     assert config["categories"] == ["bottle", "cable"]
     assert config["setting"] == "multi-class"
     assert config["threshold"]["images"] == 1
     assert from_json(Recipe, config["recipe"]) == tiny
-    card = (mvtec / "run" / "all" / "model" / "README.md").read_text()
+    card = (folder / "README.md").read_text()
     assert "CC BY-NC-SA 4.0" in card
     assert "2206.03687" in card
 
 
-def test_the_best_model_is_kept_only_where_the_recipe_wants_it(mvtec, tiny) -> None:
-    run_once(mvtec, "run", tiny)
-    assert not (mvtec / "run" / "all" / "model-best").exists()
-    run_once(mvtec, "best", replace(tiny, keep_best=True))
-    config, _ = load_model(mvtec / "best" / "all" / "model-best", "uniad")
+def test_the_best_model_is_kept_only_where_the_recipe_wants_it(shared_mvtec, tiny, plain) -> None:
+    assert not (shared_mvtec / "plain" / "all" / "model-best").exists()
+    run_once(shared_mvtec, "best", replace(tiny, keep_best=True))
+    config, _ = load_model(shared_mvtec / "best" / "all" / "model-best", "uniad")
     assert (config["threshold"], config["metrics"]) == (None, [])
 
 

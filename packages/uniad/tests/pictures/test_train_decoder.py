@@ -1,52 +1,49 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-import torch
 from accelerate import Accelerator
 from PIL import Image
 
 from adcommon.data import load_splits
-from adcommon.errors import Stopped
-from adcommon.models.checkpoint import load_model
-from adcommon.training.run import RunGroup
+from adcommon.testing.runs import one_of_two_stopped, stopped_and_resumed
+from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
 from uniad.pictures.checkpoint import load_decoder
 from uniad.pictures.train_decoder import train_decoder
 
-SETTINGS = Settings(weights="random", cache=False, save_every=1)
+SETTINGS = Settings(weights="random", cache=False)
 
 
-def run_once(root: Path, name: str, recipe, settings=SETTINGS, stop=None) -> dict[str, torch.Tensor]:
-    records = load_splits("mvtec", root, ("bottle",))["bottle"].test
-    run = RunGroup(root / name, resume=True).run("bottle")
-    train_decoder(recipe, "bottle", records, run, Accelerator(cpu=True), settings, stop or StopSignal())
-    return load_model(run.model, "uniad-decoder")[1]
-
-
-@pytest.fixture
-def short(tiny):
-    return replace(tiny, iterations=2, batch_size=6)
-
-
-def test_a_decoder_leaves_a_model_and_a_picture_of_every_image(mvtec, short) -> None:
-    run_once(mvtec, "run", short)
-    pictures = sorted((mvtec / "run" / "bottle" / "maps").glob("*/*.jpg"))
+def test_a_decoder_leaves_a_model_and_a_picture_of_every_image(mvtec: Path, tiny) -> None:
+    records = load_splits("mvtec", mvtec, ("bottle",))["bottle"].test
+    recipe, run = replace(tiny, iterations=1, batch_size=6), RunGroup(mvtec / "run").run("bottle")
+    train_decoder(recipe, "bottle", records, run, Accelerator(cpu=True), SETTINGS, StopSignal())
+    pictures = sorted(run.maps.glob("*/*.jpg"))
     assert len(pictures) == 6
     with Image.open(pictures[0]) as picture:
         assert picture.size == (64, 128)  # the image above its reconstruction
-    for place in (mvtec / "run", mvtec / "run" / "bottle", mvtec / "run" / "bottle" / "model"):
+    for place in (mvtec / "run", run.folder, run.model):
         decoder, preprocess = load_decoder(place, "bottle")
         assert preprocess.image_size == 64
         assert not decoder.training
 
 
-def test_a_resumed_decoder_equals_an_unbroken_one(mvtec, short) -> None:
-    whole = run_once(mvtec, "whole", short)
-    stop = StopSignal()
-    stop.requested = True
-    with pytest.raises(Stopped, match="after step 1"):
-        run_once(mvtec, "parts", short, stop=stop)
-    resumed = run_once(mvtec, "parts", short, replace(SETTINGS, resume=True))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+def test_a_resumed_decoder_equals_an_unbroken_one(mvtec: Path, tiny, tmp_path: Path) -> None:
+    records = load_splits("mvtec", mvtec, ("bottle",))["bottle"].test[:2]
+    recipe = replace(tiny, iterations=2, batch_size=2)
+
+    def trains(run: Run, resume: bool, stop: StopSignal) -> None:
+        settings = replace(SETTINGS, resume=resume)
+        train_decoder(recipe, "bottle", records, run, Accelerator(cpu=True), settings, stop)
+
+    stopped_and_resumed(trains, tmp_path, questions=1, step=1)
+
+
+def test_a_signal_to_one_of_two_processes_stops_both(mvtec: Path, tmp_path: Path) -> None:
+    words = [
+        *("--data-root", mvtec, "--category", "bottle", "--device", "cpu", "--image-size", "32"),
+        *("--backbone", "resnet18", "--strides", "4", "8", "16", "--weights", "random"),
+        *("--batch-size", "2", "--iterations", "28"),
+    ]
+    one_of_two_stopped("uniad-train-decoder", words, tmp_path, "bottle")
