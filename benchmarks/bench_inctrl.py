@@ -31,11 +31,10 @@ from torch import Tensor
 
 from adcommon.models.feature_store import FeatureStore
 from adcommon.types.records import Record
-from inctrl.backbone import Backbone, make_backbone, make_preprocess
+from inctrl.backbone import Backbone, feature_store, make_backbone, make_preprocess
 from inctrl.batches import TrainBatch, training_batches
 from inctrl.data import ReferenceDraw, balanced_indices
 from inctrl.detector import FewShotModel
-from inctrl.evaluate import feature_store
 from inctrl.model import InCTRL, trainable
 from inctrl.network.clip import model_config, tokenise
 from inctrl.network.features import Features, as_features
@@ -125,7 +124,7 @@ def training(
     labels = [record.label for record in records]
     references = ReferenceDraw(records, shots, recipe.seed, self_reference=True)
     began = time.perf_counter()
-    table = backbone.text([CATEGORY])
+    backbone.text([CATEGORY])
     text_once = time.perf_counter() - began
 
     def computed() -> Iterator[TrainBatch]:
@@ -139,12 +138,12 @@ def training(
                 features[: len(queries)],
                 features[len(queries) :],
                 torch.tensor([float(labels[n]) for n in queries]),
-                None if table is None else torch.stack([table[CATEGORY]] * len(queries)),
+                backbone.text([CATEGORY] * len(queries)),
             )
 
     def kept(store: FeatureStore) -> Iterator[TrainBatch]:
         indices = balanced_indices(labels, recipe.batch_size, seed=recipe.seed)
-        return training_batches(store, records, indices, references, table, torch.device("cpu"))
+        return training_batches(store, indices, references, backbone.text, torch.device("cpu"))
 
     def epoch(batches: Iterator[TrainBatch]) -> list[float]:
         torch.manual_seed(0)

@@ -75,8 +75,11 @@ def test_batches_hold_queries_and_shot_major_references_and_processes_share_them
     own = records()
     draw = ReferenceDraw(own, 2, 0, self_reference=True)
     order = [next(balanced_indices(LABELS, 4, seed=3))]
-    text = {"a": torch.zeros(2, 3), "b": torch.ones(2, 3)}
-    (batch,) = training_batches(_Store(), own, iter(order), draw, text, torch.device("cpu"))
+
+    def text(categories: list[str]) -> torch.Tensor:
+        return torch.tensor([float(name == "b") for name in categories]).view(-1, 1, 1).expand(-1, 2, 3)
+
+    (batch,) = training_batches(_Store(), iter(order), draw, text, torch.device("cpu"))
     assert batch.query.tokens[:, 0].tolist() == order[0]
     chosen = draw(0, order[0])
     assert batch.references.tokens[:, 0].tolist() == [own[shot] for shot in range(2) for own in chosen]
@@ -84,9 +87,7 @@ def test_batches_hold_queries_and_shot_major_references_and_processes_share_them
     assert batch.text[:, 0, 0].tolist() == [float(index > 3) for index in order[0]]
     assert batch.shots == 2
     shares = [
-        next(
-            training_batches(_Store(), own, iter(order), draw, None, torch.device("cpu"), rank=rank, world=2)
-        )
+        next(training_batches(_Store(), iter(order), draw, text, torch.device("cpu"), rank=rank, world=2))
         for rank in range(2)
     ]
     assert sorted(n for share in shares for n in share.query.tokens[:, 0].tolist()) == sorted(order[0])

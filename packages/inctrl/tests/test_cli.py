@@ -11,11 +11,10 @@ import torch
 from adcommon.testing.console import call, kill_as_soon_as, script
 from adcommon.testing.trees import make_mvtec
 from adcommon.training.devices import set_seed
-from inctrl.backbone import make_backbone, make_preprocess
+from inctrl.backbone import feature_store, make_backbone, make_preprocess
 from inctrl.batches import training_batches
 from inctrl.compat.lists import scan, write_lists
 from inctrl.data import ReferenceDraw, query_indices, training_records
-from inctrl.evaluate import feature_store
 from inctrl.losses import training_loss
 from inctrl.model import InCTRL, trainable
 from inctrl.optimiser import forward_batch, make_optimiser
@@ -225,7 +224,13 @@ def test_two_processes_learn_from_a_half_of_each_batch_each(root: Path, tmp_path
     device = torch.device("cpu")
     halves = [
         training_batches(
-            store, records, query_indices(records, recipe), references, None, device, rank=rank, world=2
+            store,
+            query_indices(records, recipe),
+            references,
+            backbone.text,
+            device,
+            rank=rank,
+            world=2,
         )
         for rank in (0, 1)
     ]

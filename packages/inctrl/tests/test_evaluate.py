@@ -7,6 +7,9 @@ from adcommon.data import load_splits
 from adcommon.errors import EmptySplit
 from adcommon.types.records import Split
 from inctrl.evaluate import evaluate, rows_of, write_scores
+from inctrl.settings import TestSettings
+
+PLAIN = TestSettings(cache=False)
 
 
 @pytest.fixture
@@ -15,7 +18,7 @@ def target(data_root: Path) -> Split:
 
 
 def test_each_draw_is_an_evaluation_of_its_own_and_scores_repeat(trained, target) -> None:
-    outcomes = list(evaluate(trained, [target], shots=2, seeds=(0, 1, 0), cache=False))
+    outcomes = list(evaluate(trained, [target], PLAIN, shots=2, seeds=(0, 1, 0), batch_size=16))
     assert [outcome.facts.references for outcome in outcomes] == ["seed 0", "seed 1", "seed 0"]
     first, second, third = (outcome.scores.image_scores for outcome in outcomes)
     assert (first == third).all()
@@ -30,7 +33,7 @@ def test_each_draw_is_an_evaluation_of_its_own_and_scores_repeat(trained, target
 def test_the_cache_changes_no_score(trained, target) -> None:
     plain, kept, again = (
         next(
-            evaluate(trained, [target], shots=2, seeds=(0,), cache=cache, batch_size=size)
+            evaluate(trained, [target], TestSettings(cache=cache), shots=2, seeds=(0,), batch_size=size)
         ).scores.image_scores
         for cache, size in ((False, 16), (True, 16), (True, 2))
     )
@@ -41,11 +44,11 @@ def test_the_cache_changes_no_score(trained, target) -> None:
 def test_without_normal_images_references_are_asked_for(trained, target) -> None:
     alone = Split([], target.test, "lists")
     with pytest.raises(EmptySplit, match="--few-shot-dir"):
-        list(evaluate(trained, [alone], shots=2, seeds=(0,), cache=False))
+        list(evaluate(trained, [alone], PLAIN, shots=2, seeds=(0,), batch_size=16))
 
 
 def test_scores_are_written_image_by_image(trained, target, tmp_path: Path) -> None:
-    outcomes = list(evaluate(trained, [target], shots=2, seeds=(0, 1), cache=False))
+    outcomes = list(evaluate(trained, [target], PLAIN, shots=2, seeds=(0, 1), batch_size=16))
     write_scores(tmp_path / "scores.csv", [("visa", "seed", out.scores) for out in outcomes])
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -4,8 +4,8 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
@@ -17,10 +17,14 @@ from jaxtyping import Float
 from open_clip import pretrained
 from torch import Tensor
 
+from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, ChecksumMismatch, WeightsNotFound, WrongCheckpoint, unknown_name
+from adcommon.io.cache import default_cache
 from adcommon.models.backbones import normalisation
+from adcommon.models.feature_store import FeatureStore, cached_features
 from adcommon.models.weights import is_random, read_state, verify_file
+from adcommon.types.records import Record
 from inctrl.network.clip import MEAN, STD, ClipTower, build_clip, model_config, text_features
 from inctrl.network.features import Tower
 from inctrl.network.vision import VisionTower
@@ -28,6 +32,8 @@ from inctrl.recipes import Recipe
 
 logger = logging.getLogger(__name__)
 
+FEATURE_BATCH = 16
+"""Images per pass through the tower when features are computed once."""
 _CACHES = ("~/.cache/clip", "~/.cache/huggingface/clip")
 """Where open_clip leaves the files it fetches."""
 
@@ -39,17 +45,21 @@ class Backbone:
     tower: Tower
     clip: open_clip.CLIP | None
     """None: vision-only, there is no text tower."""
+    encoded: dict[str, Float[Tensor, "2 embed"]] = field(default_factory=dict, repr=False)
+    """T of the categories asked for so far."""
 
     @property
     def patches(self) -> int:
         """Cells of the map."""
         return self.tower.grid[0] * self.tower.grid[1]
 
-    def text(self, categories: Iterable[str]) -> dict[str, Float[Tensor, "2 embed"]] | None:
+    def text(self, categories: Sequence[str]) -> Float[Tensor, "categories 2 embed"] | None:
         """T of each category, encoded once; None without a text tower."""
         if self.clip is None:
             return None
-        return {category: text_features(self.clip, category) for category in dict.fromkeys(categories)}
+        for category in set(categories) - self.encoded.keys():
+            self.encoded[category] = text_features(self.clip, category)
+        return torch.stack([self.encoded[category] for category in categories])
 
     @cached_property
     def digest(self) -> str:
@@ -98,6 +108,31 @@ def clip_backbone(recipe: Recipe, clip: open_clip.CLIP, device: torch.device | s
             f"image_size is {recipe.image_size}; '{recipe.backbone}' reads images of {tower.size} pixels"
         )
     return Backbone(tower, clip)
+
+
+def feature_store(
+    tower: Tower,
+    records: Sequence[Record],
+    preprocess: Preprocess,
+    *,
+    kept: bool = True,
+    cache: bool,
+    memory_bytes: int,
+) -> FeatureStore:
+    """What the tower says of images, computed now where it is not yet stored.
+
+    Args:
+        kept: False computes it whenever it is asked for.
+        cache: keep decoded images and features on disk too, not in memory alone.
+        memory_bytes: limit of the features kept in memory.
+    """
+    images = default_cache("images", enabled=cache)
+    if not kept:
+        dataset = AnomalyDataset(records, preprocess, images)
+        return FeatureStore(tower, dataset, FEATURE_BATCH, None, dtype=torch.float32, memory_bytes=0)
+    dataset = AnomalyDataset(records, preprocess, images, memory_bytes=0)
+    features = default_cache("features", enabled=cache)
+    return cached_features(tower, dataset, FEATURE_BATCH, features, memory_bytes=memory_bytes)
 
 
 def make_preprocess(recipe: Recipe, image_size: int | None = None) -> Preprocess:

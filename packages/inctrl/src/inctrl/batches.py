@@ -1,6 +1,6 @@
 """Batches to train on: queries, half of them normal, each with its references, as frozen features."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adcommon.models.feature_store import FeatureStore
-from adcommon.types.records import Record
 from inctrl.data import ReferenceDraw
 from inctrl.network.features import Features, as_features
 
@@ -37,10 +36,9 @@ class TrainBatch:
 
 def training_batches(
     store: FeatureStore,
-    records: Sequence[Record],
     indices: Iterator[list[int]],
     references: ReferenceDraw,
-    text: Mapping[str, Float[Tensor, "2 embed"]] | None,
+    text: Callable[[list[str]], Float[Tensor, "batch 2 embed"] | None],
     device: torch.device,
     *,
     start: int = 0,
@@ -50,22 +48,23 @@ def training_batches(
     """Batch after batch, without end.
 
     Args:
-        store: features of all records.
+        store: features of the records that references are drawn from.
         indices: of the queries, over all processes; already at `start`.
-        text: T of each category.
+        text: T of each query, by its category.
         start: steps that were done.
         rank: of this process, which takes every world-th query and so its share of both kinds.
     """
     for step, everyone in enumerate(indices, start=start):
         drawn = references(step, everyone)
         queries, chosen = everyone[rank::world], drawn[rank::world]
+        records = [references.records[index] for index in queries]
         shot_major = [own[shot] for shot in range(references.shots) for own in chosen]
         features = as_features(store.batch([*queries, *shot_major])).to(device)
         yield TrainBatch(
             features[: len(queries)],
             features[len(queries) :],
-            torch.tensor([float(records[index].label) for index in queries], device=device),
-            None if text is None else torch.stack([text[records[index].category] for index in queries]),
+            torch.tensor([float(record.label) for record in records], device=device),
+            text([record.category for record in records]),
         )
 
 

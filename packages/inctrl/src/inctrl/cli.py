@@ -116,13 +116,10 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
         evaluate_model(
             trained,
             targets,
+            settings,
             shots=settings.shots,
             seeds=settings.reference_seeds,
-            few_shot_dir=settings.few_shot_dir,
             batch_size=settings.batch_size,
-            cache=settings.cache,
-            memory_bytes=settings.memory_bytes(),
-            eval_size=settings.eval_size,
             maps=settings.out / "maps" if settings.maps else None,
         )
     )

@@ -1,7 +1,7 @@
 """From images, or features kept of them, to image scores and residual maps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,7 @@ class InCTRLDetector:
         self,
         model: InCTRL,
         tower: Tower,
-        text: Float[Tensor, "2 embed"] | None,
+        text: Float[Tensor, "1 2 embed"] | None,
         references: Features,
         preprocess: Preprocess,
     ) -> None:
@@ -44,7 +44,7 @@ class InCTRLDetector:
         self.tower = tower
         self.device = next(tower.parameters()).device
         self.preprocess = preprocess
-        self.text = None if text is None else text[None].to(self.device)
+        self.text = None if text is None else text.to(self.device)
         self.reference_tokens = references.tokens[None].to(self.device)
         self.reference_patches = [
             level.flatten(0, 1)[None].to(self.device) for level in unit(references.levels)
@@ -74,16 +74,9 @@ class FewShotModel:
     model: InCTRL
     backbone: Backbone
     preprocess: Preprocess
-    encoded: dict[str, Float[Tensor, "2 embed"]] = field(default_factory=dict)
-    """T of the categories asked for so far."""
-
-    def text(self, category: str) -> Float[Tensor, "2 embed"] | None:
-        """T of a category, encoded once; None without a text tower."""
-        if self.backbone.clip is not None and category not in self.encoded:
-            self.encoded.update(self.backbone.text([category]) or {})
-        return self.encoded.get(category)
 
     def bind(self, category: str, references: References) -> InCTRLDetector:
         """The detector of a category, whose references are encoded now."""
-        features = encode_references(self.backbone.tower, references.images)
-        return InCTRLDetector(self.model, self.backbone.tower, self.text(category), features, self.preprocess)
+        tower, text = self.backbone.tower, self.backbone.text([category])
+        features = encode_references(tower, references.images)
+        return InCTRLDetector(self.model, tower, text, features, self.preprocess)

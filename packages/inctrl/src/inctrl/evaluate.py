@@ -7,26 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adcommon.data.loading import AnomalyDataset
-from adcommon.data.preprocess import Preprocess
 from adcommon.errors import EmptySplit
 from adcommon.evaluation.collect import Scores, collect
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure
-from adcommon.io.cache import default_cache
 from adcommon.io.files import atomic_write
 from adcommon.models.checkpoint import Trained
-from adcommon.models.feature_store import FeatureStore, cached_features
 from adcommon.results.rows import row
 from adcommon.types.facts import Facts
-from adcommon.types.records import Evaluation, Record, Split, has_pixel_truth
+from adcommon.types.records import Evaluation, Split, has_pixel_truth
+from inctrl.backbone import feature_store
 from inctrl.detector import FewShotModel
-from inctrl.network.features import Tower
 from inctrl.recipes import Recipe
 from inctrl.references import References, drawn, from_file
-
-FEATURE_BATCH = 16
-"""Images per pass through the tower when features are computed once."""
+from inctrl.settings import TestSettings, TrainSettings
 
 
 def facts(recipe: Recipe, shots: int | None, weights: str) -> Facts:
@@ -66,34 +60,33 @@ class Outcome:
 def evaluate(
     trained: Trained[FewShotModel, Recipe],
     targets: Sequence[Split],
+    settings: TrainSettings | TestSettings,
     *,
     shots: int | None,
     seeds: Sequence[int],
-    few_shot_dir: Path | None = None,
-    batch_size: int = FEATURE_BATCH,
-    cache: bool = True,
-    memory_bytes: int = 2**31,
-    eval_size: str = "map",
+    batch_size: int,
     maps: Path | None = None,
 ) -> Iterator[Outcome]:
     """Measure a model on each target; test images pass through the tower once for all draws.
 
     Args:
+        settings: few-shot files instead of draws, what is kept of images and features, and the size of the
+            pixel metrics.
         shots: references per category; None: all of a few-shot file, else as in training.
         seeds: of the draws of references.
-        few_shot_dir: the authors' few-shot files, instead of draws.
         batch_size: images at once.
-        cache: keep decoded images and features on disk too.
-        memory_bytes: limit of the features kept in memory.
-        eval_size: of pixel metrics, see `adcommon.evaluation.measure`.
         maps: folder for a picture of every test image with the first references; None writes none.
     """
     model = trained.scorer
     for target in targets:
         store = feature_store(
-            model.backbone.tower, target.test, model.preprocess, cache=cache, memory_bytes=memory_bytes
+            model.backbone.tower,
+            target.test,
+            model.preprocess,
+            cache=settings.cache,
+            memory_bytes=settings.memory_bytes(),
         )
-        chosen = choose_references(target, trained, shots, seeds, few_shot_dir)
+        chosen = choose_references(target, trained, shots, seeds, settings.few_shot_dir)
         for number, (seed, references) in enumerate(chosen):
             pictures = maps if number == 0 else None
             scores = collect(
@@ -113,7 +106,7 @@ def evaluate(
                 shots=len(references.images),
                 references=references.name,
             )
-            evaluation = measure(scores, category=target.category, eval_size=eval_size)
+            evaluation = measure(scores, category=target.category, eval_size=settings.eval_size)
             yield Outcome(origin, replace(scores, anomaly_maps=None), evaluation)
 
 
@@ -147,20 +140,6 @@ def choose_references(
         )
     count = shots or trained.facts.shots or min(trained.recipe.shots)
     return [(seed, drawn(target.train, count, seed, preprocess)) for seed in seeds]
-
-
-def feature_store(
-    tower: Tower, records: Sequence[Record], preprocess: Preprocess, *, cache: bool, memory_bytes: int
-) -> FeatureStore:
-    """What the tower says of images, computed now where it is not yet stored.
-
-    Args:
-        cache: keep decoded images and features on disk too, not in memory alone.
-        memory_bytes: limit of the features kept in memory.
-    """
-    dataset = AnomalyDataset(records, preprocess, default_cache("images", enabled=cache), memory_bytes=0)
-    features = default_cache("features", enabled=cache)
-    return cached_features(tower, dataset, FEATURE_BATCH, features, memory_bytes=memory_bytes)
 
 
 def write_scores(path: Path, scored: Iterable[tuple[str, str, Scores]]) -> None:

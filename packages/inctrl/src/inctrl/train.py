@@ -1,5 +1,6 @@
 """Training: one loop, in the order of time.
 
+Adapter and heads alone learn (sections 3.2 to 3.4); what the frozen towers say of an image is computed once.
 A *step* is one update of adapter and heads; an *epoch* is a number of steps that the recipe names, not a pass
 over the images.
 """
@@ -12,28 +13,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
-from adcommon.data.loading import AnomalyDataset
 from adcommon.data.readable import read_splits
 from adcommon.errors import BadValue
 from adcommon.evaluation.evaluate import interim_values
 from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import Trained, load_model, load_strict
-from adcommon.models.feature_store import FeatureStore
 from adcommon.training.devices import distribute, set_seed
 from adcommon.training.resume import restore, save
 from adcommon.training.run import Run
 from adcommon.training.steps import Readings, steps
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Record, Split
-from inctrl.backbone import make_backbone, make_preprocess
+from inctrl.backbone import feature_store, make_backbone, make_preprocess
 from inctrl.batches import training_batches
 from inctrl.checkpoint import save as save_model
 from inctrl.data import ReferenceDraw, query_indices
 from inctrl.detector import FewShotModel
-from inctrl.evaluate import FEATURE_BATCH, Outcome, evaluate, facts, feature_store, rows_of
+from inctrl.evaluate import Outcome, evaluate, facts, rows_of
 from inctrl.model import InCTRL, trainable
 from inctrl.optimiser import make_optimiser, update
 from inctrl.recipes import Recipe
@@ -74,41 +72,36 @@ def train(
         )
     set_seed(recipe.seed)
     backbone = make_backbone(recipe, settings.weights, device)
+    preprocess = make_preprocess(recipe)
     model = InCTRL(backbone.tower.embed, backbone.patches).to(device)
     categories = tuple(dict.fromkeys(record.category for record in records))
-    trained = Trained(
-        FewShotModel(model, backbone, make_preprocess(recipe)),
-        recipe,
-        facts(recipe, shots, settings.weights),
-        categories,
-    )
+    origin = facts(recipe, shots, settings.weights)
+    trained = Trained(FewShotModel(model, backbone, preprocess), recipe, origin, categories)
     optimiser = make_optimiser(trainable(model), recipe.lr, recipe.weight_decay)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     state = {"model": model, "optimiser": optimiser}
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
-    batches = training_batches(
-        _training_store(trained.scorer, records, recipe, settings),
+    store = feature_store(
+        backbone.tower,
         records,
+        preprocess,
+        kept=recipe.cache_features,
+        cache=settings.cache,
+        memory_bytes=settings.memory_bytes(),
+    )
+    batches = training_batches(
+        store,
         query_indices(records, recipe, start=first),
         ReferenceDraw(records, shots, recipe.seed, self_reference=recipe.self_reference),
-        backbone.text(categories),
+        backbone.text,
         device,
         start=first,
         rank=rank,
         world=world,
     )
-    test = partial(
-        evaluate,
-        trained,
-        targets,
-        shots=shots,
-        few_shot_dir=settings.few_shot_dir,
-        batch_size=recipe.test_batch_size,
-        cache=settings.cache,
-        memory_bytes=settings.memory_bytes(),
-        eval_size=settings.eval_size,
-    )
+    size = recipe.test_batch_size
+    test = partial(evaluate, trained, targets, settings, shots=shots, batch_size=size)
     network = distribute(model, accelerator)
     total = recipe.epochs * recipe.steps_per_epoch
     logger.info("training %d-shot images %d steps %d", shots, len(records), total)
@@ -172,18 +165,6 @@ def selected_epoch(recipe: Recipe) -> int:
 def epoch_folder(run: Run, epoch: int) -> Path:
     """Where the weights after an epoch, from 1, are kept."""
     return run.epochs / f"{epoch:03}"
-
-
-def _training_store(
-    model: FewShotModel, records: Sequence[Record], recipe: Recipe, settings: TrainSettings
-) -> FeatureStore:
-    """What the tower says of the images: computed once, or whenever they are asked for."""
-    tower, preprocess = model.backbone.tower, model.preprocess
-    if recipe.cache_features:
-        memory = settings.memory_bytes()
-        return feature_store(tower, records, preprocess, cache=settings.cache, memory_bytes=memory)
-    images = AnomalyDataset(records, preprocess, default_cache("images", enabled=settings.cache))
-    return FeatureStore(tower, images, FEATURE_BATCH, None, dtype=torch.float32, memory_bytes=0)
 
 
 def _interim(outcomes: Iterable[Outcome]) -> dict[str, float]:
