@@ -10,12 +10,10 @@ import pytest
 from PIL import Image
 
 from adcommon.data.prepare.aitex import Aitex
-from adcommon.data.prepare.brain_mri import BrainMri
 from adcommon.data.prepare.build import MANIFEST, carry_out
-from adcommon.data.prepare.elpv import Elpv
-from adcommon.data.prepare.head_ct import HeadCt
 from adcommon.data.prepare.ksdd import Ksdd
 from adcommon.data.prepare.plan import Preparer
+from adcommon.data.prepare.quarter import BrainMri, Elpv, HeadCt
 from adcommon.testing.golden import GoldenFolder
 
 

@@ -1,7 +1,7 @@
 import shutil
 from pathlib import Path
 
-from adcommon.data.prepare.brain_mri import BrainMri
+from adcommon.data.prepare.quarter import BrainMri
 from adcommon.testing.downloads import make_download
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from adcommon.data.prepare.head_ct import HeadCt, read_labels
+from adcommon.data.prepare.quarter import HeadCt, read_labels
 from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.testing.downloads import make_download
 

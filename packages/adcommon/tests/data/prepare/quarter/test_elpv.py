@@ -6,7 +6,7 @@ from PIL import Image
 
 from adcommon.data import load_records
 from adcommon.data.prepare.build import carry_out
-from adcommon.data.prepare.elpv import Elpv
+from adcommon.data.prepare.quarter import Elpv
 from adcommon.errors import DatasetNotFound
 
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from adcommon.data.prepare.textile import Textile
+from adcommon.data.prepare.quarter import Textile
 from adcommon.testing.downloads import make_download
 
 
