@@ -1,7 +1,5 @@
 """Images or a folder of them -> scores, decisions and pictures in files, with any model."""
 
-import csv
-import io
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ from tqdm import tqdm
 
 from adcommon.deploy.inputs import find_images
 from adcommon.deploy.model import Model, Result
-from adcommon.io.files import atomic_write
+from adcommon.io.files import atomic_write, csv_text
 from adcommon.io.images import open_image
 from adcommon.results.gallery import ScoredImage, write_gallery
 from adcommon.results.pictures import glow, heat_map, overlay, png
@@ -120,8 +118,4 @@ def _draw(path: Path, result: Result, picture: Path, map_range: tuple[float, flo
 
 
 def _csv(rows: Sequence[PredictedImage]) -> str:
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(entry.name for entry in fields(PredictedImage))
-    writer.writerows(astuple(row) for row in rows)
-    return file.getvalue()
+    return csv_text([[entry.name for entry in fields(PredictedImage)], *map(astuple, rows)])

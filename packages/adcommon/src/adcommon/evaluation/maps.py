@@ -1,11 +1,9 @@
 """Pictures of anomaly maps and a table of scores, beside an evaluation."""
 
-import csv
-import io
 from pathlib import Path
 
 from adcommon.evaluation.collect import Scores
-from adcommon.io.files import atomic_write
+from adcommon.io.files import atomic_write, csv_text
 from adcommon.results.gallery import ScoredImage, write_gallery
 from adcommon.results.pictures import panel, png
 
@@ -38,12 +36,8 @@ def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> 
 
 
 def _score_table(scores: Scores, threshold: float | None) -> str:
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["image", "category", "defect", "label", "score", "threshold", "decision"])
+    rows: list[list[object]] = [["image", "category", "defect", "label", "score", "threshold", "decision"]]
     for record, score in zip(scores.records, scores.image_scores.tolist(), strict=True):
         decision = "unknown" if threshold is None else "anomalous" if score > threshold else "normal"
-        writer.writerow(
-            [record.image, record.category, record.defect, record.label, score, threshold, decision]
-        )
-    return file.getvalue()
+        rows.append([record.image, record.category, record.defect, record.label, score, threshold, decision])
+    return csv_text(rows)

@@ -1,6 +1,8 @@
 """Files and folders that are either complete or untouched: written beside their place, then swapped in."""
 
+import csv
 import errno
+import io
 import json
 import math
 import numbers
@@ -8,7 +10,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -144,6 +146,18 @@ def json_text(value: object) -> str:
     }
     """
     return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Comma-separated values with one line per row; None is an empty cell.
+
+    >>> print(csv_text([["name", "score"], ["a,b", None]]), end="")
+    name,score
+    "a,b",
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def read_yaml(path: Path) -> Any:

@@ -1,7 +1,5 @@
 """Results as rows: made from evaluations, averaged, written, read back, set in tables, compared."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adcommon.errors import BadValue
-from adcommon.io.files import atomic_write, json_text, plain
+from adcommon.io.files import atomic_write, csv_text, json_text, plain
 from adcommon.results import tables
 from adcommon.results.tables import Table, aligned
 from adcommon.types.facts import Facts
@@ -252,9 +250,5 @@ def _csv(rows: Sequence[Row]) -> str:
         | (entry.get("extra") or {})
         for entry in rows
     ]
-    file = io.StringIO(newline="")
     columns = list(dict.fromkeys(name for entry in flat for name in entry))
-    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return file.getvalue()
+    return csv_text([columns, *([entry.get(name) for name in columns] for entry in flat)])

@@ -1,11 +1,10 @@
 """How far results vary: mean and standard deviation over runs that differ in nothing but their seed."""
 
-import csv
-import io
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from adcommon.io.files import csv_text
 from adcommon.results.rows import METRICS, Row, grouped, mean_rows
 from adcommon.results.tables import Table
 
@@ -57,11 +56,8 @@ def spread_tables(lines: Sequence[Row]) -> list[Table]:
 
 def spread_csv(lines: Sequence[Row]) -> str:
     """The same with every digit, a column per value."""
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, list(lines[0]), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return file.getvalue()
+    columns = list(lines[0])
+    return csv_text([columns, *([line.get(name) for name in columns] for line in lines)])
 
 
 def _cell(mean: float | None, deviation: float | None) -> str:

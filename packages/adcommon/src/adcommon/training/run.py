@@ -7,7 +7,6 @@ Nothing else writes while training.
 """
 
 import csv
-import io
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,7 +16,7 @@ from typing import Any, SupportsFloat
 import yaml
 
 from adcommon.errors import OutputExists
-from adcommon.io.files import atomic_write, json_text, output_errors, plain, remove_leftovers
+from adcommon.io.files import atomic_write, csv_text, json_text, output_errors, plain, remove_leftovers
 from adcommon.io.versions import command_line, git_commit, library_versions
 from adcommon.results import rows as report
 
@@ -53,10 +52,10 @@ class Run:
         if new := [name for name in ("step", *values) if name not in self._columns]:
             self._columns += new
             rows = [row + [""] * len(new) for row in _read_table(self.metrics)[1]]
-            atomic_write(self.metrics, _csv([self._columns, *rows]))
+            atomic_write(self.metrics, csv_text([self._columns, *rows]))
         cells = {"step": str(step)} | {name: _cell(value) for name, value in values.items()}
         with output_errors(self.metrics), self.metrics.open("a", encoding="utf-8", newline="") as file:
-            file.write(_csv([[cells.get(name, "") for name in self._columns]]))
+            file.write(csv_text([[cells.get(name, "") for name in self._columns]]))
 
     def log_rows(
         self, step: int, rows: Sequence[Mapping[str, float]], interim: Mapping[str, float] | None = None
@@ -74,7 +73,7 @@ class Run:
         remove_leftovers(self.state.parent)
         if self._columns:
             rows = [row for row in _read_table(self.metrics)[1] if int(row[0]) <= step]
-            atomic_write(self.metrics, _csv([self._columns, *rows]))
+            atomic_write(self.metrics, csv_text([self._columns, *rows]))
 
     def finish(self, rows: Sequence[report.Row]) -> None:
         """Write this category's rows of the report, which marks it as done, and drop the resume state."""
@@ -150,12 +149,6 @@ def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     complete = [line for line in lines if line.endswith("\n")]
     columns, *rows = list(csv.reader(complete)) or [[]]
     return columns, rows
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _cell(value: SupportsFloat | None) -> str:
