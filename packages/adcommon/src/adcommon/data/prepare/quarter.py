@@ -1,12 +1,13 @@
 """Four datasets of which a quarter of the normal images tests, to the layout of MVTec AD: InCTRL's protocol.
 
-    brain_mri  no/1 no.jpeg  yes/Y1.jpg          train/good/ 73, test/good/ 25, test/defect/ 155
-    head_ct    labels.csv  head_ct/head_ct/      train/good/ 75, test/good/ 25, test/defect/ 100
-    elpv       labels.csv  images/               train/good/ 1,131, test/good/ 377, test/mono/ 313, test/poly/ 402
-    textile    nominal/  local/  global/         train/good/ 750, test/good/ 250, test/local/ 500, test/global/ 500
+    download                                    train   test
+    brain_mri  no/1 no.jpeg  yes/Y1.jpg         good 73     good 25, defect 155
+    head_ct    labels.csv  head_ct/head_ct/     good 75     good 25, defect 100
+    elpv       labels.csv  images/              good 1,131  good 377, mono 313, poly 402
+    textile    nominal/  local/  global/        good 750    good 250, local 500, global 500
 
 The archive of brain_mri has every image twice; one copy is taken. Where InCTRL's split depends on the order in
-which a disk lists its files, it is by name here. Source: InCTRL (arXiv 2403.06495).
+which a disk lists files, it is by name here. Source: InCTRL (arXiv 2403.06495).
 """
 
 import csv
