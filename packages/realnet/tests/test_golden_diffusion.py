@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from adcommon.models.checkpoint import load_strict
 from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, golden_folder
-from realnet.diffusion.network.blocks import time_embedding
+from realnet.diffusion.data import TrainingBatch
+from realnet.diffusion.network.blocks import Shape, time_embedding
 from realnet.diffusion.network.classifier import HEAD_WIDTH, Classifier
 from realnet.diffusion.network.ema import Ema
 from realnet.diffusion.network.unet import UNet
-from realnet.diffusion.optimiser import make_optimiser
 from realnet.diffusion.process import Process, to_pixels
 from realnet.diffusion.recipes import DiffusionRecipe
 from realnet.diffusion.schedule import Schedule, kept_steps, make_betas, make_schedule
+from realnet.diffusion.setup import make_optimiser
 from realnet.diffusion.synthesise import Guidance, invert, sample, sample_ddim
 from realnet.diffusion.train_classifier import update
 from realnet.diffusion.train_diffusion import add_gradient
@@ -56,16 +57,7 @@ def build_unet(described: dict) -> UNet:
     assert described["resblock_updown"]
     assert described["learn_sigma"]
     assert described["out_channels"] == 2 * described["in_channels"]
-    return UNet(
-        in_channels=described["in_channels"],
-        classes=described["num_classes"],
-        width=described["width"],
-        depth=described["depth"],
-        channel_mult=described["channel_mult"],
-        attention_at=described["attention_resolutions"],
-        head_width=described["num_head_channels"],
-        dropout=described["dropout"],
-    )
+    return UNet(shape_of(described), classes=described["num_classes"])
 
 
 def build_classifier(described: dict) -> Classifier:
@@ -74,13 +66,18 @@ def build_classifier(described: dict) -> Classifier:
     assert described["pool"] == "attention"
     assert described["num_head_channels"] == HEAD_WIDTH
     return Classifier(
-        image_size=described["image_size"],
+        shape_of(described), classes=described["num_classes"], image_size=described["image_size"]
+    )
+
+
+def shape_of(described: dict) -> Shape:
+    return Shape(
         in_channels=described["in_channels"],
-        classes=described["num_classes"],
         width=described["width"],
         depth=described["depth"],
         channel_mult=described["channel_mult"],
         attention_at=described["attention_resolutions"],
+        head_width=described["num_head_channels"],
         dropout=described["dropout"],
     )
 
@@ -242,8 +239,8 @@ def optimiser_of(entry: dict, network: nn.Module) -> torch.optim.Adam:
     return make_optimiser(network, recipe)
 
 
-def step_inputs(file: GoldenFile, step: dict) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return (
+def batch_of(file: GoldenFile, step: dict) -> TrainingBatch:
+    return TrainingBatch(
         given(file, step["x"]),
         torch.tensor(step["y"]),
         given(file, step["noise"]),
@@ -262,7 +259,7 @@ def test_diffusion_train(file: GoldenFile, folder: GoldenFolder, chunk_size: int
         loss, norm = add_gradient(
             unet,
             process,
-            *step_inputs(file, step),
+            batch_of(file, step),
             Accelerator(cpu=True),
             chunk_size=chunk_size,
             clip_norm=entry["clip_max_norm"],
@@ -289,7 +286,7 @@ def test_classifier_train(file: GoldenFile, folder: GoldenFolder, chunk_size: in
         loss, norm, _ = update(
             classifier,
             process,
-            *step_inputs(file, step),
+            batch_of(file, step),
             optimiser,
             Accelerator(cpu=True),
             chunk_size=chunk_size,

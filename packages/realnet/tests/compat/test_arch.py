@@ -50,4 +50,4 @@ def test_other_forms_are_refused(content, message: str) -> None:
 
 def test_leaves_have_their_whole_path() -> None:
     found = dict(leaves({"a": {"b": 1, "c": [1, 2]}, "d": [{"e": 2}]}))
-    assert found == {("a", "b"): 1, ("a", "c"): [1, 2], ("d", "e"): 2}
+    assert found == {("a", "b"): 1, ("a", "c"): [1, 2], ("d", "0", "e"): 2}

@@ -41,12 +41,14 @@ def test_every_image_comes_with_its_class_once_an_epoch_and_in_a_known_order(ima
 
     source = batches(0)
     first, second, third = (next(source) for _ in range(3))
-    grey = torch.cat([first[0], second[0]])[:, 0, 0, 0]
+    grey = torch.cat([first.clean, second.clean])[:, 0, 0, 0]
     numbers = ((grey + 1) * 127.5 / 50).round().long()
     assert sorted(numbers.tolist()) == [0, 1, 2, 3, 4]
-    assert torch.equal(torch.cat([first[1], second[1]]), (numbers >= 2).long())
+    assert torch.equal(torch.cat([first.labels, second.labels]), (numbers >= 2).long())
     again = next(batches(2))
-    assert torch.equal(again[0], third[0])
+    for name in ("clean", "labels", "noise", "steps"):
+        assert torch.equal(getattr(again, name), getattr(third, name))
+    assert not torch.equal(first.noise, second.noise)
 
 
 def test_augmentations_mirror_and_turn_and_nothing_else() -> None:

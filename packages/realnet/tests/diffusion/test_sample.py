@@ -9,27 +9,24 @@ from accelerate import Accelerator
 from PIL import Image
 
 from adcommon.errors import BadValue, Stopped, UnknownName
-from adcommon.testing.trees import make_mvtec
 from adcommon.training.stop import StopSignal
 from realnet.diffusion import store
-from realnet.diffusion.check import check_model
 from realnet.diffusion.recipes import CLASSIFIER_RECIPES, DIFFUSION_RECIPES, SampleRecipe
 from realnet.diffusion.sample import Batch, Sampler, check_pair, draw_samples, draw_strengths
 from realnet.diffusion.settings import SampleSettings
-from realnet.diffusion.sources import training_images
-from realnet.diffusion.store import Trained
+from realnet.diffusion.store import Learnt
 
 RECIPE = SampleRecipe(batch_size=2, sample_number=3, respacing="ddim2", quality=95)
 NAMES = ("bolt", "nut")
 
 
-def trained(kind=DIFFUSION_RECIPES, names=NAMES, **changes) -> Trained:
+def trained(kind=DIFFUSION_RECIPES, names=NAMES, **changes) -> Learnt:
     torch.manual_seed(0)
     recipe = replace(kind["tiny"], **{"image_size": 16, **changes})
     network = store.build(recipe, len(names)).eval()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
-    return Trained(network, recipe, tuple(names))
+    return Learnt(network, recipe, tuple(names))
 
 
 def sampler(recipe=RECIPE, classifier=None, settings=None) -> Sampler:
@@ -145,16 +142,3 @@ def test_a_pair_of_networks_has_to_fit() -> None:
     for changes in ({"noise_schedule": "linear"}, {"image_size": 32}):
         with pytest.raises(BadValue, match="--no-classifier"):
             check_pair(diffusion, trained(CLASSIFIER_RECIPES, **changes), ("nut",))
-
-
-def test_a_check_reports_every_category_and_warns_of_few_images(tmp_path: Path, caplog) -> None:
-    make_mvtec(tmp_path / "mvtec", categories=("bottle", "cable"), train=4)
-    diffusion = trained(names=("bottle", "cable"))
-    images = training_images(diffusion.recipe, tmp_path, diffusion.categories)
-    errors = check_model(
-        diffusion, RECIPE, images, tmp_path / "out", Accelerator(cpu=True), SampleSettings(cache=False)
-    )
-    assert list(errors) == ["bottle", "cable"]
-    assert all(0 < error < 10 for error in errors.values())
-    assert "bottle has 4 training images only" in caplog.text
-    assert len(list((tmp_path / "out").glob("*/*/good/*.png"))) == 4

@@ -13,7 +13,7 @@ UNET, CLASSIFIER = DIFFUSION_RECIPES["tiny"], CLASSIFIER_RECIPES["tiny"]
 
 def saved(folder: Path, recipe=UNET, categories=("bolt", "nut")):
     network = store.build(recipe, len(categories))
-    store.save(folder, network, recipe, categories, {"step": 3, "rebuild_mse": 0.25})
+    store.save(folder, network, recipe, categories, "random", {"step": 3, "rebuild_mse": 0.25})
     return network
 
 
@@ -32,13 +32,13 @@ def test_a_model_is_found_in_a_run_and_knows_its_recipe_and_categories(tmp_path:
 
 def test_a_checkpoint_takes_the_categories_it_is_given(tmp_path: Path) -> None:
     file = tmp_path / "ckpt.pth.tar"
-    store.save_official(file, store.build(CLASSIFIER, 3), CLASSIFIER, {"acc": 0.9}, epoch=2)
+    store.save_official(file, store.build(CLASSIFIER, 3), CLASSIFIER, {"epoch": 2, "epoch_accuracy": 0.9})
     trained = store.load_classifier(file, ("01", "02", "03"), network="tiny")
     assert trained.categories == ("01", "02", "03")
     assert trained.recipe == CLASSIFIER
     with pytest.raises(BadValue, match=r"3 classes, there are 2 categories \(a, b\)"):
         store.load_classifier(file, ("a", "b"), network="tiny")
-    with pytest.raises(WrongCheckpoint, match="does not fit this Classifier"):
+    with pytest.raises(WrongCheckpoint, match="does not fit Classifier"):
         store.load_classifier(file, ("01", "02", "03"), network="small64")
 
 

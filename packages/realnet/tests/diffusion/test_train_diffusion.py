@@ -12,7 +12,7 @@ from adcommon.models.checkpoint import load_model
 from adcommon.testing.trees import make_mvtec
 from adcommon.training.run import RunGroup
 from adcommon.training.stop import StopSignal
-from realnet.diffusion.data import Classes
+from realnet.diffusion.data import Classes, TrainingBatch
 from realnet.diffusion.process import Process
 from realnet.diffusion.recipes import DIFFUSION_RECIPES
 from realnet.diffusion.schedule import make_schedule
@@ -111,21 +111,17 @@ def test_parts_of_a_batch_add_up_to_its_gradient() -> None:
     unet, process = build(RECIPE, 2), Process(make_schedule())
     torch.nn.init.normal_(unet.out[2].weight, std=0.1)
     unet.eval()  # dropout would draw differently
-    clean, noise = torch.randn(5, 3, 16, 16), torch.randn(5, 3, 16, 16)
-    labels, times = torch.tensor([0, 1, 0, 1, 0]), torch.tensor([0, 3, 100, 500, 999])
+    batch = TrainingBatch(
+        torch.randn(5, 3, 16, 16),
+        torch.tensor([0, 1, 0, 1, 0]),
+        torch.randn(5, 3, 16, 16),
+        torch.tensor([0, 3, 100, 500, 999]),
+    )
     gradients = []
     for chunk_size in (5, 2):
         unet.zero_grad()
         loss, norm = add_gradient(
-            unet,
-            process,
-            clean,
-            labels,
-            noise,
-            times,
-            Accelerator(cpu=True),
-            chunk_size=chunk_size,
-            clip_norm=1e9,
+            unet, process, batch, Accelerator(cpu=True), chunk_size=chunk_size, clip_norm=1e9
         )
         gradients.append([loss, norm, *(parameter.grad for parameter in unet.parameters())])
     for whole, parts in zip(*gradients, strict=True):
@@ -135,7 +131,7 @@ def test_parts_of_a_batch_add_up_to_its_gradient() -> None:
 def test_gradients_add_up_and_their_sum_is_clipped() -> None:
     torch.manual_seed(0)
     unet, process = build(RECIPE, 2), Process(make_schedule())
-    given = (
+    given = TrainingBatch(
         torch.randn(2, 3, 16, 16),
         torch.tensor([0, 1]),
         torch.randn(2, 3, 16, 16),
@@ -147,7 +143,7 @@ def test_gradients_add_up_and_their_sum_is_clipped() -> None:
         found = []
         for _ in range(2):
             _, norm = add_gradient(
-                unet.eval(), process, *given, Accelerator(cpu=True), chunk_size=2, clip_norm=clip_norm
+                unet.eval(), process, given, Accelerator(cpu=True), chunk_size=2, clip_norm=clip_norm
             )
             found.append(float(norm))
         return found

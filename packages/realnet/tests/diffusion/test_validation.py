@@ -6,10 +6,14 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from adcommon.testing.trees import make_mvtec
 from adcommon.types.records import Record
 from realnet.diffusion.data import make_dataset
-from realnet.diffusion.recipes import DIFFUSION_RECIPES
-from realnet.diffusion.validation import Validation, grid
+from realnet.diffusion.recipes import DIFFUSION_RECIPES, SampleRecipe
+from realnet.diffusion.settings import SampleSettings
+from realnet.diffusion.sources import training_images
+from realnet.diffusion.store import Learnt, build
+from realnet.diffusion.validation import Validation, check_model, grid
 
 RECIPE = replace(
     DIFFUSION_RECIPES["tiny"], batch_size=3, chunk_size=2, validation_batches=2, validation_respacing="ddim4"
@@ -57,3 +61,18 @@ def test_a_smaller_error_is_the_best_one_also_after_a_restart(tmp_path: Path) ->
 def test_tiles_stand_in_two_rows() -> None:
     tiles = [np.full((1, 1, 3), number, dtype=np.uint8) for number in range(6)]
     assert grid(tiles)[:, :, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_check_reports_every_category_and_warns_of_few_images(tmp_path: Path, caplog) -> None:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle", "cable"), train=4)
+    recipe = replace(DIFFUSION_RECIPES["tiny"], image_size=16)
+    diffusion = Learnt(build(recipe, 2).eval(), recipe, ("bottle", "cable"))
+    sampling = SampleRecipe(batch_size=2, respacing="ddim2")
+    images = training_images(diffusion.recipe, tmp_path, diffusion.categories)
+    errors = check_model(
+        diffusion, sampling, images, tmp_path / "out", Accelerator(cpu=True), SampleSettings(cache=False)
+    )
+    assert list(errors) == ["bottle", "cable"]
+    assert all(0 < error < 10 for error in errors.values())
+    assert "bottle has 4 training images only" in caplog.text
+    assert len(list((tmp_path / "out").glob("*/*/good/*.png"))) == 4

@@ -41,7 +41,7 @@ def test_of_imagenets_networks_all_but_the_classes_is_taken_and_the_rest_is_said
     for name, value in own.state_dict().items():
         assert torch.equal(value, before[name] if name in heads else theirs.state_dict()[name])
     for head in heads:
-        assert f"left at its random start: shape: {head} is (1000" in caplog.text
+        assert f"left at its random start: {head} is (1000" in caplog.text
     with pytest.raises(WrongCheckpoint, match=heads[0]):
         fill(own, read_state(tmp_path / "imagenet.pt"), where="imagenet.pt", new_head=False)
 

@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from realnet.diffusion.network.blocks import Encoder, ResBlock, time_embedding
+from realnet.diffusion.network.blocks import Encoder, ResBlock, Shape, time_embedding
 
 
 def block(resample=None, channels: int = 64) -> ResBlock:
@@ -36,15 +36,8 @@ def test_a_block_equals_the_paper_written_out() -> None:
 
 def encoder(dropout: float = 0.0) -> Encoder:
     torch.manual_seed(0)
-    made = Encoder(
-        in_channels=3,
-        width=32,
-        depth=1,
-        channel_mult=(1, 2),
-        attention_at=(2,),
-        head_width=32,
-        dropout=dropout,
-    )
+    shape = Shape(width=32, depth=1, channel_mult=(1, 2), attention_at=(2,), head_width=32, dropout=dropout)
+    made = Encoder(shape)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return made
@@ -64,14 +57,6 @@ def test_activations_computed_twice_give_the_same_gradients() -> None:
 
 
 def test_half_a_channel_multiple_narrows_the_stem_but_not_the_embedding() -> None:
-    made = Encoder(
-        in_channels=3,
-        width=64,
-        depth=1,
-        channel_mult=(0.5, 1),
-        attention_at=(),
-        head_width=64,
-        dropout=0.0,
-    )
+    made = Encoder(Shape(width=64, depth=1, channel_mult=(0.5, 1), attention_at=(), head_width=64))
     assert made.input_blocks[0][0].out_channels == 32
     assert made.time_embed[2].out_features == 256

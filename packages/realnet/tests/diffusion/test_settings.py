@@ -1,0 +1,19 @@
+import pytest
+
+from adcommon.errors import BadValue
+from realnet.diffusion.settings import SampleSettings, TrainSettings
+
+
+@pytest.mark.parametrize("settings_type", [TrainSettings, SampleSettings])
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"maps": True}, "--maps"),
+        ({"eval_size": "original"}, "--eval-size"),
+        ({"false_alarm_rate": 0.1}, "--false-alarm-rate"),
+    ],
+)
+def test_what_concerns_scores_is_refused(settings_type, changes: dict, flag: str) -> None:
+    settings_type()
+    with pytest.raises(BadValue, match=f"{flag} has no effect here"):
+        settings_type(**changes)

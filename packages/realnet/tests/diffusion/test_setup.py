@@ -1,0 +1,54 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from adcommon.data import load_splits
+from adcommon.errors import BadValue, UnreadableImage
+from adcommon.testing.trees import make_mvtec
+from adcommon.types.records import Record
+from realnet.diffusion.recipes import CLASSIFIER_RECIPES, DIFFUSION_RECIPES
+from realnet.diffusion.settings import TrainSettings
+from realnet.diffusion.setup import check_inputs, compiled, place, set_up
+
+RECIPES = [
+    replace(recipes["tiny"], image_size=16, batch_size=4, epochs=3, iterations=None)
+    for recipes in (DIFFUSION_RECIPES, CLASSIFIER_RECIPES)
+]
+SETTINGS = TrainSettings(cache=False)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> dict[str, list[Record]]:
+    make_mvtec(tmp_path / "mvtec", categories=("bottle", "cable"), train=5)
+    return {name: split.train for name, split in load_splits("mvtec", tmp_path, ("bottle", "cable")).items()}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.kind)
+def test_both_trainings_begin_alike_and_with_their_seed(images, recipe) -> None:
+    first, second = (set_up(recipe, images, Accelerator(cpu=True), SETTINGS) for _ in range(2))
+    assert (first.per_epoch, first.total) == (3, 9)
+    assert first.labels.tolist() == [0] * 5 + [1] * 5
+    assert first.process.steps == recipe.timesteps
+    mine, other = first.network.state_dict(), second.network.state_dict()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+    count = len(list(first.network.parameters()))
+    assert len(first.optimiser.param_groups[0]["params"]) == count
+
+
+def test_what_cannot_be_used_is_found_before_training(images) -> None:
+    check_inputs(RECIPES[0], images, SETTINGS)
+    with pytest.raises(BadValue, match="unknown noise schedule"):
+        check_inputs(replace(RECIPES[0], noise_schedule="cosin"), images, SETTINGS)
+    images["cable"][0].image.write_bytes(b"no image")
+    with pytest.raises(UnreadableImage, match="1 of 10 images"):
+        check_inputs(RECIPES[0], images, SETTINGS)
+
+
+def test_a_network_made_ready_keeps_its_weights() -> None:
+    network = torch.nn.Conv2d(3, 4, 3)
+    weight = network.weight.clone()
+    assert torch.equal(place(network, torch.device("cpu"), channels_last=True).weight, weight)
+    assert compiled(network).weight is network.weight
