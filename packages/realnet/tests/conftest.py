@@ -52,7 +52,7 @@ def normal_dataset(tmp_path: Path) -> Callable[..., AnomalyDataset]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Recipe:
     return TINY
 
@@ -78,3 +78,11 @@ def mvtec(tmp_path: Path) -> Path:
     """Two small categories of MVTec AD's layout, in a data root."""
     make_mvtec(tmp_path / "data" / "mvtec_anomaly_detection", categories=("bottle", "cable"), train=6)
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def shared_mvtec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for all tests of a module, none of which changes the images."""
+    folder = tmp_path_factory.mktemp("data")
+    make_mvtec(folder / "mvtec_anomaly_detection", categories=("bottle", "cable"), train=6)
+    return folder

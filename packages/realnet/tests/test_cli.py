@@ -1,17 +1,16 @@
 """The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
 
-import csv
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from safetensors.numpy import load_file
 
-from adcommon.testing.console import call, kill_as_soon_as, script
+from adcommon.testing.commands import flags, read_rows, read_table, refused, succeed
+from adcommon.testing.processes import Started, run_together
+from adcommon.testing.runs import killed_and_resumed, one_of_two_stopped
 from adcommon.testing.trees import make_folder, make_mvtec
 
 SMALL = {
@@ -30,12 +29,9 @@ SMALL = {
     "--evaluate-every": "1",
     "--device": "cpu",
 }
+"""Flags of a training that takes a second."""
 
-
-def small(**changed: str) -> list[str]:
-    """Flags of a training that takes a second; `changed` by name."""
-    flags = SMALL | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
-    return [word for name, value in flags.items() for word in (name, *value.split())]
+small = partial(flags, SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +39,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short `realnet-train` on two drawn categories."""
     folder = tmp_path_factory.mktemp("trained")
     make_mvtec(folder / "mvtec", categories=("bottle", "cable"))
-    done = call(
+    succeed(
         "realnet-train",
         *("--data-root", folder, "--class_name", "bottle", "cable", "--out", folder / "run", "--maps"),
         *small(calibration_share="0.2"),
     )
-    assert done.returncode == 0, done.stderr
     return folder
 
 
 def test_a_model_per_category_leaves_metrics_tables_and_pictures(trained: Path) -> None:
     run = trained / "run"
-    rows = json.loads((run / "results.json").read_text())
+    rows = read_rows(run)
     assert [(row["category"], row["protocol"], row["selection"]) for row in rows[:4]] == [
         ("bottle", "standard", "last"),
         ("bottle", "realnet", "last"),
@@ -65,8 +60,7 @@ def test_a_model_per_category_leaves_metrics_tables_and_pictures(trained: Path) 
     assert set(rows[1]["extra"]) == {"pro"}
     assert "an oracle" in (run / "results.md").read_text()
     assert "RANDOM" in (run / "results.md").read_text()
-    with (run / "cable" / "metrics.csv").open() as file:
-        table = list(csv.DictReader(file))
+    table = read_table(run / "cable" / "metrics.csv")
     assert [int(entry["step"]) for entry in table] == [1, 2, 3, 4]
     for folder in ("model", "model-best"):
         names = sorted(path.name for path in (run / "bottle" / folder).iterdir())
@@ -77,13 +71,12 @@ def test_a_model_per_category_leaves_metrics_tables_and_pictures(trained: Path) 
 def test_evaluate_repeats_the_numbers_and_predict_decides_by_the_threshold(trained: Path, tmp_path) -> None:
     model = trained / "run" / "bottle" / "model"
     place = ("--data-root", trained, "--device", "cpu", "--batch-size", "4")
-    done = call(
+    succeed(
         "realnet-evaluate",
         *("--model", model, *place, "--out", tmp_path / "again", "--maps", "--vis", "triptych"),
     )
-    assert done.returncode == 0, done.stderr
-    before = json.loads((trained / "run" / "results.json").read_text())[:2]
-    after = json.loads((tmp_path / "again" / "results.json").read_text())
+    before = read_rows(trained / "run")[:2]
+    after = read_rows(tmp_path / "again")
     for old, new in zip(before, after, strict=True):
         assert new["category"] == "bottle"
         assert new["image_auroc"] == pytest.approx(old["image_auroc"], abs=1e-6)
@@ -91,25 +84,19 @@ def test_evaluate_repeats_the_numbers_and_predict_decides_by_the_threshold(train
         assert new["extra"].keys() == old["extra"].keys()
     assert len(list((tmp_path / "again" / "maps").glob("spot_*.png"))) == 3
     images = make_folder(tmp_path / "images", good=2)
-    done = call("realnet-predict", images, "--model", model, "--out", tmp_path / "scored", "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    with (tmp_path / "scored" / "predictions.csv").open() as file:
-        assert {row["decision"] for row in csv.DictReader(file)} <= {"normal", "anomalous"}
+    succeed("realnet-predict", images, "--model", model, "--out", tmp_path / "scored", "--device", "cpu")
+    scored = read_table(tmp_path / "scored" / "predictions.csv")
+    assert {row["decision"] for row in scored} <= {"normal", "anomalous"}
 
 
 def test_the_authors_layout_goes_out_and_into_every_command(trained: Path, tmp_path: Path) -> None:
     model, file = trained / "run" / "bottle" / "model", tmp_path / "ckpt_best.pth.tar"
     place = ("--data-root", trained, "--category", "bottle", "--device", "cpu", "--batch-size", "4")
-    done = call(
-        "realnet-evaluate", "--model", model, *place, "--out", tmp_path / "a", "--save-official", file
-    )
-    assert done.returncode == 0, done.stderr
+    succeed("realnet-evaluate", "--model", model, *place, "--out", tmp_path / "a", "--save-official", file)
     images = make_folder(tmp_path / "images", good=1, size=256)
-    done = call("realnet-predict", images, "--checkpoint", file, "--out", tmp_path / "c", "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    done = call("realnet-evaluate", "--checkpoint", file, *place, "--out", tmp_path / "b")
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "b" / "results.json").read_text())
+    succeed("realnet-predict", images, "--checkpoint", file, "--out", tmp_path / "c", "--device", "cpu")
+    succeed("realnet-evaluate", "--checkpoint", file, *place, "--out", tmp_path / "b")
+    rows = read_rows(tmp_path / "b")
     assert [row["protocol"] for row in rows] == ["standard", "realnet"]
     assert {row["weights"] for row in rows} == {str(file)}
 
@@ -120,36 +107,30 @@ def test_own_images_need_no_lists_no_table_and_no_download(tmp_path: Path) -> No
     flags = small(iterations="1")
     del flags[flags.index("--anomaly-source") :][:2]
     flags = [word for word in flags if word not in ("--anomaly-source", "textures")]
-    done = call("realnet-train", "--data", tmp_path / "mine", "--out", tmp_path / "run", *flags)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "run" / "results.json").read_text())
+    succeed("realnet-train", "--data", tmp_path / "mine", "--out", tmp_path / "run", *flags)
+    rows = read_rows(tmp_path / "run")
     assert [(row["category"], row["protocol"]) for row in rows] == [("cap", "standard"), ("lid", "standard")]
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert (recipe["dataset"], recipe["anomaly_source"]) == ("folder", "auto")
-    done = call("realnet-train", "--config", tmp_path / "run" / "recipe.yaml", "--out", tmp_path / "again")
-    assert done.returncode == 0, done.stderr
-    again = json.loads((tmp_path / "again" / "results.json").read_text())
+    succeed("realnet-train", "--config", tmp_path / "run" / "recipe.yaml", "--out", tmp_path / "again")
+    again = read_rows(tmp_path / "again")
     assert [row["image_auroc"] for row in again] == [row["image_auroc"] for row in rows]
 
 
 def test_lists_go_out_and_train(trained: Path, tmp_path: Path) -> None:
-    done = call(
-        "realnet-metadata", "--data-root", trained, "--category", "bottle", "cable", "--out", tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    succeed("realnet-metadata", "--data-root", trained, "--category", "bottle", "cable", "--out", tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.json")) == [
         *("test_bottle.json", "test_cable.json", "test_uni.json"),
         *("train_bottle.json", "train_cable.json", "train_uni.json"),
     ]
     lines = [json.loads(line) for line in (tmp_path / "test_bottle.json").read_text().splitlines()]
     assert {line["clsname"] for line in lines} == {"bottle"}
-    done = call(
+    succeed(
         "realnet-train",
         *("--meta-train", tmp_path / "train_uni.json", "--meta-test", tmp_path / "test_uni.json"),
         *("--image-dir", trained / "mvtec", "--out", tmp_path / "run", "--class-name", "cable"),
         *small(iterations="1"),
     )
-    assert done.returncode == 0, done.stderr
     assert [path.parent.name for path in (tmp_path / "run").glob("*/model")] == ["cable"]
 
 
@@ -172,11 +153,9 @@ def test_the_authors_configuration_file_trains_the_first_category(trained: Path,
     }
     (tmp_path / "realnet.yaml").write_text(yaml.safe_dump(content))
     flags = ("--config", tmp_path / "realnet.yaml", "--out", tmp_path / "run", "--weights", "random")
-    done = call("realnet-train", *flags, "--device", "cpu")
-    assert done.returncode == 2
-    assert "no diffusion samples" in done.stderr
-    done = call("realnet-train", *flags, "--device", "cpu", "--anomaly-source", "textures", "--force")
-    assert done.returncode == 0, done.stderr
+    said = refused("realnet-train", *flags, "--device", "cpu")
+    assert "no diffusion samples" in said
+    succeed("realnet-train", *flags, "--device", "cpu", "--anomaly-source", "textures", "--force")
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     wanted = {"seed": 3, "lr": 0.001, "epochs": 1, "backbone": "resnet18.tv_in1k", "protocol": "realnet"}
     assert {name: recipe[name] for name in wanted} == wanted
@@ -200,55 +179,43 @@ def test_the_authors_configuration_file_trains_the_first_category(trained: Path,
 def test_mistakes_end_with_a_message_and_exit_code_2(trained: Path, tmp_path, arguments, message) -> None:
     command, *rest = (argument.format(root=trained) for argument in arguments)
     out = ("--out", tmp_path / "run") if command == "train" else ()
-    done = call(f"realnet-{command}", *rest, *out)
-    assert done.returncode == 2
-    assert message in done.stderr
+    said = refused(f"realnet-{command}", *rest, *out)
+    assert message in said
 
 
-def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(trained: Path) -> None:
-    shared = ["--data-root", trained, "--category", "bottle", *small(epochs="8")]
-    state = trained / "killed" / "bottle" / "resume" / "state.pt"
-    kill_as_soon_as(state, script("realnet-train", *shared, "--save-every", "1", "--out", trained / "killed"))
-    assert not (trained / "killed" / "bottle" / "model").exists()
-    for arguments in (["--out", trained / "killed", "--resume"], ["--out", trained / "unbroken"]):
-        done = call("realnet-train", *shared, *arguments)
+def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(trained: Path, tmp_path: Path) -> None:
+    words = ["--data-root", trained, "--category", "bottle", *small()]
+    killed_and_resumed("realnet-train", words, tmp_path, "bottle")
+
+
+def test_two_processes_choose_the_channels_together_and_train_one_model(
+    trained: Path, tmp_path: Path
+) -> None:
+    words = ["--data-root", trained, "--category", "bottle", *small(iterations="2", afs_batches="1")]
+    for done in run_together("realnet-train", *words, "--out", tmp_path):
         assert done.returncode == 0, done.stderr
-    killed, unbroken = (
-        load_file(trained / name / "bottle" / "model" / "model.safetensors")
-        for name in ("killed", "unbroken")
-    )
-    assert all((killed[name] == unbroken[name]).all() for name in unbroken)
-
-
-def test_two_processes_choose_the_channels_together_and_train_one_model(trained: Path) -> None:
-    shared = ["--data-root", trained, "--category", "bottle", *small(iterations="2", afs_batches="1")]
-    words = script("realnet-train", *shared, "--out", trained / "two", processes=2)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    with (trained / "two" / "bottle" / "metrics.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 2
-    kept = load_file(trained / "two" / "bottle" / "model" / "model.safetensors")["afs.indexes.block2_layer2"]
+    assert len(read_table(tmp_path / "bottle" / "metrics.csv")) == 2
+    kept = load_file(tmp_path / "bottle" / "model" / "model.safetensors")["afs.indexes.block2_layer2"]
     assert len(set(kept.tolist())) == 64
     assert kept.tolist() == sorted(kept.tolist())
 
 
+def test_a_signal_to_one_of_two_processes_stops_both(trained: Path, tmp_path: Path) -> None:
+    words = ["--data-root", trained, "--category", "bottle"]
+    words += small(iterations="28", evaluate_every="20", batch_size="2")
+    one_of_two_stopped("realnet-train", words, tmp_path, "bottle")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_compiled_networks_have_the_same_losses(trained: Path) -> None:
-    """In processes of their own: the shape checks of the tests cannot be compiled in any bearable time."""
-    losses = []
-    for name, flags in (("plain", []), ("compiled", ["--compile"])):
-        shared = ["--data-root", trained, "--category", "bottle", *small(iterations="3"), *flags]
-        done = subprocess.run(
-            script("realnet-train", *shared, "--out", trained / name), capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        with (trained / name / "bottle" / "metrics.csv").open() as file:
-            losses.append([float(row["loss"]) for row in csv.DictReader(file)])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-
-
-def test_importing_the_commands_imports_no_torch() -> None:
-    code = "import sys, realnet.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert torch.__version__
+def test_compiled_networks_have_the_same_losses(trained: Path, tmp_path: Path) -> None:
+    """In a process of its own: the shape checks of the tests cannot be compiled in any bearable time."""
+    words = ["--data-root", trained, "--category", "bottle", *small(iterations="3")]
+    succeed("realnet-train", *words, "--out", tmp_path / "plain")
+    compiled = Started("realnet-train", *words, "--out", tmp_path / "compiled", "--compile").wait(600)
+    assert compiled.returncode == 0, compiled.stderr
+    ours, theirs = (
+        [float(row["loss"]) for row in read_table(tmp_path / name / "bottle" / "metrics.csv")]
+        for name in ("compiled", "plain")
+    )
+    assert ours == pytest.approx(theirs, rel=1e-3)

@@ -53,13 +53,13 @@ class Started:
         assert self._process.pid is not None
         return self._process.pid
 
-    def wait(self) -> Done:
+    def wait(self, timeout_s: float | None = None) -> Done:
         """Wait for its end.
 
         Raises:
             AssertionError: it hangs; it is killed then.
         """
-        self._process.join(TIMEOUT_S)
+        self._process.join(timeout_s or TIMEOUT_S)
         hangs = self._process.exitcode is None
         self.kill()
         done = Done(int(self._process.exitcode or 0), self.shown("stdout"), self.shown("stderr"))

@@ -85,7 +85,7 @@ def one_of_two_stopped(command: str, words: Sequence[str | Path], folder: Path, 
     """
     whole, parts = folder / "whole", folder / "parts"
     state = parts / job / "resume" / "state.pt"
-    saves = [*words, "--save-every", "20", "--out", parts]
+    saves = [*words, "--save-every", "19", "--out", parts]
     both = run_together(command, *saves, signal_at=state)
     assert [done.returncode for done in both] == [143, 143], _shown(both)
     step = torch.load(state, weights_only=True)["step"]
