@@ -27,7 +27,7 @@ def test_flows_without_positions_are_recognised(make_model, tmp_path: Path) -> N
 
 def test_the_extensions_training_state_is_passed_over(make_model) -> None:
     state = to_official(make_model()) | {"epoch": 3, "optimizer_vq": {}, "scheduler1": {}}
-    load_official(make_model(seed=1), state)
+    load_official(make_model(seed=1), state, "x.pth")
 
 
 def test_every_missing_and_unknown_entry_is_named(make_model) -> None:
@@ -35,14 +35,16 @@ def test_every_missing_and_unknown_entry_is_named(make_model) -> None:
     del state["vq_ops"]["vq2.embedding.weight"]
     state["constraintor"]["l1_proj.extra"] = torch.zeros(1)
     state["estimators"][1]["module_list.0.global_scale"] = torch.zeros(1, 3)
-    state["surprise"] = {}
-    with pytest.raises(WrongCheckpoint) as error:
-        load_official(make_model(), state)
-    for text in ("missing: vq_ops.vq2", "unknown: constraintor.l1_proj.extra", "unknown part: surprise"):
+    with pytest.raises(WrongCheckpoint, match=r"x\.pth does not fit") as error:
+        load_official(make_model(), state, "x.pth")
+    for text in (
+        "missing: vq_ops.vq2",
+        "unexpected: constraintor.l1_proj.extra",
+        "shape: estimators.1.module_list.0.global_scale is (1, 3), expected (1, 8)",
+    ):
         assert text in str(error.value)
-    assert "shape of estimators.1.module_list.0.global_scale: (1, 3), the model has (1, 8)" in str(
-        error.value
-    )
+    with pytest.raises(WrongCheckpoint, match="unknown parts: surprise"):
+        load_official(make_model(), state | {"surprise": {}}, "x.pth")
 
 
 def test_another_file_is_not_taken_for_one_and_code_does_not_run(tmp_path: Path) -> None:

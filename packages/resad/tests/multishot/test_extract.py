@@ -40,9 +40,9 @@ def test_draws_are_repeatable(trees: Path) -> None:
 
 
 def test_published_references_are_found_by_name(trees: Path, caplog: pytest.LogCaptureFixture) -> None:
-    names = json.loads(files("resad.compat").joinpath("published_references.json").read_text())["4shot"]["mvtec"][
-        "bottle"
-    ]
+    names = json.loads(files("resad.compat").joinpath("published_references.json").read_text())["4shot"][
+        "mvtec"
+    ]["bottle"]
     source = trees / "mvtec/bottle/train/good/000.png"
     splits = load_splits("mvtec", trees, ("bottle",))
     with pytest.raises(DatasetNotFound, match=names[0]):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adcommon.errors import WrongCheckpoint
 from adcommon.io.files import atomic_write
-from adcommon.models.checkpoint import load_foreign
+from adcommon.models.checkpoint import load_foreign, load_strict
 from resad.model import ResAD
 from resad.recipes import Recipe
 
@@ -28,33 +28,19 @@ TRAINING_STATE = (
 """What `{setting}_latest.pth` of the extension holds besides the model; nothing here reads it."""
 
 
-def load_official(model: ResAD, checkpoint: Mapping[str, Any]) -> None:
-    """Fill a model from a checkpoint in the authors' layout.
+def load_official(model: ResAD, checkpoint: Mapping[str, Any], where: str) -> None:
+    """Fill a model from a checkpoint in the authors' layout, which came from `where`.
 
     Raises:
         WrongCheckpoint: an entry is missing, unknown or of another shape; the text names every one.
     """
-    wrong = [f"missing part: {part}" for part in PARTS if part not in checkpoint]
-    wrong += [f"unknown part: {part}" for part in checkpoint if part not in PARTS + TRAINING_STATE]
-    passed = [part for part in TRAINING_STATE if part in checkpoint]
-    if passed:
+    if passed := [part for part in TRAINING_STATE if part in checkpoint]:
         logger.info("passing over %s of the checkpoint", ", ".join(passed))
-    state = _flat(checkpoint)
-    own = model.state_dict()
-    wrong += [f"missing: {name}" for name in own if name not in state]
-    wrong += [f"unknown: {name}" for name in state if name not in own]
-    wrong += [
-        f"shape of {name}: {tuple(state[name].shape)}, the model has {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
-    if wrong:
+    if unknown := [part for part in checkpoint if part not in PARTS + TRAINING_STATE]:
         raise WrongCheckpoint(
-            f"the checkpoint does not fit this model in the authors' layout ({len(wrong)} entries); is it of "
-            "another backbone, or of other --coupling_layers, --pos_embed_dim or --num_embeddings?\n  "
-            + "\n  ".join(wrong)
+            f"{where} has unknown parts: {', '.join(unknown)}; the authors' code writes {', '.join(PARTS)}"
         )
-    model.load_state_dict(state)
+    load_strict(model, _flat(checkpoint), where)
 
 
 def load_official_file(path: Path, recipe: Recipe, channels: list[int]) -> tuple[ResAD, Recipe]:
@@ -73,7 +59,7 @@ def load_official_file(path: Path, recipe: Recipe, channels: list[int]) -> tuple
             f"expected {', '.join(PARTS)} ({type(error).__name__}: {error})"
         ) from error
     model = ResAD(channels, recipe)
-    load_official(model, checkpoint)
+    load_official(model, checkpoint, str(path))
     return model, recipe
 
 

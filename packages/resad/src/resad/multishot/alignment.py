@@ -4,8 +4,8 @@ Borrowed by ResAD's authors from CPR (arXiv 2308.06748). Words are k-means centr
 features; an image is a grid of cells, each with a histogram of words.
 """
 
-import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,12 @@ from jaxtyping import Float, Float64, Int64
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from adcommon.data.loading import AnomalyDataset
+from adcommon.data.loading import AnomalyDataset, test_batches
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
 from adcommon.io.files import atomic_write
 from adcommon.models.backbones import FeaturePyramid, normalisation
-from adcommon.types.records import Record, Split
+from adcommon.types.records import Split
 
 STRIDE = 4
 CLUSTERS = 12
@@ -95,18 +95,18 @@ def align(
     for category, split in splits.items():
         if count > len(split.train):
             raise BadValue(f"--count is {count}; '{category}' has {len(split.train)} normal training images")
-        train = _features(pyramid, split.train, preprocess, batch_size, device)
+        train, test = (
+            _features(pyramid, AnomalyDataset(records, preprocess), batch_size, device)
+            for records in (split.train, split.test)
+        )
         rows = train.permute(0, 2, 3, 1).reshape(-1, train.shape[1])
         centres, _ = kmeans2(rows.double().numpy(), CLUSTERS, minit="++", seed=SEED)
         words = torch.from_numpy(centres).float()
-        test = _features(pyramid, split.test, preprocess, batch_size, device)
-        chosen = nearest_images(
-            [histograms(word_map(maps, words)) for maps in test],
-            [histograms(word_map(maps, words)) for maps in train],
-            count,
-        )
-        _save(out / "centers" / dataset / f"{category}_centers.npy", centres)
-        _save(folder / f"{category}_knn_indices.npy", chosen)
+        tested, trained = ([histograms(word_map(maps, words)) for maps in images] for images in (test, train))
+        chosen = nearest_images(tested, trained, count)
+        centres_file = out / "centers" / dataset / f"{category}_centers.npy"
+        atomic_write(centres_file, partial(np.save, arr=centres))
+        atomic_write(folder / f"{category}_knn_indices.npy", partial(np.save, arr=chosen))
     return folder
 
 
@@ -134,21 +134,7 @@ def read_choice(folder: Path, category: str, split: Split, shots: int) -> Int64[
 
 
 def _features(
-    pyramid: FeaturePyramid,
-    records: Sequence[Record],
-    preprocess: Preprocess,
-    batch_size: int,
-    device: torch.device,
+    pyramid: FeaturePyramid, dataset: AnomalyDataset, batch_size: int, device: torch.device
 ) -> Float[Tensor, "images channels height width"]:
-    dataset = AnomalyDataset(records, preprocess)
-    parts = [
-        pyramid(dataset.batch(range(first, min(first + batch_size, len(dataset)))).images.to(device))[0].cpu()
-        for first in range(0, len(dataset), batch_size)
-    ]
-    return torch.cat(parts)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    file = io.BytesIO()
-    np.save(file, array)
-    atomic_write(path, file.getvalue())
+    batches = test_batches(dataset, batch_size)
+    return torch.cat([pyramid(batch.images.to(device))[0].cpu() for batch in batches])

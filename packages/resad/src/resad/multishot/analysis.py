@@ -1,7 +1,5 @@
 """What shots and categories do to the results, read from the multi-shot tables: two plots, two CSVs."""
 
-import csv
-import io
 import logging
 import statistics
 from collections.abc import Sequence
@@ -9,7 +7,7 @@ from pathlib import Path
 
 from adcommon.data.catalog import DATASETS
 from adcommon.errors import BadValue, DatasetNotFound
-from adcommon.io.files import atomic_write
+from adcommon.io.files import atomic_write, csv_text
 from resad.multishot import charts
 from resad.multishot.tables import column, latest_table, read_table, shot_folder
 from resad.recipes import split_setting
@@ -88,7 +86,7 @@ def plot_shots(
         )
     charts.shots_chart(out, lines, f"{most} samples" if most > 1 else "", lowest)
     header = ["setting", "metric", "shots", "mean", "standard_deviation", "samples"]
-    atomic_write(out.with_suffix(".csv"), _csv([header, *rows]))
+    atomic_write(out.with_suffix(".csv"), csv_text([header, *rows]))
 
 
 def plot_classes(table: Path, metric: str, worst: int, out: Path, title: str, label: str) -> list[str]:
@@ -114,7 +112,7 @@ def plot_classes(table: Path, metric: str, worst: int, out: Path, title: str, la
         [str(place), name, f"{values[name]:.6f}", str(name in lowest).lower()]
         for place, name in enumerate(ordered, start=1)
     ]
-    atomic_write(out.with_suffix(".csv"), _csv([["rank", "category", metric, "worst"], *rows]))
+    atomic_write(out.with_suffix(".csv"), csv_text([["rank", "category", metric, "worst"], *rows]))
     return lowest
 
 
@@ -128,9 +126,3 @@ def _title(setting: str) -> str:
     test = split_setting(setting)[1]
     titles = {"mvtec": "MVTec", "folder": "Own images"}
     return titles.get(test) or (DATASETS[test].title if test in DATASETS else test)
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerows(rows)
-    return file.getvalue()

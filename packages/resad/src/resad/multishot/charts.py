@@ -1,6 +1,5 @@
 """The extension's charts, drawn without a display."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +130,4 @@ def _floor(values: Sequence[float]) -> float:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI)
-    atomic_write(path, file.getvalue())
+    atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=DPI))

@@ -1,6 +1,7 @@
 """The small commands: extraction, both plots, alignment. Torch is imported when one runs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,47 @@ from adcommon.cli.app import execute
 from adcommon.errors import BadValue
 from adcommon.training.logging import start_logging
 from adcommon.training.settings import Settings
+from adcommon.types.records import Split
 from resad.recipes import ALIASES, CATEGORIES, IMAGEBIND_TAG, RECIPES
 
 Several = Parameter(consume_multiple=True, negative_iterable=())
+
+
+@Parameter(name="*", negative_iterable=())
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The images that a command encodes, and where it does so."""
+
+    dataset: str = "mvtec"
+    """Dataset name; `ad datasets` lists them."""
+    category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    """Categories. [default: the authors' list, else all]"""
+    data_root: Path | None = None
+    """Folder that holds the datasets. [default: $AD_DATA, else ./data]"""
+    weights: str = "pretrained"
+    """Backbone weights: `pretrained`, `random` (for trials only), or a file."""
+    batch_size: int = 8
+    """Images per pass."""
+    gpu: str | None = None
+    """Number of the GPU, or `cpu`. [default: the first GPU if there is one]"""
+    device: str | None = None
+    """Device by its torch name: cpu, cuda:1, mps."""
+
+    @property
+    def name(self) -> str:
+        """Of the dataset in the catalogue."""
+        return ALIASES.get(self.dataset, self.dataset)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Those asked for, else the authors' own list."""
+        return self.category or CATEGORIES.get(self.name, ())
+
+    def splits(self) -> dict[str, Split]:
+        """The dataset's images by category."""
+        from adcommon.data import load_splits
+
+        return load_splits(self.name, Settings(data_root=self.data_root).root(), self.categories)
 
 
 def extract() -> None:
@@ -36,7 +75,7 @@ def align() -> None:
 
 
 def _execute(name: str, command: Callable[..., None]) -> None:
-    """Run the command, whose docstring is its help."""
+    """Run a command, whose docstring is its help."""
     app = App(name=name)
     app.default(command)
     execute(app)
@@ -44,42 +83,26 @@ def _execute(name: str, command: Callable[..., None]) -> None:
 
 def _extract(
     *,
-    dataset: str = "mvtec",
+    source: Source = Source(),
     few_shot_dir: Path | None = None,
     save_dir: Path = Path("ref_features/w50/mvtec_4shot"),
     shots: int | None = None,
     published: int | None = None,
     seed: int = 0,
-    category: Annotated[tuple[str, ...], Several] = (),
-    data_root: Path | None = None,
     backbone: str = "wide_resnet50_2.racm_in1k",
     image_size: int = 224,
-    weights: str = "pretrained",
-    batch_size: int = 8,
-    gpu: str | None = None,
-    device: str | None = None,
 ) -> None:
     """Encode normal reference images of a dataset and write their features.
 
     Args:
-        dataset: Dataset name; `ad datasets` lists them.
         few_shot_dir: Folder of images, CATEGORY/train/good/*. [default: 4shot/DATASET]
         save_dir: Gets a folder per category with layer1.npy, layer2.npy, ...
         shots: Draw so many of the dataset's normal training images instead.
         published: Take the authors' own 4 or 8 references, found by name in the dataset, instead.
         seed: Of the draw.
-        category: Categories. [default: the authors' list, else all]
-        data_root: Folder that holds the datasets. [default: $AD_DATA, else ./data]
         backbone: timm tag, or imagebind.
         image_size: Side of the network's input, pixels.
-        weights: Backbone weights: `pretrained`, `random` (for trials only), or a file.
-        batch_size: Images per pass.
-        gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
-        device: Device by its torch name: cpu, cuda:1, mps.
     """
-    from dataclasses import replace
-
-    from adcommon.data import load_splits
     from adcommon.models.devices import choose_device
     from resad.backbone import build_backbone, make_preprocess
     from resad.multishot import extract
@@ -89,21 +112,16 @@ def _extract(
     start_logging(None)
     base = RECIPES["imagebind" if backbone == IMAGEBIND_TAG else "paper"]
     recipe = replace(base, backbone=backbone, image_size=image_size)
-    name = ALIASES.get(dataset, dataset)
-    categories = category or CATEGORIES.get(name, ())
-    if shots is None and published is None:
-        images = extract.from_few_shot_folder(few_shot_dir or Path("4shot") / dataset, categories)
+    if published is not None:
+        images = extract.published(source.name, published, source.splits())
+    elif shots is not None:
+        images = extract.from_dataset(source.splits(), shots, seed)
     else:
-        splits = load_splits(name, Settings(data_root=data_root).root(), categories)
-        if published is not None:
-            images = extract.published(name, published, splits)
-        else:
-            images = extract.from_dataset(splits, shots or 0, seed)
-    chosen = choose_device(gpu, device)
-    trunk = build_backbone(recipe, weights, chosen)
-    for line in extract.extract(
-        images, save_dir, trunk, make_preprocess(recipe), recipe, batch_size=batch_size
-    ):
+        folder = few_shot_dir or Path("4shot") / source.dataset
+        images = extract.from_few_shot_folder(folder, source.categories)
+    trunk = build_backbone(recipe, source.weights, choose_device(source.gpu, source.device))
+    preprocess = make_preprocess(recipe)
+    for line in extract.extract(images, save_dir, trunk, preprocess, recipe, batch_size=source.batch_size):
         print(line)
     print(f"features of {len(images)} categories are in {save_dir}")
 
@@ -167,51 +185,34 @@ def _plot_classes(
 
 def _align(
     *,
-    dataset: str = "mvtec",
-    category: Annotated[tuple[str, ...], Several] = (),
-    data_root: Path | None = None,
+    source: Source = Source(),
     out: Path = Path("references"),
     count: int = 10,
     backbone: str = "densenet201.tv_in1k",
     image_size: int = 320,
-    weights: str = "pretrained",
-    batch_size: int = 8,
-    gpu: str | None = None,
-    device: str | None = None,
 ) -> None:
     """Choose for each test image the training images that look most like it, by bags of visual words.
 
     Args:
-        dataset: Dataset name; `ad datasets` lists them.
-        category: Categories. [default: the authors' list, else all]
-        data_root: Folder that holds the datasets. [default: $AD_DATA, else ./data]
-        out: Folder for centers/ and indices<COUNT>/; the latter is for resad-evaluate --aligned.
+        out: Folder for centers/ and indicesCOUNT/; the latter is for resad-evaluate --aligned.
         count: Training images per test image.
         backbone: timm tag of the words' features, at stride 4.
         image_size: Side of its input, pixels.
-        weights: Its weights: `pretrained`, `random` (for trials only), or a file.
-        batch_size: Images per pass.
-        gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
-        device: Device by its torch name: cpu, cuda:1, mps.
     """
-    from adcommon.data import load_splits
     from adcommon.models.devices import choose_device
     from resad.multishot.alignment import align
 
     start_logging(None)
-    name = ALIASES.get(dataset, dataset)
-    root = Settings(data_root=data_root).root()
-    splits = load_splits(name, root, category or CATEGORIES.get(name, ()))
     folder = align(
-        name,
-        splits,
+        source.name,
+        source.splits(),
         out,
         count=count,
         backbone=backbone,
-        weights=weights,
+        weights=source.weights,
         image_size=image_size,
-        batch_size=batch_size,
-        device=choose_device(gpu, device),
+        batch_size=source.batch_size,
+        device=choose_device(source.gpu, source.device),
     )
     print(f"the choice is in {folder}; use it with resad-evaluate --aligned {folder}")
 

@@ -10,7 +10,7 @@ from adcommon.data.lists.fewshot import draw_references
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, DatasetNotFound, unknown_name
 from adcommon.types.records import Split
-from resad.backbone import Backbone
+from resad.backbone import Backbone, grids
 from resad.compat.features import feature_facts, write
 from resad.recipes import ALIASES, Recipe
 from resad.references import encode, few_shot_images
@@ -40,8 +40,7 @@ def extract(
     for category, paths in images.items():
         references = encode(backbone, paths, preprocess, batch_size=batch_size)
         write(save_dir / category, references, feature_facts(recipe, preprocess))
-        for level, stride in zip(references.levels, backbone.strides, strict=True):
-            side = -(-preprocess.size // stride)
+        for level, side in zip(references.levels, grids(backbone, preprocess).sides, strict=True):
             lines.append(f"{category}: ({len(paths)}, {level.rows.shape[1]}, {side}, {side})")
     return lines
 
@@ -69,7 +68,9 @@ def published(dataset: str, shots: int, splits: dict[str, Split]) -> dict[str, l
         BadValue: none were published for this dataset and number, or for a category.
         DatasetNotFound: some of them are not in this copy.
     """
-    table = json.loads(files("resad.compat").joinpath("published_references.json").read_text(encoding="utf-8"))
+    table = json.loads(
+        files("resad.compat").joinpath("published_references.json").read_text(encoding="utf-8")
+    )
     if f"{shots}shot" not in table:
         raise BadValue(f"--published is {shots}; the authors published 4 and 8 references")
     short = {full: name for name, full in ALIASES.items()}.get(dataset, dataset)

@@ -1,13 +1,13 @@
 """The extension's tables: one CSV per evaluation, with the authors' columns, digits and file names."""
 
 import csv
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.io.files import csv_text
 from resad.metrics import ResADResult
 
 NAME = "Class Name"
@@ -39,12 +39,11 @@ def table_text(results: Mapping[str, ResADResult], columns: Sequence[str]) -> st
     Class Name,Image AUC,Pixel AUPRO
     candle,0.91234,-1
     """
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([NAME, *columns])
-    for category, result in results.items():
-        writer.writerow([category, *(_cell(getattr(result, FIELDS[column])) for column in columns)])
-    return file.getvalue()
+    rows = (
+        [category, *(_cell(getattr(result, FIELDS[column])) for column in columns)]
+        for category, result in results.items()
+    )
+    return csv_text([[NAME, *columns], *rows])
 
 
 def read_table(path: Path) -> Table:

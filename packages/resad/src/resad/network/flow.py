@@ -100,8 +100,6 @@ class Flow(nn.Module):
     ) -> None:
         """Build `blocks` blocks; see `CouplingBlock`."""
         super().__init__()
-        self.channels = channels
-        self.condition = condition
         self.module_list = nn.ModuleList(
             CouplingBlock(channels, condition, clamp, generator) for _ in range(blocks)
         )

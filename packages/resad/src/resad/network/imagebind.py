@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adcommon.errors import WeightsNotFound
+from adcommon.models.backbones import repeatable_draws
 from adcommon.models.checkpoint import load_foreign, load_strict
 
 TAG = "imagebind"
@@ -29,7 +30,6 @@ LAYERS = (7, 15, 23, 31)
 NORM_EPS = 1e-6
 DEFAULT_FILE = Path("pretrained_weights/imagebind/imagebind_huge.pth")
 _OWN = ("modality_preprocessors.vision.", "modality_trunks.vision.", "modality_heads.vision.")
-_SEED = 0
 
 
 class Attention(nn.Module):
@@ -173,8 +173,7 @@ class ImageBindFeatures(nn.Module):
         super().__init__()
         self.tag = TAG
         file = None if weights in (None, "random") else find_weights(str(weights))
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(_SEED)
+        with repeatable_draws():
             self.trunk = ImageTower() if tower is None else tower
         if file is not None:
             self.trunk.load(load_foreign(file), str(file))
