@@ -1,7 +1,5 @@
 """From a trained model to numbers: every category, with every draw of its references."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +9,7 @@ from adcommon.errors import EmptySplit
 from adcommon.evaluation.collect import Scores, collect
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure
-from adcommon.io.files import atomic_write
+from adcommon.io.files import atomic_write, csv_text
 from adcommon.models.checkpoint import Trained
 from adcommon.results.rows import row
 from adcommon.types.facts import Facts
@@ -148,12 +146,10 @@ def write_scores(path: Path, scored: Iterable[tuple[str, str, Scores]]) -> None:
     Args:
         scored: the dataset, the name of the references, and the scores of a category.
     """
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["dataset", "category", "references", "image", "label", "defect", "score"])
-    for dataset, references, scores in scored:
-        for record, score in zip(scores.records, scores.image_scores.tolist(), strict=True):
-            writer.writerow(
-                [dataset, record.category, references, record.image, record.label, record.defect, repr(score)]
-            )
-    atomic_write(path, file.getvalue())
+    lines = [
+        (dataset, record.category, references, record.image, record.label, record.defect, score)
+        for dataset, references, scores in scored
+        for record, score in zip(scores.records, scores.image_scores.tolist(), strict=True)
+    ]
+    header = ("dataset", "category", "references", "image", "label", "defect", "score")
+    atomic_write(path, csv_text([header, *lines]))

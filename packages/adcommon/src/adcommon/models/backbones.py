@@ -1,6 +1,7 @@
 """Pretrained trunks: timm networks that return one feature map per stride."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +13,13 @@ from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.models import weights as weight_files
 from adcommon.models.efficientnet import entry_names
 
-_RANDOM_SEED = 0
+
+@contextmanager
+def repeatable_draws() -> Iterator[None]:
+    """Weights that are drawn inside are the same in every run; the global generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
 
 
 def create_trunk(
@@ -33,8 +40,7 @@ def create_trunk(
     weight_files.check_tag(tag, weights or "random")
     out_indices = _out_indices(tag, strides)
     state = None if weights is None else weight_files.resolve(tag, weights)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(_RANDOM_SEED)
+    with repeatable_draws():
         trunk = timm.create_model(
             tag.partition(".")[0], pretrained=False, features_only=True, out_indices=out_indices
         )

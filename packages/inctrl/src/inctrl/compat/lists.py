@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adcommon.data.lists.json_lists import array_text
+from adcommon.data.lists.manifest import inctrl_texts
 from adcommon.errors import DatasetNotFound
 from adcommon.io.files import atomic_write
 from adcommon.io.images import is_image, list_folder
@@ -68,19 +68,11 @@ def scan(folder: Path, category: str, endings: Endings = "all") -> Scan:
     return Scan(Split(train, test), skipped)
 
 
-def write_lists(part: Part, out: Path, name: str, split: Split, root: Path | None = None) -> list[Path]:
-    """Write the two lists of a part and return them.
-
-    Args:
-        root: where their paths begin; None: paths as they are in the records.
-    """
-    normal = [record for record in split.test if record.label == 0]
-    anomalous = [record for record in split.test if record.label == 1]
-    prefix = f"{name}_val" if part == "val" else name
-    lists = {
-        f"{prefix}_normal.json": normal if part == "val" else [*split.train, *normal],
-        f"{prefix}_outlier.json": anomalous,
-    }
-    for file, records in lists.items():
-        atomic_write(out / file, array_text(records, root))
-    return [out / file for file in lists]
+def write_lists(part: Part, out: Path, name: str, split: Split) -> list[Path]:
+    """Write the two lists of a part, with paths as they are in the records, and return them."""
+    ours = f"{name}_val_" if part == "val" else f"{name}_"
+    wanted = [f"{ours}{kind}.json" for kind in ("normal", "outlier")]
+    texts = inctrl_texts(name, split, None)
+    for file in wanted:
+        atomic_write(out / file, texts[file])
+    return [out / file for file in wanted]

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adcommon.errors import BadValue, UnknownName, unknown_name
+from adcommon.errors import BadValue, unknown_name
+from adcommon.models.backbones import repeatable_draws
 from adcommon.models.checkpoint import load_strict
 from inctrl.network.prompts import sentences
 
@@ -20,7 +21,6 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """Of CLIP's training images, in [0, 1]."""
 
-_RANDOM_SEED = 0
 _OPTIONAL = ("logit_scale", "logit_bias")
 """Entries that no score reads, and that the authors' checkpoints lack."""
 
@@ -43,15 +43,12 @@ def model_config(name: str) -> dict[str, Any]:
     else:
         config = open_clip.get_model_config(name)
         if config is None:
-            raise _unknown(name)
+            vits = [known for known in open_clip.list_models() if "ViT" in known]
+            raise unknown_name("CLIP model", name, vits)
     plain = isinstance(config, dict) and isinstance(config.get("vision_cfg", {}).get("layers"), int)
     if not plain or config.get("custom_text") or "hf_model_name" in config["text_cfg"]:
         raise BadValue(f"'{name}' is no CLIP with two plain transformers; expected one such as ViT-B-16")
     return config
-
-
-def _unknown(name: str) -> UnknownName:
-    return unknown_name("CLIP model", name, [known for known in open_clip.list_models() if "ViT" in known])
 
 
 def build_clip(config: Mapping[str, Any], state: Mapping[str, Tensor] | None) -> open_clip.CLIP:
@@ -65,8 +62,7 @@ def build_clip(config: Mapping[str, Any], state: Mapping[str, Tensor] | None) ->
         WrongCheckpoint: names every entry that is missing, unknown or of another shape.
     """
     known = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(_RANDOM_SEED)
+    with repeatable_draws():
         clip = open_clip.CLIP(**{name: value for name, value in config.items() if name in known})
     if state is not None:
         optional = {name: value for name, value in clip.state_dict().items() if name in _OPTIONAL}

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from adcommon.errors import BadValue
 from adcommon.models import weights as weight_files
-from adcommon.models.backbones import fill_trunk
-
-_RANDOM_SEED = 0
+from adcommon.models.backbones import fill_trunk, repeatable_draws
 
 
 class VisionTower(nn.Module):
@@ -33,8 +31,7 @@ class VisionTower(nn.Module):
         """
         super().__init__()
         state = weight_files.resolve(tag, weights or "random")
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(_RANDOM_SEED)
+        with repeatable_draws():
             self.network: Any = timm.create_model(tag.partition(".")[0], pretrained=False, num_classes=0)
         if not hasattr(self.network, "forward_intermediates"):
             raise BadValue(f"timm gives no feature maps of '{tag}'; choose another --backbone")

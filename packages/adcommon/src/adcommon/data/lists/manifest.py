@@ -161,7 +161,7 @@ def write_manifest(
         texts[META] = meta_text(splits, root)
     elif form == "inctrl":
         for category, split in splits.items():
-            texts |= _inctrl_texts(category, split, root)
+            texts |= inctrl_texts(category, split, root)
     else:
         train, test = LINES[per_category]
         texts[train] = lines_text([record for split in splits.values() for record in split.train], root)
@@ -174,8 +174,8 @@ def write_manifest(
     return [folder / name for name in texts]
 
 
-def _inctrl_texts(category: str, split: Split, root: Path | None) -> dict[str, str]:
-    """InCTRL's four arrays: those for an auxiliary dataset begin with the training images."""
+def inctrl_texts(category: str, split: Split, root: Path | None) -> dict[str, str]:
+    """InCTRL's four arrays by file name: those for an auxiliary dataset begin with the training images."""
     normal = [record for record in split.test if record.label == 0]
     outliers = [record for record in split.test if record.label == 1]
     parts = {
