@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from adcommon.testing.console import call, kill_as_soon_as, script
+from adcommon.testing.processes import Started
 from adcommon.testing.trees import make_folder, make_mvtec
 
 SMALL = {
@@ -256,6 +257,22 @@ def test_a_killed_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
     assert all((first[name] == second[name]).all() for name in first)
     tables = [(folder / name / "model_of_all/metrics.csv").read_text() for name in ("whole", "part")]
     assert tables[0] == tables[1]
+
+
+def test_bf16_trains_near_the_numbers_of_fp32(tmp_path: Path) -> None:
+    folder = draw(tmp_path)
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        done = Started(
+            "resad-train", "--setting", "mvtec_to_visa", *data(folder), *small(eval_freq="0"), "--shots", "2",
+            "--precision", precision, "--out", folder / precision,
+        ).wait()  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert f"precision {precision}" in done.stderr
+        table = (folder / precision / "model_of_all/metrics.csv").read_text().splitlines()
+        losses[precision] = [float(line.split(",")[1]) for line in table[1:]]
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
 
 
 @pytest.mark.slow
