@@ -51,8 +51,10 @@ class RowByRow(torch.nn.Module):
         super().__init__()
         self.module_list = flow.module_list
 
-    def forward(self, rows: Tensor, codes: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Latent rows and log-determinants."""
+    def forward(
+        self, rows: Tensor, codes: Tensor, cells: Tensor, autocast: object = None
+    ) -> tuple[Tensor, Tensor]:
+        """Latent rows and log-determinants, in fp32 whatever `autocast` would enter."""
         condition, log_det = codes[cells], rows.new_zeros(len(rows))
         for block in self.module_list:
             first, activation, second = block.subnet
@@ -211,7 +213,7 @@ def score_images(recipe, data: TrainingData, rounds: int) -> None:
     )
     references = encode(backbone, [record.image for record in data.records[:8]], preprocess)
     scale = ScoreRange((0.0,) * recipe.feature_levels, float(recipe.feature_levels))
-    detector = ResADDetector(backbone, model, preprocess, references, kind=recipe.residual, scale=scale)
+    detector = ResADDetector(backbone, model, preprocess, references, scale=scale)
     plain = [RowByRow(flow) for flow in model.estimators]
 
     @torch.inference_mode()
