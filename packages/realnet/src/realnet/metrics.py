@@ -1,41 +1,12 @@
-"""Metrics as RealNet (arXiv 2403.05897) computes them."""
+"""RealNet's own metric (arXiv 2403.05897); its other columns are AUROCs, see `evaluate`."""
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Real, Shaped
 
 from adcommon.metrics.inputs import Array, as_numpy
 from adcommon.metrics.variants.overlaps import area_under, sort_regions
-from adcommon.metrics.variants.rankings import mirrored_auroc
-from adcommon.models.anomaly_maps import pooled_max_score
-
-
-@dataclass(frozen=True)
-class RealNetResult:
-    """The columns of RealNet's table; fractions."""
-
-    image_auroc: float
-    """Of the highest 16x16 mean of the map; an image is anomalous if its resized mask is not empty."""
-    pixel_auroc: float
-    pro: float
-
-
-def realnet_metrics(
-    maps: Real[Array, "images height width"],
-    masks: Shaped[Array, "mask_images mask_height mask_width"],
-    pool: int = 16,
-) -> RealNetResult:
-    """All columns; both AUROCs are mirrored at 0.5."""
-    maps, masks = as_numpy(maps), as_numpy(masks) > 0
-    image_scores = pooled_max_score(torch.from_numpy(maps), pool)
-    return RealNetResult(
-        mirrored_auroc(image_scores, np.any(masks, axis=(1, 2)), "RealNet image AUROC"),
-        mirrored_auroc(maps, masks, "RealNet pixel AUROC"),
-        realnet_pro(maps, masks),
-    )
 
 
 def realnet_pro(

@@ -11,7 +11,7 @@ from adcommon.testing.trees import make_mvtec
 from adcommon.types.records import Record
 from realnet.diffusion.recipes import CLASSIFIER_RECIPES, DIFFUSION_RECIPES
 from realnet.diffusion.settings import TrainSettings
-from realnet.diffusion.setup import check_inputs, compiled, place, set_up
+from realnet.diffusion.setup import check_inputs, compiled, keep_latest, place, set_up
 
 RECIPES = [
     replace(recipes["tiny"], image_size=16, batch_size=4, epochs=3, iterations=None)
@@ -52,3 +52,10 @@ def test_a_network_made_ready_keeps_its_weights() -> None:
     weight = network.weight.clone()
     assert torch.equal(place(network, torch.device("cpu"), channels_last=True).weight, weight)
     assert compiled(network).weight is network.weight
+
+
+def test_only_the_latest_interim_models_stay(tmp_path: Path) -> None:
+    for epoch in (5, 10, 100, 20):
+        (tmp_path / str(epoch)).mkdir()
+    keep_latest(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["100", "20"]

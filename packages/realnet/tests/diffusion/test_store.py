@@ -50,13 +50,6 @@ def test_a_missing_model_and_one_of_the_other_kind_are_named(tmp_path: Path) -> 
         store.load_diffusion(tmp_path / "model")
 
 
-def test_only_the_latest_interim_models_stay(tmp_path: Path) -> None:
-    for epoch in (5, 10, 100, 20):
-        (tmp_path / str(epoch)).mkdir()
-    store.keep_latest(tmp_path, 2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["100", "20"]
-
-
 def test_a_training_starts_from_scratch_from_a_file_or_from_a_model(tmp_path: Path, caplog) -> None:
     with caplog.at_level("INFO"):
         store.start(UNET, 2, "pretrained")

@@ -9,7 +9,7 @@ from adcommon.errors import DatasetNotFound, EmptySplit
 from adcommon.io.cache import DiskCache
 from realnet.synthesis import sources
 from realnet.synthesis.opencv import resize
-from realnet.synthesis.sources import dtd_source, own_textures, sdas_folder, sdas_source
+from realnet.synthesis.sources import OwnTextures, dtd_source, sdas_folder, sdas_source
 
 
 @pytest.fixture
@@ -84,26 +84,26 @@ def test_own_textures_are_made_of_training_images_and_bundled_ones(normal_datase
     dataset = normal_dataset()
     monkeypatch.setattr(sources, "augment", lambda image, generator: image)
     training = {tuple(sorted(image.ravel().tolist())) for image in dataset.pixels(range(len(dataset)))}
-    drawn = draw(own_textures(dataset), count=60, size=32)
+    drawn = draw(OwnTextures(dataset), count=60, size=32)
     rearranged = sum(tuple(sorted(image.ravel().tolist())) in training for image in drawn)
     assert 20 <= rearranged <= 40
     assert len(np.unique(drawn.reshape(60, -1), axis=0)) > 50
 
 
 def test_own_textures_depend_on_the_generator_alone(normal_dataset) -> None:
-    source = own_textures(normal_dataset())
+    source = OwnTextures(normal_dataset())
     assert np.array_equal(draw(source, 3), draw(source, 3))
     assert not np.array_equal(draw(source, 3), draw(source, 4))
 
 
 def test_textures_for_grey_images_are_grey(tmp_path, normal_dataset) -> None:
     coloured = normal_dataset()
-    drawn = draw(own_textures(coloured), count=12)
+    drawn = draw(OwnTextures(coloured), count=12)
     assert sum(bool((image != image[..., :1]).any()) for image in drawn) > 8
     for record in coloured.records:
         Image.open(record.image).convert("L").save(record.image)
     grey = AnomalyDataset(coloured.records, Preprocess(image_size=32))
-    drawn = draw(own_textures(grey), count=12)
+    drawn = draw(OwnTextures(grey), count=12)
     assert (drawn == drawn[..., :1]).all()
 
 
@@ -114,4 +114,4 @@ def test_the_bundled_textures_are_there_without_a_download() -> None:
 
 def test_no_training_images_make_no_textures() -> None:
     with pytest.raises(EmptySplit, match="no training images to make textures from"):
-        own_textures(AnomalyDataset([], Preprocess(image_size=32)))
+        OwnTextures(AnomalyDataset([], Preprocess(image_size=32)))

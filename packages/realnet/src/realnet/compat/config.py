@@ -63,12 +63,13 @@ def read_config(path: Path) -> dict[str, Any] | None:
     found = list(leaves(content))
     _check_names({place[-1] for place, value in found if tag_of(value) is None}, path)
 
+    given = {place[-1]: value for place, value in found}
     values: dict[str, Any] = {"protocol": "realnet", "keep_best": True}
-    for place, value in found:
-        if (field := _FIELDS.get(place[-1])) is not None and value is not None:
+    for name, field in _FIELDS.items():
+        if (value := given.get(name)) is not None:
             values[field] = tuple(value) if isinstance(value, list) else value
     values |= network_values(content, where=str(path))
-    return values | _data(found, path) | _training(found, path) | _losses(content, path)
+    return values | _data(found, given, path) | _training(found, given, path) | _losses(content, path)
 
 
 def _check_names(names: set[str], path: Path) -> None:
@@ -82,10 +83,9 @@ def _check_names(names: set[str], path: Path) -> None:
         logger.info("config key %s has no effect: %s", name, _UNUSED[name])
 
 
-def _data(found: Found, path: Path) -> dict[str, Any]:
-    """Dataset, lists, image size and sources of anomalies."""
+def _data(found: Found, given: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Dataset, lists, image size and sources of anomalies; `given` has the values by their own names."""
     values: dict[str, Any] = {}
-    given = {place[-1]: value for place, value in found}
     sides = given.get("input_size", [256, 256])
     if sides[0] != sides[1]:
         raise BadValue(f"{path}: input_size is {sides}; only square images are supported")
@@ -138,14 +138,15 @@ def _sources(shares: Mapping[str, float], path: Path) -> dict[str, Any]:
     return values
 
 
-def _training(found: Found, path: Path) -> dict[str, Any]:
+def _training(found: Found, given: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The optimiser, and the window of the image score."""
     values: dict[str, Any] = {}
+    if "betas" in given:
+        values["adam_beta1"], values["adam_beta2"] = given["betas"]
+    if "avgpool_size" in given:
+        side = given["avgpool_size"]
+        values["pool"] = side[0] if isinstance(side, list) else side
     for place, value in found:
-        if place[-1] == "betas":
-            values["adam_beta1"], values["adam_beta2"] = value
-        if place[-1] == "avgpool_size":
-            values["pool"] = value[0] if isinstance(value, list) else value
         if place[-1] == "type" and "optimizer" in place and value != "Adam":
             raise BadValue(f"{path}: the optimiser is {value}; expected Adam")
     return values

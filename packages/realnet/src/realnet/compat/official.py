@@ -101,16 +101,11 @@ def fill(model: RealNet, state: Mapping[str, Tensor], tag: str, *, where: str) -
     load_strict(own, {name: value for name, value in state.items() if not name.startswith(_BACKBONE)}, where)
 
 
-def to_official(model: RealNet, *, copy: bool = True) -> dict[str, Tensor]:
-    """A model's entries under the authors' names.
-
-    Args:
-        copy: on the CPU and independent of the model, else the model's own.
-    """
+def to_official(model: RealNet) -> dict[str, Tensor]:
+    """A model's own entries under the authors' names."""
     trunk = {_BACKBONE + name: value for name, value in model.backbone.trunk.state_dict().items()}
     rest = {name: value for name, value in model.state_dict().items() if not name.startswith("backbone.")}
-    named = {**trunk, **rest}
-    return {name: value.detach().cpu().clone() for name, value in named.items()} if copy else named
+    return {**trunk, **rest}
 
 
 def save_checkpoint(
@@ -126,7 +121,7 @@ def save_checkpoint(
     content = {
         "epoch": epoch,
         "arch": arch_of(recipe),
-        "state_dict": to_official(model),
+        "state_dict": {name: value.detach().cpu().clone() for name, value in to_official(model).items()},
         "best_metric": best_metric,
     }
     atomic_write(path, lambda file: torch.save(content, file))

@@ -81,10 +81,7 @@ def training_batches(
     the network's dropout draw from it.
 
     Args:
-        dataset: the training images.
-        labels: their class numbers.
-        recipe: batch size, order, augmentations, steps of the process.
-        accelerator: this process.
+        labels: class numbers of the dataset's images.
         start: batches to pass over.
         workers: processes that load images.
     """

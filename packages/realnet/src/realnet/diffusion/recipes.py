@@ -145,10 +145,8 @@ class SampleRecipe:
         return given[0], given[-1]
 
 
-FULL256: dict[str, Any] = {}
-"""OpenAI's networks for 256 pixels, which the paper fine-tunes: the recipes' defaults."""
-
 FEW_STEPS: dict[str, Any] = {
+    "depth": 1,
     "noise_schedule": "cosine",
     "batch_size": 4,
     "chunk_size": 4,
@@ -163,72 +161,33 @@ FEW_STEPS_UNET = FEW_STEPS | {
     "ema_warm_up": True,  # with 0.9999 the average of 1000 updates would still be mostly the initial weights
     "evaluate_every": 4,
     "validation_batches": 1,
+    "head_width": 32,
 }
 FEW_STEPS_CLASSIFIER = FEW_STEPS | {"batch_size": 8, "chunk_size": 8, "iterations": 200}
 
-SMALL128: dict[str, Any] = {"image_size": 128, "width": 64, "depth": 1}
-SMALL128_UNET = SMALL128 | {
-    **FEW_STEPS_UNET,
-    "channel_mult": (1, 1, 2, 2, 3),
-    "attention_at": (8, 16),
-    "head_width": 64,
-    "iterations": 10_000,
-}
-SMALL128_CLASSIFIER = SMALL128 | {
-    **FEW_STEPS_CLASSIFIER,
-    "channel_mult": (1, 1, 2, 2, 2),
-    "attention_at": (8, 16),
-}
-
-SMALL64: dict[str, Any] = {"image_size": 64, "width": 64, "depth": 1}
-SMALL64_UNET = SMALL64 | {
-    **FEW_STEPS_UNET,
-    "channel_mult": (1, 2, 2, 2),
-    "attention_at": (4, 8),
-    "head_width": 32,
-    "iterations": 300,
-}
+SMALL128: dict[str, Any] = {"image_size": 128, "width": 64, "attention_at": (8, 16)}
+SMALL64: dict[str, Any] = {"image_size": 64, "width": 64, "attention_at": (4, 8)}
 """300 batches are about five minutes on two CPU cores, and recognisable; with more time give it thousands."""
-SMALL64_CLASSIFIER = SMALL64 | {
-    **FEW_STEPS_CLASSIFIER,
-    "channel_mult": (1, 1, 2, 2),
-    "attention_at": (4, 8),
-}
-
-QUICK64: dict[str, Any] = {"image_size": 64, "width": 32, "depth": 1, "attention_at": (8,)}
-QUICK64_UNET = QUICK64 | {
-    **FEW_STEPS_UNET,
-    "channel_mult": (1, 1, 2, 4),
-    "head_width": 32,
-    "iterations": 900,
-}
+QUICK64: dict[str, Any] = {"image_size": 64, "width": 32, "attention_at": (8,)}
 """Narrow where the images are large: a step takes a fifth of small64's, and on two CPU cores the many steps
 that fit into five minutes are worth more than width."""
-QUICK64_CLASSIFIER = QUICK64 | {**FEW_STEPS_CLASSIFIER, "channel_mult": (1, 1, 2, 2)}
-
-TINY: dict[str, Any] = {"image_size": 32, "depth": 1, "attention_at": (2, 4)}
-TINY_UNET = TINY | {
-    **FEW_STEPS_UNET,
-    "width": 32,
-    "channel_mult": (1, 2, 2),
-    "head_width": 32,
-    "iterations": 1000,
-}
-TINY_CLASSIFIER = TINY | {**FEW_STEPS_CLASSIFIER, "width": 64, "channel_mult": (1, 1, 2)}
+TINY: dict[str, Any] = {"image_size": 32, "width": 32, "attention_at": (2, 4)}
 
 UNETS: dict[Size, dict[str, Any]] = {
-    "full256": FULL256,
-    "small128": SMALL128_UNET,
-    "small64": SMALL64_UNET,
-    "quick64": QUICK64_UNET,
-    "tiny": TINY_UNET,
+    "full256": {},  # OpenAI's networks for 256 pixels, which the paper fine-tunes: the recipes' defaults
+    "small128": FEW_STEPS_UNET
+    | SMALL128
+    | {"channel_mult": (1, 1, 2, 2, 3), "head_width": 64, "iterations": 10_000},
+    "small64": FEW_STEPS_UNET | SMALL64 | {"channel_mult": (1, 2, 2, 2), "iterations": 300},
+    "quick64": FEW_STEPS_UNET | QUICK64 | {"channel_mult": (1, 1, 2, 4), "iterations": 900},
+    "tiny": FEW_STEPS_UNET | TINY | {"channel_mult": (1, 2, 2), "iterations": 1000},
 }
 CLASSIFIERS: dict[Size, dict[str, Any]] = {
-    "full256": FULL256,
-    "small128": SMALL128_CLASSIFIER,
-    "small64": SMALL64_CLASSIFIER,
-    "quick64": QUICK64_CLASSIFIER,
-    "tiny": TINY_CLASSIFIER,
+    "full256": {},
+    "small128": FEW_STEPS_CLASSIFIER | SMALL128 | {"channel_mult": (1, 1, 2, 2, 2)},
+    "small64": FEW_STEPS_CLASSIFIER | SMALL64 | {"channel_mult": (1, 1, 2, 2)},
+    "quick64": FEW_STEPS_CLASSIFIER | QUICK64 | {"channel_mult": (1, 1, 2, 2)},
+    "tiny": FEW_STEPS_CLASSIFIER | TINY | {"width": 64, "channel_mult": (1, 1, 2)},
 }
 SMALL = [name for name in UNETS if name != "full256"]
 

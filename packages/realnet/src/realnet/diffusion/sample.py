@@ -71,15 +71,7 @@ class Sampler:
         accelerator: Accelerator,
         settings: SampleSettings,
     ) -> None:
-        """Move the networks to the device.
-
-        Args:
-            recipe: strengths, sampler, steps.
-            diffusion: draws.
-            classifier: guides; None: nothing does.
-            accelerator: device and arithmetic.
-            settings: memory layout, compilation.
-        """
+        """Move the networks to the device; without a classifier nothing is guided."""
         self.recipe, self.accelerator = recipe, accelerator
         self.categories = diffusion.categories
         self.size = diffusion.recipe.image_size
@@ -132,10 +124,8 @@ def draw_samples(
     """Write the images that are not there yet, and the table of all of them; the number of new images.
 
     Args:
-        sampler: draws.
-        categories: those to draw.
         out: folder for CATEGORY/rank0_N.jpg and samples.csv.
-        accelerator: the processes share the batches.
+        accelerator: its processes share the batches.
         stop: looked at after every batch.
 
     Raises:

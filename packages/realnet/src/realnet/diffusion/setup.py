@@ -1,8 +1,11 @@
-"""What the trainings of both networks begin with, and how a network is made ready on a device."""
+"""What the trainings of both networks begin with and what they keep; a network made ready on a device."""
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,7 +16,8 @@ from torch.optim import Adam, Optimizer
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.order import batches_per_epoch
 from adcommon.data.readable import read_all
-from adcommon.training.devices import set_seed
+from adcommon.training.devices import distribute, set_seed
+from adcommon.training.run import Run
 from adcommon.types.records import Record
 from realnet.diffusion import store
 from realnet.diffusion.base_recipe import TrainingRecipe
@@ -30,6 +34,10 @@ logger = logging.getLogger(__name__)
 class Setup:
     """What a training begins with, before a stopped one is set back to where it was."""
 
+    recipe: DiffusionRecipe | ClassifierRecipe
+    settings: TrainSettings
+    categories: list[str]
+    """In the order of their class numbers."""
     dataset: AnomalyDataset
     labels: Int64[Tensor, " images"]
     """Class numbers of its images."""
@@ -41,6 +49,10 @@ class Setup:
     """Steps of an epoch."""
     total: int
     """Steps of the training."""
+
+    def trained(self, accelerator: Accelerator) -> nn.Module:
+        """The network as the loop calls it: compiled if it is to be, its gradients shared by processes."""
+        return distribute(compiled(self.network) if self.settings.compile else self.network, accelerator)
 
 
 def set_up(
@@ -64,6 +76,9 @@ def set_up(
     counts = " ".join(f"{category}:{len(records)}" for category, records in images.items())
     logger.info("training on %s, %d steps, %d an epoch", counts, total, per_epoch)
     return Setup(
+        recipe=recipe,
+        settings=settings,
+        categories=list(images),
         dataset=dataset,
         labels=labels_of(dataset, list(images)),
         network=network,
@@ -72,6 +87,40 @@ def set_up(
         per_epoch=per_epoch,
         total=total,
     )
+
+
+def keep(
+    setup: Setup,
+    run: Run,
+    network: nn.Module,
+    state: Mapping[str, Any],
+    *,
+    is_best: bool = False,
+    is_last: bool,
+) -> None:
+    """Save a network as the final model or an interim one, and as the best one if it is.
+
+    Args:
+        network: of a diffusion model the average.
+        state: step, epoch and what was measured.
+    """
+    recipe = setup.recipe
+    weights = str(recipe.init_from or store.weights_file(recipe, setup.settings.weights) or "random")
+    folders = [run.best_model] if is_best else []
+    if is_last or recipe.keep_epochs:
+        folders.append(run.model if is_last else run.epochs / str(state["epoch"]))
+    for folder in folders:
+        store.save(folder, network, recipe, setup.categories, weights, state)
+    keep_latest(run.epochs, recipe.keep_epochs)
+    if is_last and setup.settings.save_official is not None:
+        store.save_official(setup.settings.save_official, network, recipe, state)
+
+
+def keep_latest(folder: Path, count: int) -> None:
+    """Delete all but the latest `count` of the interim models in a folder, which are named by their epoch."""
+    kept = sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+    for path in kept[: max(len(kept) - count, 0)]:
+        shutil.rmtree(path)
 
 
 def check_inputs(

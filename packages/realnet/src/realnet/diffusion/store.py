@@ -1,7 +1,6 @@
 """The two networks: built from a recipe, started, saved as model folders, and loaded again."""
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from adcommon.io.files import plain
 from adcommon.models.checkpoint import load_model, load_strict, save_trained
 from adcommon.results.card import Paper
 from adcommon.training.recipes import from_json
-from adcommon.training.run import Run
 from adcommon.types.facts import Facts
 from realnet.diffusion.compat.official import classes_in, fill, find_weights, read_state, save_checkpoint
 from realnet.diffusion.data import make_preprocess
@@ -22,7 +20,6 @@ from realnet.diffusion.network.blocks import Shape
 from realnet.diffusion.network.classifier import Classifier
 from realnet.diffusion.network.unet import UNet
 from realnet.diffusion.recipes import CLASSIFIERS, UNETS, ClassifierRecipe, DiffusionRecipe, Size
-from realnet.diffusion.settings import TrainSettings
 from realnet.published import PAPER
 
 logger = logging.getLogger(__name__)
@@ -61,7 +58,6 @@ def weights_file(recipe: DiffusionRecipe | ClassifierRecipe, weights: str) -> Pa
     """The checkpoint a training starts from; None: it starts from scratch.
 
     Args:
-        recipe: where it may start.
         weights: "pretrained" (OpenAI's file, where the recipe names one), "random", or a file.
 
     Raises:
@@ -92,38 +88,6 @@ def start(recipe: DiffusionRecipe | ClassifierRecipe, classes: int, weights: str
     return network
 
 
-def keep(
-    run: Run,
-    network: nn.Module,
-    recipe: DiffusionRecipe | ClassifierRecipe,
-    categories: Sequence[str],
-    settings: TrainSettings,
-    state: Mapping[str, Any],
-    *,
-    is_best: bool,
-    is_last: bool,
-) -> None:
-    """Save a network as the final model or an interim one, and as the best one if it is.
-
-    Args:
-        network: of a diffusion model the average.
-        categories: in the order of their class numbers.
-        settings: weights it started from, and where the final one goes in the authors' layout.
-        state: step, epoch and what was measured.
-    """
-    weights = str(recipe.init_from or weights_file(recipe, settings.weights) or "random")
-    folders = []
-    if is_last or recipe.keep_epochs:
-        folders.append(run.model if is_last else run.epochs / str(state["epoch"]))
-    if is_best:
-        folders.append(run.best_model)
-    for folder in folders:
-        save(folder, network, recipe, categories, weights, state)
-    keep_latest(run.epochs, recipe.keep_epochs)
-    if is_last and settings.save_official is not None:
-        save_official(settings.save_official, network, recipe, state)
-
-
 def save(
     folder: Path,
     network: nn.Module,
@@ -132,7 +96,14 @@ def save(
     weights: str,
     state: Mapping[str, Any],
 ) -> None:
-    """Write a model folder, which is replaced as a whole; arguments as for `keep`."""
+    """Write a model folder, which is replaced as a whole.
+
+    Args:
+        network: of a diffusion model the average.
+        categories: in the order of their class numbers.
+        weights: what the training started from.
+        state: step, epoch and what was measured.
+    """
     classes = ", ".join(f"{number} {name}" for number, name in enumerate(categories))
     save_trained(
         folder,
@@ -163,25 +134,17 @@ def save_official(
     recipe: DiffusionRecipe | ClassifierRecipe,
     state: Mapping[str, Any],
 ) -> None:
-    """Write a network in the layout of the authors' checkpoints; arguments as for `keep`."""
+    """Write a network in the layout of the authors' checkpoints; `state` as for `save`."""
     is_unet = isinstance(recipe, DiffusionRecipe)
     measured = {"loss": state["rebuild_mse"]} if is_unet else {"acc": state["epoch_accuracy"]}
     arch = [{"name": "unet" if is_unet else "classifier", "kwargs": plain(recipe)}]
     save_checkpoint(path, network, epoch=state["epoch"], arch=arch, facts=measured)
 
 
-def keep_latest(folder: Path, count: int) -> None:
-    """Delete all but the latest `count` of the interim models in a folder, which are named by their epoch."""
-    kept = sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
-    for path in kept[: max(len(kept) - count, 0)]:
-        shutil.rmtree(path)
-
-
 def load_diffusion(path: Path, names: Sequence[str] = (), *, network: Size = "full256") -> Learnt:
     """A diffusion model from a run, a model folder, or a checkpoint of the authors.
 
     Args:
-        path: where it is.
         names: categories, in order, that a checkpoint has learnt, which does not name them.
         network: shape of a checkpoint's network, which does not describe itself.
 

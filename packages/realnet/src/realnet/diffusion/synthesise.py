@@ -84,13 +84,8 @@ def sample_ddim(
 ) -> Iterator[Images]:
     """The deterministic sampler of arXiv 2010.02502 with sqrt(s) times the process's own noise on top.
 
-    Args:
-        network: as for `sample`.
-        process: as for `sample`.
-        start: as for `sample`.
-        noise: as for `sample`.
+    Args: as for `sample`, and
         strengths: s of each image; values around 0.02 are in use.
-        guidance: as for `sample`.
         eta: share of DDPM's noise; 0 is deterministic where s is 0.
     """
     images = start

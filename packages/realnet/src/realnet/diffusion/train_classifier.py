@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adcommon.training.devices import distribute
 from adcommon.training.resume import Stateful, restore, save
 from adcommon.training.run import Run
 from adcommon.training.steps import Readings, steps
@@ -22,8 +21,7 @@ from realnet.diffusion.data import Classes, TrainingBatch, training_batches
 from realnet.diffusion.process import Process
 from realnet.diffusion.recipes import ClassifierRecipe
 from realnet.diffusion.settings import TrainSettings
-from realnet.diffusion.setup import compiled, set_up
-from realnet.diffusion.store import keep
+from realnet.diffusion.setup import keep, set_up
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +40,8 @@ def train(
     """Train one classifier on the images of all categories and save it.
 
     Args:
-        recipe: every number.
         images: normal images by category, in the order of the class numbers.
         run: where metrics, resume state and models go.
-        accelerator: device and processes.
         settings: weights, workers, cache, how often to save.
         stop: looked at after every step; if set, the state is saved and `Stopped` raised.
 
@@ -53,16 +49,16 @@ def train(
         No rows: the classifier has no score.
     """
     setup = set_up(recipe, images, accelerator, settings)
-    classifier, per_epoch, categories = setup.network, setup.per_epoch, list(images)
+    classifier, per_epoch = setup.network, setup.per_epoch
     accuracy = Accuracy()
     state: dict[str, Stateful] = {
         "classifier": classifier,
         "optimiser": setup.optimiser,
         "accuracy": accuracy,
-        "classes": Classes(categories),
+        "classes": Classes(setup.categories),
     }
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
-    network = distribute(compiled(classifier) if settings.compile else classifier, accelerator)
+    network = setup.trained(accelerator)
     batches = training_batches(
         setup.dataset, setup.labels, recipe, accelerator, start=first, workers=settings.workers
     )
@@ -102,16 +98,7 @@ def train(
                 run.log_rows(step.number, rows, interim)
                 if step.evaluates or step.is_last:
                     reached = {"step": step.number, "epoch": epoch, **interim}
-                    keep(
-                        run,
-                        classifier,
-                        recipe,
-                        categories,
-                        settings,
-                        reached,
-                        is_best=False,
-                        is_last=step.is_last,
-                    )
+                    keep(setup, run, classifier, reached, is_last=step.is_last)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
             accelerator.wait_for_everyone()
@@ -131,10 +118,6 @@ def update(
     """One optimiser step; the loss before it, the gradients' norm before clipping, the share of hits.
 
     Args:
-        network: what is trained.
-        process: adds the noise.
-        optimiser: over the network's parameters.
-        accelerator: this process.
         chunk_size: images per pass through the network.
         clip_norm: largest norm of the gradients.
     """

@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adcommon.training.devices import distribute
 from adcommon.training.resume import Stateful, restore, save
 from adcommon.training.run import Run
 from adcommon.training.steps import Readings, steps
@@ -25,8 +24,7 @@ from realnet.diffusion.network.ema import Ema
 from realnet.diffusion.process import Process
 from realnet.diffusion.recipes import DiffusionRecipe
 from realnet.diffusion.settings import TrainSettings
-from realnet.diffusion.setup import compiled, set_up
-from realnet.diffusion.store import keep
+from realnet.diffusion.setup import keep, set_up
 from realnet.diffusion.validation import Validation
 
 logger = logging.getLogger(__name__)
@@ -43,10 +41,8 @@ def train(
     """Train one diffusion model on the images of all categories and save it.
 
     Args:
-        recipe: every number.
         images: normal images by category, in the order of the class numbers.
         run: where metrics, resume state, models and pictures go.
-        accelerator: device and processes.
         settings: weights, workers, cache, how often to save, what to write.
         stop: looked at after every step; if set, the state is saved after an update and `Stopped` is raised.
 
@@ -54,7 +50,7 @@ def train(
         No rows: a diffusion model has no score.
     """
     setup = set_up(recipe, images, accelerator, settings)
-    unet, per_epoch, categories = setup.network, setup.per_epoch, list(images)
+    unet, per_epoch = setup.network, setup.per_epoch
     ema = Ema(unet, recipe.ema_decay, warm_up=recipe.ema_warm_up)
     validation = Validation(ema.network, setup.dataset, setup.labels, recipe, accelerator.device)
     state: dict[str, Stateful] = {
@@ -62,10 +58,10 @@ def train(
         "ema": ema,
         "optimiser": setup.optimiser,
         "validation": validation,
-        "classes": Classes(categories),
+        "classes": Classes(setup.categories),
     }
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
-    network = distribute(compiled(unet) if settings.compile else unet, accelerator)
+    network = setup.trained(accelerator)
     batches = training_batches(
         setup.dataset, setup.labels, recipe, accelerator, start=first, workers=settings.workers
     )
@@ -110,16 +106,7 @@ def train(
                 logger.info("step %d epoch %d error of rebuilt images %.5f", step.number, epoch, error)
                 if accelerator.is_main_process:
                     reached = {"step": step.number, "epoch": epoch, **interim}
-                    keep(
-                        run,
-                        ema.network,
-                        recipe,
-                        categories,
-                        settings,
-                        reached,
-                        is_best=is_best,
-                        is_last=step.is_last,
-                    )
+                    keep(setup, run, ema.network, reached, is_best=is_best, is_last=step.is_last)
             if accelerator.is_main_process:
                 run.log_rows(step.number, rows, interim)
                 if step.saves:
@@ -140,9 +127,6 @@ def add_gradient(
     """Add a batch's gradient to those before it and clip the sum; the loss, and the sum's norm before that.
 
     Args:
-        network: what is trained.
-        process: adds the noise.
-        accelerator: this process.
         chunk_size: images per pass through the network.
         clip_norm: largest norm of the sum.
     """

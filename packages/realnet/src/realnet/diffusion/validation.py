@@ -51,11 +51,9 @@ class Validation:
         """Nothing is computed before the first measurement.
 
         Args:
-            network: the average of the trained weights.
-            dataset: training images.
-            labels: their class numbers.
+            network: the average of the trained weights, on the device.
+            labels: class numbers of the dataset's images.
             recipe: strengths, respacing, number of images.
-            device: where the network is.
         """
         self.network, self.dataset, self.labels, self.recipe = network, dataset, labels, recipe
         self.process = make_process(recipe, device, recipe.validation_respacing)
@@ -165,12 +163,9 @@ def check_model(
     """How well a diffusion model rebuilds some training images of each category, with pictures.
 
     Args:
-        diffusion: the model.
         recipe: steps, strengths of the pictures, number of images (one batch).
         images: training images by category.
         out: folder for the pictures.
-        accelerator: device and arithmetic.
-        settings: memory layout, cache.
 
     Returns:
         Mean square errors by category, of values in [-1, 1].

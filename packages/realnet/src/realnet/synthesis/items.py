@@ -8,7 +8,7 @@ from adcommon.errors import DatasetNotFound
 from realnet.recipes import Recipe
 from realnet.synthesis.data import NORMAL, TrainingItems
 from realnet.synthesis.foreground import ForegroundRule, named_rule, rule_for
-from realnet.synthesis.sources import Source, dtd_source, own_textures, sdas_folder, sdas_source
+from realnet.synthesis.sources import OwnTextures, Source, dtd_source, sdas_folder, sdas_source
 
 
 def make_items(dataset: AnomalyDataset, recipe: Recipe, category: str, root: Path) -> TrainingItems:
@@ -27,7 +27,7 @@ def make_items(dataset: AnomalyDataset, recipe: Recipe, category: str, root: Pat
     make: dict[str, Callable[[], Source]] = {
         "sdas": lambda: sdas_source(samples_of(recipe, category), dataset.cache),
         "dtd": lambda: dtd_source(recipe.dtd_dir or root, dataset.cache),
-        "textures": lambda: own_textures(dataset),
+        "textures": lambda: OwnTextures(dataset),
     }
     return TrainingItems(
         dataset,

@@ -30,7 +30,7 @@ Image = UInt8[np.ndarray, "height width 3"]
 BUNDLED = ("brick", "grass", "gravel")
 """Textures that come with scikit-image, grey, 512x512 pixels."""
 BUNDLED_SHARE = 0.5
-"""Of the textures of `own_textures`; the others are made of training images."""
+"""Of the textures of `OwnTextures`; the others are made of training images."""
 PIECES = (1, 2, 4, 8)
 """Pieces per side into which a training image may be cut before they are shuffled."""
 
@@ -132,10 +132,19 @@ def dtd_source(root: Path, cache: DiskCache | None = None) -> ImageSource:
 
 
 class OwnTextures:
-    """Textures without any further data: pieces of training images and bundled textures in random colours."""
+    """Textures without any further data: pieces of training images and bundled textures in random colours.
+
+    This is ours, not the paper's: results trained with it are no reproduction of the paper's.
+    """
 
     def __init__(self, dataset: AnomalyDataset) -> None:
-        """The dataset's images are read when they are drawn."""
+        """The dataset's images are read when they are drawn.
+
+        Raises:
+            EmptySplit: there are no images to cut pieces from.
+        """
+        if len(dataset) == 0:
+            raise EmptySplit("no training images to make textures from")
         self.dataset = dataset
 
     def draw(self, generator: Generator, count: int, size: int) -> UInt8[np.ndarray, "count size size 3"]:
@@ -152,19 +161,6 @@ class OwnTextures:
             texture = augment(_posed(texture, generator), generator)
             drawn.append(texture if _has_colour(image) else np.repeat(grey(texture)[..., None], 3, axis=2))
         return np.stack(drawn)
-
-
-def own_textures(dataset: AnomalyDataset) -> OwnTextures:
-    """A texture source that needs neither diffusion samples nor DTD, and no network.
-
-    This is ours, not the paper's: results trained with it are no reproduction of the paper's.
-
-    Raises:
-        EmptySplit: there are no images to cut pieces from.
-    """
-    if len(dataset) == 0:
-        raise EmptySplit("no training images to make textures from")
-    return OwnTextures(dataset)
 
 
 def _shuffled(image: Image, generator: Generator) -> Image:

@@ -82,9 +82,8 @@ def fill(network: UNet | Classifier, state: Mapping[str, Tensor], *, where: str,
     """Copy a checkpoint's entries into a network, and say in the log what was left as it was.
 
     Args:
-        network: with weights of its own.
         state: entries under the names of our modules.
-        where: what the entries came from.
+        where: they came from.
         new_head: what depends on the number of classes may differ and keeps its random start, as when a
             network for ImageNet's 1000 classes begins to learn a few others.
 
@@ -128,8 +127,6 @@ def save_checkpoint(
     """Write a network as the authors' code does, except that "arch" holds plain dicts, which it never reads.
 
     Args:
-        path: the file.
-        network: its weights are copied to the CPU.
         epoch: epochs done.
         arch: description of the network.
         facts: "loss" of a diffusion model, "acc" of a classifier.
