@@ -6,7 +6,7 @@
     elpv       labels.csv  images/              good 1,131  good 377, mono 313, poly 402
     textile    nominal/  local/  global/        good 750    good 250, local 500, global 500
 
-The archive of brain_mri has every image twice; one copy is taken. Where InCTRL's split depends on the order in
+The archive of brain_mri has every image twice; one is taken. Where InCTRL's split depends on the order in
 which a disk lists files, it is by name here. Source: InCTRL (arXiv 2403.06495).
 """
 
