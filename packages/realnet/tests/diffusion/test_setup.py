@@ -11,7 +11,7 @@ from adcommon.testing.trees import make_mvtec
 from adcommon.types.records import Record
 from realnet.diffusion.recipes import CLASSIFIER_RECIPES, DIFFUSION_RECIPES
 from realnet.diffusion.settings import TrainSettings
-from realnet.diffusion.setup import check_inputs, compiled, keep_latest, place, set_up
+from realnet.diffusion.setup import check_inputs, compiled, keep_latest, make_optimiser, place, set_up
 
 RECIPES = [
     replace(recipes["tiny"], image_size=16, batch_size=4, epochs=3, iterations=None)
@@ -59,3 +59,16 @@ def test_only_the_latest_interim_models_stay(tmp_path: Path) -> None:
         (tmp_path / str(epoch)).mkdir()
     keep_latest(tmp_path, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["100", "20"]
+
+
+def test_the_optimiser_is_adam_with_the_recipes_numbers() -> None:
+    recipe = replace(RECIPES[0], lr=0.1, adam_beta1=0.5, adam_beta2=0.75, weight_decay=0.25)
+    mine, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    other.load_state_dict(mine.state_dict())
+    plain = torch.optim.Adam(other.parameters(), lr=0.1, betas=(0.5, 0.75), weight_decay=0.25)
+    for network, optimiser in ((mine, make_optimiser(mine, recipe)), (other, plain)):
+        for scale in (1.0, 3.0):
+            optimiser.zero_grad()
+            (scale * network(torch.ones(1, 2)).square()).sum().backward()
+            optimiser.step()
+    torch.testing.assert_close(mine.state_dict(), other.state_dict())

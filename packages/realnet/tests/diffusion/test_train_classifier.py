@@ -3,13 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from adcommon.errors import Stopped
 from adcommon.models.checkpoint import load_model
-from adcommon.training.run import RunGroup
+from adcommon.testing.commands import read_table
+from adcommon.testing.runs import stopped_and_resumed
+from adcommon.training.run import Run, RunGroup
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Record
 from realnet.diffusion.recipes import CLASSIFIER_RECIPES
@@ -41,39 +41,29 @@ def images(tmp_path: Path) -> dict[str, list[Record]]:
     return found
 
 
-def run_once(root: Path, name: str, images, recipe=RECIPE, settings=SETTINGS, stop=None):
-    run = RunGroup(root / name, resume=True).run("classifier")
-    train(recipe, images, run, Accelerator(cpu=True), settings, stop or StopSignal())
-    return load_model(run.model, "realnet-classifier")
-
-
 def test_it_learns_to_tell_dark_from_bright(tmp_path: Path, images) -> None:
     recipe = replace(RECIPE, epochs=20, batch_size=12, chunk_size=12, lr=1e-3)
-    config, _ = run_once(tmp_path, "run", images, recipe)
+    run = RunGroup(tmp_path / "run").run("classifier")
+    train(recipe, images, run, Accelerator(cpu=True), SETTINGS, StopSignal())
+    config, _ = load_model(run.model, "realnet-classifier")
     assert config["categories"] == ["dark", "bright"]
     assert config["training"]["epoch_accuracy"] > 0.8
-    folder = tmp_path / "run" / "classifier"
-    header, *rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
-    assert header == ["step", "loss", "gradient_norm", "accuracy", "epoch_accuracy"]
-    assert [int(row[0]) for row in rows if row[4]] == list(range(1, 21))
-    assert [path.name for path in (folder / "epochs").iterdir()] == ["19"]
+    rows = read_table(run.metrics)
+    assert list(rows[0]) == ["step", "loss", "gradient_norm", "accuracy", "epoch_accuracy"]
+    assert [int(row["step"]) for row in rows if row["epoch_accuracy"]] == list(range(1, 21))
+    assert [path.name for path in run.epochs.iterdir()] == ["19"]
 
 
 def test_a_stopped_training_resumes_to_the_same_bits(tmp_path: Path, images) -> None:
-    _, whole = run_once(tmp_path, "whole", images)
-    stop = StopSignal()
-    stop.requested = True
-    with pytest.raises(Stopped, match="after step 1"):
-        run_once(tmp_path, "parts", images, stop=stop)
-    _, resumed = run_once(tmp_path, "parts", images, settings=replace(SETTINGS, resume=True))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    tables = [(tmp_path / name / "classifier" / "metrics.csv").read_text() for name in ("whole", "parts")]
-    assert tables[0] == tables[1]
-    rows = [line.split(",") for line in tables[0].splitlines()[1:]]
-    assert [bool(row[4]) for row in rows] == [False, False, True] * 2
+    def trains(run: Run, resume: bool, stop: StopSignal) -> None:
+        train(RECIPE, images, run, Accelerator(cpu=True), replace(SETTINGS, resume=resume), stop)
+
+    whole, _ = stopped_and_resumed(trains, tmp_path, questions=1, step=1)
+    rows = read_table(whole.metrics)
+    assert [bool(row["epoch_accuracy"]) for row in rows] == [False, False, True] * 2
     for end in (3, 6):
-        mean = sum(float(row[3]) for row in rows[end - 3 : end]) / 3
-        assert float(rows[end - 1][4]) == pytest.approx(mean)
+        mean = sum(float(row["accuracy"]) for row in rows[end - 3 : end]) / 3
+        assert float(rows[end - 1]["epoch_accuracy"]) == pytest.approx(mean)
 
 
 def test_accuracy_is_the_mean_over_the_batches_of_an_epoch() -> None:

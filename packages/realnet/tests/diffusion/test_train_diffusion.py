@@ -7,11 +7,13 @@ from accelerate import Accelerator
 from PIL import Image
 
 from adcommon.data import load_splits
-from adcommon.errors import BadValue, Stopped
+from adcommon.errors import BadValue
 from adcommon.models.checkpoint import load_model
+from adcommon.testing.runs import stopped_and_resumed
 from adcommon.testing.trees import make_mvtec
-from adcommon.training.run import RunGroup
+from adcommon.training.run import Run, RunGroup
 from adcommon.training.stop import StopSignal
+from adcommon.types.records import Record
 from realnet.diffusion.data import Classes, TrainingBatch
 from realnet.diffusion.process import Process
 from realnet.diffusion.recipes import DIFFUSION_RECIPES
@@ -43,23 +45,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_once(root: Path, name: str, recipe=RECIPE, settings=SETTINGS, stop=None) -> dict[str, torch.Tensor]:
-    images = {name: split.train for name, split in load_splits("mvtec", root, ("bottle", "cable")).items()}
-    run = RunGroup(root / name, resume=True).run("diffusion")
-    train(recipe, images, run, Accelerator(cpu=True), settings, stop or StopSignal())
+def images_of(root: Path) -> dict[str, list[Record]]:
+    return {name: split.train for name, split in load_splits("mvtec", root, ("bottle", "cable")).items()}
+
+
+def run_once(root: Path, name: str, recipe=RECIPE, settings=SETTINGS) -> dict[str, torch.Tensor]:
+    run = RunGroup(root / name).run("diffusion")
+    train(recipe, images_of(root), run, Accelerator(cpu=True), settings, StopSignal())
     return load_model(run.model, "realnet-diffusion")[1]
-
-
-class StopAfter(StopSignal):
-    """Asks to stop as soon as it has been looked at `looks` times."""
-
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
-
-    @property
-    def requested(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
 
 
 def test_a_training_leaves_models_metrics_and_pictures(root: Path) -> None:
@@ -93,17 +86,14 @@ def test_what_is_kept_is_the_average_and_it_moves_only_with_an_update(root: Path
 
 
 def test_a_stopped_training_resumes_to_the_same_bits(root: Path) -> None:
-    recipe = replace(RECIPE, iterations=4)
-    whole = run_once(root, "whole", recipe)
+    def trains(run: Run, resume: bool, stop: StopSignal) -> None:
+        recipe, settings = replace(RECIPE, iterations=4), replace(SETTINGS, resume=resume)
+        train(recipe, images_of(root), run, Accelerator(cpu=True), settings, stop)
+
     # Asked to stop after the second batch, it goes on to the third, which makes an update.
-    with pytest.raises(Stopped, match="after step 3"):
-        run_once(root, "parts", recipe, stop=StopAfter(1))
-    resumed = run_once(root, "parts", recipe, replace(SETTINGS, resume=True))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    stopped_and_resumed(trains, root, questions=2, step=3)
     with pytest.raises(BadValue, match="begun with the categories bottle cable, not with bottle"):
         Classes(["bottle"]).load_state_dict(Classes(["bottle", "cable"]).state_dict())
-    tables = [(root / name / "diffusion" / "metrics.csv").read_text() for name in ("whole", "parts")]
-    assert tables[0] == tables[1]
 
 
 def test_parts_of_a_batch_add_up_to_its_gradient() -> None:
