@@ -24,7 +24,7 @@ from resad.evaluate import (
 from resad.metrics import ResADResult
 from resad.model import ResAD
 from resad.recipes import Recipe
-from resad.references import ReferenceSource, Target, encode, make_target
+from resad.references import ReferenceSource, Target, encode, make_targets
 
 SCALE = ScoreRange((0.0, 0.0), 2.0)
 
@@ -40,10 +40,12 @@ def parts(trees: Path, recipe: Recipe):
 
 def target_of(parts, recipe: Recipe, given: Split | None = None, **source: Path) -> Target:
     split, trained = parts
-    return make_target(
-        "candle", given or split, trained.backbone, trained.preprocess, recipe, ReferenceSource(**source),
+    splits = {"candle": given or split}
+    targets = make_targets(
+        splits, trained.backbone, trained.preprocess, recipe, ReferenceSource(**source),
         cache=None, memory_bytes=2**28,
     )  # fmt: skip
+    return next(targets)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_references_are_drawn_per_seed_and_from_training_images(make) -> None:
     assert [draw.name for draw in candle.draws] == ["seed 0", "seed 1"]
     first, second = (draw.references.names for draw in candle.draws)
     assert first != second
-    assert tuple(candle.names) == first
+    assert candle.names == [name.resolve() for name in first]
     assert make(reference_seeds=(1,))[0].draws[0].references.names == second
     assert all("train/good" in str(name) for name in first)
     assert candle.draws[0].references.images == 3

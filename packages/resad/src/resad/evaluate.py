@@ -83,10 +83,10 @@ def facts(recipe: Recipe, weights: str) -> Facts:
     )
 
 
-def report_rows(measured: Iterable[Measured], facts: Facts, *, seconds: float) -> list[dict[str, Any]]:
+def report_rows(measured: Iterable[Measured], origin: Facts, *, seconds: float) -> list[dict[str, Any]]:
     """All evaluations as rows of results.json; see `adcommon.results.rows.row`."""
     return [
-        row(evaluation, replace(facts, shots=one.shots, references=one.draw), seconds=seconds)
+        row(evaluation, replace(origin, shots=one.shots, references=one.draw), seconds=seconds)
         for one in measured
         for evaluation in one.evaluations
     ]

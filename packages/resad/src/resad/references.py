@@ -84,9 +84,9 @@ class Target:
 
     @property
     def names(self) -> list[Path]:
-        """The reference images of the first draw, where they are known."""
+        """Full paths of the reference images of the first draw, where they are known."""
         first = self.draws[0]
-        return list(first.references.names) if isinstance(first, Draw) else []
+        return [name.resolve() for name in first.references.names] if isinstance(first, Draw) else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,47 +101,6 @@ class ReferenceSource:
     """Folder of choices per test image, from `resad-align`."""
 
 
-def make_target(
-    category: str,
-    split: Split,
-    backbone: Backbone,
-    preprocess: Preprocess,
-    recipe: Recipe,
-    source: ReferenceSource,
-    *,
-    cache: DiskCache | None,
-    memory_bytes: int,
-) -> Target:
-    """Find or draw a category's references, encode them, and list its test images without them."""
-    shots = max(recipe.shots)
-
-    def store(records: Sequence[Record]) -> FeatureStore:
-        return feature_store(backbone, AnomalyDataset(records, preprocess, cache), memory_bytes // 2)
-
-    if source.aligned is not None:
-        choice = read_choice(source.aligned, category, split, shots)[:, :shots]
-        return Target(category, split.test, store(split.test), [Aligned(store(split.train), choice)])
-    if source.features is not None:
-        facts = feature_facts(recipe, preprocess)
-        expected = grids(backbone, preprocess)
-        found = {str(source.features): read(source.features, category, expected, facts)}
-    elif source.images is not None:
-        found = {str(source.images): encode(backbone, few_shot_images(source.images, category), preprocess)}
-    else:
-        found = {
-            f"seed {seed}": encode(backbone, draw_references(split.train, shots, seed=seed), preprocess)
-            for seed in recipe.reference_seeds
-        }
-    device = next(backbone.trunk.parameters()).device
-    draws = [Draw(name, references.first(shots).to(device)) for name, references in found.items()]
-    records = split.test
-    if recipe.exclude_refs:
-        records = without_references(records, [name for draw in draws for name in draw.references.names])
-        if left_out := len(split.test) - len(records):
-            logger.warning("%s: %d test images serve as references and are left out", category, left_out)
-    return Target(category, records, store(records), draws)
-
-
 def make_targets(
     splits: Mapping[str, Split],
     backbone: Backbone,
@@ -152,18 +111,54 @@ def make_targets(
     cache: DiskCache | None,
     memory_bytes: int,
 ) -> Iterator[Target]:
-    """All unseen categories in their order; each may keep its share of `memory_bytes`."""
+    """All unseen categories in their order: their references, and their test images without these.
+
+    Args:
+        cache: of decoded images.
+        memory_bytes: limit of the features that are kept, shared by the categories.
+    """
+    shots = max(recipe.shots)
+
+    def store(records: Sequence[Record]) -> FeatureStore:
+        share = memory_bytes // len(splits) // 2
+        return feature_store(backbone, AnomalyDataset(records, preprocess, cache), share)
+
     for category, split in splits.items():
-        yield make_target(
-            category,
-            split,
-            backbone,
-            preprocess,
-            recipe,
-            source,
-            cache=cache,
-            memory_bytes=memory_bytes // len(splits),
-        )
+        if source.aligned is not None:
+            choice = read_choice(source.aligned, category, split, shots)[:, :shots]
+            tested = store(split.test)
+            yield Target(category, split.test, tested, [Aligned(store(split.train), choice)])
+            continue
+        draws = list(_draws(category, split, backbone, preprocess, recipe, source))
+        records = split.test
+        if recipe.exclude_refs:
+            records = without_references(records, [name for draw in draws for name in draw.references.names])
+            if left_out := len(split.test) - len(records):
+                logger.warning("%s: %d test images serve as references and are left out", category, left_out)
+        yield Target(category, records, store(records), draws)
+
+
+def _draws(
+    category: str,
+    split: Split,
+    backbone: Backbone,
+    preprocess: Preprocess,
+    recipe: Recipe,
+    source: ReferenceSource,
+) -> Iterator[Draw]:
+    """A category's references, read, encoded or drawn, on the backbone's device."""
+    shots, device = max(recipe.shots), next(backbone.trunk.parameters()).device
+    if source.features is not None:
+        expected, facts = grids(backbone, preprocess), feature_facts(recipe, preprocess)
+        found = read(source.features, category, expected, facts)
+        yield Draw(str(source.features), found.first(shots).to(device))
+    elif source.images is not None:
+        encoded = encode(backbone, few_shot_images(source.images, category), preprocess)
+        yield Draw(str(source.images), encoded.first(shots))
+    else:
+        for seed in recipe.reference_seeds:
+            drawn = draw_references(split.train, shots, seed=seed)
+            yield Draw(f"seed {seed}", encode(backbone, drawn, preprocess))
 
 
 def few_shot_images(root: Path, category: str) -> list[Path]:

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from adcommon.data.readable import read_splits
 from adcommon.io.cache import default_cache
-from adcommon.io.files import plain
 from adcommon.models.checkpoint import save_trained
 from adcommon.training.devices import set_seed
 from adcommon.training.resume import Stateful, restore, save
@@ -71,11 +70,13 @@ def train(
     preprocess = make_preprocess(recipe)
     backbone = build_backbone(recipe, settings.weights, device)
     cache = default_cache("images", enabled=settings.cache)
-    half = settings.memory_bytes() // 2
-    data = TrainingData(seen, backbone, preprocess, recipe, cache=cache, memory_bytes=half)
+    memory = settings.memory_bytes() // 2  # the seen categories' share, and the unseen ones'
+    data = TrainingData(seen, backbone, preprocess, recipe, cache=cache, memory_bytes=memory)
     source = ReferenceSource(features=settings.test_ref_feature_dir, images=settings.few_shot_dir)
     tested = unseen if main else {}
-    targets = list(make_targets(tested, backbone, preprocess, recipe, source, cache=cache, memory_bytes=half))
+    targets = list(
+        make_targets(tested, backbone, preprocess, recipe, source, cache=cache, memory_bytes=memory)
+    )
 
     model = ResAD(list(backbone.channels), recipe, data.residual_scale()).to(device)
     optimisers = Optimisers(model, recipe)
@@ -115,7 +116,7 @@ def train(
     ):
         epoch, number = plan.place(step.number - 1)
         batch = data.batch(epoch, number, device, rank=rank, world=world)
-        residuals, second = model.scaled(batch.residuals), plan.second_stage(epoch)
+        residuals = model.scaled(batch.residuals)
         losses.add(
             update(
                 model,
@@ -125,7 +126,7 @@ def train(
                 boundaries,
                 recipe,
                 accelerator,
-                second_stage=second,
+                second_stage=plan.second_stage(epoch),
             )
         )
 
@@ -175,11 +176,9 @@ def train(
             threshold=threshold,
             rows=report,
             own={
-                "scale": plain(scale),
-                "residual_scale": list(model.residual_scale),
-                "references": {
-                    target.category: [str(name.resolve()) for name in target.names] for target in targets
-                },
+                "scale": scale,
+                "residual_scale": model.residual_scale,
+                "references": {target.category: target.names for target in targets},
                 "untrained_levels": untrained,
             },
         )
