@@ -78,7 +78,7 @@ def trained(vision: Backbone) -> Trained[FewShotModel, Recipe]:
     torch.manual_seed(0)
     model = InCTRL(vision.tower.embed, vision.patches).eval()
     few_shot = FewShotModel(model, vision, make_preprocess(TINY))
-    return Trained(few_shot, TINY, facts(TINY, 2, "random"), ("bottle",))
+    return Trained(few_shot, TINY, facts(TINY, "random", 2), ("bottle",))
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def load_trained(
         checkpoint = load_checkpoint(path)
         frozen = clip_backbone(recipe, build_clip(config, checkpoint.clip), device)
         model = _filled(frozen, recipe, checkpoint.trained, path)
-        return Trained(model, recipe, facts(recipe, None, str(path)))
+        return Trained(model, recipe, facts(recipe, str(path), None))
     config, tensors = load_model(path, method="inctrl")
     recipe = Recipe.from_json(config["recipe"])
     source = weights or config["weights"]

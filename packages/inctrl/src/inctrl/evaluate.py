@@ -21,12 +21,12 @@ from inctrl.references import References, drawn, from_file
 from inctrl.settings import TestSettings, TrainSettings
 
 
-def facts(recipe: Recipe, shots: int | None, weights: str) -> Facts:
+def facts(recipe: Recipe, weights: str, shots: int | None) -> Facts:
     """Where a model of this recipe comes from.
 
     Args:
-        shots: references that it was trained with; None where its file does not say.
         weights: where the frozen network's came from.
+        shots: references that it was trained with; None where its file does not say.
     """
     return Facts(
         method="inctrl",

@@ -75,7 +75,7 @@ def train(
     preprocess = make_preprocess(recipe)
     model = InCTRL(backbone.tower.embed, backbone.patches).to(device)
     categories = tuple(dict.fromkeys(record.category for record in records))
-    origin = facts(recipe, shots, settings.weights)
+    origin = facts(recipe, settings.weights, shots)
     trained = Trained(FewShotModel(model, backbone, preprocess), recipe, origin, categories)
     optimiser = make_optimiser(trainable(model), recipe.lr, recipe.weight_decay)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
