@@ -15,7 +15,7 @@ CHANNELS = [6, 8]
 SIDES = [8, 4]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe() -> Recipe:
     """Two levels of a small network, few of everything."""
     return replace(

@@ -1,15 +1,14 @@
 """The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
 
-import json
 import shutil
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
-from safetensors.numpy import load_file
 
-from adcommon.testing.console import call, kill_as_soon_as, script
-from adcommon.testing.processes import Started
+from adcommon.testing.commands import flags, read_rows, read_table, refused, succeed
+from adcommon.testing.processes import Started, run_together
+from adcommon.testing.runs import killed_and_resumed, one_of_two_stopped
 from adcommon.testing.trees import make_folder, make_mvtec
 
 SMALL = {
@@ -27,13 +26,10 @@ SMALL = {
     "--first-stage-epochs": "1",
     "--device": "cpu",
 }
+"""Flags of a training that takes a second."""
+
+small = partial(flags, SMALL)
 SEEN, UNSEEN = ("bottle", "cable"), ("candle", "pcb1")
-
-
-def small(**changed: str) -> list[str]:
-    """Flags of a training that takes a second; `changed` by name."""
-    flags = SMALL | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
-    return [word for pair in flags.items() for word in pair]
 
 
 def draw(folder: Path) -> Path:
@@ -50,11 +46,10 @@ def data(folder: Path) -> list[str]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short `resad-multishot` on drawn trees."""
     folder = draw(tmp_path_factory.mktemp("trained"))
-    done = call(
+    succeed(
         "resad-multishot", *data(folder), "--out", folder / "run", "--maps",
         *small(shots="2"), "--shots", "4", "--reference-seeds", "0", "1", "--eval-freq", "1",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -69,7 +64,7 @@ def test_multishot_leaves_the_extensions_folders_both_plots_and_a_model(trained:
     for name in ("shots_vs_auroc", "visa_classwise_auroc"):
         assert (checkpoints / f"{name}.png").exists()
         assert (checkpoints / f"{name}.csv").exists()
-    rows = json.loads((run / "results.json").read_text())
+    rows = read_rows(run)
     keys = {(row["category"], row["shots"], row["references"], row["protocol"]) for row in rows}
     assert len(keys) == len(rows) == 2 * 2 * 2 * 2
     assert "RANDOM" in (run / "results.md").read_text().upper()
@@ -83,12 +78,11 @@ def test_multishot_leaves_the_extensions_folders_both_plots_and_a_model(trained:
 
 def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:
     out = trained / "again"
-    done = call(
+    succeed(
         "resad-evaluate", "--model", trained / "run/model_of_all/model", "--data-root", trained, "--out", out,
         "--device", "cpu",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    before, after = (json.loads((path / "results.json").read_text()) for path in (trained / "run", out))
+    before, after = read_rows(trained / "run"), read_rows(out)
     assert len(before) == len(after)
     for old, new in zip(before, after, strict=True):
         for name in ("category", "shots", "references", "protocol"):
@@ -99,15 +93,14 @@ def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:
 
 def test_evaluate_reads_the_authors_file_by_the_papers_protocol(trained: Path) -> None:
     file = trained / "run/checkpoints/mvtec_to_visa_2shot/mvtec_to_visa_2shot_latest.pth"
-    done = call(
+    succeed(
         "resad-evaluate", "--checkpoint", file, "--backbone", "resnet18", "--weights", "random",
         "--dataset", "visa", "--feature-levels", "2", "--image-size", "32",
         "--data-root", trained, "--category", "candle", "--shots", "2",
         "--out", trained / "official", "--device", "cpu",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (row,) = json.loads((trained / "official/results.json").read_text())
-    trained_rows = json.loads((trained / "run/results.json").read_text())
+    (row,) = read_rows(trained / "official")
+    trained_rows = read_rows(trained / "run")
     (same,) = [
         old
         for old in trained_rows
@@ -121,27 +114,21 @@ def test_evaluate_reads_the_authors_file_by_the_papers_protocol(trained: Path) -
 def test_predict_compares_with_given_or_recorded_references(trained: Path) -> None:
     images, model = trained / "visa/candle/test", trained / "run/model_of_all/model"
     references = trained / "visa/candle/train/good"
-    given = call(
-        "resad-predict", images, "--model", model, "--references", references, "--out", trained / "p"
-    )
-    assert given.returncode == 0, given.stderr
+    succeed("resad-predict", images, "--model", model, "--references", references, "--out", trained / "p")
     assert len((trained / "p/predictions.csv").read_text().splitlines()) == 7
-    recorded = call("resad-predict", images, "--model", model, "--category", "candle", "--out", trained / "q")
-    assert recorded.returncode == 0, recorded.stderr
-    neither = call("resad-predict", images, "--model", model, "--out", trained / "r")
-    assert neither.returncode == 2
-    assert "--references DIR" in neither.stderr
+    succeed("resad-predict", images, "--model", model, "--category", "candle", "--out", trained / "q")
+    said = refused("resad-predict", images, "--model", model, "--out", trained / "r")
+    assert "--references DIR" in said
 
 
 def test_train_prints_the_authors_lines_and_reports(tmp_path: Path) -> None:
     folder = draw(tmp_path)
-    done = call(
+    done = succeed(
         "resad-train", "--setting", "mvtec_to_visa", "--train_dataset_dir", folder / "mvtec",
         "--test_dataset_dir", folder / "visa", "--train-category", *SEEN, "--category", "candle",
         "--num_ref_shot", "3", "--checkpoint_path", folder / "c", "--report", "--out", folder / "run",
         *small(),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line[:12] for line in lines if line.startswith("Epoch[")] == ["Epoch[0/2]: ", "Epoch[1/2]: "]
     assert (
@@ -161,30 +148,23 @@ def test_extracted_features_give_the_same_numbers_as_their_images(tmp_path: Path
     shutil.copytree(folder / "visa/candle/train", folder / "few/candle/train")
     common = ["--setting", "mvtec_to_visa", "--data-root", folder, "--train-category", *SEEN]
     common += ["--category", "candle", "--shots", "4", *small()]
-    done = call(
+    succeed(
         "resad-extract", "--few_shot_dir", folder / "few", "--category", "candle", "--save_dir", folder / "f",
         "--backbone", "resnet18", "--image-size", "32", "--weights", "random", "--device", "cpu",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    by_features = call("resad-train", *common, "--test_ref_feature_dir", folder / "f", "--out", folder / "a")
-    assert by_features.returncode == 0, by_features.stderr
-    by_images = call("resad-train", *common, "--few_shot_dir", folder / "few", "--out", folder / "b")
-    assert by_images.returncode == 0, by_images.stderr
-    values = [
-        [row["image_auroc"] for row in json.loads((folder / name / "results.json").read_text())]
-        for name in ("a", "b")
-    ]
+    succeed("resad-train", *common, "--test_ref_feature_dir", folder / "f", "--out", folder / "a")
+    succeed("resad-train", *common, "--few_shot_dir", folder / "few", "--out", folder / "b")
+    values = [[row["image_auroc"] for row in read_rows(folder / name)] for name in ("a", "b")]
     assert values[0] == values[1]
 
 
 def test_own_images_are_tested_on_after_training_on_drawn_products(tmp_path: Path) -> None:
     make_folder(tmp_path / "mine", good=10, defects=("crack",), defective=3, size=40)
-    done = call(
+    succeed(
         "resad-train", "--data", tmp_path / "mine", "--train-category", "plate", "--out", tmp_path / "run",
         *small(batch_size="16", flow_batch="256", epochs="2"), "--shots", "2",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "run/results.json").read_text())
+    rows = read_rows(tmp_path / "run")
     assert {(row["category"], row["trained_on"], row["dataset"]) for row in rows} == {
         ("mine", "synthetic", "folder")
     }
@@ -199,10 +179,9 @@ def test_multishot_says_exactly_which_data_is_missing(tmp_path: Path, missing: s
     if missing == "test":
         make_mvtec(tmp_path / "data/mvtec", categories=SEEN, size=40)
     arguments = [] if missing == "both" else ["--train-category", *SEEN]
-    done = call("resad-multishot", *arguments)
-    assert done.returncode == 2
-    assert "VisA not found at data" in done.stderr
-    assert ("MVTec AD not found at data" in done.stderr) == (missing == "both")
+    said = refused("resad-multishot", *arguments)
+    assert "VisA not found at data" in said
+    assert ("MVTec AD not found at data" in said) == (missing == "both")
     assert not (tmp_path / "runs").exists()
 
 
@@ -227,36 +206,14 @@ def test_a_mistake_is_one_message_and_exit_code_2(tmp_path: Path, flags: list[st
         given = [*small(setting="mvtec_to_visa"), *flags]
     else:
         given = small(**settings)
-    done = call("resad-train", *data(tmp_path), "--out", tmp_path / "run", *given)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
+    said = refused("resad-train", *data(tmp_path), "--out", tmp_path / "run", *given)
+    assert message in said
+    assert "Traceback" not in said
 
 
 def test_a_killed_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    folder = draw(tmp_path)
-    flags = [
-        "--setting",
-        "mvtec_to_visa",
-        *data(folder),
-        *small(epochs="4"),
-        "--shots",
-        "2",
-        "--save-every",
-        "1",
-    ]
-    state = folder / "part/model_of_all/resume/state.pt"
-    kill_as_soon_as(state, script("resad-train", *flags, "--out", folder / "part"))
-    for arguments in (["--out", folder / "part", "--resume"], ["--out", folder / "whole"]):
-        done = call("resad-train", *flags, *arguments)
-        assert done.returncode == 0, done.stderr
-        assert ("resuming after step" in done.stderr) == ("--resume" in arguments)
-    first, second = (
-        load_file(folder / name / "model_of_all/model/model.safetensors") for name in ("whole", "part")
-    )
-    assert all((first[name] == second[name]).all() for name in first)
-    tables = [(folder / name / "model_of_all/metrics.csv").read_text() for name in ("whole", "part")]
-    assert tables[0] == tables[1]
+    words = ["--setting", "mvtec_to_visa", *data(draw(tmp_path)), *small(epochs="4"), "--shots", "2"]
+    killed_and_resumed("resad-train", words, tmp_path, "model_of_all")
 
 
 def test_bf16_trains_near_the_numbers_of_fp32(tmp_path: Path) -> None:
@@ -269,21 +226,22 @@ def test_bf16_trains_near_the_numbers_of_fp32(tmp_path: Path) -> None:
         ).wait()  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert f"precision {precision}" in done.stderr
-        table = (folder / precision / "model_of_all/metrics.csv").read_text().splitlines()
-        losses[precision] = [float(line.split(",")[1]) for line in table[1:]]
+        table = read_table(folder / precision / "model_of_all/metrics.csv")
+        losses[precision] = [float(row["loss"]) for row in table]
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
 
 
-@pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
-    folder = draw(tmp_path)
-    flags = ["--setting", "mvtec_to_visa", *data(folder), *small(), "--shots", "2", "--out", folder / "run"]
-    command = script("resad-train", *flags, processes=2)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((folder / "run/results.json").read_text())
-    assert {row["category"] for row in rows} == set(UNSEEN)
+    words = ["--setting", "mvtec_to_visa", *data(draw(tmp_path)), *small(), "--shots", "2"]
+    for done in run_together("resad-train", *words, "--out", tmp_path / "run"):
+        assert done.returncode == 0, done.stderr
+    assert {row["category"] for row in read_rows(tmp_path / "run")} == set(UNSEEN)
+
+
+def test_a_signal_to_one_of_two_processes_stops_both(tmp_path: Path) -> None:
+    words = ["--setting", "mvtec_to_visa", *data(draw(tmp_path)), "--shots", "2", "--eval-freq", "0"]
+    one_of_two_stopped("resad-train", [*words, *small(epochs="10")], tmp_path, "model_of_all")
 
 
 def test_quickstart_is_small_and_offline() -> None:

@@ -1,10 +1,9 @@
-import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from adcommon.testing.console import call
+from adcommon.testing.commands import read_table, refused, succeed
 
 SMALL = ("--backbone", "resnet18", "--image-size", "32", "--weights", "random", "--device", "cpu")
 
@@ -14,7 +13,7 @@ def test_extract_writes_features_of_a_few_shot_folder_or_a_dataset(trees: Path, 
     given = (
         ("--few_shot_dir", trees / "visa") if source == "folder" else ("--data_root", trees, "--shots", "4")
     )
-    done = call(
+    done = succeed(
         "resad-extract",
         "--dataset",
         "visa",
@@ -26,18 +25,15 @@ def test_extract_writes_features_of_a_few_shot_folder_or_a_dataset(trees: Path, 
         *given,
         *SMALL,
     )
-    assert done.returncode == 0, done.stderr
     assert np.load(trees / "f/pcb1/layer3.npy").shape == ((6 if source == "folder" else 4) * 4, 256)
     assert "candle: (" in done.stdout
 
 
 def test_extract_says_what_is_missing_or_too_much(trees: Path, tmp_path: Path) -> None:
-    done = call("resad-extract", "--few_shot_dir", tmp_path / "nothing", *SMALL)
-    assert done.returncode == 2
-    assert "CATEGORY/train/good" in done.stderr
-    done = call("resad-extract", "--shots", "4", "--published", "4")
-    assert done.returncode == 2
-    assert "use one of them" in done.stderr
+    said = refused("resad-extract", "--few_shot_dir", tmp_path / "nothing", *SMALL)
+    assert "CATEGORY/train/good" in said
+    said = refused("resad-extract", "--shots", "4", "--published", "4")
+    assert "use one of them" in said
 
 
 @pytest.fixture
@@ -52,7 +48,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_plots_are_drawn_with_their_numbers_beside_them(table: Path, tmp_path: Path) -> None:
-    done = call(
+    succeed(
         "resad-plot-shots",
         "--checkpoints",
         tmp_path / "checkpoints",
@@ -61,32 +57,25 @@ def test_plots_are_drawn_with_their_numbers_beside_them(table: Path, tmp_path: P
         "--out",
         tmp_path / "s.png",
     )
-    assert done.returncode == 0, done.stderr
-    with (tmp_path / "s.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(tmp_path / "s.csv")
     assert [float(row["mean"]) for row in rows] == pytest.approx([0.675, 0.8375])
-    done = call("resad-plot-classes", "--csv", table, "--out", tmp_path / "c.png", "--worst", "2")
-    assert done.returncode == 0, done.stderr
+    done = succeed("resad-plot-classes", "--csv", table, "--out", tmp_path / "c.png", "--worst", "2")
     assert "lowest Pixel AUC: pcb3, candle" in done.stdout
     assert (tmp_path / "c.png").exists()
     assert (tmp_path / "c.csv").exists()
 
 
 def test_plots_of_nothing_end_with_exit_code_2(tmp_path: Path) -> None:
-    done = call("resad-plot-shots", "--checkpoints", tmp_path, "--out", tmp_path / "s.png")
-    assert done.returncode == 2
-    assert "resad-multishot" in done.stderr
-    done = call("resad-plot-classes", "--csv", tmp_path / "x.csv", "--out", tmp_path / "c.png")
-    assert done.returncode == 2
-    done = call("resad-plot-classes", "--worst", "0")
-    assert done.returncode == 2
+    said = refused("resad-plot-shots", "--checkpoints", tmp_path, "--out", tmp_path / "s.png")
+    assert "resad-multishot" in said
+    refused("resad-plot-classes", "--csv", tmp_path / "x.csv", "--out", tmp_path / "c.png")
+    refused("resad-plot-classes", "--worst", "0")
 
 
 def test_align_chooses_images_that_evaluate_can_use(trees: Path) -> None:
-    done = call(
+    succeed(
         "resad-align", "--dataset", "visa", "--data-root", trees, "--category", "candle",
         "--out", trees / "r", "--count", "3", "--backbone", "resnet18", "--weights", "random", "--image-size",
         "64", "--device", "cpu",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     assert np.load(trees / "r/indices3/visa/candle_knn_indices.npy").shape == (6, 3)
