@@ -43,6 +43,8 @@ class Setup:
     """Class numbers of its images."""
     network: nn.Module
     """As it is stored: neither compiled nor wrapped."""
+    weights: str
+    """What it starts from: a file, a model folder, or "random"."""
     process: Process
     optimiser: Optimizer
     per_epoch: int
@@ -82,6 +84,7 @@ def set_up(
         dataset=dataset,
         labels=labels_of(dataset, list(images)),
         network=network,
+        weights=str(recipe.init_from or store.weights_file(recipe, settings.weights) or "random"),
         process=make_process(recipe, accelerator.device),
         optimiser=accelerator.prepare_optimizer(make_optimiser(network, recipe), device_placement=False),
         per_epoch=per_epoch,
@@ -105,12 +108,11 @@ def keep(
         state: step, epoch and what was measured.
     """
     recipe = setup.recipe
-    weights = str(recipe.init_from or store.weights_file(recipe, setup.settings.weights) or "random")
     folders = [run.best_model] if is_best else []
     if is_last or recipe.keep_epochs:
         folders.append(run.model if is_last else run.epochs / str(state["epoch"]))
     for folder in folders:
-        store.save(folder, network, recipe, setup.categories, weights, state)
+        store.save(folder, network, recipe, setup.categories, setup.weights, state)
     keep_latest(run.epochs, recipe.keep_epochs)
     if is_last and setup.settings.save_official is not None:
         store.save_official(setup.settings.save_official, network, recipe, state)
