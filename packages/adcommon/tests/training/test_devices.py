@@ -32,3 +32,9 @@ def test_one_process_needs_no_wrapper_and_answers_for_itself() -> None:
 def test_synchronised_batch_norm_needs_several_gpus() -> None:
     with pytest.raises(BadValue, match="several GPUs"):
         distribute(torch.nn.BatchNorm2d(2), Accelerator(cpu=True), sync_batch_norm=True)
+
+
+def test_one_process_may_train_in_another_precision_afterwards() -> None:
+    device = torch.device("cpu")
+    assert start(device, "bf16").mixed_precision == "bf16"
+    assert start(device, "fp32").mixed_precision == "no"

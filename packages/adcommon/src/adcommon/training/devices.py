@@ -28,11 +28,14 @@ def start(device: torch.device, precision: str = "fp32") -> "Accelerator":
         precision: "fp32", "bf16" or "fp16" (fp16 needs a GPU).
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     if precision == "fp16" and device.type != "cuda":
         raise BadValue(f"--precision fp16 needs a CUDA GPU; on {device.type} use fp32 or bf16")
     if "LOCAL_RANK" not in os.environ:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+        # accelerate keeps the first device and precision of a process; the next training may want others
+        AcceleratorState._reset_state(reset_partial_state=True)
     mixed_precision = "no" if precision == "fp32" else precision
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed_precision)
     logger.info(

@@ -1,0 +1,97 @@
+"""Every training loop on a GPU: it begins as on the CPU, can be resumed, and leaves a model that predicts.
+
+uv run pytest tests/test_gpu.py -m gpu
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import adcommon as ad
+from adcommon.testing.commands import read_table, succeed
+from adcommon.testing.trees import make_mvtec
+
+DEVICE = os.environ.get("AD_TEST_DEVICE", "cuda:0")
+"""`cpu` tries the tests themselves."""
+RESNET = "--backbone resnet18 --weights random --batch-size 4"
+TINY = "--class_name bottle cable --recipe tiny --image-size 16 --batch-size 4 --chunk-size 4 --iterations 6"
+TRAININGS = {
+    "recontrast-train": f"""{RESNET} --dataset mvtec --category bottle --image-size 64 --crop-size 64
+        --iterations 6 --evaluate-every 3""",
+    "uniad-train": f"""{RESNET} --category bottle cable --strides 4 8 16 --image-size 64 --neighbourhood 3 3
+        --hidden-dim 32 --encoder-layers 1 --decoder-layers 1 --epochs 2 --evaluate-every 1""",
+    "uniad-train-decoder": f"{RESNET} --category bottle --strides 4 8 16 --image-size 64 --epochs 2",
+    "realnet-train": f"""{RESNET} --class_name bottle --anomaly-source textures --image-size 64
+        --structure layer1:64@4 layer2:64@8 --res-blocks 1 --channel-mult 1 2 --rrs-modes max:16 mean:16
+        --perlin-scale 3 --afs-batches 2 --epochs 2 --evaluate-every 1""",
+    "realnet-train-diffusion": f"""{TINY} --accumulate 1 --validation-batches 1
+        --validation-respacing ddim2""",
+    "realnet-train-classifier": TINY,
+    "inctrl-train": f"""{RESNET} --train-category bottle cable --test-datasets visa/candle --shots 2
+        --reference-seeds 0 --epochs 2 --steps-per-epoch 3 --batch-order corrected --layers 3 4
+        --image-size 64""",
+    "resad-train": f"""{RESNET} --setting mvtec_to_visa --train-category bottle cable --category candle
+        --image-size 32 --feature-levels 2 --coupling-layers 2 --pos-embed-dim 8 --num-embeddings 6 --flow-batch 64
+        --train-ref-shot 2 --epochs 2 --first-stage-epochs 1 --shots 2 --reference-seeds 0""",
+}
+"""A training of a few steps for each loop."""
+FEW_SHOT = ("inctrl-train", "resad-train")
+PREDICTS = ("recontrast-train", "uniad-train", "realnet-train", *FEW_SHOT)
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    make_mvtec(root / "mvtec_anomaly_detection", categories=("bottle", "cable"), train=12)
+    make_mvtec(root / "VisA_pytorch" / "1cls", categories=("candle",), train=6, seed=3)
+    return root
+
+
+def losses(out: Path) -> list[float]:
+    (table,) = out.rglob("metrics.csv")
+    return [float(row["loss"]) for row in read_table(table) if row.get("loss")]
+
+
+@pytest.mark.parametrize("command", TRAININGS)
+def test_a_training_begins_as_on_the_cpu_and_its_model_predicts(
+    command: str, data: Path, tmp_path: Path
+) -> None:
+    words = [*TRAININGS[command].split(), "--data-root", data]
+    succeed(command, *words, "--device", DEVICE, "--out", tmp_path / "there")
+    succeed(command, *words, "--device", "cpu", "--out", tmp_path / "here")
+    there, here = losses(tmp_path / "there"), losses(tmp_path / "here")
+    assert len(there) == len(here) > 3
+    # UniAD draws its jitter and dropout on the device.
+    assert there[0] == pytest.approx(here[0], rel=0.05 if command == "uniad-train" else 1e-3)
+    assert there == pytest.approx(here, rel=0.2)  # optimisers magnify the rounding of their first steps
+    (model,) = {path.parent for path in (tmp_path / "there").rglob("model/config.json")}
+    if command in PREDICTS:
+        few_shot = command in FEW_SHOT
+        references = data / "VisA_pytorch/1cls/candle/train/good" if few_shot else None
+        category = "candle" if few_shot else None
+        images = sorted((data / "mvtec_anomaly_detection/bottle/test").rglob("*.png"))
+        scores = []
+        for device in (DEVICE, "cpu"):
+            loaded = ad.load(model, references=references, category=category, device=device)
+            scores.append([result.score for result in loaded.predict(images)])
+        assert scores[0] == pytest.approx(scores[1], rel=1e-2, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("command", "precision"),
+    [
+        *(
+            (command, "bf16")
+            for command in ("recontrast-train", "uniad-train", "realnet-train", "resad-train")
+        ),
+        *((command, "fp16") for command in ("recontrast-train", "uniad-train", "realnet-train")),
+    ],
+)
+def test_half_precision_stays_near_full(command: str, precision: str, data: Path, tmp_path: Path) -> None:
+    words = [*TRAININGS[command].split(), "--data-root", data, "--device", DEVICE]
+    succeed(command, *words, "--out", tmp_path / "full")
+    succeed(command, *words, "--precision", precision, "--out", tmp_path / "half")
+    assert losses(tmp_path / "half")[0] == pytest.approx(losses(tmp_path / "full")[0], rel=0.05)
