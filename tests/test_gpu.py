@@ -32,8 +32,8 @@ TRAININGS = {
         --reference-seeds 0 --epochs 2 --steps-per-epoch 3 --batch-order corrected --layers 3 4
         --image-size 64""",
     "resad-train": f"""{RESNET} --setting mvtec_to_visa --train-category bottle cable --category candle
-        --image-size 32 --feature-levels 2 --coupling-layers 2 --pos-embed-dim 8 --num-embeddings 6 --flow-batch 64
-        --train-ref-shot 2 --epochs 2 --first-stage-epochs 1 --shots 2 --reference-seeds 0""",
+        --image-size 32 --feature-levels 2 --coupling-layers 2 --pos-embed-dim 8 --num-embeddings 6
+        --flow-batch 64 --train-ref-shot 2 --epochs 2 --first-stage-epochs 1 --shots 2 --reference-seeds 0""",
 }
 """A training of a few steps for each loop."""
 FEW_SHOT = ("inctrl-train", "resad-train")
