@@ -1,14 +1,15 @@
 """The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
 
-import csv
 import json
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from adcommon.testing.console import call, kill_as_soon_as, script
+from adcommon.testing.commands import flags, read_rows, read_table, refused, succeed
+from adcommon.testing.processes import run_together
+from adcommon.testing.runs import killed_and_resumed, one_of_two_stopped
 from adcommon.testing.trees import make_mvtec
 from adcommon.training.devices import set_seed
 from inctrl.backbone import feature_store, make_backbone, make_preprocess
@@ -34,10 +35,8 @@ VISION = {"backbone": "resnet18", "layers": "3 4", "image_size": "64"}
 CLIP = {"layers": "2 3 4", "image_size": "32"}
 
 
-def small(**changed: str) -> list[str]:
-    """Flags of a training that takes a second; `changed` by name."""
-    flags = SMALL | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
-    return [word for name, value in flags.items() for word in (name, *value.split())]
+small = partial(flags, SMALL)
+"""Flags of a training that takes a second."""
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +54,12 @@ def categories(root: Path) -> list[str | Path]:
 @pytest.fixture(scope="module")
 def run(root: Path) -> Path:
     """The folder of a short vision-only training."""
-    done = call("inctrl-train", *categories(root), *small(**VISION), "--out", root / "run", "--maps")
-    assert done.returncode == 0, done.stderr
+    succeed("inctrl-train", *categories(root), *small(**VISION), "--out", root / "run", "--maps")
     return root / "run"
 
 
 def test_a_training_leaves_a_model_a_table_over_draws_and_pictures(run: Path) -> None:
-    rows = json.loads((run / "results.json").read_text())
+    rows = read_rows(run)
     assert [(row["category"], row["seed"], row["shots"]) for row in rows] == [
         ("candle", 0, 2),
         ("candle", 1, 2),
@@ -74,45 +72,32 @@ def test_a_training_leaves_a_model_a_table_over_draws_and_pictures(run: Path) ->
 
 
 def test_a_category_is_enough_to_test(run: Path, root: Path, tmp_path: Path) -> None:
-    done = call(
+    done = succeed(
         "inctrl-test",
         *("--category", "candle", "--data-root", root, "--model", run / "2-shot" / "model", "--shots", "2"),
-        *(
-            "--reference-seeds",
-            "0",
-            "1",
-            "--out",
-            tmp_path / "e",
-            "--output",
-            tmp_path / "s.csv",
-            "--device",
-            "cpu",
-        ),
+        *("--reference-seeds", "0", "1", "--device", "cpu"),
+        *("--out", tmp_path / "e", "--output", tmp_path / "s.csv"),
     )
-    assert done.returncode == 0, done.stderr
     assert "no text tower" in done.stderr
-    before, after = (json.loads((folder / "results.json").read_text()) for folder in (run, tmp_path / "e"))
+    before, after = read_rows(run), read_rows(tmp_path / "e")
     assert [row["image_auroc"] for row in after] == pytest.approx([row["image_auroc"] for row in before])
-    with (tmp_path / "s.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 12
+    assert len(read_table(tmp_path / "s.csv")) == 12
 
 
 def test_the_authors_options_test_by_lists_and_few_shot_files(run: Path, root: Path, tmp_path: Path) -> None:
     folder = root / "VisA_pytorch" / "1cls" / "candle"
     write_lists("val", tmp_path, "candle", scan(folder, "candle").split)
     flags = ("--category", "candle", "--count", "3", "--out", tmp_path, "--image-size", "64")
-    done = call("inctrl-few-shot", folder / "train" / "good", *flags)
-    assert done.returncode == 0, done.stderr
-    done = call(
+    succeed("inctrl-few-shot", folder / "train" / "good", *flags)
+    done = succeed(
         "inctrl-test",
         *("--val_normal_json_path", tmp_path / "candle_val_normal.json"),
         *("--val_outlier_json_path", tmp_path / "candle_val_outlier.json"),
         *("--category", "candle", "--few_shot_dir", tmp_path, "--checkpoint", run / "2-shot" / "model"),
         *("--device", "cpu", "--dataset_dir", "./", "TEST.BATCH_SIZE", "4", "OUTPUT_DIR", tmp_path / "e"),
     )
-    assert done.returncode == 0, done.stderr
     assert "--dataset_dir has no effect" in done.stderr
-    (row,) = json.loads((tmp_path / "e" / "results.json").read_text())
+    (row,) = read_rows(tmp_path / "e")
     assert (row["dataset"], row["shots"]) == ("lists", 3)
     assert row["references"] == str(tmp_path)
 
@@ -120,27 +105,22 @@ def test_the_authors_options_test_by_lists_and_few_shot_files(run: Path, root: P
 def test_any_images_are_scored_given_some_normal_ones(run: Path, root: Path, tmp_path: Path) -> None:
     folder = root / "VisA_pytorch" / "1cls" / "candle"
     common = (folder / "test", "--model", run / "2-shot" / "model", "--out", tmp_path, "--device", "cpu")
-    done = call("inctrl-predict", *common, "--references", folder / "train" / "good")
-    assert done.returncode == 0, done.stderr
-    with (tmp_path / "predictions.csv").open() as file:
-        assert len([row for row in csv.DictReader(file) if row["score"]]) == 6
-    done = call("inctrl-predict", *common)
-    assert done.returncode == 2
-    assert "--references DIR" in done.stderr
+    succeed("inctrl-predict", *common, "--references", folder / "train" / "good")
+    assert len([row for row in read_table(tmp_path / "predictions.csv") if row["score"]]) == 6
+    said = refused("inctrl-predict", *common)
+    assert "--references DIR" in said
 
 
 def test_with_clip_the_same_commands_and_the_authors_layout(
     root: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
-    done = call(
+    succeed(
         "inctrl-train", *categories(root), *small(**CLIP), "--backbone", tiny_clip, "--out", tmp_path / "run"
     )
-    assert done.returncode == 0, done.stderr
     test = ("--category", "candle", "--data-root", root, "--shots", "2", "--device", "cpu", "--out")
-    done = call("inctrl-test", *test, tmp_path / "a", "--model", tmp_path / "run" / "2-shot" / "model",
+    succeed("inctrl-test", *test, tmp_path / "a", "--model", tmp_path / "run" / "2-shot" / "model",
                 "--save-official", tmp_path / "checkpoint_2.pyth")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    ours = json.loads((tmp_path / "a" / "results.json").read_text())
+    ours = read_rows(tmp_path / "a")
     assert all(row["text"] for row in ours)
     file = (
         "--checkpoint",
@@ -152,64 +132,41 @@ def test_with_clip_the_same_commands_and_the_authors_layout(
         "3",
         "4",
     )
-    done = call("inctrl-test", *test, tmp_path / "b", *file, "--reference-seeds", "0")
-    assert done.returncode == 0, done.stderr
-    (theirs,) = json.loads((tmp_path / "b" / "results.json").read_text())
+    succeed("inctrl-test", *test, tmp_path / "b", *file, "--reference-seeds", "0")
+    (theirs,) = read_rows(tmp_path / "b")
     assert theirs["image_auroc"] == ours[0]["image_auroc"]
 
 
 @pytest.mark.slow
 def test_the_papers_clip_end_to_end_with_seeded_weights(root: Path, tmp_path: Path) -> None:
-    flags = (
-        "--weights",
-        "random",
-        "--shots",
-        "2",
-        "--epochs",
-        "1",
-        "--steps-per-epoch",
-        "2",
-        "--device",
-        "cpu",
-    )
-    done = call("inctrl-train", *categories(root), *flags, "--batch-size", "4", "--out", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
+    words = ("--weights", "random", "--shots", "2", "--epochs", "1", "--steps-per-epoch", "2")
+    words += ("--device", "cpu", "--batch-size", "4", "--out", tmp_path / "run")
+    succeed("inctrl-train", *categories(root), *words)
     test = ("--category", "candle", "--data-root", root, "--shots", "2", "--device", "cpu", "--out")
     model, file = tmp_path / "run" / "2-shot" / "model", tmp_path / "checkpoint_1.pyth"
-    done = call("inctrl-test", *test, tmp_path / "a", "--model", model, "--save-official", file)
-    assert done.returncode == 0, done.stderr
-    done = call("inctrl-test", *test, tmp_path / "b", "--checkpoint", file)
-    assert done.returncode == 0, done.stderr
-    ours, theirs = (
-        [row["image_auroc"] for row in json.loads((tmp_path / name / "results.json").read_text())]
-        for name in "ab"
-    )
+    succeed("inctrl-test", *test, tmp_path / "a", "--model", model, "--save-official", file)
+    succeed("inctrl-test", *test, tmp_path / "b", "--checkpoint", file)
+    ours, theirs = ([row["image_auroc"] for row in read_rows(tmp_path / name)] for name in "ab")
     assert ours == theirs
 
 
 def test_a_killed_run_resumes_to_the_same_bits(root: Path, tiny_clip: Path, tmp_path: Path) -> None:
-    shared = [*categories(root), "--backbone", tiny_clip]
-    shared += small(**CLIP, epochs="5", evaluate_every="1", save_every="1")
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    kill_as_soon_as(killed / "2-shot/resume/state.pt", script("inctrl-train", *shared, "--out", killed))
-    assert not (killed / "2-shot/model").exists()
-    for arguments in (["--out", killed, "--resume"], ["--out", whole]):
-        done = call("inctrl-train", *shared, *arguments)
-        assert done.returncode == 0, done.stderr
-        assert ("resuming after step" in done.stderr) == ("--resume" in arguments)
-    files = [f"epochs/{epoch:03}/model.safetensors" for epoch in range(1, 6)]
-    for file in ("model/model.safetensors", "metrics.csv", *files):
-        assert (killed / "2-shot" / file).read_bytes() == (whole / "2-shot" / file).read_bytes(), file
+    words = [*categories(root), "--backbone", tiny_clip, *small(**CLIP, epochs="3", evaluate_every="1")]
+    killed_and_resumed("inctrl-train", words, tmp_path, "2-shot")
+    assert len(list((tmp_path / "parts" / "2-shot" / "epochs").iterdir())) == 3
+
+
+def test_a_signal_to_one_of_two_processes_stops_both(root: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    words = [*categories(root), "--backbone", tiny_clip, *small(**CLIP, epochs="1", steps_per_epoch="28")]
+    one_of_two_stopped("inctrl-train", words, tmp_path, "2-shot")
 
 
 def test_two_processes_learn_from_a_half_of_each_batch_each(root: Path, tmp_path: Path) -> None:
-    flags = small(**VISION, epochs="1", steps_per_epoch="3", batch_size="8")
-    command = script("inctrl-train", *categories(root), *flags, "--out", tmp_path, processes=2)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert "processes 2" in done.stderr
-    with (tmp_path / "2-shot" / "metrics.csv").open() as file:
-        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    words = [*categories(root), *small(**VISION, epochs="1", steps_per_epoch="3", batch_size="8")]
+    both = run_together("inctrl-train", *words, "--out", tmp_path)
+    assert [done.returncode for done in both] == [0, 0], both[0].stderr
+    assert "processes 2" in both[0].stderr
+    losses = [float(row["loss"]) for row in read_table(tmp_path / "2-shot" / "metrics.csv")]
 
     # The same in one process: the mean loss of both halves, each with batch norm's statistics of its own.
     config = json.loads((tmp_path / "2-shot" / "model" / "config.json").read_text())
@@ -271,6 +228,5 @@ def test_two_processes_learn_from_a_half_of_each_batch_each(root: Path, tmp_path
     ],
 )
 def test_mistakes_end_with_a_message_and_exit_code_2(root: Path, arguments, message: str) -> None:
-    done = call(*(argument.format(root=root) for argument in arguments))
-    assert done.returncode == 2
-    assert message in done.stderr
+    said = refused(*(argument.format(root=root) for argument in arguments))
+    assert message in said

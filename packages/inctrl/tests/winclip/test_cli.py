@@ -1,23 +1,18 @@
-import csv
-import json
-
 import pytest
 
-from adcommon.testing.console import call
+from adcommon.testing.commands import read_rows, read_table, refused, succeed
 
 
 def test_winclip_finds_the_dataset_of_a_category(data_root, tiny_clip, tmp_path) -> None:
-    done = call(
+    done = succeed(
         "winclip-test",
         *("--category", "candle", "--data-root", data_root, "--backbone", tiny_clip, "--weights", "random"),
         *("--shot", "2", "--out", tmp_path / "out", "--output", tmp_path / "scores.csv", "--device", "cpu"),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     assert "RANDOM" in done.stdout
-    rows = json.loads((tmp_path / "out" / "results.json").read_text())
+    rows = read_rows(tmp_path / "out")
     assert [(row["dataset"], row["reference_draw"]) for row in rows] == [("visa", "reference")] * 2
-    with (tmp_path / "scores.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 6
+    assert len(read_table(tmp_path / "scores.csv")) == 6
 
 
 @pytest.mark.parametrize(
@@ -25,6 +20,5 @@ def test_winclip_finds_the_dataset_of_a_category(data_root, tiny_clip, tmp_path)
     [((), "what is to be tested"), (("--category", "candel"), "did you mean 'candle'")],
 )
 def test_mistakes_end_with_a_message_and_exit_code_2(words, message: str) -> None:
-    done = call("winclip-test", *words)
-    assert done.returncode == 2
-    assert message in done.stderr
+    said = refused("winclip-test", *words)
+    assert message in said
