@@ -9,10 +9,55 @@ import pytest
 from PIL import Image
 
 from adcommon.data import load_records
-from adcommon.data.catalog.counts import VISA_SPLITS
 from adcommon.data.prepare.build import carry_out
 from adcommon.data.prepare.visa import Row, Visa, builtin_split, read_split
 from adcommon.errors import BadValue, DatasetNotFound, NotPrepared, UnknownName
+
+VISA_SPLITS = {
+    "1cls": {
+        "candle": (900, 0, 100, 100),
+        "capsules": (542, 0, 60, 100),
+        "cashew": (450, 0, 50, 100),
+        "chewinggum": (453, 0, 50, 100),
+        "fryum": (450, 0, 50, 100),
+        "macaroni1": (900, 0, 100, 100),
+        "macaroni2": (900, 0, 100, 100),
+        "pcb1": (904, 0, 100, 100),
+        "pcb2": (901, 0, 100, 100),
+        "pcb3": (905, 0, 101, 100),
+        "pcb4": (904, 0, 101, 100),
+        "pipe_fryum": (450, 0, 50, 100),
+    },
+    "2cls_fewshot": {
+        "candle": (200, 20, 800, 80),
+        "capsules": (120, 20, 482, 80),
+        "cashew": (100, 20, 400, 80),
+        "chewinggum": (101, 20, 402, 80),
+        "fryum": (100, 20, 400, 80),
+        "macaroni1": (200, 20, 800, 80),
+        "macaroni2": (200, 20, 800, 80),
+        "pcb1": (201, 20, 803, 80),
+        "pcb2": (200, 20, 801, 80),
+        "pcb3": (201, 20, 805, 80),
+        "pcb4": (201, 20, 804, 80),
+        "pipe_fryum": (100, 20, 400, 80),
+    },
+    "2cls_highshot": {
+        "candle": (600, 60, 400, 40),
+        "capsules": (361, 60, 241, 40),
+        "cashew": (300, 60, 200, 40),
+        "chewinggum": (302, 60, 201, 40),
+        "fryum": (300, 60, 200, 40),
+        "macaroni1": (600, 60, 400, 40),
+        "macaroni2": (600, 60, 400, 40),
+        "pcb1": (602, 60, 402, 40),
+        "pcb2": (601, 60, 400, 40),
+        "pcb3": (604, 60, 402, 40),
+        "pcb4": (603, 60, 402, 40),
+        "pipe_fryum": (300, 60, 200, 40),
+    },
+}
+"""VisA's official splits: normal and anomalous training images, normal and anomalous test images."""
 
 
 @pytest.fixture

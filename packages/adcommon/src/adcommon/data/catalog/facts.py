@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from adcommon.data.catalog.counts import Counts
+from adcommon.data.catalog.counts import COUNTS, Counts
 
 Layout = Literal[
     "category_folders",
@@ -40,16 +40,14 @@ class Dataset:
     """What the command line calls it."""
     title: str
     categories: tuple[str, ...] = ()
-    """In the owners' order; empty where they are found on disk, and where nothing can be tested."""
+    """By default those with counts; empty where they are found on disk, and where nothing can be tested."""
     extra_categories: tuple[str, ...] = ()
     """Further categories that can be asked for and are not run by default."""
-    layout: Layout
+    layout: Layout = "category_folders"
     folders: tuple[str, ...] = ()
     """Where the dataset is looked for below the data root; the first is the usual name."""
     raw_marks: tuple[str, ...] = ()
     """Glob patterns of which one is found in the unprepared download."""
-    preparer: str | None = None
-    """Name after `ad prepare` where the download needs preparation."""
     download: str = ""
     """What to fetch from `url`, and what to do with it."""
     archives: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +60,21 @@ class Dataset:
     citation: str
     uses: Mapping[str, str] = field(default_factory=dict)
     """Which of the five papers use it, and how, in a few words."""
-    counts: Mapping[str, Counts] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Fill in the categories that have counts."""
+        found = tuple(name for name in self.counts if name not in self.extra_categories)
+        object.__setattr__(self, "categories", self.categories or found)
+
+    @property
+    def counts(self) -> Mapping[str, Counts]:
+        """Published numbers of images by category; empty where there are none."""
+        return COUNTS.get(self.name, {})
+
+    @property
+    def preparer(self) -> str | None:
+        """Name after `ad prepare` where the download needs preparation."""
+        return self.name if self.raw_marks or self.layout in ("elpv", "textile") else None
 
     @property
     def folder(self) -> str:

@@ -1,48 +1,32 @@
 """Digits, photographs, textures, drawings, and the user's own images."""
 
-from adcommon.data.catalog.counts import (
-    CIFAR10_CLASSES,
-    CIFAR10_COUNTS,
-    CIFAR10_GROUPS,
-    MNIST_CLASSES,
-    MNIST_COUNTS,
-    MNIST_GROUPS,
-)
+from adcommon.data.catalog.counts import CIFAR10_GROUPS, MNIST_GROUPS
 from adcommon.data.catalog.facts import Dataset
 
 GENERAL = (
     Dataset(
         name="mnist",
         title="MNIST",
-        categories=MNIST_CLASSES,
         extra_categories=tuple(MNIST_GROUPS),
-        layout="category_folders",
         folders=("MNIST_anomaly_detection",),
         raw_marks=("training/0", "mnist_png/training/0", "train-images*ubyte*"),
-        preparer="mnist",
         download="the four files *-ubyte.gz, or their copy as PNG images (mnist_png)",
         pixel_truth=False,
         url="http://yann.lecun.com/exdb/mnist/",
         licence="CC BY-SA 3.0",
         citation="LeCun et al., Gradient-Based Learning Applied to Document Recognition, Proc. IEEE 86, 1998",
         uses={"InCTRL": "few-shot test after training on MVTec AD: one digit against all, even against odd"},
-        counts=MNIST_COUNTS,
     ),
     Dataset(
         name="cifar10",
         title="CIFAR-10",
-        categories=CIFAR10_CLASSES,
         extra_categories=tuple(CIFAR10_GROUPS),
         layout="cifar10",
         folders=(
-            "CIFAR-10/cifar-10-batches-py",
-            "cifar-10-batches-py",
-            "CIFAR-10",
-            "cifar10",
+            *("CIFAR-10/cifar-10-batches-py", "cifar-10-batches-py", "CIFAR-10", "cifar10"),
             "CIFAR10_anomaly_detection",
         ),
         raw_marks=("train/airplane", "cifar10/train/airplane"),
-        preparer="cifar10",
         download="cifar-10-python.tar.gz; unpack it into a folder CIFAR-10",
         pixel_truth=False,
         url="https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -52,7 +36,6 @@ GENERAL = (
             "InCTRL": "few-shot test after training on MVTec AD: one class against all, animals against rest",
             "UniAD": "one model for five normal classes, four divisions of the ten",
         },
-        counts=CIFAR10_COUNTS,
     ),
     Dataset(
         name="dtd",
