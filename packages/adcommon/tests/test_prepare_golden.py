@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcommon.data.prepare.aitex import Aitex
 from adcommon.data.prepare.build import MANIFEST, carry_out
-from adcommon.data.prepare.ksdd import Ksdd
 from adcommon.data.prepare.plan import Preparer
 from adcommon.data.prepare.quarter import BrainMri, Elpv, HeadCt
+from adcommon.data.prepare.tiles import Aitex, Ksdd
 from adcommon.testing.golden import GoldenFolder
 
 

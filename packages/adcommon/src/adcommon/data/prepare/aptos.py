@@ -65,17 +65,8 @@ class Aptos:
             if (image := listing.find(f"{name}.png")) is not None
         ]
         refuse_missing(listing.missing, len(grades), "Unpack the whole archive of the competition there.")
-        return Plan(
-            dataset="aptos",
-            source=root,
-            folder=target,
-            steps=steps,
-            options=asdict(self),
-            notes=(
-                "cropped to the fundus and resized as ReContrast does",
-                "normal images shuffled with seed 1",
-            ),
-        )
+        notes = ("cropped to the fundus and resized as ReContrast does", "normal images shuffled with seed 1")
+        return Plan("aptos", root, target, steps, asdict(self), notes)
 
 
 def write_crop(source: Path, target: Path, *, size: int) -> None:

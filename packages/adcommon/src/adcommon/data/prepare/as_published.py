@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from adcommon.data.catalog import DATASETS, Dataset
+from adcommon.data.catalog import DATASETS
 from adcommon.data.prepare.plan import Plan, Step
 from adcommon.data.prepare.raw import find_tree
 from adcommon.data.sources.layouts import is_normal, subfolders
@@ -25,12 +25,10 @@ class AsPublished:
         """See the module; `source` may be the level above the dataset's folder."""
         entry = DATASETS[self.dataset]
         root = find_tree(source, self.dataset)
-        steps = [
-            Step(image.relative_to(root).as_posix(), image)
-            for part in _parts(entry)
-            for image in images_below(root / part)
-        ]
-        return Plan(dataset=entry.name, source=root, folder=target, steps=steps)
+        parts = ("images",) if entry.layout == "textures" else entry.categories
+        images = [image for part in parts for image in images_below(root / part)]
+        steps = [Step(image.relative_to(root).as_posix(), image) for image in images]
+        return Plan(entry.name, root, target, steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +52,7 @@ class Oct2017:
         notes = ["only NORMAL trains; the other folders of train were left out"]
         if older and not self.merge_val:
             notes.append("this is an older version, with other test images; its folder val was left out")
-        return Plan(
-            dataset="oct2017",
-            source=root,
-            folder=target,
-            steps=steps,
-            options=asdict(self),
-            notes=tuple(notes),
-        )
+        return Plan("oct2017", root, target, steps, asdict(self), tuple(notes))
 
 
 def images_below(folder: Path) -> Iterator[Path]:
@@ -69,7 +60,3 @@ def images_below(folder: Path) -> Iterator[Path]:
     yield from list_images(folder)
     for below in subfolders(folder):
         yield from images_below(below)
-
-
-def _parts(entry: Dataset) -> tuple[str, ...]:
-    return ("images",) if entry.layout == "textures" else entry.categories

@@ -70,14 +70,8 @@ class Brats:
             Step(f"brain/ground_truth/lesion/{_case(scan)}_mask.png", scan, partial(write_truth, mask=mask))
             for scan, mask in lesions.items()
         ]
-        return Plan(
-            dataset="brats",
-            source=root,
-            folder=target,
-            steps=steps,
-            options=asdict(self),
-            notes=("derived by the rule of ResAD's author; not the slices he published",),
-        )
+        notes = ("derived by the rule of ResAD's author; not the slices he published",)
+        return Plan("brats", root, target, steps, asdict(self), notes)
 
 
 def read_slice(path: Path, *, number: int) -> Num[np.ndarray, "height width"]:

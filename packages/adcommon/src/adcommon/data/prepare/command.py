@@ -10,19 +10,17 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 from cyclopts import App, Group, Parameter
 
 from adcommon.data.catalog import DATASETS
-from adcommon.data.prepare.aitex import Aitex
 from adcommon.data.prepare.aptos import Aptos
 from adcommon.data.prepare.archives import is_archive, sha256, unpack
 from adcommon.data.prepare.as_published import AsPublished, Oct2017
 from adcommon.data.prepare.brats import Brats
 from adcommon.data.prepare.build import Link, carry_out, find_prepared
 from adcommon.data.prepare.isic2018 import Isic2018
-from adcommon.data.prepare.ksdd import Ksdd
-from adcommon.data.prepare.mvtec_3d import Mvtec3d
-from adcommon.data.prepare.mvtec_loco import MvtecLoco
+from adcommon.data.prepare.mvtec import Mvtec3d, MvtecLoco
 from adcommon.data.prepare.one_vs_rest import Cifar10, Mnist
 from adcommon.data.prepare.plan import Plan, Preparer
 from adcommon.data.prepare.quarter import BrainMri, Elpv, HeadCt, Textile
+from adcommon.data.prepare.tiles import Aitex, Ksdd
 from adcommon.data.prepare.visa import Visa
 from adcommon.errors import BadValue, ChecksumMismatch, DatasetNotFound
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adcommon.data.prepare.plan import Plan, Step
-from adcommon.data.prepare.raw import Listing, refuse_missing
+from adcommon.data.prepare.raw import Listing, refuse_missing, unnested
 from adcommon.errors import BadValue, DatasetNotFound
 
 NORMAL = "NV"
@@ -42,7 +42,7 @@ class Isic2018:
         ]
         missing = listings["Training"].missing + listings["Validation"].missing
         refuse_missing(missing, len(wanted), "Unpack the archives of the images again.")
-        return Plan(dataset="isic2018", source=source, folder=target, steps=steps)
+        return Plan("isic2018", source, target, steps)
 
 
 def read_diagnoses(root: Path, part: str) -> list[tuple[str, str]]:
@@ -72,5 +72,4 @@ def _folder(root: Path, name: str) -> Path:
     folder = root / f"ISIC2018_Task3_{name}"
     if not folder.is_dir():
         raise DatasetNotFound(f"no {folder}; unpack ISIC2018_Task3_{name}.zip in {root}")
-    nested = folder / folder.name
-    return nested if nested.is_dir() else folder
+    return unnested(folder)

@@ -161,7 +161,7 @@ def _plan(
         for part in ("train", "test")
         for step in _steps(category, part, groups[category], images[part])
     ]
-    return Plan(dataset=dataset, source=source, folder=target, steps=steps, options=options)
+    return Plan(dataset, source, target, steps, options)
 
 
 def _steps(category: str, part: str, normal: tuple[str, ...], images: Images) -> Iterator[Step]:

@@ -29,7 +29,7 @@ class Step:
     """Makes the target (second) from the source (first); None: the same bytes."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Plan:
     """Everything a preparer will do."""
 

@@ -29,13 +29,8 @@ class BrainMri:
         """See the module; `source` has the folders yes and no, or a folder that has them."""
         root = find_level(source, "yes", "brain_mri")
         parts = quarter(list_images(root / "no")) | {"test/defect": list_images(root / "yes")}
-        return Plan(
-            dataset="brain_mri",
-            source=root,
-            folder=target,
-            steps=copies("brainmri", parts),
-            notes=("order: by name; InCTRL's is that of the disk",),
-        )
+        notes = ("order: by name; InCTRL's is that of the disk",)
+        return Plan("brain_mri", root, target, copies("brainmri", parts), notes=notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +51,7 @@ class HeadCt:
             if (image := listing.find(f"{number:03d}.png")) is not None
         ]
         refuse_missing(listing.missing, len(labels), "Unpack the archive again.")
-        return Plan(dataset="head_ct", source=root, folder=target, steps=steps)
+        return Plan("head_ct", root, target, steps)
 
 
 def read_labels(path: Path) -> list[tuple[int, int]]:
@@ -102,14 +97,8 @@ class Elpv:
             if (image := listing.find(cell.path)) is not None
         ]
         refuse_missing(listing.missing, len(parts), f"labels.csv and images/ belong together in {source}.")
-        return Plan(
-            dataset="elpv",
-            source=source,
-            folder=target / "elpv",
-            steps=steps,
-            options=asdict(self),
-            notes=(f"{len(split.dropped)} cells of uncertain probability were left out",),
-        )
+        notes = (f"{len(split.dropped)} cells of uncertain probability were left out",)
+        return Plan("elpv", source, target / "elpv", steps, asdict(self), notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +112,4 @@ class Textile:
         root = find_level(source, "nominal", "textile")
         parts = quarter(list_images(root / "nominal"))
         parts |= {f"test/{defect}": list_images(root / defect) for defect in ("local", "global")}
-        return Plan(
-            dataset="textile",
-            source=root,
-            folder=target,
-            steps=copies("textile", parts),
-        )
+        return Plan("textile", root, target, copies("textile", parts))

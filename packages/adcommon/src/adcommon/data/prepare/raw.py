@@ -51,6 +51,12 @@ def find_level(source: Path, mark: str, dataset: str) -> Path:
     return folder
 
 
+def unnested(folder: Path) -> Path:
+    """The folder itself, or one of the same name in it: archives may be unpacked into their own folder."""
+    nested = folder / folder.name
+    return nested if nested.is_dir() else folder
+
+
 def find_tree(source: Path, dataset: str) -> Path:
     """The folder of a dataset that is published in the layout that is read: `source`, or below it.
 

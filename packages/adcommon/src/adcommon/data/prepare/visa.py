@@ -81,14 +81,9 @@ class Visa:
             if category not in known:
                 raise unknown_name("category of 'visa'", category, known)
         rows = [row for row in rows if not self.categories or row.category in self.categories]
-        return Plan(
-            dataset="visa",
-            source=root,
-            folder=target / self.split_type,
-            steps=_steps(rows, root, self.split_type, self.layout, origin),
-            options=asdict(self),
-            notes=("masks are binarised: 0 normal, 255 anomalous", f"split: {origin}"),
-        )
+        steps = _steps(rows, root, self.split_type, self.layout, origin)
+        notes = ("masks are binarised: 0 normal, 255 anomalous", f"split: {origin}")
+        return Plan("visa", root, target / self.split_type, steps, asdict(self), notes)
 
 
 def read_split(path: Path) -> list[Row]:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcommon.data.prepare.aitex import Aitex
 from adcommon.data.prepare.build import carry_out
+from adcommon.data.prepare.tiles import Aitex
 from adcommon.errors import BadValue, MaskMissing, MaskSizeMismatch
 from adcommon.testing.downloads import draw, draw_mask, make_download
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from adcommon.data import load_records
 from adcommon.data.prepare.build import carry_out
-from adcommon.data.prepare.mvtec_3d import Mvtec3d
+from adcommon.data.prepare.mvtec import Mvtec3d
 from adcommon.errors import BadValue, MaskMissing
 from adcommon.testing.downloads import draw_mask, make_download
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from adcommon.data.prepare.build import carry_out
-from adcommon.data.prepare.ksdd import Ksdd
+from adcommon.data.prepare.tiles import Ksdd
 from adcommon.errors import DatasetNotFound, MaskSizeMismatch
 from adcommon.testing.downloads import draw, draw_mask, make_download
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from adcommon.data import load_records
 from adcommon.data.prepare.build import carry_out
-from adcommon.data.prepare.mvtec_loco import MvtecLoco
+from adcommon.data.prepare.mvtec import MvtecLoco
 from adcommon.errors import BadValue, MaskMissing, MaskSizeMismatch
 from adcommon.io.images import open_mask
 from adcommon.testing.downloads import draw_mask, make_download
