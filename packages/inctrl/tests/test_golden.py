@@ -1,7 +1,7 @@
 """Parity with the reference implementations on golden files; what varies comes from their meta.json."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -294,9 +294,12 @@ def test_inctrl_heads(file: GoldenFile, state) -> None:
                         file.check(f"{case['tag']}.{norm}.{key}", buffer)
 
 
-def _batches(file: GoldenFile, whole: Whole, dtype: torch.dtype, steps: int):
+def _batches(
+    file: GoldenFile, entries: Mapping[str, Tensor], dtype: torch.dtype, steps: int
+) -> Iterator[TrainBatch]:
     """The batches of a golden training, from stored features or through the tower."""
-    entry = file.entry
+    entry, whole = file.entry, Whole(file.entry, entries)
+    whole.clip.to(dtype)
     labels, text = torch.tensor(entry["labels"], dtype=dtype), whole.text(entry["types"])
     for described in entry["per_step"][:steps]:
         if entry["supplied"] == "features":
@@ -324,12 +327,11 @@ def _batches(file: GoldenFile, whole: Whole, dtype: torch.dtype, steps: int):
         yield TrainBatch(query, references, labels, text)
 
 
-def _train(file: GoldenFile, entries: Mapping[str, Tensor], order: str, dtype: torch.dtype, steps: int):
+def _train(file: GoldenFile, entries: Mapping[str, Tensor], order: str, batches: Sequence[TrainBatch]):
     """What a golden file stores of a training."""
-    entry, got = file.entry, {}
+    entry, got, dtype = file.entry, {}, batches[0].labels.dtype
     cast = {n: v.to(dtype) if v.is_floating_point() else v for n, v in entries.items()}
     whole = Whole(entry, entries)
-    whole.clip.to(dtype)
     whole.model.to(dtype).load_state_dict({n: v for n, v in cast.items() if n.startswith(TRAINED)})
     options = entry["optimizer"]
     optimiser = make_optimiser(trainable(whole.model), options["lr"], options["weight_decay"])
@@ -338,7 +340,7 @@ def _train(file: GoldenFile, entries: Mapping[str, Tensor], order: str, dtype: t
     how, accelerator = entry["loss"], Accelerator(cpu=True)
     model, samples = whole.model.train(), entry["samples"]
     series: dict[str, list[Tensor]] = {}
-    for step, batch in enumerate(_batches(file, whole, dtype, steps)):
+    for step, batch in enumerate(batches):
         assert batch.shots == entry["shot"]
         buffers = {name: value.clone() for name, value in model.named_buffers()}
         outputs, residual_map = forward_batch(model, batch, order)
@@ -380,10 +382,10 @@ def _train(file: GoldenFile, entries: Mapping[str, Tensor], order: str, dtype: t
 
 def test_inctrl_train(file: GoldenFile, state) -> None:
     entry, entries = file.entry, state(file)
-    dtype = getattr(torch, entry["precision"])
+    batches = list(_batches(file, entries, getattr(torch, entry["precision"]), entry["steps"]))
     with file:
         for order in entry["orders"]:
-            got, changed = _train(file, entries, order, dtype, entry["steps"])
+            got, changed = _train(file, entries, order, batches)
             stored = file[f"{order}.changed"]
             file.check(f"{order}.changed", np.array(sorted(changed)), np.array(sorted(stored)))
             for name in file.entry["outputs"]:
@@ -392,8 +394,9 @@ def test_inctrl_train(file: GoldenFile, state) -> None:
                     file.check(name, np.reshape(got[what], file[name].shape))
     short = entry["float32_check"]
     file.entry["tolerance"] = short["tolerances"]
+    batches = list(_batches(file, entries, torch.float32, short["steps"]))
     for order in entry["orders"]:
-        got, _ = _train(file, entries, order, torch.float32, short["steps"])
+        got, _ = _train(file, entries, order, batches)
         for name in file.entry["outputs"]:
             what = name.removeprefix(f"{order}.")
             if (

@@ -4,7 +4,6 @@ Longer than other test files because one command must run every kind of golden f
 """
 
 import hashlib
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,27 +46,35 @@ from recontrast.network.partial_norm import PartialNorm
 from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
 from recontrast.recipes import RECIPES
 
-PRECISIONS = {"": torch.float32, "_f64": torch.float64}
+PRECISIONS = {"float32": "", "float64": "_f64"}
+"""How the names of values end that are computed in it."""
 DRIFT = 2.0
 """Without AVX2 a float32 trajectory was seen to drift 1.07 times as far as its eighth step may."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    # A step of a wide ResNet in float64 takes seconds: its trajectories run when golden files are asked for.
-    asked = metafunc.config.getoption("--golden-root") is not None
-    golden_cases(metafunc, lambda folder, name: not asked and is_wide_training(folder.files[name]))
-    if "paper_file" in metafunc.fixturenames:
-        files = golden_folder(metafunc.config, Path(__file__)).files
-        one_per_mode = {
-            entry["mode"]: name
-            for name, entry in files.items()
-            if entry["kind"] == "train" and not is_wide_training(entry) and has_the_papers_mining(entry)
-        }
-        metafunc.parametrize("paper_file", one_per_mode.values())
-
-
-def is_wide_training(entry: dict) -> bool:
-    return entry["kind"] == "train" and entry["backbone"].startswith("wide")
+    files = golden_folder(metafunc.config, Path(__file__)).files
+    trainings = {name: entry for name, entry in files.items() if entry["kind"] == "train"}
+    wide = [name for name, entry in trainings.items() if entry["backbone"].startswith("wide")]
+    followed = {
+        entry["mode"]: name
+        for name, entry in trainings.items()
+        if name not in wide and has_the_papers_mining(entry)
+    }.values()
+    if "followed" in metafunc.fixturenames:
+        metafunc.parametrize("followed", followed)
+    elif "precision" in metafunc.fixturenames:
+        # Steps in float64 take seconds. Those of a wide ResNet, and those which the commands' own steps
+        # follow anyhow, run when golden files are asked for.
+        left_out = {(name, precision) for name in wide for precision in PRECISIONS}
+        left_out |= {(name, "float64") for name in followed}
+        if metafunc.config.getoption("--golden-root"):
+            left_out = set()
+        cases = [(name, precision) for name in trainings for precision in PRECISIONS]
+        marked = [pytest.param(*case, marks=pytest.mark.slow if case in left_out else ()) for case in cases]
+        metafunc.parametrize(("file", "precision"), marked, indirect=["file"])
+    else:
+        golden_cases(metafunc)
 
 
 def has_the_papers_mining(entry: dict) -> bool:
@@ -114,7 +121,8 @@ def test_forward(file: GoldenFile, build) -> None:
     size, fraction = entry["map"]["out_size"], entry["top_fraction"]
     values: dict[str, object] = {}
     model, images = build(entry).eval(), torch.from_numpy(file.input(entry["inputs"]["image"]))
-    for suffix, dtype in PRECISIONS.items():
+    for precision, suffix in PRECISIONS.items():
+        dtype = getattr(torch, precision)
         outputs = model.to(dtype)(images.to(dtype))
         distances = distance_maps(outputs)
         total, mean = (combine(distances, (size, size), protocol) for protocol in ("sum", "mean"))
@@ -145,7 +153,8 @@ def test_forward(file: GoldenFile, build) -> None:
 def test_losses(file: GoldenFile) -> None:
     pairs = file.entry["pairs"]
     values: dict[str, object] = {}
-    for suffix, dtype in PRECISIONS.items():
+    for precision, suffix in PRECISIONS.items():
+        dtype = getattr(torch, precision)
 
         def run(
             name: str, loss, suffix: str = suffix, dtype: torch.dtype = dtype, **options: object
@@ -220,10 +229,7 @@ def train_as_the_reference(file: GoldenFile, model: ReContrast) -> dict[str, obj
             optimiser.zero_grad()
         loss.backward()
         if iteration == 0:
-            norms = {
-                name: -1.0 if parameter.grad is None else float(parameter.grad.double().norm())
-                for name, parameter in model.named_parameters()
-            }
+            norms = gradient_norms(model)
         steps_encoder = stable is None or counter >= stable["pause"]
         optimisers[0].step()
         if steps_encoder:
@@ -255,6 +261,14 @@ def train_as_the_reference(file: GoldenFile, model: ReContrast) -> dict[str, obj
     }
 
 
+def gradient_norms(model: ReContrast) -> dict[str, float]:
+    """Norm of each parameter's gradient; -1 where it has none."""
+    return {
+        name: -1.0 if parameter.grad is None else float(parameter.grad.double().norm())
+        for name, parameter in model.named_parameters()
+    }
+
+
 @torch.no_grad()
 def summary(values: Tensor) -> list[float]:
     """Mean, standard deviation, norm and first four values, as golden files store a parameter."""
@@ -264,31 +278,32 @@ def summary(values: Tensor) -> list[float]:
     return [float(flat.mean()), deviation, float(flat.norm()), *first]
 
 
-def test_train(file: GoldenFile, build) -> None:
-    entry, values, seeded = file.entry, {}, build(file.entry)
+def test_train(file: GoldenFile, build, precision: str) -> None:
+    entry, suffix, dtype = file.entry, PRECISIONS[precision], getattr(torch, precision)
     file.drift = DRIFT
-    for suffix, dtype in PRECISIONS.items():
-        model = deepcopy(seeded).to(dtype)
-        trained = train_as_the_reference(file, model)
-        state = model.state_dict()
-        final = torch.from_numpy(file.input(entry["final_input"])[: entry["final_input"]["use_first"]]).to(
-            dtype
-        )
-        with torch.no_grad():
-            final_map = summed(distance_maps(model.eval()(final)), entry["map"]["out_size"])[0]
-        trained |= {
-            "checks": [summary(state[name]) for name in entry["check_names"]],
-            "encoder_bn1_num_batches_tracked": state["encoder.bn1.num_batches_tracked"],
-            "final_map": final_map,
-        }
-        values |= {f"{name}{suffix}": value for name, value in trained.items()}
-    with file:
-        file.check_all(values)
+    model = build(entry).to(dtype)
+    values = train_as_the_reference(file, model)
+    state = model.state_dict()
+    values |= {
+        "checks": [summary(state[name]) for name in entry["check_names"]],
+        "encoder_bn1_num_batches_tracked": state["encoder.bn1.num_batches_tracked"],
+        "final_map": final_map(file, model),
+    }
+    for name in file.outputs():
+        if name.endswith("_f64") == (precision == "float64"):
+            file.check(name, values[name.removesuffix(suffix)])
 
 
-def test_the_commands_own_steps_follow_the_trajectories(folder: GoldenFolder, build, paper_file: str) -> None:
+@torch.no_grad()
+def final_map(file: GoldenFile, model: ReContrast) -> Tensor:
+    entry, dtype = file.entry, next(model.parameters()).dtype
+    images = torch.from_numpy(file.input(entry["final_input"])[: entry["final_input"]["use_first"]])
+    return summed(distance_maps(model.eval()(images.to(dtype))), entry["map"]["out_size"])[0]
+
+
+def test_the_commands_own_steps_follow_the_trajectories(folder: GoldenFolder, build, followed: str) -> None:
     """The functions that the training commands call, in float64."""
-    file = folder.open(paper_file)
+    file = folder.open(followed)
     entry, adam, stable = file.entry, file.entry["optimizers"][0], file.entry["stable"]
     lr = {
         name: given["lr"] for o in entry["optimizers"] for given in o["groups"] for name in given["modules"]
@@ -313,23 +328,27 @@ def test_the_commands_own_steps_follow_the_trajectories(folder: GoldenFolder, bu
     )
     model, accelerator = build(entry).double().train(), Accelerator(cpu=True)
     optimiser, schedule = make_optimiser(model, recipe)
-    losses = []
+    losses, norms = [], {}
     for iteration, given in enumerate(entry["inputs"]):
         images = torch.from_numpy(file.input(given)).double()
         alpha = mining_alpha(iteration, recipe.iterations, recipe.mining_ramp)
         hold = holds_encoder(recipe, iteration)
         losses.append(float(update(model, images, optimiser, accelerator, alpha=alpha, hold_encoder=hold)))
+        norms = norms or gradient_norms(model)
         schedule.step()
         if resets_optimiser(recipe, iteration):
             reset(optimiser)
     file.check("loss_f64", losses)
+    file.check("grad_norm_step0_f64", [norms[name] for name in file["grad_names"]])
     state = model.state_dict()
     file.check("checks_f64", [summary(state[name]) for name in entry["check_names"]])
+    file.check("final_map_f64", final_map(file, model))
 
 
 def test_partial_norm(file: GoldenFile) -> None:
     entry, values = file.entry, {}
-    for suffix, dtype in PRECISIONS.items():
+    for precision, suffix in PRECISIONS.items():
+        dtype = getattr(torch, precision)
         layer = PartialNorm(
             entry["channels"], entry["var_thresh"], eps=entry["eps"], momentum=entry["momentum"]
         )
