@@ -6,13 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from tqdm import tqdm
 
 from adcommon.data.loading import AnomalyDataset
+from adcommon.data.messages import lines
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import UnreadableImage, UserError
 from adcommon.io.cache import DiskCache
 from adcommon.types.records import Split
-
-_SHOWN = 5
-"""Messages that the error repeats in full."""
 
 
 def read_splits(splits: Iterable[Split], preprocess: Preprocess, cache: DiskCache | None) -> None:
@@ -28,23 +26,14 @@ def read_all(datasets: Iterable[AnomalyDataset]) -> None:
         UnreadableImage: names the files that cannot be used, all of them counted.
     """
     places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
+    total = len(places)
     with ThreadPoolExecutor() as pool:
-        messages = list(
-            tqdm(
-                pool.map(_problem, places),
-                total=len(places),
-                desc="reading images",
-                unit="image",
-                disable=None,
-                leave=False,
-            )
-        )
-    problems = [message for message in messages if message is not None]
+        messages = pool.map(_problem, places)
+        shown = tqdm(messages, "reading images", total, unit="image", disable=None, leave=False)
+        problems = [message for message in shown if message is not None]
     if problems:
-        shown = "\n  ".join(problems[:_SHOWN])
-        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise UnreadableImage(
-            f"{len(problems)} of {len(places)} images cannot be used:\n  {shown}{more}\n"
+            f"{len(problems)} of {total} images cannot be used:{lines(problems)}\n"
             "  Mend or remove them; `uv run ad check` lists every problem of a dataset."
         )
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from adcommon.data.check.dataset import check
-from adcommon.data.check.problems import Problem
+from adcommon.data.check.tree import Problem
 from adcommon.errors import DatasetNotFound, NotPrepared, UnknownName
 from adcommon.testing.trees import (
     make_cifar10,

@@ -4,7 +4,7 @@ import hashlib
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from adcommon.data.check.problems import Problem, Severity
+from adcommon.data.check.tree import Problem, Severity
 from adcommon.data.loco import CONFIG, Saturation, find_config, read_saturations
 from adcommon.data.sources.layouts import is_normal, pair_masks
 from adcommon.errors import MaskSizeMismatch, UserError
@@ -25,6 +25,12 @@ HUGE_PIXELS = 89_478_485
 
 _THREADS = 8
 
+_FAULTS: dict[str, tuple[Severity, str]] = {
+    "unreadable": ("error", "of the images or masks cannot be read"),
+    "huge": ("warning", "images are huge, and were not decoded"),
+    "mismatch": ("error", "masks have not the size of their image"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -33,9 +39,10 @@ class Seen:
     record: Record
     digest: bytes = b""
     """Of the decoded pixels; empty if the image was not decoded."""
-    huge: str = ""
-    unreadable: str = ""
-    mismatch: str = ""
+    fault: str = ""
+    """One of `_FAULTS`, if it was not decoded."""
+    reason: str = ""
+    """What is said of it then."""
     marked: bool = False
     """True if the mask has an anomalous pixel."""
     values: tuple[tuple[int, ...], ...] = ()
@@ -53,7 +60,9 @@ def check_content(split: Split, category: str) -> Iterator[Problem]:
             pool.map(_look, records), total=len(records), desc=category, unit="image", disable=None
         )
         seen = list(progress)
-    yield from _check_files(seen, category)
+    for fault, (severity, message) in _FAULTS.items():
+        found = [(item.record, item.reason) for item in seen if item.fault == fault]
+        yield from _listed(severity, category, message, found)
     yield from _check_masks(seen, category)
     yield from _check_channels(seen, category)
     yield from _check_duplicates(seen, len(split.train), category)
@@ -74,101 +83,58 @@ def _with_masks_of_normal_images(records: Sequence[Record]) -> list[Record]:
 
 
 def _look(record: Record) -> Seen:
-    parts = (
-        ()
-        if record.mask is None
-        else tuple(list_images(record.mask) if record.mask.is_dir() else [record.mask])
-    )
+    mask = record.mask
+    parts = [] if mask is None else list_images(mask) if mask.is_dir() else [mask]
     try:
         for path in (record.image, *parts):
             width, height = image_size(path)
             if width * height > HUGE_PIXELS:
-                return Seen(
-                    record, huge=f"{path} ({width}x{height}, {width * height * 3 / 1e9:.1f} GB decoded)"
-                )
+                size = f"{width}x{height}, {width * height * 3 / 1e9:.1f} GB decoded"
+                return Seen(record, fault="huge", reason=f"{path} ({size})")
         values = [mask_values(part) for part in parts]
-        mask = _united(record.mask, values)
-        size = None if mask is None else (mask.shape[1], mask.shape[0])
-        image = np.asarray(open_image(record.image, expected_size=size))
+        truth = None
+        if mask is not None:  # without decoding a single file again
+            truth = values[0] > 0 if len(values) == 1 else open_mask(mask)
+        expected = None if truth is None else (truth.shape[1], truth.shape[0])
+        image = np.asarray(open_image(record.image, expected_size=expected))
     except MaskSizeMismatch as error:
-        return Seen(record, mismatch=f"{error}; mask: {record.mask}")
+        return Seen(record, fault="mismatch", reason=f"{error}; mask: {mask}")
     except UserError as error:
-        return Seen(record, unreadable=str(error))
+        return Seen(record, fault="unreadable", reason=str(error))
     return Seen(
         record,
         hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest(),
-        marked=mask is not None and bool(mask.any()),
+        marked=truth is not None and bool(truth.any()),
         values=tuple(_distinct(part) for part in values),
         areas=tuple(int(np.count_nonzero(part)) for part in values),
     )
 
 
-def _united(mask: Path | None, values: Sequence[np.ndarray]) -> np.ndarray | None:
-    """The mask, without decoding a single file again."""
-    if mask is None:
-        return None
-    return values[0] > 0 if len(values) == 1 else open_mask(mask)
-
-
 def _distinct(values: np.ndarray) -> tuple[int, ...]:
     """The different values besides 0, ascending."""
     if values.dtype == np.uint8:
-        return tuple(
-            int(value) for value in np.flatnonzero(np.bincount(values.ravel(), minlength=256)) if value
-        )
-    return tuple(int(value) for value in np.unique(values) if value)
-
-
-def _check_files(seen: list[Seen], category: str) -> Iterator[Problem]:
-    yield from _listed(
-        "error",
-        category,
-        "of the images or masks cannot be read",
-        ((item.record, item.unreadable) for item in seen if item.unreadable),
-    )
-    yield from _listed(
-        "warning",
-        category,
-        "images are huge, and were not decoded",
-        ((item.record, item.huge) for item in seen if item.huge),
-    )
-    yield from _listed(
-        "error",
-        category,
-        "masks have not the size of their image",
-        ((item.record, item.mismatch) for item in seen if item.mismatch),
-    )
+        different = np.flatnonzero(np.bincount(values.ravel()))
+    else:
+        different = np.unique(values)
+    return tuple(int(value) for value in different if value)
 
 
 def _check_masks(seen: list[Seen], category: str) -> Iterator[Problem]:
     masked = [item for item in seen if item.digest and item.record.mask is not None]
-    yield from _listed(
-        "warning",
-        category,
-        "anomalous images have an empty mask",
-        ((item.record, "") for item in masked if item.record.label == 1 and not item.marked),
-    )
-    yield from _listed(
-        "warning",
-        category,
-        "normal images have a mask that is not empty",
-        ((item.record, "") for item in masked if item.record.label == 0 and item.marked),
-    )
+    empty = [(item.record, "") for item in masked if item.record.label == 1 and not item.marked]
+    yield from _listed("warning", category, "anomalous images have an empty mask", empty)
+    full = [(item.record, "") for item in masked if item.record.label == 0 and item.marked]
+    yield from _listed("warning", category, "normal images have a mask that is not empty", full)
     several = [(item.record, max(item.values, key=len)) for item in masked]
-    yield from _listed(
-        "warning",
-        category,
-        "masks are not binary: every value above 0 counts as anomalous",
-        ((record, f"{record.mask}: {_few(values)}") for record, values in several if len(values) > 1),
-    )
+    grey = [(record, f"{record.mask}: {_few(values)}") for record, values in several if len(values) > 1]
+    message = "masks are not binary: every value above 0 counts as anomalous"
+    yield from _listed("warning", category, message, grey)
 
 
 def _check_channels(seen: list[Seen], category: str) -> Iterator[Problem]:
     """MVTec LOCO AD: each channel has a value that its defects_config.json explains."""
     config = find_config(item.record for item in seen)
-    channels = [
-        item for item in seen if item.record.mask is not None and item.record.mask.is_dir() and item.values
-    ]
+    channels = [item for item in seen if item.values and item.record.mask and item.record.mask.is_dir()]
     if config is None:
         if any(item.record.label == 1 for item in channels):
             message = f"masks are folders of channels, and there is no {CONFIG} beside them: no sPRO"
@@ -228,10 +194,9 @@ def _check_duplicates(seen: list[Seen], trained: int, category: str) -> Iterator
 
 
 def _listed(
-    severity: Severity, category: str, message: str, found: Iterable[tuple[Record, str]]
+    severity: Severity, category: str, message: str, found: list[tuple[Record, str]]
 ) -> Iterator[Problem]:
     """One problem for all records found, each with what is said of it; none if there are none."""
-    found = list(found)
     if found:
         paths = tuple(record.image for record, _ in found)
         details = tuple(text for _, text in found if text)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from adcommon.data.catalog import Dataset
 from adcommon.data.check.content import check_content
-from adcommon.data.check.problems import Problem
-from adcommon.data.check.tree import check_categories, check_structure, check_surroundings
+from adcommon.data.check.tree import Problem, check_categories, check_structure, check_surroundings
 from adcommon.data.sources.access import (
     category_folder,
     dtd_textures,
@@ -83,6 +82,5 @@ def _check_batches(folder: Path) -> Iterator[Problem]:
             continue
         found = md5_of(path)
         if found != official:
-            yield Problem(
-                "warning", name, f"not the official file: MD5 {found}, expected {official}", (path,)
-            )
+            message = f"not the official file: MD5 {found}, expected {official}"
+            yield Problem("warning", name, message, (path,))

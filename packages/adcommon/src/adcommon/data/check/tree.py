@@ -1,20 +1,42 @@
-"""What the names of files and folders tell `ad check`, before any image is decoded."""
+"""What `ad check` reports, and what names of files and folders tell it before any image is decoded."""
 
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from adcommon.data.catalog import Dataset
-from adcommon.data.check.problems import Problem, Severity
+from adcommon.data.messages import lines
 from adcommon.data.sources.access import count_differences, extra_masks, missing_masks
 from adcommon.data.sources.layouts import Scan, subfolders
 from adcommon.io.images import IMAGE_EXTENSIONS
 from adcommon.types.records import Record
 
+Severity = Literal["error", "warning", "note"]
+
 _JUNK = ("thumbs.db", "desktop.ini", "__macosx")
 _BESIDE_IMAGES = frozenset({".csv", ".json", ".txt", ".md", ".pdf"})
 """Suffixes of the files that a dataset may hold besides images without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is not as it should be."""
+
+    severity: Severity
+    """error: loading or measuring fails; warning: numbers may mislead; note: without effect."""
+    category: str
+    message: str
+    paths: tuple[Path, ...] = ()
+    """Every file concerned."""
+    details: tuple[str, ...] = ()
+    """What is said of each file, where there is more to say than its path."""
+
+    def __str__(self) -> str:
+        """One line, or a few: "error: bottle: 2 masks ..." with the first of the files."""
+        return f"{self.severity}: {self.category}: {self.message}{lines(self.details or self.paths, 4)}"
 
 
 def check_categories(entry: Dataset, root: Path) -> Iterator[Problem]:
@@ -49,9 +71,7 @@ def check_surroundings(folder: Path, category: str) -> Iterator[Problem]:
     """Hidden files, files that are no images, links that lead nowhere, names that differ only in case."""
     found: dict[str, list[Path]] = defaultdict(list)
     unreadable: list[Path] = []
-    for parent, folders, files in os.walk(
-        folder, onerror=lambda error: unreadable.append(Path(error.filename))
-    ):
+    for parent, folders, files in os.walk(folder, onerror=lambda e: unreadable.append(Path(e.filename))):
         paths = [Path(parent, name) for name in sorted([*folders, *files])]
         folders[:] = [name for name in folders if not _is_junk(name)]
         for path in paths:
@@ -85,10 +105,8 @@ def _check_shared_masks(records: Iterable[Record], category: str) -> Iterator[Pr
             by_mask[record.mask].append(record.image)
     shared = [image for images in by_mask.values() if len(images) > 1 for image in images]
     if shared:
-        message = (
-            f"{len(shared)} images have the mask of another image: their names differ in the suffix only"
-        )
-        yield Problem("warning", category, message, tuple(shared))
+        message = "images have the mask of another image: their names differ in the suffix only"
+        yield Problem("warning", category, f"{len(shared)} {message}", tuple(shared))
 
 
 def _is_junk(name: str) -> bool:

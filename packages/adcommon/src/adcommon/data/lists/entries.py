@@ -14,6 +14,7 @@ from typing import Literal
 
 from PIL import Image
 
+from adcommon.data.messages import lines
 from adcommon.data.sources.layouts import in_order
 from adcommon.data.sources.splits import split_normals
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, MaskMissing
@@ -23,8 +24,6 @@ from adcommon.types.records import Record, Split
 
 ListedSplit = Literal["train", "test", ""]
 """Where an entry belongs; "": a quarter of the normal images tests, and every anomalous one."""
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,9 @@ def to_records(
         "  uv run ad manifest --data LISTS --image-dir FOLDER --format csv --out NEW"
     )
     if images:
-        raise DatasetNotFound(
-            f"{len(images)} images that a list names are not there:{_first(images)}{looked}"
-        )
+        raise DatasetNotFound(f"{len(images)} images that a list names are not there:{lines(images)}{looked}")
     if masks:
-        raise MaskMissing(f"{len(masks)} masks that a list names are not there:{_first(masks)}{looked}")
+        raise MaskMissing(f"{len(masks)} masks that a list names are not there:{lines(masks)}{looked}")
     records = []
     for entry in entries:
         image = found[entry.image] or Path(entry.image)
@@ -158,11 +155,6 @@ def listed_masks(mask: Path | None, root: Path | None) -> tuple[str, ...]:
         return ()
     parts = list_images(mask) if mask.is_dir() else [mask]
     return tuple(listed_path(part, root) for part in parts)
-
-
-def _first(lines: list[str]) -> str:
-    more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return "".join(f"\n  {line}" for line in [*lines[:_SHOWN], *more])
 
 
 def _exists(path: Path | None, kind: Callable[[Path], bool] = Path.exists) -> bool:

@@ -18,6 +18,7 @@ from typing import Literal
 from tqdm import tqdm
 
 import adcommon
+from adcommon.data.messages import SHOWN, lines
 from adcommon.data.prepare.plan import Plan, Step
 from adcommon.errors import BadValue, EmptySplit, OutputExists, OutputFailed, UserError
 from adcommon.io.files import atomic_write, json_text, plain
@@ -29,7 +30,6 @@ Link = Literal["copy", "hard", "symlink"]
 
 MANIFEST = "manifest.json"
 _PLAN = "plan.txt"
-_SHOWN = 5
 
 
 def carry_out(plan: Plan, *, link: Link = "copy", force: bool = False, workers: int | None = None) -> Plan:
@@ -116,7 +116,7 @@ def _refuse_names(plan: Plan) -> None:
     targets = Counter(step.target for step in plan.steps)
     twice = sorted(target for target, count in targets.items() if count > 1)
     if twice:
-        raise BadValue(f"{len(twice)} files would be made from several sources: {', '.join(twice[:_SHOWN])}")
+        raise BadValue(f"{len(twice)} files would be made from several sources: {', '.join(twice[:SHOWN])}")
     for target in targets:
         parts = target.split("/")
         if {"", ".", ".."} & set(parts) or "\\" in target or parts[-1].startswith("."):
@@ -166,13 +166,9 @@ def _begin(unfinished: Path, plan: Plan, work: str) -> None:
 def _run(plan: Plan, unfinished: Path, link: Link, workers: int) -> None:
     """Make every file that is not finished, in parallel; errors of single files are collected."""
     steps = [step for step in plan.steps if not os.path.lexists(unfinished / step.target)]
-    if len(steps) < len(plan.steps):
-        logger.info(
-            "dataset %s resumed with %d of %d files",
-            plan.dataset,
-            len(plan.steps) - len(steps),
-            len(plan.steps),
-        )
+    total, made = len(plan.steps), len(plan.steps) - len(steps)
+    if made:
+        logger.info("dataset %s resumed with %d of %d files", plan.dataset, made, total)
     errors: list[UserError] = []
     with (
         ThreadPoolExecutor(workers) as pool,
@@ -191,10 +187,8 @@ def _run(plan: Plan, unfinished: Path, link: Link, workers: int) -> None:
             pool.shutdown(cancel_futures=True)
             raise
     if errors:
-        listed = "\n  ".join(sorted(str(error) for error in errors)[:_SHOWN])
-        more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
         raise type(errors[0])(
-            f"{len(errors)} of {len(plan.steps)} files cannot be prepared:\n  {listed}{more}\n"
+            f"{len(errors)} of {total} files cannot be prepared:{lines(sorted(map(str, errors)))}\n"
             "  Mend them and run the command again; it goes on where it stopped."
         )
 

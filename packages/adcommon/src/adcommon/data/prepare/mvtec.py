@@ -27,8 +27,9 @@ from pathlib import Path
 
 from adcommon.data.catalog import DATASETS
 from adcommon.data.loco import CONFIG, channel_value, read_saturations
+from adcommon.data.messages import shorten
 from adcommon.data.prepare.plan import Plan, Step
-from adcommon.data.prepare.raw import decode_all, find_tree, shorten, write_mask
+from adcommon.data.prepare.raw import decode_all, find_tree, write_mask
 from adcommon.data.sources.layouts import Scan, scan_category, scan_rgb
 from adcommon.errors import BadValue, MaskMissing, MaskSizeMismatch
 from adcommon.io.images import image_size, list_images, open_mask

@@ -1,6 +1,6 @@
 """What preparers ask of a raw download: where it begins, which files are missing, what its masks hold."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from adcommon.data.catalog import DATASETS
+from adcommon.data.messages import shorten
 from adcommon.data.prepare.plan import Step
 from adcommon.data.sources.layouts import subfolders
 from adcommon.data.sources.roots import search
@@ -24,8 +25,6 @@ S = TypeVar("S")
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, the last two excluded."""
-
-_SHOWN = 5
 
 
 def search_level(source: Path, mark: str) -> Path | None:
@@ -164,9 +163,3 @@ def refuse_missing(missing: list[Path], total: int, advice: str) -> None:
     """One error for all files of a download that are not there."""
     if missing:
         raise DatasetNotFound(f"{len(missing)} of {total} files are missing: {shorten(missing)}\n  {advice}")
-
-
-def shorten(entries: Iterable[object]) -> str:
-    """The first few entries, separated by commas."""
-    texts = [str(entry) for entry in entries]
-    return ", ".join(texts[:_SHOWN]) + (", ..." if len(texts) > _SHOWN else "")

@@ -35,6 +35,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool
 
+from adcommon.data.messages import shorten
 from adcommon.data.prepare.plan import Plan, Step
 from adcommon.data.prepare.raw import (
     Box,
@@ -43,7 +44,6 @@ from adcommon.data.prepare.raw import (
     find_level,
     quarter,
     refuse_missing,
-    shorten,
     unnested,
     write_tile,
     write_truth,

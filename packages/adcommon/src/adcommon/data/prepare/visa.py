@@ -23,8 +23,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from adcommon.data.messages import shorten
 from adcommon.data.prepare.plan import Plan, Step
-from adcommon.data.prepare.raw import Listing, find_level, refuse_missing, shorten, write_mask
+from adcommon.data.prepare.raw import Listing, find_level, refuse_missing, write_mask
 from adcommon.errors import BadValue, DatasetNotFound, NotPrepared, unknown_name
 
 logger = logging.getLogger(__name__)

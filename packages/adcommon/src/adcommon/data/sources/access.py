@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adcommon.data.catalog import DATASETS, Dataset
+from adcommon.data.messages import SHOWN, shorten
 from adcommon.data.sources.cifar10 import has_batches, scan_cifar10
 from adcommon.data.sources.embedded import elpv_folder, scan_elpv, scan_textile, textile_folder
 from adcommon.data.sources.folder import folder_categories, scan_folder
@@ -18,9 +19,6 @@ from adcommon.io.images import list_images
 from adcommon.types.records import Split
 
 logger = logging.getLogger(__name__)
-
-_SHOWN = 5
-"""Paths of one kind that a message lists."""
 
 
 def find_dataset(name: str) -> Dataset:
@@ -57,7 +55,7 @@ def load_records(dataset: str, root: Path | None, category: str, *, seed: int = 
     entry = find_dataset(dataset)
     scan = scan_dataset(entry, root, category, seed=seed)
     if scan.wrong:
-        raise BadValue("\n".join(scan.wrong[:_SHOWN]))
+        raise BadValue("\n".join(scan.wrong[:SHOWN]))
     _refuse_empty(entry, scan.split, category, category_folder(entry, root, category))
     if scan.extra:
         logger.warning("dataset %s %s", dataset, extra_masks(scan.extra, category))
@@ -84,9 +82,8 @@ def scan_dataset(entry: Dataset, root: Path | None, category: str, *, seed: int 
             raise unknown_name(f"category in {root}", category, found)
         return scan_folder(found[category], category, seed=seed)
     if entry.layout == "textures":
-        raise BadValue(
-            f"'{entry.name}' has nothing to test; it is used for: {', '.join(entry.uses.values())}"
-        )
+        uses = ", ".join(entry.uses.values())
+        raise BadValue(f"'{entry.name}' has nothing to test; it is used for: {uses}")
     if entry.layout == "cifar10" and has_batches(folder := find_root(entry, root)):
         return scan_cifar10(folder, category, seed=seed)
     if category not in entry.categories + entry.extra_categories:
@@ -176,17 +173,13 @@ def missing_masks(missing: dict[Path, Path], category: str) -> str:
 
 def extra_masks(extra: list[Path], category: str) -> str:
     """The message about masks that belong to no image."""
-    shown = ", ".join(str(mask) for mask in extra[:_SHOWN])
-    return (
-        f"{category}: {len(extra)} masks belong to no image: {shown}{', ...' if len(extra) > _SHOWN else ''}"
-    )
+    return f"{category}: {len(extra)} masks belong to no image: {shorten(extra)}"
 
 
 def count_differences(entry: Dataset, split: Split, category: str) -> list[str]:
     """Where counts differ from the published ones: "bottle train: expected 209 images, found 208"."""
-    if category not in entry.counts:
-        return []
-    return [f"{category} {difference}" for difference in entry.counts[category].differences(split)]
+    counts = entry.counts.get(category)
+    return [] if counts is None else [f"{category} {text}" for text in counts.differences(split)]
 
 
 def _refuse_empty(entry: Dataset, split: Split, category: str, folder: Path | None) -> None:

@@ -13,11 +13,20 @@ that has `test` but no `train` can only be evaluated.
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from adcommon.data.lists.entries import to_splits
 from adcommon.data.lists.manifest import entries_of, list_folders
-from adcommon.data.sources.layouts import Scan, in_order, is_normal, scan_category, scan_defects, subfolders
+from adcommon.data.sources.layouts import (
+    Scan,
+    in_order,
+    is_normal,
+    normal_records,
+    scan_category,
+    scan_defects,
+    subfolders,
+)
 from adcommon.data.sources.splits import split_normals
 from adcommon.errors import DatasetNotFound
 from adcommon.io.images import list_images
@@ -63,24 +72,21 @@ def scan_folder(folder: Path, category: str, *, seed: int) -> Scan:
         loose = [Record(image, category, 0) for image in list_images(folder / "train")]
         train = in_order([*scan.split.train, *loose])
         if (folder / "test").is_dir():
-            return Scan(Split(train, scan.split.test), scan.has_masks, scan.missing, scan.extra, scan.wrong)
+            return replace(scan, split=Split(train, scan.split.test))
         return Scan(_split_normals(train, [], seed, folder), wrong=scan.wrong)
     defects = {
         source.name: source
         for source in subfolders(folder)
         if not is_normal(source) and source.name not in _RESERVED and list_images(source)
     }
-    normal_folders = [source for source in subfolders(folder) if is_normal(source)]
-    if not normal_folders:
+    normal = normal_records(folder, category)
+    if not any(is_normal(source) for source in subfolders(folder)):
         if defects:
-            logger.warning(
-                "folder %s holds images, so its folders are passed over: %s", folder, ", ".join(defects)
-            )
-        normal_folders, defects = [folder], {}
-    normal = [Record(image, category, 0) for source in normal_folders for image in list_images(source)]
+            names = ", ".join(defects)
+            logger.warning("folder %s holds images, so its folders are passed over: %s", folder, names)
+        normal, defects = [Record(image, category, 0) for image in list_images(folder)], {}
     scan = scan_defects(defects, folder / "ground_truth", category)
-    split = _split_normals(normal, scan.split.test, seed, folder)
-    return Scan(split, scan.has_masks, scan.missing, scan.extra, scan.wrong)
+    return replace(scan, split=_split_normals(normal, scan.split.test, seed, folder))
 
 
 def _is_category(folder: Path) -> bool:

@@ -6,7 +6,7 @@ never by its position in a list.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adcommon.io.images import list_folder, list_images
@@ -72,27 +72,17 @@ def scan_category(
         other_train_folders: further folders below `train` are passed over; by default they are wrong.
         masks: the folder beside `train` and `test` that holds the masks.
     """
-    train: list[Record] = []
-    wrong: list[str] = []
-    for source in subfolders(folder / "train"):
-        if is_normal(source):
-            train += [Record(image, category, 0) for image in list_images(source)]
-        elif not other_train_folders and list_images(source):
-            wrong.append(
-                f"'{source.name}' among the training images of category '{category}': {source}\n"
-                "  Only normal images can train (a folder named good, ok or NORMAL); move the others to test."
-            )
-    normal = [
-        Record(image, category, 0)
-        for source in subfolders(folder / "test")
-        if is_normal(source)
-        for image in list_images(source)
+    wrong = [
+        f"'{source.name}' among the training images of category '{category}': {source}\n"
+        "  Only normal images can train (a folder named good, ok or NORMAL); move the others to test."
+        for source in subfolders(folder / "train")
+        if not (is_normal(source) or other_train_folders) and list_images(source)
     ]
     defects = {source.name: source for source in subfolders(folder / "test") if not is_normal(source)}
-    anomalous = scan_defects(defects, folder / masks, category)
-    test = in_order([*normal, *anomalous.split.test])
-    split = Split(in_order(train), test)
-    return Scan(split, anomalous.has_masks, anomalous.missing, anomalous.extra, wrong + anomalous.wrong)
+    scan = scan_defects(defects, folder / masks, category)
+    test = in_order([*normal_records(folder / "test", category), *scan.split.test])
+    train = in_order(normal_records(folder / "train", category))
+    return replace(scan, split=Split(train, test), wrong=wrong + scan.wrong)
 
 
 def scan_loco(folder: Path, category: str) -> Scan:
@@ -111,46 +101,44 @@ def scan_rgb(folder: Path, category: str) -> Scan:
     """
     if not any((source / "rgb").is_dir() for source in subfolders(folder / "train")):
         return scan_category(folder, category)
-    train = [
-        Record(image, category, 0)
-        for source in subfolders(folder / "train")
-        if is_normal(source)
-        for image in list_images(source / "rgb")
-    ]
-    test: list[Record] = []
-    missing: dict[Path, Path] = {}
-    extra: list[Path] = []
-    wrong: list[str] = []
-    for source in subfolders(folder / "test"):
-        images = list_images(source / "rgb")
-        if is_normal(source):
-            test += [Record(image, category, 0) for image in images]
-            continue
-        pairing = pair_masks(images, source / "gt")
-        test += [Record(image, category, 1, source.name, pairing.masks.get(image)) for image in images]
-        missing |= dict.fromkeys(pairing.missing, source / "gt")
-        extra += pairing.extra
-        wrong += pairing.wrong
-    return Scan(Split(in_order(train), in_order(test)), True, missing, extra, wrong)
+    defects = [source for source in subfolders(folder / "test") if not is_normal(source)]
+    places = {source.name: (source / "rgb", source / "gt") for source in defects}
+    scan = _scan_anomalous(places, category)
+    test = in_order([*normal_records(folder / "test", category, "rgb"), *scan.split.test])
+    train = in_order(normal_records(folder / "train", category, "rgb"))
+    return replace(scan, split=Split(train, test), has_masks=True)
 
 
 def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Scan:
     """Scan folders of anomalous images, whose masks lie in folders of the same names below `mask_root`."""
-    test: list[Record] = []
-    missing: dict[Path, Path] = {}
-    extra: list[Path] = []
-    wrong: list[str] = []
-    for name, source in defects.items():
-        images = list_images(source)
-        pairing = pair_masks(images, mask_root / name)
-        test += [Record(image, category, 1, defect_of(name), pairing.masks.get(image)) for image in images]
-        missing |= dict.fromkeys(pairing.missing, mask_root / name)
-        extra += pairing.extra
-        wrong += pairing.wrong
+    places = {name: (source, mask_root / name) for name, source in defects.items()}
+    scan = _scan_anomalous(places, category)
     for source in subfolders(mask_root):
         if source.name not in defects and not is_normal(source):
-            extra += pair_masks([], source).extra
-    return Scan(Split([], test), mask_root.is_dir(), missing, extra, wrong)
+            scan.extra.extend(pair_masks([], source).extra)
+    return replace(scan, has_masks=mask_root.is_dir())
+
+
+def normal_records(folder: Path, category: str, below: str = "") -> list[Record]:
+    """The images of the folders of normal images in `folder`; `below` is where in them the images lie."""
+    sources = [source / below for source in subfolders(folder) if is_normal(source)]
+    return [Record(image, category, 0) for source in sources for image in list_images(source)]
+
+
+def _scan_anomalous(places: dict[str, tuple[Path, Path]], category: str) -> Scan:
+    """Scan the folders of images and of masks of each defect."""
+    scan = Scan(Split([], []))
+    for name, (source, masks) in places.items():
+        images = list_images(source)
+        pairing = pair_masks(images, masks)
+        defect = defect_of(name)
+        scan.split.test.extend(
+            Record(image, category, 1, defect, pairing.masks.get(image)) for image in images
+        )
+        scan.missing.update(dict.fromkeys(pairing.missing, masks))
+        scan.extra.extend(pairing.extra)
+        scan.wrong.extend(pairing.wrong)
+    return scan
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:
@@ -175,10 +163,8 @@ def pair_masks(images: Iterable[Path], folder: Path) -> Pairing:
     for image in images:
         found = [mask for name in _MASK_NAMES for mask in by_stem.get(name.format(image.stem), ())]
         if len(found) > 1:
-            wrong.append(
-                f"{len(found)} masks for one image, {image}: {', '.join(str(mask) for mask in found)}\n"
-                "  Keep one of them."
-            )
+            listed = ", ".join(str(mask) for mask in found)
+            wrong.append(f"{len(found)} masks for one image, {image}: {listed}\n  Keep one of them.")
             several.update(found)
         elif found:
             masks[image] = found[0]
