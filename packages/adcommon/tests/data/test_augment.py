@@ -1,7 +1,7 @@
 import torch
 from torch import Generator, Tensor
 
-from adcommon.data.augment import random_colour_jitter, random_flips, random_quarter_turn, random_rotation
+from adcommon.data.augment import random_colour_jitter, random_flips, random_quarter_turn
 
 
 def pair(size: int = 32) -> tuple[Tensor, Tensor]:
@@ -19,9 +19,6 @@ def test_image_and_mask_move_together() -> None:
             turned, turned_mask = augment(image, mask, Generator().manual_seed(seed))
             assert torch.equal(turned[0] > 0.5, turned_mask)
             moved += not torch.equal(turned_mask, mask)
-        turned, turned_mask = random_rotation(image, mask, Generator().manual_seed(seed), degrees=40.0)
-        differing = ((turned[0] > 0.5) != turned_mask).sum().item()
-        assert differing <= 12  # bilinear and nearest may differ along the outline
     assert moved > 20
 
 

@@ -6,7 +6,6 @@ Images are 8-bit or in [0, 1], before normalisation; geometry moves image and ma
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Generator, Tensor
-from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 Image = Float[Tensor, "channels height width"] | UInt8[Tensor, "channels height width"]
@@ -28,17 +27,6 @@ def random_quarter_turn(image: Image, mask: Mask, generator: Generator) -> tuple
     """Rotate by 0, 90, 180 or 270 degrees, each as likely; sides may swap, nothing is interpolated."""
     turns = int(torch.randint(4, (), generator=generator))
     return image.rot90(turns, (-2, -1)), mask.rot90(turns, (-2, -1))
-
-
-def random_rotation(image: Image, mask: Mask, generator: Generator, *, degrees: float) -> tuple[Image, Mask]:
-    """Rotate about the centre by an angle drawn uniformly from [-degrees, degrees].
-
-    The size stays; corners that come from outside are black and normal. Bilinear, the mask nearest.
-    """
-    angle = _uniform(generator, -degrees, degrees)
-    turned = tv.rotate(image, angle, interpolation=InterpolationMode.BILINEAR)
-    turned_mask = tv.rotate(mask[None].to(torch.uint8), angle, interpolation=InterpolationMode.NEAREST)
-    return turned, turned_mask[0].bool()
 
 
 def random_colour_jitter(

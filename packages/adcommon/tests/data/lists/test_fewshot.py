@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from adcommon.data.lists.fewshot import (
     draw_references,
-    named_references,
     read_references,
     write_references,
 )
@@ -79,12 +78,3 @@ def test_unusual_names_are_read_back_also_of_images_elsewhere(tmp_path: Path, na
     for root in (tmp_path, tmp_path / "other"):
         write_references(tmp_path / "list.txt", [tmp_path / name], root)
         assert read_references(tmp_path / "list.txt", root) == [tmp_path / name]
-
-
-def test_published_names_are_found_in_their_order_among_normal_images() -> None:
-    assert named_references(RECORDS, ["03.png", "00.png"], "4 shots") == [Path("03.png"), Path("00.png")]
-    with pytest.raises(DatasetNotFound, match=r"4 shots: no normal images of these names: 04\.png, 99\.png"):
-        named_references(RECORDS, ["03.png", "04.png", "99.png"], "4 shots")
-    twice = [*RECORDS, Record(Path("other/03.png"), "nut", 0)]
-    with pytest.raises(BadValue, match=r"several images are called 03\.png"):
-        named_references(twice, ["03.png"], "4 shots")

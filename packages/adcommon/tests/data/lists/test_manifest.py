@@ -108,15 +108,12 @@ def test_lines_are_named_as_each_paper_names_them(
     assert read_lines(None, tmp_path / "realnet/test_alpha.json", tree)["alpha"].train == []
 
 
-def test_a_missing_mask_is_no_pixel_truth_unless_it_is_taken_for_a_full_one(
-    tree: Path, tmp_path: Path
-) -> None:
+def test_a_missing_mask_is_no_pixel_truth(tree: Path, tmp_path: Path) -> None:
     line = {"filename": "alpha/test/spot/000.png", "label": 1, "label_name": "defective"}
     (tmp_path / "test.json").write_text(json.dumps(line))
     assert not read_lines(None, tmp_path / "test.json", tree)["alpha"].pixel_truth
-    assert read_lines(None, tmp_path / "test.json", tree, assume_full_mask=True)["alpha"].pixel_truth
-    (record,) = read_records([tmp_path / "test.json"], tree, assume_full_mask=True)
-    assert record.mask is not None
+    (record,) = read_records([tmp_path / "test.json"], tree)
+    assert record.mask is None
 
 
 def test_the_image_folder_goes_before_the_folder_of_the_list(tree: Path, tmp_path: Path) -> None:

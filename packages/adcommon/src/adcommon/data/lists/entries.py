@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
-
 from adcommon.data.messages import lines
 from adcommon.data.sources.layouts import in_order
 from adcommon.data.sources.splits import split_normals
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, MaskMissing
 from adcommon.io.cache import cache_folder, made_once
-from adcommon.io.images import image_size, list_images
+from adcommon.io.images import list_images
 from adcommon.types.records import Record, Split
 
 ListedSplit = Literal["train", "test", ""]
@@ -41,30 +39,18 @@ class Entry:
     split: ListedSplit = ""
 
 
-def to_records(
-    entries: Sequence[Entry], folders: Sequence[Path], *, assume_full_mask: bool = False
-) -> list[Record]:
-    """The records of a list, in its order.
-
-    Args:
-        entries: what the list says.
-        folders: where its paths begin, in the order in which they are tried.
-        assume_full_mask: an anomalous image without a mask is anomalous in every pixel, as UniAD and RealNet
-            take it; by default it has no pixel truth.
+def to_records(entries: Sequence[Entry], folders: Sequence[Path]) -> list[Record]:
+    """The records of a list, in its order; `folders` are where its paths begin, tried in their order.
 
     Raises:
         DatasetNotFound: images are missing; names the first of them with their lines, and counts all.
         MaskMissing: the same for masks.
         BadValue: a path leaves the folders.
     """
-    found = {
-        name: find_listed(name, folders, entry.where)
-        for entry in entries
-        for name in (entry.image, *entry.masks)
-    }
-    images = [
-        f"{entry.where}: {entry.image}" for entry in entries if not _exists(found[entry.image], Path.is_file)
-    ]
+    named = [(entry.where, name) for entry in entries for name in (entry.image, *entry.masks)]
+    found = {name: find_listed(name, folders, where) for where, name in named}
+    lost = [entry for entry in entries if not _exists(found[entry.image], Path.is_file)]
+    images = [f"{entry.where}: {entry.image}" for entry in lost]
     masks = [f"{entry.where}: {name}" for entry in entries for name in entry.masks if found[name] is None]
     looked = (
         f"\n  Looked in: {', '.join(str(folder.absolute()) for folder in folders)}\n"
@@ -79,21 +65,14 @@ def to_records(
     for entry in entries:
         image = found[entry.image] or Path(entry.image)
         mask = _joined([path for name in entry.masks if (path := found[name]) is not None])
-        if mask is None and entry.label == 1 and assume_full_mask:
-            mask = _full_mask(*image_size(image))
         records.append(Record(image, entry.category, entry.label, entry.defect, mask))
     return records
 
 
-def to_splits(
-    entries: Sequence[Entry], folders: Sequence[Path], *, assume_full_mask: bool = False, seed: int = 0
-) -> dict[str, Split]:
-    """The records of lists by category, in the order in which the categories first occur.
+def to_splits(entries: Sequence[Entry], folders: Sequence[Path], *, seed: int = 0) -> dict[str, Split]:
+    """The records of lists by category, in the order in which the categories first occur; see `to_records`.
 
     Args:
-        entries: what the lists say.
-        folders: as for `to_records`.
-        assume_full_mask: as for `to_records`.
         seed: draws the normal images that test where the list has no split.
 
     Raises:
@@ -106,9 +85,7 @@ def to_splits(
         if entry.split == "train" and entry.label == 1:
             raise BadValue(f"{entry.where}: an anomalous image cannot train; give it to the test")
     categories: dict[str, dict[str, list[Record]]] = {}
-    for entry, record in zip(
-        entries, to_records(entries, folders, assume_full_mask=assume_full_mask), strict=True
-    ):
+    for entry, record in zip(entries, to_records(entries, folders), strict=True):
         parts = categories.setdefault(entry.category, {"train": [], "test": [], "": []})
         parts["test" if entry.label == 1 else entry.split].append(record)
     splits = {}
@@ -123,8 +100,7 @@ def find_listed(name: str, folders: Iterable[Path], where: str) -> Path | None:
 
     Args:
         name: an absolute path, or one below the folders.
-        folders: where paths begin.
-        where: names the place in the list, for the message.
+        where: the place in the list, for the message.
 
     Raises:
         BadValue: a path that leaves the folders.
@@ -181,12 +157,3 @@ def _joined(masks: list[Path]) -> Path | None:
             shutil.copyfile(mask, folder / f"{number:03d}{mask.suffix}")
 
     return made_once(cache_folder() / "mask-parts" / digest.hexdigest(), copy, "masks in several parts")
-
-
-def _full_mask(width: int, height: int) -> Path:
-    """A mask of this size that is anomalous everywhere."""
-
-    def draw(folder: Path) -> None:
-        Image.new("1", (width, height), 1).save(folder / "000.png")
-
-    return made_once(cache_folder() / f"full-masks/{width}x{height}", draw, "a mask") / "000.png"

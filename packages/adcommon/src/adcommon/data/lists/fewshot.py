@@ -1,7 +1,6 @@
 """Reference images for few-shot methods: drawn with a seed, written to a list, read back."""
 
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -38,33 +37,6 @@ def draw_references(source: Sequence[Record] | Path, shots: int, *, seed: int) -
         )
     order = np.random.default_rng(seed).permutation(len(images))
     return [images[index] for index in order[:shots]]
-
-
-def named_references(source: Sequence[Record], names: Sequence[str], where: str) -> list[Path]:
-    """The images of these file names among the normal ones, in the order of the names.
-
-    So references that a paper publishes by their names are found in the user's own copy of a dataset.
-
-    Args:
-        source: records of one category.
-        names: file names without folders.
-        where: what the names are, for the message.
-
-    Raises:
-        DatasetNotFound: images are missing; names all of them.
-        BadValue: several images have one of the names.
-    """
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    for record in source:
-        if record.label == 0:
-            by_name[record.image.name].append(record.image)
-    missing = [name for name in names if name not in by_name]
-    if missing:
-        raise DatasetNotFound(f"{where}: no normal images of these names: {', '.join(missing)}")
-    ambiguous = next((name for name in names if len(by_name[name]) > 1), None)
-    if ambiguous is not None:
-        raise BadValue(f"{where}: several images are called {ambiguous}: {by_name[ambiguous]}")
-    return [by_name[name][0] for name in names]
 
 
 def write_references(path: Path, images: Iterable[Path], root: Path) -> None:

@@ -35,17 +35,15 @@ LINES = (("train.json", "test.json"), ("train_uni.json", "test_uni.json"))
 _VALIDATION_NORMAL = "_val_normal.json"
 
 
-def read_lines(
-    train: Path | None, test: Path | None, image_dir: Path | None = None, *, assume_full_mask: bool = False
-) -> dict[str, Split]:
+def read_lines(train: Path | None, test: Path | None, image_dir: Path | None = None) -> dict[str, Split]:
     """The splits of UniAD's or RealNet's lists by category, in their order.
+
+    An anomalous image without a mask has no pixel truth; both papers take each of its pixels as anomalous.
 
     Args:
         train: list of normal images; None: there is nothing to train with.
         test: list of test images; None: there is nothing to test.
         image_dir: where the lists' paths begin; else, and for what is not there, at the lists.
-        assume_full_mask: an anomalous image without a mask is anomalous in every pixel, as in both papers;
-            by default it has no pixel truth.
 
     Raises:
         DatasetNotFound: a list, or files that it names, are not there.
@@ -55,21 +53,17 @@ def read_lines(
     entries = [entry for path, split in listed if path is not None for entry in parse_lines(path, split)]
     given = [] if image_dir is None else [image_dir]
     folders = [*given, *_folders(None, *(path for path, _ in listed if path is not None))]
-    return to_splits(entries, folders, assume_full_mask=assume_full_mask)
+    return to_splits(entries, folders)
 
 
-def read_records(
-    lists: Sequence[Path], root: Path | None = None, *, assume_full_mask: bool = False
-) -> list[Record]:
+def read_records(lists: Sequence[Path], root: Path | None = None) -> list[Record]:
     """The images of single lists of any form, in their order, normal and anomalous.
 
     Args:
         lists: of one dataset or of several.
         root: where paths begin that do not begin at the lists.
-        assume_full_mask: as for `read_lines`.
     """
-    entries = [entry for path in lists for entry in parse_list(path)]
-    return to_records(entries, _folders(root, *lists), assume_full_mask=assume_full_mask)
+    return to_records([entry for path in lists for entry in parse_list(path)], _folders(root, *lists))
 
 
 def read_manifest(source: Path, root: Path | None = None, *, seed: int = 0) -> dict[str, Split]:
