@@ -19,6 +19,7 @@ from cyclopts.config import Yaml
 
 from adcommon.errors import OutputExists, OutputFailed
 from adcommon.io.versions import git_commit, library_versions
+from adcommon.results.rows import write_results
 from adcommon.training.logging import start_logging
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.stop import StopSignal
@@ -64,7 +65,7 @@ def test_a_resumed_runs_metrics_equal_the_unbroken_runs(
     training(Run(tmp_path / "broken"), 1, killed_at)
     with (tmp_path / "broken" / "metrics.csv").open("a") as file:
         file.write(f"{killed_at + 1},0.1")  # the kill came in the middle of a line
-    resumed = Run(tmp_path / "broken", resume=True)
+    resumed = Run(tmp_path / "broken")
     resumed.rewind(saved_at)
     training(resumed, saved_at + 1, 7)
     assert resumed.metrics.read_bytes() == unbroken.metrics.read_bytes()
@@ -72,18 +73,17 @@ def test_a_resumed_runs_metrics_equal_the_unbroken_runs(
 
 def test_a_folder_in_use_is_only_taken_when_asked(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    for opened in (Run, RunGroup):
-        with pytest.raises(OutputExists, match=r"is not empty.*--resume.*--force.*--out"):
-            opened(tmp_path)
-        opened(tmp_path, resume=True)
-        opened(tmp_path, force=True)
+    with pytest.raises(OutputExists, match=r"is not empty.*--resume.*--force.*--out"):
+        RunGroup(tmp_path)
+    RunGroup(tmp_path, resume=True)
+    RunGroup(tmp_path, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_force_deletes_what_runs_wrote_and_nothing_else(tmp_path: Path) -> None:
     group = RunGroup(tmp_path / "out")
     group.write_recipe({"seed": 1})
-    group.write_results([ROW])
+    write_results(group.folder, [ROW])
     run = group.run("wood")
     run.log(1, {"loss": 1.0})
     run.model.mkdir()
@@ -116,7 +116,7 @@ def test_opening_a_run_disturbs_no_writer_and_rewinding_cleans_up(tmp_path: Path
     halves = [folder / ".state.pt.writing-0" for folder in (run.folder, run.state.parent)]
     for half in halves:
         half.write_text("half")
-    Run(tmp_path / "wood", resume=True)
+    Run(tmp_path / "wood")
     assert all(half.exists() for half in halves)
     run.rewind(0)
     assert not any(half.exists() for half in halves)
@@ -237,12 +237,12 @@ def test_the_log_has_time_and_message_and_is_appended(
 
 
 @pytest.mark.usefixtures("_logging_restored")
-def test_verbose_adds_debug_messages_and_no_folder_means_no_file(
+def test_no_folder_means_no_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    start_logging(None, verbose=True)
-    logging.getLogger("recontrast").debug("seen")
+    start_logging(None)
+    logging.getLogger("recontrast").info("seen")
     assert capsys.readouterr().err.endswith(" seen\n")
     assert list(tmp_path.iterdir()) == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from adcommon.errors import BadValue
-from adcommon.results.rows import Published, Row, text
+from adcommon.results.rows import Published, Row, text, write_results
 from adcommon.training.logging import start_logging
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Job = TypeVar("Job")
 R = TypeVar("R", contravariant=True)
-S = TypeVar("S", bound=Settings, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,6 @@ def run_jobs(
         train: trains and evaluates one model; returns the rows of the report.
         check: looks at all inputs before the first training; on the main process only.
         published: the paper's numbers, to stand beside ours.
-
-    Returns:
-        What they left.
     """
     from adcommon.models.devices import choose_device
     from adcommon.training.devices import start
@@ -101,7 +97,7 @@ def run_jobs(
             rows += done
             models[job_name] = run.model
             if main:
-                group.write_results(rows, published)
+                write_results(group.folder, rows, published)
                 print(text(rows, published))
     if main:
         print(f"\nmodels, tables and logs are in {group.folder}")
@@ -112,8 +108,8 @@ def run_jobs(
 class Experiment(Protocol[R]):
     """A method's experiment: trains and evaluates one model per job of its own choice."""
 
-    def __call__(self, recipe: R, splits: Mapping[str, Split], settings: Settings, *, name: str) -> Fitted:
-        """Train on the splits of a dataset, by category."""
+    def __call__(self, recipe: R, splits: Mapping[str, Split], settings: Any, *, name: str) -> Fitted:
+        """Train on the splits of a dataset, by category; the settings are of the method's own type."""
         ...
 
 
@@ -123,6 +119,7 @@ class Fit(Generic[R]):
 
     method: str
     run: Experiment[R]
+    settings: type[Settings] = Settings
 
     def __call__(
         self,
@@ -146,7 +143,7 @@ class Fit(Generic[R]):
             device: by its torch name; by default the first GPU if there is one.
             weights: of the backbone: "pretrained", "random" or a file.
             workers: processes that load images; 0 loads in this one.
-            cache: keep decoded images on disk.
+            cache: keep decoded images, and frozen features, on disk.
             resume: continue a run in `out` that was stopped or killed.
             force: overwrite a run in `out`.
 
@@ -154,7 +151,7 @@ class Fit(Generic[R]):
             UserError: what cannot work, before the training begins.
         """
         splits = _by_category(data)
-        settings = Settings(
+        settings = self.settings(
             out=Path(out),
             device=device,
             weights=weights,
@@ -169,29 +166,23 @@ class Fit(Generic[R]):
 
 
 @runtime_checkable
-class Generalist(Protocol[R, S]):
+class Generalist(Protocol[R]):
     """An experiment that trains on labelled images and tests on other categories, with references."""
 
     def __call__(
-        self,
-        recipe: R,
-        data: Mapping[str, Split],
-        targets: Mapping[str, Split],
-        settings: S,
-        *,
-        name: str,
+        self, recipe: R, data: Mapping[str, Split], targets: Mapping[str, Split], settings: Any, *, name: str
     ) -> Fitted:
         """Train on all images of `data`, test on `targets`, of which there may be none."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class FitGeneralist(Generic[R, S]):
+class FitGeneralist(Generic[R]):
     """The public function `fit` of a method that is trained once and then shown normal images of anything."""
 
     method: str
-    settings: type[S]
-    run: Generalist[R, S]
+    settings: type[Settings]
+    run: Generalist[R]
 
     def __call__(
         self,
@@ -209,25 +200,24 @@ class FitGeneralist(Generic[R, S]):
     ) -> Fitted:
         """Train on all labelled images of `data`, test on `targets`, and save everything in `out`.
 
+        All else is as in `Fit`.
+
         Args:
-            recipe: one of the method's `RECIPES`, or `dataclasses.replace` of one.
             data: normal and anomalous images, from `adcommon.folder` or `adcommon.dataset`; several
                 categories by name. Training and test images are trained on alike.
             targets: other categories to test on, with references of their training images. Without, nothing
                 is tested; the model takes references when it is loaded.
-            out: folder for everything the run leaves behind.
-            device: by its torch name; by default the first GPU if there is one.
-            weights: of the frozen network: "pretrained", "random" or a file.
-            workers: processes that load images; 0 loads in this one.
-            cache: keep decoded images and features on disk.
-            resume: continue a run in `out` that was stopped or killed.
-            force: overwrite a run in `out`.
-
-        Raises:
-            UserError: what cannot work, before the training begins.
         """
-        settings = self.settings(
-            out=Path(out),
+        tested = _by_category(targets) if targets else {}
+
+        def run(recipe: R, splits: Mapping[str, Split], settings: Any, *, name: str) -> Fitted:
+            return self.run(recipe, splits, tested, settings, name=name)
+
+        fit = Fit(self.method, run, self.settings)
+        return fit(
+            recipe,
+            data,
+            out=out,
             device=device,
             weights=weights,
             workers=workers,
@@ -235,8 +225,6 @@ class FitGeneralist(Generic[R, S]):
             resume=resume,
             force=force,
         )
-        tested = _by_category(targets) if targets else {}
-        return self.run(recipe, _by_category(data), tested, settings, name=self.method)
 
 
 def _by_category(data: Split | Mapping[str, Split]) -> dict[str, Split]:

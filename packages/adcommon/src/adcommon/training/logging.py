@@ -13,10 +13,10 @@ from adcommon.io.files import output_errors
 _LINE = "%(asctime)s %(message)s"
 
 
-def start_logging(folder: Path | None, verbose: bool = False) -> None:
+def start_logging(folder: Path | None) -> None:
     """Log to stderr and, if a folder is given, append to its log.txt; replaces what an earlier call set up.
 
-    Python's warnings are logged too; `verbose` adds debug messages.
+    Python's warnings are logged too.
     """
     handlers: list[logging.Handler] = [_Terminal()]
     handlers[0].setFormatter(_Tidy(_LINE, datefmt="%H:%M:%S"))
@@ -32,8 +32,7 @@ def start_logging(folder: Path | None, verbose: bool = False) -> None:
         old.close()
     for handler in handlers:
         root.addHandler(handler)
-    root.setLevel(logging.DEBUG if verbose else logging.INFO)
-    logging.getLogger("PIL").setLevel(logging.INFO)  # its debug messages are one per chunk of a PNG file
+    root.setLevel(logging.INFO)
     warnings.showwarning = _log_warning
 
 

@@ -15,6 +15,8 @@ from adcommon.io.files import atomic_write, plain
 from adcommon.models.checkpoint import DAMAGED, first_line
 from adcommon.training.run import Run
 
+logger = logging.getLogger(__name__)
+
 
 def save_resume(path: Path, state: dict[str, Any]) -> None:
     """Write everything a training needs to go on: dicts, lists and tuples of tensors, numbers and text."""
@@ -52,9 +54,6 @@ def _check_plain(value: object, where: str) -> None:
         raise TypeError(
             f"{where} is a {type(value).__qualname__}; a resume state holds tensors, numbers and text"
         )
-
-
-logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -100,7 +99,12 @@ def restore(run: Run, recipe: object, parts: Mapping[str, Stateful], accelerator
     state = load_resume(run.state)
     step = 0 if state is None else int(state["step"])
     if state is not None:
-        _same_recipe(state["recipe"], plain(recipe), run)
+        if changed := changes(state["recipe"], plain(recipe)):
+            raise BadValue(
+                f"the run in {run.folder} was begun with other values: {'; '.join(changed)}.\n"
+                "  Resume it with the same ones (its recipe.yaml works with --config), or choose another "
+                "--out"
+            )
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
         if accelerator.scaler is not None:
@@ -120,11 +124,3 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for name, value in now.items()
         if before.get(name) != value
     ]
-
-
-def _same_recipe(before: Mapping[str, Any], now: Mapping[str, Any], run: Run) -> None:
-    if changed := changes(before, now):
-        raise BadValue(
-            f"the run in {run.folder} was begun with other values: {'; '.join(changed)}.\n"
-            "  Resume it with the same ones (its recipe.yaml works with --config), or choose another --out"
-        )

@@ -18,7 +18,7 @@ import yaml
 from adcommon.errors import OutputExists
 from adcommon.io.files import atomic_write, csv_text, json_text, output_errors, plain, remove_leftovers
 from adcommon.io.versions import command_line, git_commit, library_versions
-from adcommon.results import rows as report
+from adcommon.results.rows import Row, read_results
 
 _OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html")
 _OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps")
@@ -27,13 +27,10 @@ _OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "re
 class Run:
     """The folder of one category's training (or of the one model of a multi-class recipe)."""
 
-    def __init__(self, folder: Path, *, resume: bool = False, force: bool = False) -> None:
-        """Open a folder: an empty or new one, or an existing one to `resume` or, by `force`, to start afresh.
-
-        Raises:
-            OutputExists: the folder is not empty and neither was asked for.
-        """
-        _open_folder(folder, resume, force, _OF_A_RUN)
+    def __init__(self, folder: Path) -> None:
+        """Make the folder; a run that was begun in it is continued."""
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.metrics = folder / "metrics.csv"
         self.results = folder / "results.json"
@@ -75,33 +72,46 @@ class Run:
             rows = [row for row in _read_table(self.metrics)[1] if int(row[0]) <= step]
             atomic_write(self.metrics, csv_text([self._columns, *rows]))
 
-    def finish(self, rows: Sequence[report.Row]) -> None:
+    def finish(self, rows: Sequence[Row]) -> None:
         """Write this category's rows of the report, which marks it as done, and drop the resume state."""
         atomic_write(self.results, json_text(list(rows)))
         shutil.rmtree(self.state.parent, ignore_errors=True)
 
     def finished(self) -> list[dict[str, Any]] | None:
         """The rows of a category that is done; None while it is not."""
-        return report.read_results(self.results) if self.results.exists() else None
+        return read_results(self.results) if self.results.exists() else None
 
 
 class RunGroup:
     """The folder of a whole command, with one `Run` per category."""
 
     def __init__(self, folder: Path, *, resume: bool = False, force: bool = False) -> None:
-        """Open the folder as `Run` does; `force` deletes what runs wrote there and nothing else."""
-        if force and folder.is_dir():
-            for below in folder.iterdir():
-                if below.is_dir() and any((below / name).exists() for name in _OF_A_RUN):
-                    _open_folder(below, resume=False, force=True, written=_OF_A_RUN)
-                    if not any(below.iterdir()):
-                        below.rmdir()
-        _open_folder(folder, resume, force, _OF_A_GROUP)
+        """Open an empty or new folder, or an existing one to `resume` or, by `force`, to start afresh.
+
+        `force` deletes what runs wrote there and nothing else.
+
+        Raises:
+            OutputExists: the folder is not empty and neither was asked for.
+        """
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if force:
+                for below in folder.iterdir():
+                    if below.is_dir() and any((below / name).exists() for name in _OF_A_RUN):
+                        _delete(below, _OF_A_RUN)
+                        if not any(below.iterdir()):
+                            below.rmdir()
+                _delete(folder, _OF_A_GROUP)
+            elif not resume and any(folder.iterdir()):
+                raise OutputExists(
+                    f"{folder} is not empty. Continue the run in it with --resume, delete the run and start "
+                    "afresh with --force, or choose another folder with --out"
+                )
         self.folder = folder
 
     def run(self, category: str) -> Run:
         """The run of one category; one that was begun before is continued."""
-        return Run(self.folder / category, resume=True)
+        return Run(self.folder / category)
 
     def write_recipe(self, values: object) -> None:
         """Write recipe.yaml: every resolved value, readable by `--config`; facts of the run as comments.
@@ -119,26 +129,14 @@ class RunGroup:
         body = yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)
         atomic_write(self.folder / "recipe.yaml", comments + body)
 
-    def write_results(self, rows: Sequence[report.Row], published: report.Published | None = None) -> None:
-        """Write results.json, .csv, .md and .html; after every category, with the rows so far."""
-        report.write_results(self.folder, rows, published)
 
-
-def _open_folder(folder: Path, resume: bool, force: bool, written: Sequence[str]) -> None:
-    """Make the folder, or refuse one that holds something, or delete what was `written` there before."""
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if force:
-            for path in (folder / name for name in written):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-        elif not resume and any(folder.iterdir()):
-            raise OutputExists(
-                f"{folder} is not empty. Continue the run in it with --resume, delete the run and start "
-                "afresh with --force, or choose another folder with --out"
-            )
+def _delete(folder: Path, names: Sequence[str]) -> None:
+    """Delete the files and folders of these names in a folder, where they are."""
+    for path in (folder / name for name in names):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:

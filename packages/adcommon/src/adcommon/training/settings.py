@@ -1,6 +1,6 @@
 """The flags that mean the same in every command. No torch here."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,15 +12,42 @@ from adcommon.io.places import default_root
 SETTINGS_GROUP = Group("Where and how to run", sort_key=1)
 
 
-@Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What every training command takes besides its recipe; none of it changes the numbers."""
+class _OnImages:
+    """What trainings and evaluations take alike."""
 
     data_root: Path | None = None
     """Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]"""
     data: Path | None = None
     """A folder of my own images; short for `--dataset folder --data-root DIR`."""
+    gpu: str | None = None
+    """Number of the GPU, or `cpu`. [default: the first GPU if there is one]"""
+    device: str | None = None
+    """Device by its torch name: cpu, cuda:1, mps."""
+    workers: int = 0
+    """Processes that load images; 0 loads in this process."""
+    cache: bool = True
+    """Keep decoded, resized images on disk, so that each is decoded once."""
+    maps: bool = False
+    """Write a picture of every test image's anomaly map."""
+    eval_size: Literal["map", "original"] = "map"
+    """Size of the standard pixel metrics: the network's input, or each image's own."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        if self.gpu is not None and self.device is not None:
+            raise BadValue("--gpu and --device were both given; use one of them")
+
+    def root(self) -> Path:
+        """The folder where datasets are looked for."""
+        return self.data or self.data_root or default_root()
+
+
+@Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
+@dataclass(frozen=True, kw_only=True)
+class Settings(_OnImages):
+    """What every training command takes besides its recipe; none of it changes the numbers."""
+
     category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
     """Categories to run. [default: all]"""
     out: Path | None = None
@@ -29,43 +56,26 @@ class Settings:
     """Parent of the run's folder, as the papers' scripts name it."""
     save_name: str | None = None
     """Name of the run's folder. [default: the command's name]"""
-    gpu: str | None = None
-    """Number of the GPU, or `cpu`. [default: the first GPU if there is one]"""
-    device: str | None = None
-    """Device by its torch name: cpu, cuda:1, mps."""
     weights: str = "pretrained"
     """Backbone weights: `pretrained`, `random` (for trials only), or a file."""
-    workers: int = 0
-    """Processes that load images; 0 loads in the training process."""
-    cache: bool = True
-    """Keep decoded, resized images on disk, so that each is decoded once."""
     resume: bool = False
     """Continue a run that was stopped or killed, from its last saved state."""
     force: bool = False
     """Overwrite the run's folder."""
     save_every: Annotated[int | None, Parameter(show_default=False)] = None
     """Steps between saved states for `--resume`. [default: every evaluation]"""
-    maps: bool = False
-    """Write a picture of every test image's anomaly map."""
-    eval_size: Literal["map", "original"] = "map"
-    """Size of the standard pixel metrics: the network's input, or each image's own."""
     false_alarm_rate: float = 0.05
     """Rate at which the stored decision threshold may call a normal image anomalous."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
+        super().__post_init__()
         if not 0 < self.false_alarm_rate < 1:
             raise BadValue(f"--false-alarm-rate is {self.false_alarm_rate}; expected a value between 0 and 1")
-        if self.gpu is not None and self.device is not None:
-            raise BadValue("--gpu and --device were both given; use one of them")
         if self.save_every is not None and self.save_every < 1:
             raise BadValue(f"--save-every is {self.save_every}; expected at least 1 step")
         if self.resume and self.force:
             raise BadValue("--resume keeps the run's folder and --force empties it; use one of them")
-
-    def root(self) -> Path:
-        """The folder where datasets are looked for."""
-        return self.data or self.data_root or default_root()
 
     def folder(self, name: str) -> Path:
         """The run's folder; `name` is the command's."""
@@ -73,46 +83,25 @@ class Settings:
 
     def as_flags(self) -> dict[str, Any]:
         """The values to write down with a run, by flag name; not how it was to be continued."""
-        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {
             name: value
-            for name, value in given.items()
+            for name, value in vars(self).items()
             if value is not None and name not in ("resume", "force")
         }
 
 
 @Parameter(name="*", negative_iterable=())
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings:
+class EvaluateSettings(_OnImages):
     """What every evaluation of a trained model takes."""
 
     model: Annotated[Path, Parameter(alias="--checkpoint")]
     """The `model` folder that a training run left."""
     dataset: str | None = None
     """Dataset name; `ad datasets` lists them. [default: the one the model was trained on]"""
-    data_root: Path | None = None
-    """Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]"""
-    data: Path | None = None
-    """A folder of my own images; short for `--dataset folder --data-root DIR`."""
     category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
     """Categories to evaluate. [default: those the model was trained on]"""
     out: Path = Path("evaluation")
     """Folder for results.json, tables and pictures."""
-    gpu: str | None = None
-    """Number of the GPU, or `cpu`. [default: the first GPU if there is one]"""
-    device: str | None = None
-    """Device by its torch name: cpu, cuda:1, mps."""
     batch_size: int = 16
     """Images per batch."""
-    workers: int = 0
-    """Processes that load images; 0 loads in this process."""
-    cache: bool = True
-    """Keep decoded, resized images on disk."""
-    maps: bool = False
-    """Write a picture of every test image's anomaly map."""
-    eval_size: Literal["map", "original"] = "map"
-    """Size of the standard pixel metrics: the network's input, or each image's own."""
-
-    def root(self) -> Path:
-        """The folder where datasets are looked for."""
-        return self.data or self.data_root or default_root()
