@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -51,6 +51,13 @@ class Result:
         return None if self.score is None or self.threshold is None else bool(self.score > self.threshold)
 
     @property
+    def decision(self) -> Literal["normal", "anomalous", "unknown"]:
+        """`is_anomalous` in a word."""
+        if self.is_anomalous is None:
+            return "unknown"
+        return "anomalous" if self.is_anomalous else "normal"
+
+    @property
     def anomaly_map(self) -> Float[np.ndarray, "height width"] | None:
         """Higher is more anomalous; at the size of the image, made of `network_map` each time it is asked."""
         if self.network_map is None:
@@ -59,35 +66,21 @@ class Result:
         return restored
 
 
+@dataclass(repr=False, eq=False)
 class Model:
     """A trained method, bound to all it needs besides the images; `load` makes one."""
 
-    def __init__(
-        self,
-        score_pixels: ScorePixels,
-        preprocess: Preprocess,
-        config: Mapping[str, Any],
-        *,
-        threshold: float | None = None,
-        category: str | None = None,
-        detector: Detector | None = None,
-    ) -> None:
-        """Bind a runtime to what its model folder or file says.
-
-        Args:
-            score_pixels: see `ScorePixels`.
-            preprocess: how images are made.
-            config: all that was stored with the model, "method" at least.
-            threshold: image score above which an image is anomalous.
-            category: that it scores; several, joined by "+", where it was trained on them.
-            detector: the same in torch, if this is torch's; it can be exported.
-        """
-        self.score_pixels = score_pixels
-        self.preprocess = preprocess
-        self.config = config
-        self.threshold = threshold
-        self.category = category
-        self.detector = detector
+    score_pixels: ScorePixels
+    preprocess: Preprocess
+    """How images are made."""
+    config: Mapping[str, Any]
+    """All that was stored with the model, "method" at least."""
+    threshold: float | None = None
+    """Image score above which an image is anomalous."""
+    category: str | None = None
+    """That it scores; several, joined by "+", where it was trained on them."""
+    detector: Detector | None = None
+    """The same in torch, if this is torch's; it can be exported."""
 
     def __repr__(self) -> str:
         """Method, category and threshold."""
@@ -149,10 +142,8 @@ class Model:
             return []
         prediction = self.score_pixels(np.stack([image.pixels for image in images]))
         maps = prediction.anomaly_maps
-        return [
-            self._result(image, score, None if maps is None else maps[place].copy())  # not the whole batch's
-            for place, (image, score) in enumerate(zip(images, prediction.image_scores.tolist(), strict=True))
-        ]
+        copies = [None] * len(images) if maps is None else [one.copy() for one in maps]  # free the batch's
+        return list(map(self._result, images, prediction.image_scores.tolist(), copies))
 
     def _result(
         self, image: Decoded, score: float, network_map: Float[np.ndarray, "size size"] | None

@@ -4,9 +4,8 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -21,20 +20,6 @@ from adcommon.results.pictures import glow, heat_map, overlay, png
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class PredictedImage:
-    """A row of predictions.csv."""
-
-    path: Path
-    score: float | None
-    """Higher is more anomalous, no fixed range; None: there is an `error`."""
-    threshold: float | None
-    """What the score was compared with; None: no threshold is known."""
-    decision: Literal["normal", "anomalous", "unknown"]
-    """Anomalous if the score is greater than the threshold."""
-    error: str | None = None
-
-
 def predict(
     model: Model,
     inputs: Path,
@@ -43,8 +28,7 @@ def predict(
     batch_size: int = 8,
     workers: int = 2,
     maps: bool = True,
-    map_range: tuple[float, float] | None = None,
-) -> list[PredictedImage]:
+) -> list[Result]:
     """Score an image, or every image in a folder at any depth, in the order of their paths.
 
     Writes `out`/predictions.csv and, for each image, its heat map over it at its own size: `out`/maps/
@@ -57,12 +41,13 @@ def predict(
         batch_size: images scored at once.
         workers: threads that decode images, and as many that draw pictures, while the model works; 0 is 1.
         maps: write the pictures, if the method has anomaly maps.
-        map_range: what the first and the last colour mean, so that colours compare between images; None: each
-            map's own minimum and maximum.
+
+    Returns:
+        The rows of predictions.csv, without their maps.
     """
     paths = find_images(inputs, out)
     root = inputs if inputs.is_dir() else inputs.parent
-    rows: list[PredictedImage] = []
+    rows: list[Result] = []
     shown: list[ScoredImage] = []
     drawing: deque[Future[None]] = deque()
     results = model.stream(paths, batch_size=batch_size, workers=workers)
@@ -71,51 +56,40 @@ def predict(
         for path, result in zip(paths, progress, strict=True):
             if result.error is not None:
                 logger.warning("skipping %s", result.error)
-            rows.append(PredictedImage(path, result.score, result.threshold, _decision(result), result.error))
+            rows.append(replace(result, network_map=None))
             if maps and result.score is not None and result.network_map is not None:
                 name = path.relative_to(root)
                 picture = name.with_name(f"{name.name}.png")
                 shown.append(ScoredImage(name.as_posix(), result.score, None, picture.as_posix()))
-                drawing.append(pool.submit(_draw, path, result, out / "maps" / picture, map_range))
+                drawing.append(pool.submit(_draw, path, result, out / "maps" / picture))
             while len(drawing) > 2 * batch_size:
                 drawing.popleft().result()
         for job in drawing:
             job.result()
-    atomic_write(out / "predictions.csv", _csv(rows))
+    columns = ("path", "score", "threshold", "decision", "error")
+    table = [[getattr(row, name) for name in columns] for row in rows]
+    atomic_write(out / "predictions.csv", csv_text([columns, *table]))
     if shown:
         write_gallery(out / "maps", shown, title=f"{len(shown)} images of {root}", threshold=model.threshold)
     return rows
 
 
-def summary(rows: Sequence[PredictedImage], out: Path) -> str:
+def summary(rows: Sequence[Result], out: Path) -> str:
     """For a person: how many images of each decision, what could not be read, where everything is."""
     counts = {decision: sum(row.decision == decision for row in rows) for decision in ("anomalous", "normal")}
     damaged = [row.error for row in rows if row.error is not None]
     scored = len(rows) - len(damaged)
-    undecided = scored - sum(counts.values())
-    lines = [f"{len(rows)} images: {counts['anomalous']} anomalous, {counts['normal']} normal"]
-    if undecided:
-        lines = [
-            f"{len(rows)} images: {scored} scored; without a threshold (--threshold) none is called anomalous"
-        ]
+    said = f"{counts['anomalous']} anomalous, {counts['normal']} normal"
+    if scored > sum(counts.values()):
+        said = f"{scored} scored; without a threshold (--threshold) none is called anomalous"
+    lines = [f"{len(rows)} images: {said}"]
     if damaged:
         lines += [f"{len(damaged)} could not be scored:", *(f"  {error}" for error in damaged)]
     return "\n".join([*lines, f"scores and decisions are in {out / 'predictions.csv'}"])
 
 
-def _decision(result: Result) -> Literal["normal", "anomalous", "unknown"]:
-    if result.is_anomalous is None:
-        return "unknown"
-    return "anomalous" if result.is_anomalous else "normal"
-
-
-def _draw(path: Path, result: Result, picture: Path, map_range: tuple[float, float] | None) -> None:
+def _draw(path: Path, result: Result, picture: Path) -> None:
     anomaly_map = result.anomaly_map
     assert anomaly_map is not None
     image = np.asarray(open_image(path, upright=result.preprocess.upright))
-    low, high = map_range or (None, None)
-    atomic_write(picture, png(overlay(image, heat_map(anomaly_map, low, high, colours=glow))))
-
-
-def _csv(rows: Sequence[PredictedImage]) -> str:
-    return csv_text([[entry.name for entry in fields(PredictedImage)], *map(astuple, rows)])
+    atomic_write(picture, png(overlay(image, heat_map(anomaly_map, colours=glow))))
