@@ -1,12 +1,12 @@
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adcommon.cli import quickstart as module
 from adcommon.cli.quickstart import quickstart
 from adcommon.errors import UnknownName, UserError
-from adcommon.results.rows import row, write_results
+from adcommon.results.rows import read_results, row, write_results
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
@@ -28,25 +28,30 @@ def fake(name: str, image_auroc: float):
     return start
 
 
+def run(*methods: str, out: Path) -> list[dict[str, Any]]:
+    quickstart(*methods, out=out)
+    return read_results(out)
+
+
 def test_every_method_runs_and_one_table_remains(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     starts = {"first": fake("first", 0.9), "second": fake("second", 0.8)}
     monkeypatch.setattr(module, "installed", lambda group: starts)
     monkeypatch.setattr(module, "find", lambda name, group: starts[name])
-    rows = json.loads(quickstart(tmp_path).read_text())
+    rows = run(out=tmp_path)
     assert [(entry["method"], entry["image_auroc"]) for entry in rows] == [("first", 0.9), ("second", 0.8)]
     assert "90.00" in capsys.readouterr().out
-    assert len(json.loads(quickstart(tmp_path / "one", ["second"]).read_text())) == 1
+    assert len(run("second", out=tmp_path / "one")) == 1
 
 
 def test_an_unknown_method_is_named_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="recontrast"):
-        quickstart(tmp_path / "out", ["recontrst"])
+        quickstart("recontrst", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_no_method_at_all_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "installed", lambda group: {})
     with pytest.raises(UserError, match="install"):
-        quickstart(tmp_path)
+        quickstart(out=tmp_path)

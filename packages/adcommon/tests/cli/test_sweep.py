@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,12 @@ facts = dict(method="m", dataset="d", category="a", protocol="standard", seed=in
 (out / "results.json").write_text(json.dumps([facts | dict(image_auroc=float(flags["--lr"]), setting="s",
                                                           backbone="b", weights="w", seconds=1)]))
 """
-VALUES = {"lr": ["0.25", "0.75"], "seed": ["0", "1"]}
+VALUES = ("lr=0.25,0.75", "seed=0,1")
+
+
+def run(out: Path, *vary: str, jobs: int = 1) -> list[dict[str, Any]]:
+    sweep("a-train", vary=vary, out=out, jobs=jobs)
+    return read_results(out)
 
 
 @pytest.fixture
@@ -46,32 +52,30 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_every_combination_is_run_once_and_its_rows_say_which_it_was(training: Path, jobs: int) -> None:
-    rows = sweep("a-train", [], VALUES, training, jobs=jobs)
+    rows = run(training, *VALUES, jobs=jobs)
     assert [(row["varied"], row["seed"], row["image_auroc"]) for row in rows] == [
         ("lr=0.25", 0, 0.25),
         ("lr=0.25", 1, 0.25),
         ("lr=0.75", 0, 0.75),
         ("lr=0.75", 1, 0.75),
     ]
-    assert read_results(training) == rows
     assert "lr=0.75" in (training / "spread.csv").read_text()
     assert "says" in (training / "lr=0.25,seed=0" / "sweep.log").read_text()
 
 
 def test_finished_runs_are_not_run_again(training: Path) -> None:
-    sweep("a-train", [], {"lr": ["0.25"], "seed": ["0"]}, training)
-    rows = sweep("a-train", [], VALUES, training)
+    run(training, "lr=0.25", "seed=0")
+    rows = run(training, *VALUES)
     assert len(rows) == 4
     assert {path.read_text() for path in training.glob("*/calls.txt")} == {"x"}
 
 
 def test_a_failing_run_leaves_the_others_alone_and_is_tried_again(training: Path) -> None:
-    values = {"lr": ["0.25"], "seed": ["13", "1"]}
     with pytest.raises(UserError, match=r"1 of 2 runs failed(.|\n)*unlucky"):
-        sweep("a-train", [], values, training)
+        sweep("a-train", seeds=(13, 1), vary=("lr=0.25",), out=training)
     assert len(read_results(training)) == 1
     with pytest.raises(UserError):
-        sweep("a-train", [], values, training)
+        sweep("a-train", seeds=(13, 1), vary=("lr=0.25",), out=training)
     calls = {path.parent.name: path.read_text() for path in training.glob("*/calls.txt")}
     assert calls == {"lr=0.25,seed=13": "xx", "lr=0.25,seed=1": "x"}
 
@@ -80,7 +84,7 @@ def test_a_signal_reaches_the_runs_and_the_sweep_waits_for_them(training: Path) 
     code = (
         "import sys; from pathlib import Path; from adcommon.cli import sweep\n"
         f"sweep.find_command = lambda command: {str(training.parent / 'a-train')!r}\n"
-        f"sweep.sweep('a-train', [], {{'lr': ['1'], 'seed': ['99', '0']}}, Path({str(training)!r}))"
+        f"sweep.sweep('a-train', vary=('lr=1', 'seed=99,0'), out=Path({str(training)!r}))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=os.environ
@@ -114,4 +118,4 @@ def test_a_sweep_that_cannot_be_is_refused(
 
 def test_only_commands_of_methods_are_swept(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'uniad-train'"):
-        sweep("uniad-trian", [], {"seed": ["0"]}, tmp_path)
+        sweep("uniad-trian", seeds=(0,), out=tmp_path)

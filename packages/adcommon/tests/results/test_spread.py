@@ -3,8 +3,9 @@ import io
 
 import pytest
 
+from adcommon.io.files import csv_columns
 from adcommon.results.rows import row
-from adcommon.results.spread import spread, spread_csv, spread_tables
+from adcommon.results.spread import spread, spread_tables
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
@@ -68,6 +69,6 @@ def test_tables_are_in_percent_with_deviations_one_for_each_protocol() -> None:
 
 def test_the_csv_has_every_digit() -> None:
     lines = spread(ROWS)
-    (first, *_) = csv.DictReader(io.StringIO(spread_csv(lines)))
+    (first, *_) = csv.DictReader(io.StringIO(csv_columns(lines)))
     assert float(first["image_auroc_std"]) == lines[0]["image_auroc_std"]
     assert first["aupro"] == ""

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from adcommon.io.files import atomic_write
 from adcommon.results.rows import METRICS, Row, grouped
-from adcommon.results.spread import percent, spread
+from adcommon.results.spread import spread
+from adcommon.results.tables import percent
 from inctrl.published import PUBLISHED
 
 _SHOWN = ("image_auroc", "image_ap", "pixel_auroc", "aupro")

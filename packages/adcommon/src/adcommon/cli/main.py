@@ -22,6 +22,16 @@ app.command(
 app.command(evaluate_app("evaluate"))
 app.command(predict_app("predict"))
 app.command("adcommon.cli.list_commands:manifest", name="manifest", help="Write lists of a dataset's images.")
+app.command(
+    "adcommon.cli.quickstart:quickstart",
+    name="quickstart",
+    help="Train on real images that need no download, some minutes on two CPU cores, and show what came out.",
+)
+app.command(
+    "adcommon.cli.sweep:sweep",
+    name="sweep",
+    help="Run a training command for several seeds or values; mean and standard deviation of what comes out.",
+)
 app.command("adcommon.cli.list_commands:few_shot", name="few-shot", help="Draw normal reference images.")
 
 Root = Annotated[Path | None, Parameter(name="--data-root")]
@@ -30,20 +40,6 @@ Root = Annotated[Path | None, Parameter(name="--data-root")]
 def main() -> None:
     """The console command `ad`."""
     execute(app)
-
-
-@app.command
-def quickstart(*methods: str, out: Path = Path("quickstart"), force: bool = False) -> None:
-    """Train on real images that need no download, some minutes on two CPU cores, and show what came out.
-
-    Args:
-        methods: Methods to run; all that have a quick start by default.
-        out: Folder for models, tables and pictures.
-        force: Overwrite what an earlier quick start left.
-    """
-    from adcommon.cli.quickstart import quickstart as run
-
-    run(out, methods, force=force)
 
 
 @app.command
@@ -143,40 +139,6 @@ def export(
     path = out or Path("model.onnx")
     difference = adcommon.export(loaded, path, batch_size=batch_size)
     print(f"{path}: onnxruntime and torch differ by {difference:.1e} of the largest output")
-
-
-@app.command
-def sweep(
-    command: str,
-    *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=(), show_default=False)] = (),
-    vary: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
-    out: Path = Path("runs/sweep"),
-    jobs: int = 1,
-) -> None:
-    """Run a training command for several seeds or values; mean and standard deviation of what comes out.
-
-    The same command again goes on where it was stopped. For example
-    `ad sweep recontrast-train --seeds 0 1 2 --vary backbone=resnet18,resnet50 --dataset synthetic`.
-
-    Args:
-        command: A training command of an installed method.
-        arguments: Its flags, the same for every run.
-        seeds: Values of its --seed; short for --vary seed=0,1,2.
-        vary: FLAG=VALUE,VALUE,...; with several of them every combination is run.
-        out: Folder for all runs.
-        jobs: Runs at the same time.
-    """
-    from adcommon.cli.sweep import sweep as run
-    from adcommon.training.logging import start_logging
-
-    values = {
-        flag.removeprefix("--"): listed.split(",") for flag, _, listed in (v.partition("=") for v in vary)
-    }
-    if seeds:
-        values["seed"] = [str(seed) for seed in seeds]
-    start_logging(None)
-    run(command, arguments, values, out, jobs=jobs)
 
 
 @app.command

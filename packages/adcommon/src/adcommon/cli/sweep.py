@@ -17,16 +17,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import yaml
+from cyclopts import Parameter
 from tqdm import tqdm
 
 from adcommon.errors import BadValue, Stopped, UserError, unknown_name
-from adcommon.io.files import atomic_write
+from adcommon.io.files import atomic_write, csv_columns
 from adcommon.methods import commands, installed
 from adcommon.results.rows import Row, read_results, write_results
-from adcommon.results.spread import spread, spread_csv, spread_tables
+from adcommon.results.spread import spread, spread_tables
 from adcommon.results.tables import aligned
+from adcommon.training.logging import start_logging
 from adcommon.training.stop import StopSignal
 
 logger = logging.getLogger(__name__)
@@ -55,26 +58,33 @@ class Trial:
 
 
 def sweep(
-    command: str, arguments: Sequence[str], vary: Mapping[str, Sequence[str]], out: Path, *, jobs: int = 1
-) -> list[Row]:
-    """Run a training command once for every combination of values; then write and print what came out.
+    command: str,
+    *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=(), show_default=False)] = (),
+    vary: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
+    out: Path = Path("runs/sweep"),
+    jobs: int = 1,
+) -> None:
+    """Run a training command for several seeds or values; mean and standard deviation of what comes out.
+
+    The same command again goes on where it was stopped. For example
+    `ad sweep recontrast-train --seeds 0 1 2 --vary backbone=resnet18,resnet50 --dataset synthetic`.
 
     Args:
-        command: console command of an installed method.
-        arguments: passed on to each run.
-        vary: values by flag, without its dashes.
-        out: folder for all runs.
-        jobs: runs at the same time. Each may use all processors; set OMP_NUM_THREADS so that they share them.
-
-    Returns:
-        The rows of all runs.
-
-    Raises:
-        UserError: some runs failed; the others are done and reported.
-        Stopped: by a signal; the runs have saved their state.
+        command: A training command of an installed method.
+        arguments: Its flags, the same for every run.
+        seeds: Values of its --seed; short for --vary seed=0,1,2.
+        vary: FLAG=VALUE,VALUE,...; with several of them every combination is run.
+        out: Folder for all runs.
+        jobs: Runs at the same time. Each may use all processors; set OMP_NUM_THREADS so that they share them.
     """
+    start_logging(None)
+    pairs = (entry.partition("=") for entry in vary)
+    values = {flag.removeprefix("--"): listed.split(",") for flag, _, listed in pairs}
+    if seeds:
+        values["seed"] = [str(seed) for seed in seeds]
     program = find_command(command)
-    trials = plan(arguments, vary, out)
+    trials = plan(arguments, values, out)
     with StopSignal() as stop:
         failed = _run_all([program], trials, jobs, stop)
         if stop.requested:
@@ -87,14 +97,14 @@ def sweep(
     ]
     if rows:
         write_results(out, rows)
-        atomic_write(out / "spread.csv", spread_csv(spread(rows)))
-        print("\n\n".join(aligned(table) for table in spread_tables(spread(rows))))
+        lines = spread(rows)
+        atomic_write(out / "spread.csv", csv_columns(lines))
+        print("\n\n".join(map(aligned, spread_tables(lines))))
     if failed:
         logs = "\n".join(f"  {trial.folder / 'sweep.log'}: {last_line(trial)}" for trial in failed)
         raise UserError(
             f"{len(failed)} of {len(trials)} runs failed:\n{logs}\n  Run the same command to try them again"
         )
-    return rows
 
 
 def find_command(command: str) -> str:

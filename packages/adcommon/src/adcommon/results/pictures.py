@@ -15,9 +15,6 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 Colours = Callable[[UInt8[np.ndarray, "*shape"]], UInt8[np.ndarray, "*shape 3"]]
 """A colour map: from 0 (least anomalous) to 255."""
 
-_TRUTH = (0, 255, 0)
-_DECISION = (0, 255, 255)
-
 
 def jet(indices: UInt8[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
     """OpenCV's colour map JET, exactly, but as RGB (OpenCV itself gives BGR): blue, cyan, yellow, red.
@@ -68,22 +65,20 @@ def reference_overlay(
 
 
 def overlay(
-    image: UInt8[np.ndarray, "height width 3"], heat: UInt8[np.ndarray, "height width 3"], alpha: float = 0.5
+    image: UInt8[np.ndarray, "height width 3"], heat: UInt8[np.ndarray, "height width 3"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The heat map over the image; `alpha` 0 shows only the image, 1 only the heat map."""
-    return np.rint((1 - alpha) * image.astype(np.float32) + alpha * heat.astype(np.float32)).astype(np.uint8)
+    """The heat map over the image, half of each."""
+    return np.rint(0.5 * image.astype(np.float32) + 0.5 * heat.astype(np.float32)).astype(np.uint8)
 
 
 def contour(
-    image: UInt8[np.ndarray, "height width 3"],
-    mask: Bool[np.ndarray, "height width"],
-    colour: tuple[int, int, int] = _TRUTH,
+    image: UInt8[np.ndarray, "height width 3"], mask: Bool[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The image with a mask's inner border drawn on it, 1 pixel wide for every 256 of the shorter side."""
+    """The image with a mask's inner border in green, 1 pixel wide for every 256 of the shorter side."""
     width = max(1, round(min(mask.shape) / 256))
     inside = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.MinFilter(2 * width + 1))
     drawn = image.copy()
-    drawn[mask & (np.asarray(inside) == 0)] = colour
+    drawn[mask & (np.asarray(inside) == 0)] = (0, 255, 0)
     return drawn
 
 
@@ -96,20 +91,16 @@ def panel(
     threshold: float | None = None,
     low: float | None = None,
     high: float | None = None,
-    map_threshold: float | None = None,
-    colours: Colours = glow,
 ) -> UInt8[np.ndarray, "panel_height panel_width 3"]:
     """Side by side, with titles: image | truth, if there is a mask | anomaly map | overlay with contours.
 
-    On the overlay the truth is outlined in green and what exceeds `map_threshold` in cyan; above it stand
-    image score and the `threshold` it was compared with. The map must lie on the image's pixels, as
-    `Preprocess.restore` returns it; `low` and `high` are the ends of its colours, see `heat_map`.
+    On the overlay the truth is outlined in green; above it stand image score and the `threshold` it was
+    compared with. The map must lie on the image's pixels, as `Preprocess.restore` returns it; `low` and
+    `high` are the ends of its colours, see `heat_map`.
     """
-    heat = heat_map(anomaly_map, low, high, colours=colours)
+    heat = heat_map(anomaly_map, low, high, colours=glow)
     marked = overlay(image, heat)
     tiles = [("image", image), ("map", heat)]
-    if map_threshold is not None:
-        marked = contour(marked, anomaly_map > map_threshold, _DECISION)
     if mask is not None:
         marked = contour(marked, mask)
         tiles.insert(1, ("truth", np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)))
@@ -150,9 +141,7 @@ def _jet_table() -> UInt8[np.ndarray, "256 3"]:
     red = np.minimum(4 * step - 382, 1148 - 4 * step)
     green = np.minimum(4 * step - 128, 892 - 4 * step)
     blue = np.minimum(4 * step + 128, 638 - 4 * step)
-    blue[159] = (
-        1  # OpenCV's table rounds this one entry down, 1.5 in exact arithmetic, and its mirror image up
-    )
+    blue[159] = 1  # OpenCV rounds this entry down, 1.5 in exact arithmetic, and its mirror image up
     return np.stack([red, green, blue], axis=1).clip(0, 255).astype(np.uint8)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from adcommon.errors import BadValue
-from adcommon.io.files import atomic_write, csv_text, json_text, plain
+from adcommon.io.files import atomic_write, csv_columns, json_text, plain
 from adcommon.results import tables
-from adcommon.results.tables import Table, aligned
+from adcommon.results.tables import Table, aligned, percent
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
@@ -32,7 +32,7 @@ METRICS = {
 MEAN = "mean"
 """What stands as category in a row of means."""
 
-_EXPERIMENT = (
+EXPERIMENT = (
     *("method", "dataset", "trained_on", "setting", "backbone", "weights", "shots", "references", "seed"),
     *("selection", "varied"),
 )
@@ -71,7 +71,7 @@ def mean_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
     Undefined values are left out; "over" says for each metric how many categories had a value.
     """
     means = []
-    for group in grouped(rows, (*_EXPERIMENT, "protocol")):
+    for group in grouped(rows, (*EXPERIMENT, "protocol")):
         if len(group) < 2:
             continue
         average: dict[str, float | None] = {}
@@ -81,7 +81,7 @@ def mean_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
             average[name] = sum(values) / len(values) if values else None
             over[name] = len(values)
         means.append(
-            {name: group[0][name] for name in (*_EXPERIMENT, "protocol") if name in group[0]}
+            {name: group[0][name] for name in (*EXPERIMENT, "protocol") if name in group[0]}
             | {"category": MEAN, "categories": len(group), "over": over}
             | {name: average.pop(name) for name in METRICS}
             | {"extra": average, "seconds": sum(entry.get("seconds") or 0 for entry in group)}
@@ -154,11 +154,11 @@ def comparison(results: Mapping[str, Sequence[Row]]) -> str:
     lines = []
     for name, rows in standard.items():
         for group in grouped(
-            [row for row in rows if (row["dataset"], row["category"]) in common], _EXPERIMENT
+            [row for row in rows if (row["dataset"], row["category"]) in common], EXPERIMENT
         ):
             lines += [{**line, "result": name} for line in mean_rows(group) or group]
     categories = f"{len(common)} categories" if len(common) > 1 else next(iter(common))[1]
-    columns = ["result", "method", *(name for name in _different(lines) if name != "method")]
+    columns = ["result", "method", *(name for name in different(lines) if name != "method")]
     return aligned(_table(f"standard protocol, {categories}", lines, columns, {}))
 
 
@@ -174,7 +174,7 @@ def _tables(rows: Sequence[Row], published: Published | None) -> list[Table]:
             else f"protocol of {protocol}, comparable with no other"
         )
         beside = published if published and protocol == protocols[-1] else {}
-        found.append(_table(title, lines, ["category", *_different(lines)], beside))
+        found.append(_table(title, lines, ["category", *different(lines)], beside))
     return found
 
 
@@ -187,9 +187,9 @@ def _table(title: str, lines: Sequence[Row], facts: list[str], published: Publis
         values = [_value(entry, name) for entry in lines]
         paper = [_paper(entry, name, lines, published) for entry in lines]
         if any(value is not None for value in values):
-            columns.append([METRICS.get(name, name), *map(_percent, values)])
+            columns.append([METRICS.get(name, name), *map(percent, values)])
             if any(value is not None for value in paper):
-                columns.append(["paper", *map(_percent, paper)])
+                columns.append(["paper", *map(percent, paper)])
 
     title += ", percent"
     if any(entry.get("weights") == "random" for entry in lines):
@@ -217,9 +217,9 @@ def _paper(entry: Row, metric: str, lines: Sequence[Row], published: Published) 
     return sum(known) / len(known) if len(known) == len(values) else None
 
 
-def _different(lines: Sequence[Row]) -> list[str]:
+def different(lines: Sequence[Row]) -> list[str]:
     """The facts of an experiment in which the lines differ."""
-    return [name for name in _EXPERIMENT if len({entry.get(name) for entry in lines}) > 1]
+    return [name for name in EXPERIMENT if len({entry.get(name) for entry in lines}) > 1]
 
 
 def grouped(rows: Sequence[Row], by: Sequence[str]) -> list[list[Row]]:
@@ -240,15 +240,10 @@ def _value(entry: Row, name: str) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
-
-
 def _csv(rows: Sequence[Row]) -> str:
     flat = [
         {name: value for name, value in entry.items() if name not in ("extra", "over")}
         | (entry.get("extra") or {})
         for entry in rows
     ]
-    columns = list(dict.fromkeys(name for entry in flat for name in entry))
-    return csv_text([columns, *([entry.get(name) for name in columns] for entry in flat)])
+    return csv_columns(flat)

@@ -4,14 +4,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from adcommon.io.files import csv_text
-from adcommon.results.rows import METRICS, Row, grouped, mean_rows
-from adcommon.results.tables import Table
+from adcommon.results.rows import EXPERIMENT, METRICS, Row, different, grouped, mean_rows
+from adcommon.results.tables import Table, percent
 
-_SAME = (
-    *("protocol", "method", "dataset", "trained_on", "setting", "backbone", "weights", "shots"),
-    *("selection", "varied"),
-)
+_SAME = ("protocol", *(name for name in EXPERIMENT if name not in ("references", "seed")))
 
 
 def spread(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -41,7 +37,7 @@ def spread_tables(lines: Sequence[Row]) -> list[Table]:
     """The same in percent for people, "93.79 ± 0.41", one table per protocol; what nobody has is left out."""
     tables = []
     for part in grouped(lines, ("protocol",)):
-        facts = [name for name in _SAME if len({line[name] for line in part}) > 1]
+        facts = different(part)
         metrics = [metric for metric in METRICS if any(line[metric] is not None for line in part)]
         header = ["category", *facts, "runs", *(METRICS[metric] for metric in metrics)]
         body = [
@@ -52,20 +48,3 @@ def spread_tables(lines: Sequence[Row]) -> list[Table]:
         title = f"protocol {part[0]['protocol']}, mean ± standard deviation over seeds, percent"
         tables.append(Table(title, [header, *body]))
     return tables
-
-
-def spread_csv(lines: Sequence[Row]) -> str:
-    """The same with every digit, a column per value."""
-    columns = list(lines[0])
-    return csv_text([columns, *([line.get(name) for name in columns] for line in lines)])
-
-
-def percent(mean: float | None, deviation: float | None) -> str:
-    """A metric for people: "93.79 ± 0.41"; of one run there is no deviation.
-
-    >>> percent(0.9379, 0.0041), percent(0.9379, None), percent(None, None)
-    ('93.79 ± 0.41', '93.79', '-')
-    """
-    if mean is None:
-        return "-"
-    return f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")

@@ -80,5 +80,16 @@ def _html(table: Table) -> str:
     )
 
 
+def percent(mean: float | None, deviation: float | None = None) -> str:
+    """A metric for people: "93.79 ± 0.41"; of one run there is no deviation.
+
+    >>> percent(0.9379, 0.0041), percent(0.9379), percent(None)
+    ('93.79 ± 0.41', '93.79', '-')
+    """
+    if mean is None:
+        return "-"
+    return f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
+
+
 def _sentence(title: str) -> str:
     return f"{title[:1].upper()}{title[1:]}"
