@@ -77,7 +77,7 @@ def test_kept_features_give_the_same_numbers(splits) -> None:
     detector = Brightness()
     tests = {"bottle": splits["bottle"].test}
     dataset = AnomalyDataset(tests["bottle"], detector.preprocess)
-    store = FeatureStore(detector, dataset, 4, None, dtype=torch.float32, memory_bytes=0)
+    store = FeatureStore(detector, dataset, 4, memory_bytes=0)
     kept = evaluate(detector, tests, batch_size=3, stores={"bottle": store})
     assert kept == evaluate(detector, tests, batch_size=2)
 

@@ -6,7 +6,6 @@ import torch
 import torchvision
 from torch import nn
 
-from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, UnknownName, WrongCheckpoint
 from adcommon.models.backbones import FeaturePyramid, create_trunk, normalisation
 
@@ -186,14 +185,3 @@ def test_images_are_normalised_as_the_weights_were_trained():
     assert normalisation("resnet18") == normalisation("resnet18.tv_in1k")
     with pytest.raises(UnknownName, match="resnet18"):
         normalisation("resnet-18")
-
-
-def test_a_pyramid_knows_its_authors_preprocessing():
-    assert FeaturePyramid(LITE0).preprocess_defaults == Preprocess(
-        image_size=256,
-        crop_size=224,
-        fit="short_side",
-        interpolation="bicubic",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    )

@@ -11,7 +11,6 @@ from torch import nn
 from adcommon.data import loading
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
-from adcommon.errors import BadValue
 from adcommon.io.cache import DiskCache
 from adcommon.models.backbones import FeaturePyramid
 from adcommon.models.feature_store import cached_features
@@ -153,23 +152,6 @@ def test_a_lost_entry_is_computed_again(pyramid, dataset, cache, passed):
     assert passed == [COUNT, 1]
     for a, b in zip(before, after, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)  # another batch, another order of sums
-
-
-def test_half_precision_takes_half_the_room_and_rounds(pyramid, dataset, tmp_path):
-    full, half = DiskCache(tmp_path / "full"), DiskCache(tmp_path / "half")
-    exact = cached_features(pyramid, dataset, COUNT, full).batch(range(COUNT))
-    store = cached_features(pyramid, dataset, COUNT, half, dtype=torch.float16)
-    rounded = store.batch(range(COUNT))
-    assert all_equal(rounded, [level.half().float() for level in exact])
-    again = cached_features(pyramid, dataset, COUNT, half, dtype=torch.float16).batch(range(COUNT))
-    assert all_equal(rounded, again)
-    sizes = [sum(path.stat().st_size for path in cache.folder.rglob("*.bin")) for cache in (full, half)]
-    assert sizes[1] < 0.52 * sizes[0]
-
-
-def test_other_precisions_are_refused(pyramid, dataset):
-    with pytest.raises(BadValue, match=r"torch\.int8; expected torch\.float32 or torch\.float16"):
-        cached_features(pyramid, dataset, 2, dtype=torch.int8)
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork to be quick")

@@ -89,8 +89,8 @@ def test_the_wheels_tensors_are_in_the_order_of_timms_entries():
 
 
 def test_the_wheel_needs_no_network_and_says_so():
-    assert weights.available(LITE0)
-    assert not weights.available(RESNET)
+    assert weights.describe(LITE0).found
+    assert weights.describe(RESNET).found is None
     described = {source.tag: source for source in weights.table()}
     assert described.keys() == weights.KNOWN.keys()
     assert described[LITE0].found.name == "efficientnet-lite0-57934424.pth"
@@ -199,16 +199,13 @@ def test_a_download_with_another_checksum_is_refused_and_not_kept(tmp_path, monk
     publish(tmp_path / "server", monkeypatch, resnet, digits="0badc0de")
     with pytest.raises(ChecksumMismatch, match="0badc0de"):
         weights.resolve(RESNET)
-    assert not weights.available(RESNET)
+    assert weights.describe(RESNET).found is None
 
 
-def test_a_published_file_with_another_checksum_is_refused_unless_told_otherwise(
-    tmp_path, monkeypatch, resnet
-):
+def test_a_published_file_with_another_checksum_is_refused(tmp_path, monkeypatch, resnet):
     file = publish(tmp_path, monkeypatch, resnet, digits="0badc0de")
     with pytest.raises(ChecksumMismatch, match=r"resnet18-0badc0de.pth has SHA-256 .* expected 0badc0de"):
         weights.resolve(RESNET, str(file))
-    assert same(weights.resolve(RESNET, str(file), verify=False), resnet)
 
 
 def test_a_missing_file_is_named(tmp_path):

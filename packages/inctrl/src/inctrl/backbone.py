@@ -129,7 +129,7 @@ def feature_store(
     images = default_cache("images", enabled=cache)
     if not kept:
         dataset = AnomalyDataset(records, preprocess, images)
-        return FeatureStore(tower, dataset, FEATURE_BATCH, None, dtype=torch.float32, memory_bytes=0)
+        return FeatureStore(tower, dataset, FEATURE_BATCH, None, memory_bytes=0)
     dataset = AnomalyDataset(records, preprocess, images, memory_bytes=0)
     features = default_cache("features", enabled=cache)
     return cached_features(tower, dataset, FEATURE_BATCH, features, memory_bytes=memory_bytes)

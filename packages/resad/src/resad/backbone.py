@@ -81,7 +81,6 @@ def feature_store(backbone: Backbone, dataset: AnomalyDataset, memory_bytes: int
         dataset,
         ENCODE_BATCH if fits or not on_cpu else 1,
         None,
-        dtype=torch.float32,
         memory_bytes=memory_bytes,
     )
     if fits:

@@ -25,29 +25,14 @@ from adcommon.errors import OutputFailed
 
 logger = logging.getLogger(__name__)
 
-
 DEFAULT_LIMIT_BYTES = 20 * 1024**3
 """Room for about 100,000 decoded images of 256x256 pixels."""
-
-
 MAX_AXES = 6
-
-
 _MAGIC = b"ADC1"
-
-
 _PREFIX = struct.Struct("<4sI")  # magic, checksum of the key and of everything that follows
-
-
 _LAYOUT = struct.Struct(f"<8sB7x{MAX_AXES}Q")  # dtype, number of axes, shape
-
-
 _HEADER_BYTES = _PREFIX.size + _LAYOUT.size
-
-
 _TOUCH_AFTER_S = 60  # an entry's time of last use is kept no finer than this, to spare the disk
-
-
 _STALE_AFTER_S = 3600  # a temporary file this old was left by a process that was killed
 
 
@@ -166,14 +151,12 @@ class DiskCache:
         self.writing = False
 
 
-def default_cache(
-    name: str, enabled: bool = True, limit_bytes: int = DEFAULT_LIMIT_BYTES
-) -> DiskCache | None:
+def default_cache(name: str, enabled: bool = True) -> DiskCache | None:
     """The cache called `name` below $AD_CACHE, else below ~/.cache/adcommon; None if not `enabled`."""
     if not enabled:
         return None
     try:
-        return DiskCache(cache_folder() / name, limit_bytes)
+        return DiskCache(cache_folder() / name)
     except RuntimeError as error:  # there is no home folder
         logger.warning("cache switched off folder=~/.cache/adcommon reason=%s", error)
         return None

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.models import weights as weight_files
 from adcommon.models.efficientnet import entry_names
@@ -108,20 +107,6 @@ class FeaturePyramid(nn.Module):
         if channels_last:
             self.trunk.to(memory_format=torch.channels_last)
         self.eval()
-
-    @property
-    def preprocess_defaults(self) -> Preprocess:
-        """How the weights' authors prepare an image: sizes, filter, mean and standard deviation."""
-        published = weight_files.pretrained_config(self.tag)
-        size = published.input_size[-1]
-        return Preprocess(
-            image_size=int(size / published.crop_pct),
-            crop_size=size,
-            fit="short_side",
-            interpolation=published.interpolation,
-            mean=published.mean,
-            std=published.std,
-        )
 
     def train(self, mode: bool = True) -> "FeaturePyramid":
         """Stay in eval mode, whatever the network around it does."""

@@ -10,26 +10,26 @@ import torch
 from torch import Tensor
 
 _OUTSIDE = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
+    "conv_stem": "_conv_stem",
+    "bn1": "_bn0",
+    "conv_head": "_conv_head",
+    "bn2": "_bn1",
+    "classifier": "_fc",
 }
-_SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
+_SQUEEZE = {"se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand"}
 _SEPARABLE = _SQUEEZE | {
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn1",
-    "_project_conv": "conv_pw",
-    "_bn2": "bn2",
+    "conv_dw": "_depthwise_conv",
+    "bn1": "_bn1",
+    "conv_pw": "_project_conv",
+    "bn2": "_bn2",
 }
 _EXPANDED = _SQUEEZE | {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
+    "conv_pw": "_expand_conv",
+    "bn1": "_bn0",
+    "conv_dw": "_depthwise_conv",
+    "bn2": "_bn1",
+    "conv_pwl": "_project_conv",
+    "bn3": "_bn2",
 }
 
 
@@ -43,42 +43,31 @@ def entry_names(architecture: str) -> tuple[str, ...]:
 
 
 def from_efficientnet_pytorch(state: Mapping[str, Tensor], tag: str) -> dict[str, Tensor]:
-    """A state dict with EfficientNet-PyTorch's names under timm's; one with other names is unchanged."""
+    """A state dict with EfficientNet-PyTorch's names under timm's; other names are unchanged."""
     if "_conv_stem.weight" not in state:
         return dict(state)
-    place_of = {str(number): place for number, place in enumerate(_places(tag))}
-    renamed = {}
-    for name, tensor in state.items():
-        if name.startswith("_blocks."):
-            _, block, layer, entry = name.split(".", 3)
-            layers = _EXPANDED if f"_blocks.{block}._expand_conv.weight" in state else _SEPARABLE
-            renamed[f"blocks.{place_of.get(block, block)}.{layers.get(layer, layer)}.{entry}"] = tensor
-        else:
-            layer, _, entry = name.partition(".")
-            renamed[f"{_OUTSIDE.get(layer, layer)}.{entry}"] = tensor
-    return renamed
+    timms = {theirs: name for name, theirs in _their_names(tag).items()}
+    return {timms.get(name, name): tensor for name, tensor in state.items()}
 
 
 def to_efficientnet_pytorch(state: Mapping[str, Tensor], tag: str) -> dict[str, Tensor]:
     """The way back: timm's names of an EfficientNet, or of a part of one, as EfficientNet-PyTorch's."""
-    number_of = {place: number for number, place in enumerate(_places(tag))}
-    outside, separable, expanded = (
-        {timms: theirs for theirs, timms in names.items()} for names in (_OUTSIDE, _SEPARABLE, _EXPANDED)
-    )
-    renamed = {}
-    for name, tensor in state.items():
+    theirs = _their_names(tag)
+    return {theirs[name]: tensor for name, tensor in state.items()}
+
+
+def _their_names(tag: str) -> dict[str, str]:
+    """EfficientNet-PyTorch's name of every entry, by timm's."""
+    names = entry_names(tag.partition(".")[0])
+    blocks = dict.fromkeys(tuple(name.split(".")[1:3]) for name in names if name.startswith("blocks."))
+    number_of = {place: number for number, place in enumerate(blocks)}
+    found = {}
+    for name in names:
+        layer, _, entry = name.rpartition(".")
         if name.startswith("blocks."):
-            _, stage, index, rest = name.split(".", 3)
-            layer, _, entry = rest.rpartition(".")
-            layers = expanded if f"blocks.{stage}.{index}.conv_pwl.weight" in state else separable
-            renamed[f"_blocks.{number_of[f'{stage}.{index}']}.{layers[layer]}.{entry}"] = tensor
+            _, stage, index, layer = layer.split(".", 3)
+            layers = _EXPANDED if f"blocks.{stage}.{index}.conv_pwl.weight" in names else _SEPARABLE
+            found[name] = f"_blocks.{number_of[stage, index]}.{layers.get(layer, layer)}.{entry}"
         else:
-            layer, _, entry = name.partition(".")
-            renamed[f"{outside[layer]}.{entry}"] = tensor
-    return renamed
-
-
-def _places(tag: str) -> list[str]:
-    """Stage and index of each block, in order: "0.0", "0.1", "1.0", ..."""
-    names = (name for name in entry_names(tag.partition(".")[0]) if name.startswith("blocks."))
-    return list(dict.fromkeys(".".join(name.split(".")[1:3]) for name in names))
+            found[name] = f"{_OUTSIDE.get(layer, layer)}.{entry}"
+    return found

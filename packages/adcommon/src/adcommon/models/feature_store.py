@@ -24,11 +24,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_MEMORY_BYTES = 2 * 2**30
 """Features kept in memory: 10,000 images of 272 channels on 14x14 cells in float32."""
 
-_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
-    torch.float32: np.dtype(np.float32),
-    torch.float16: np.dtype(np.float16),
-}
-
 
 @runtime_checkable
 class FrozenFeatures(Protocol):
@@ -65,26 +60,32 @@ class FeatureStore:
         network: FrozenFeatures,
         dataset: AnomalyDataset,
         batch_size: int,
-        cache: DiskCache | None,
+        cache: DiskCache | None = None,
         *,
-        dtype: torch.dtype,
-        memory_bytes: int,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
     ) -> None:
-        """As `cached_features`, which also fills it."""
-        if dtype not in _DTYPES:
-            raise BadValue(f"features are to be stored as {dtype}; expected torch.float32 or torch.float16")
+        """Nothing is computed before it is asked for.
+
+        Args:
+            network: computes on the device of its parameters.
+            dataset: whose images are the same in every epoch.
+            batch_size: images per pass through the network.
+            cache: keeps features between runs, under a key made of the images' content, the preprocessing,
+                the backbone and its weights.
+            memory_bytes: limit of what is kept in memory. What fits neither there nor in the cache is
+                computed again whenever it is asked for.
+        """
         if batch_size < 1:
             raise BadValue(f"batch_size is {batch_size}; expected at least 1")
         self.network = network
         self.dataset = dataset
         self.batch_size = batch_size
         self.cache = cache
-        self._dtype = _DTYPES[dtype]
         self._memory_bytes = memory_bytes
         self._kept: dict[int, list[np.ndarray]] = {}
         self._kept_bytes = 0
         preprocess = dataset.preprocess
-        self._recipe = f"{_digest(network)} {self._dtype} {preprocess.mean} {preprocess.std}"
+        self._recipe = f"{_digest(network)} float32 {preprocess.mean} {preprocess.std}"
 
     def __len__(self) -> int:
         """Number of images."""
@@ -99,7 +100,7 @@ class FeatureStore:
         missing = dict.fromkeys(index for index in wanted if index not in maps)
         maps.update(self._compute(list(missing)))
         by_level = zip(*(maps[index] for index in wanted), strict=True)
-        return [torch.from_numpy(np.stack(level).astype(np.float32, copy=False)) for level in by_level]
+        return [torch.from_numpy(np.stack(level)) for level in by_level]
 
     def fill(self) -> None:
         """Compute what neither memory nor the cache holds.
@@ -145,7 +146,7 @@ class FeatureStore:
             some = indices[first : first + self.batch_size]
             with torch.inference_mode():
                 maps = self.network(self.dataset.batch(some).images.to(device))
-            arrays = [level.float().contiguous().cpu().numpy().astype(self._dtype) for level in maps]
+            arrays = [level.float().contiguous().cpu().numpy() for level in maps]
             for row, index in enumerate(some):
                 levels = [array[row].copy() for array in arrays]
                 self._keep(index, levels)
@@ -175,22 +176,10 @@ def cached_features(
     batch_size: int,
     cache: DiskCache | None = None,
     *,
-    dtype: torch.dtype = torch.float32,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
 ) -> FeatureStore:
-    """The features of every image of a dataset, computed now where they are not yet stored.
-
-    Args:
-        network: computes on the device of its parameters.
-        dataset: whose images are the same in every epoch.
-        batch_size: images per pass through the network.
-        cache: keeps features between runs, under a key made of the images' content, the preprocessing,
-            the backbone and its weights.
-        dtype: how features are stored; float16 halves the room and keeps 3 digits.
-        memory_bytes: limit of what is kept in memory. What fits neither there nor in the cache is
-            computed again whenever it is asked for.
-    """
-    store = FeatureStore(network, dataset, batch_size, cache, dtype=dtype, memory_bytes=memory_bytes)
+    """A `FeatureStore` of every image of a dataset, computed now where it is not yet stored."""
+    store = FeatureStore(network, dataset, batch_size, cache, memory_bytes=memory_bytes)
     store.fill()
     return store
 

@@ -67,13 +67,12 @@ class Source:
     """The file that `resolve` would read; None: it would have to be downloaded."""
 
 
-def resolve(tag: str, weights: str = "pretrained", *, verify: bool = True) -> dict[str, Tensor] | None:
+def resolve(tag: str, weights: str = "pretrained") -> dict[str, Tensor] | None:
     """The weights of a backbone under timm's names, or None if they are to be drawn at random.
 
     Args:
         tag: exact timm tag; a bare architecture if `weights` is "random" or a file.
         weights: "pretrained", "random", or the path of a .pth or .safetensors file.
-        verify: compare the SHA-256 of published files.
     """
     check_tag(tag, weights)
     if is_random(weights):
@@ -89,7 +88,7 @@ def resolve(tag: str, weights: str = "pretrained", *, verify: bool = True) -> di
                 "or the path of a .pth or .safetensors file"
             )
     # The user's own file may end in digits that are no checksum.
-    if verify and (weights == "pretrained" or path.name in map(_file_name, KNOWN.values())):
+    if weights == "pretrained" or path.name in map(_file_name, KNOWN.values()):
         verify_file(path)
     logger.info("backbone weights backbone=%s file=%s", tag, path)
     return from_efficientnet_pytorch(read_state(path), tag)
@@ -144,11 +143,6 @@ def pretrained_config(tag: str) -> Any:
     import timm
 
     return timm.get_pretrained_cfg(tag)
-
-
-def available(tag: str) -> bool:
-    """True if the weights of `tag` need no network."""
-    return describe(tag).found is not None
 
 
 def table() -> list[Source]:
