@@ -111,7 +111,7 @@ ENTRIES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(entries=ENTRIES)
 def test_any_tree_is_loaded_rightly_or_refused(
     tmp_path_factory: pytest.TempPathFactory, entries: list
@@ -175,7 +175,7 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
     return bytes(result)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(image=st.sampled_from(sorted(IMAGES)), seed=st.integers(0, 2**32 - 1))
 def test_any_damaged_image_is_decoded_or_refused(
     tmp_path_factory: pytest.TempPathFactory, image: tuple[str, str], seed: int
@@ -222,7 +222,7 @@ BINARIES: list[tuple[Callable[[Path], object], bytes]] = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(binary=st.sampled_from(BINARIES), seed=st.integers(0, 2**32 - 1))
 def test_any_damaged_file_of_others_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, binary: tuple[Callable[[Path], object], bytes], seed: int
@@ -246,7 +246,7 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(form=st.sampled_from(["csv", "ader", "lines", "inctrl"]), seed=st.integers(0, 2**32 - 1))
 def test_any_damaged_list_is_read_or_refused(lists: Path, form: str, seed: int) -> None:
     generator = random.Random(seed)
@@ -267,7 +267,7 @@ def test_any_damaged_list_is_read_or_refused(lists: Path, form: str, seed: int) 
         victim.write_bytes(original)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     content=st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "replace"))
 )

@@ -59,7 +59,7 @@ def test_targets_get_no_gradient_unless_asked() -> None:
     assert a[0].grad is not None
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.floats(-3, 1), st.floats(0, 1))
 def test_mining_changes_gradients_at_easy_points_only(alpha: float, factor: float) -> None:
     a, b = levels(0), [level.requires_grad_() for level in levels(1)]

@@ -216,7 +216,7 @@ def test_a_users_mistake_found_by_a_loader_process_keeps_its_message(tmp_path):
 sizes = st.integers(1, 16)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(batch_size=sizes, seed=st.integers(0, 2**63), epochs=st.integers(1, 3))
 def test_every_epoch_sees_every_image_once_in_an_order_of_seed_and_epoch_alone(
     dataset, batch_size, seed, epochs
@@ -234,7 +234,7 @@ def test_orders_differ_between_epochs_and_between_seeds():
     assert len(orders) == 100
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     share=st.integers(1, 5),
     world=st.integers(1, 3),
@@ -259,7 +259,7 @@ def test_a_resumed_run_continues_with_the_batches_an_unbroken_one_would_see(
     assert positions(resumed) == positions(unbroken)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(share=st.integers(1, 5), world=st.integers(1, 4))
 def test_the_shares_of_all_processes_in_order_are_the_global_batch(dataset, share, world):
     batch_size = share * world

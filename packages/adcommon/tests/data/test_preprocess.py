@@ -142,7 +142,7 @@ def test_image_follows_the_orientation_of_its_mask(tmp_path: Path) -> None:
     assert (turned == replace(preprocess, upright=True).pixels(tmp_path / "a.jpg")).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), batch=st.integers(1, 3))
 def test_unnormalise_undoes_normalise(seed: int, batch: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (batch, 5, 7, 3), dtype=np.uint8)

@@ -26,7 +26,7 @@ def shared(tmp_path_factory):
     return DiskCache(tmp_path_factory.mktemp("shared"))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     array=hnp.arrays(
         st.sampled_from([np.uint8, np.bool_, np.float16, np.float32, np.float64, np.int64, ">f4"]),

@@ -32,7 +32,7 @@ def test_grey_is_replicated_to_three_channels(tmp_path: Path) -> None:
     assert (opened == grey[..., None]).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(value=st.integers(0, 65535))
 def test_16_bit_values_are_scaled_by_the_largest_value_of_their_type(
     value: int, tmp_path_factory: pytest.TempPathFactory

@@ -29,7 +29,7 @@ def noise_at(grid: np.ndarray, size: tuple[int, int], row: int, column: int) -> 
     return math.sqrt(2) * (left + fade(v) * (right - left))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     cells=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=4),
     seed=st.integers(0, 99),
@@ -73,7 +73,7 @@ def test_quarter_turns_move_pixels_and_change_none() -> None:
     np.testing.assert_array_equal(got, expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     degrees=st.lists(st.floats(-90, 90), min_size=1, max_size=5),
     threshold=st.floats(0, 0.9),

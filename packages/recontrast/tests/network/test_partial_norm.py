@@ -21,7 +21,7 @@ def by_hand(x: Tensor, layer: PartialNorm, pretrained_var: Tensor) -> Tensor:
     return out
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.floats(1e-4, 2), min_size=4, max_size=4),
     st.lists(st.floats(1e-4, 2), min_size=4, max_size=4),

@@ -17,7 +17,7 @@ from adcommon.types.records import Record
 RECORDS = [Record(Path(f"{index:02d}.png"), "nut", int(index % 5 == 4)) for index in range(25)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shots=st.integers(1, 20), seed=st.integers(0, 2**32 - 1))
 def test_references_are_different_normal_images_and_more_shots_extend_fewer(shots: int, seed: int) -> None:
     drawn = draw_references(RECORDS, shots, seed=seed)

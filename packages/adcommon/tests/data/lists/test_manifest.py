@@ -60,7 +60,7 @@ def test_what_is_written_is_read_back(
     assert list(read) == list(splits)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), form=st.sampled_from(get_args(Form)))
 def test_any_names_survive_a_round_trip(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, form: Form

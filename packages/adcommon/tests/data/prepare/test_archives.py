@@ -245,7 +245,7 @@ def test_unpacking_goes_on_after_a_kill(form: str, tmp_path: Path) -> None:
     assert first.stat().st_mtime_ns == written
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(names=st.lists(NAMES, min_size=1, max_size=4), form=st.sampled_from(["zip", "tar"]))
 @example(names=["\0\x80"], form="tar")
 def test_whatever_an_archive_names_nothing_appears_outside(names: list[str], form: str) -> None:

@@ -31,7 +31,7 @@ def test_plain_images_are_normal_and_a_quarter_of_them_tests(tmp_path: Path) -> 
     assert [record.image for record in test] == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(count=st.integers(0, 400), seed=st.integers(0, 2**32 - 1))
 def test_the_split_is_a_partition_with_a_quarter_rounded_up(count: int, seed: int) -> None:
     train, test = quarter_split(count, seed)
