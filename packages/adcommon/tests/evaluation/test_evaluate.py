@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
 from torch import Tensor
 
 from adcommon.data import load_splits
