@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcommon.data.prepare.brats import Brats, NibabelMissing, write_slice
+from adcommon.data.prepare.brats import Brats, write_slice
 from adcommon.data.prepare.build import carry_out
-from adcommon.errors import BadValue, DatasetNotFound, UnreadableImage
+from adcommon.errors import BadValue, DatasetNotFound, MissingPackage, UnreadableImage
 from adcommon.testing.downloads import make_download
 
 
@@ -55,7 +55,7 @@ def test_without_nibabel_the_message_says_how_to_get_it(
 ) -> None:
     raw = make_download("brats", tmp_path / "raw")
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(NibabelMissing, match="uv pip install nibabel"):
+    with pytest.raises(MissingPackage, match="uv pip install nibabel"):
         Brats().plan(raw, tmp_path / "out")
 
 

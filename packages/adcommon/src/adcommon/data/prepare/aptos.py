@@ -47,10 +47,8 @@ class Aptos:
         normal = [name for name, grade in grades if grade == 0]
         abnormal = [name for name, grade in grades if grade > 0]
         if len(normal) <= self.train_images:
-            raise EmptySplit(
-                f"{root / 'train.csv'} has {len(normal)} normal images; "
-                f"expected more than the {self.train_images} that train"
-            )
+            expected = f"more than the {self.train_images} that train"
+            raise EmptySplit(f"{root / 'train.csv'} has {len(normal)} normal images; expected {expected}")
         random.Random(1).shuffle(normal)  # Faithful: the authors' shuffle and seed.
         parts = {
             "train/NORMAL": normal[: self.train_images],

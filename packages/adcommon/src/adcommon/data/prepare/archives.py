@@ -104,9 +104,8 @@ def _unpack_one(archive: Path, folder: Path, seen: dict[str, Path]) -> None:
                 seen[name] = archive
                 allowed -= member.size
                 if allowed < 0:
-                    raise _refused(
-                        archive, member, "is beyond what an archive of this size can hold (a zip bomb?)"
-                    )
+                    why = "is beyond what an archive of this size can hold (a zip bomb?)"
+                    raise _refused(archive, member, why)
                 _write(archive, member, folder / name)
                 progress.update()
     except UserError:
@@ -116,9 +115,8 @@ def _unpack_one(archive: Path, folder: Path, seen: dict[str, Path]) -> None:
             raise
         words = str(error).strip().split("\n")[0].rstrip(":") or type(error).__name__
         reason = f"{words}; it is damaged or incomplete, download it again"
-        raise UnreadableArchive(
-            f"cannot unpack {archive}: {download_gone_wrong(archive) or reason}"
-        ) from None
+        why = download_gone_wrong(archive) or reason
+        raise UnreadableArchive(f"cannot unpack {archive}: {why}") from None
 
 
 def _safe_name(archive: Path, member: Member) -> str:
@@ -143,7 +141,8 @@ def _write(archive: Path, member: Member, target: Path) -> None:
         return  # of the interrupted run
     part = target.with_name(f".part-{uuid.uuid4().hex}")
     with output_errors(target):
-        if shutil.disk_usage(_existing(target)).free < member.size:
+        existing = next(parent for parent in target.parents if parent.is_dir())
+        if shutil.disk_usage(existing).free < member.size:
             raise OutputFailed(
                 f"no room for {target}: {member.size} bytes are needed; free some space or choose another "
                 "--target, then run the command again"
@@ -182,12 +181,9 @@ def _zip_members(opened: zipfile.ZipFile) -> Iterator[Member]:
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if entry.is_dir():
             continue
-        problem = ""
+        problem = "needs a password" if entry.flag_bits & 1 else ""
         if kind not in (0, stat.S_IFREG):
             problem = "is a link or a device"
-        elif entry.flag_bits & 1:
-            problem = "needs a password"
-
         yield Member(entry.orig_filename, entry.file_size, problem, partial(opened.open, entry))
 
 
@@ -214,11 +210,6 @@ def _refuse_open_end(archive: Path) -> None:
         file.seek(-_TAR_END, 2)
         if any(file.read()):
             raise EOFError("it ends early")
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder above that exists."""
-    return next(parent for parent in path.parents if parent.is_dir())
 
 
 def _refused(archive: Path, member: Member, why: str) -> UnreadableArchive:

@@ -46,9 +46,8 @@ class Oct2017:
         tested = [*subfolders(root / "test"), *(older if self.merge_val else ())]
         places = [("train/NORMAL", folder) for folder in normal]
         places += [(f"test/{folder.name}", folder) for folder in tested]
-        steps = [
-            Step(f"{place}/{image.name}", image) for place, folder in places for image in list_images(folder)
-        ]
+        found = [(place, image) for place, folder in places for image in list_images(folder)]
+        steps = [Step(f"{place}/{image.name}", image) for place, image in found]
         notes = ["only NORMAL trains; the other folders of train were left out"]
         if older and not self.merge_val:
             notes.append("this is an older version, with other test images; its folder val was left out")

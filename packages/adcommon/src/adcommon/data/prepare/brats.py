@@ -25,15 +25,11 @@ from PIL import Image
 from adcommon.data.prepare.plan import Plan, Step
 from adcommon.data.prepare.raw import decode_all, find_level, quarter, write_truth
 from adcommon.data.sources.layouts import subfolders
-from adcommon.errors import BadValue, DatasetNotFound, UnreadableImage, UserError
+from adcommon.errors import BadValue, DatasetNotFound, MissingPackage, UnreadableImage, UserError
 
 Modality = Literal["flair", "t1", "t1ce", "t2"]
 
 _PREFIX = "BraTS2021_"
-
-
-class NibabelMissing(UserError, ImportError):
-    """The optional package that reads volumes is not installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +96,7 @@ def write_slice(source: Path, target: Path, *, number: int, image_format: str) -
     spread = np.ptp(values)
     scaled = (values - values.min()) * (255 / spread) if spread else np.zeros_like(values)
     grey = Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
-    if image_format == "png":
-        grey.save(target, format="PNG")
-    else:
-        grey.save(target, format="JPEG", quality=75)
+    grey.save(target, format={"png": "PNG", "jpg": "JPEG"}[image_format], quality=75)
 
 
 def _case(scan: Path) -> str:
@@ -124,7 +117,7 @@ def _nibabel() -> Any:
     try:
         import nibabel
     except ImportError:
-        raise NibabelMissing(
+        raise MissingPackage(
             "BraTS volumes are read with the package nibabel, which is not installed\n"
             "  Run: uv pip install 'adcommon[brats]', or: uv pip install nibabel"
         ) from None

@@ -85,13 +85,9 @@ def find_prepared(dataset: str, target: Path, archives: Mapping[str, str], optio
         expected = {"dataset": dataset, "archives": archives, "options": plain(options)}
         counts = found.get("counts")
         if {name: found.get(name) for name in expected} == expected and isinstance(counts, dict):
-            if all(_length(folder / part) >= count for part, count in counts.items()):
+            if all(len(list((folder / part).glob("*"))) >= count for part, count in counts.items()):
                 return folder
     return None
-
-
-def _length(folder: Path) -> int:
-    return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 def _is_prepared(plan: Plan) -> bool:
@@ -130,7 +126,8 @@ def _refuse_overlap(plan: Plan, force: bool) -> None:
         raise BadValue(
             f"--target {plan.folder} lies in the raw download {plan.source}; choose one outside of it"
         )
-    in_the_way = [folder / name for name in _top_level(plan) if (folder / name).exists()]
+    names = sorted({step.target.split("/")[0] for step in plan.steps} | {MANIFEST})
+    in_the_way = [folder / name for name in names if (folder / name).exists()]
     if in_the_way and not force:
         raise OutputExists(
             f"{plan.folder} already holds {', '.join(path.name for path in in_the_way)}\n"
@@ -138,10 +135,6 @@ def _refuse_overlap(plan: Plan, force: bool) -> None:
         )
     if any(source.is_relative_to(path) for path in in_the_way):
         raise BadValue(f"--force would delete the raw download {plan.source}; choose another --target")
-
-
-def _top_level(plan: Plan) -> list[str]:
-    return sorted({step.target.split("/")[0] for step in plan.steps} | {MANIFEST})
 
 
 def _holds(unfinished: Path, work: str) -> bool:

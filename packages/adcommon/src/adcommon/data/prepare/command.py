@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
@@ -22,6 +22,7 @@ from adcommon.data.prepare.plan import Plan, Preparer
 from adcommon.data.prepare.quarter import BrainMri, Elpv, HeadCt, Textile
 from adcommon.data.prepare.tiles import Aitex, Ksdd
 from adcommon.data.prepare.visa import Visa
+from adcommon.data.sources.embedded import PACKAGES
 from adcommon.errors import BadValue, ChecksumMismatch, DatasetNotFound
 
 PREPARERS: dict[str, Preparer] = {
@@ -84,14 +85,6 @@ class Request:
             raise BadValue("give either --source DIR_OR_ARCHIVE or, for elpv and textile, --from-package")
 
 
-@runtime_checkable
-class Packaged(Protocol):
-    """A preparer whose download is also a Python package."""
-
-    def package(self) -> Path:
-        """Its folder."""
-
-
 def prepare(name: str, preparer: Preparer, request: Request) -> None:
     """Prepare one dataset, or say what would be done, and print it."""
     options: dict[str, object] = asdict(preparer) if _has_options(preparer) else {}  # type: ignore[call-overload]
@@ -101,7 +94,7 @@ def prepare(name: str, preparer: Preparer, request: Request) -> None:
         if found is not None:
             print(f"already prepared: {found}")
             return
-    with _raw(name, preparer, request, archives) as source:
+    with _raw(name, request, archives) as source:
         plan = replace(preparer.plan(source, request.target), archives=archives)
         print(plan.summary())
         if not request.dry_run:
@@ -141,12 +134,12 @@ def _digests(name: str, request: Request) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _raw(name: str, preparer: Preparer, request: Request, archives: dict[str, str]) -> Iterator[Path]:
+def _raw(name: str, request: Request, archives: dict[str, str]) -> Iterator[Path]:
     """The folder of the raw download; that of an archive is deleted when all is done."""
     if request.from_package:
-        if not isinstance(preparer, Packaged):
+        if name not in PACKAGES:
             raise BadValue(f"{name} is in no Python package; give its download as --source")
-        yield preparer.package()
+        yield PACKAGES[name]()
         return
     if not archives:
         yield request.source[0]

@@ -12,32 +12,28 @@ class, so that none is lost.
 """
 
 import gzip
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from cyclopts import Parameter
 from jaxtyping import UInt8
 from PIL import Image
 
 from adcommon.data.catalog.counts import CIFAR10_CLASSES, CIFAR10_GROUPS, MNIST_CLASSES, MNIST_GROUPS
 from adcommon.data.prepare.plan import Plan, Step
-from adcommon.data.prepare.raw import find_level, search_level
+from adcommon.data.prepare.raw import Categories, find_level, search_level
 from adcommon.data.sources.cifar10 import BATCHES, read_batch
 from adcommon.data.sources.layouts import subfolders
 from adcommon.errors import BadValue, DatasetNotFound, unknown_name
 from adcommon.io.images import list_images
 
-Categories = Annotated[
-    tuple[str, ...], Parameter(alias="--category", consume_multiple=True, show_default=False)
-]
 Images = Mapping[str, list[Step]]
 """The images of each class; the targets of these steps are bare file names."""
 
 _IDX = {"train": "train", "test": "t10k"}
+_PNG = {"train": "training", "test": "testing"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +50,9 @@ class Mnist:
             images = {part: _read_idx(root, prefix) for part, prefix in _IDX.items()}
         else:
             root = find_level(source, "training", "mnist")
-            images = {
-                "train": _list(root / "training", MNIST_CLASSES),
-                "test": _list(root / "testing", MNIST_CLASSES),
-            }
-        groups = {name: (name,) for name in MNIST_CLASSES} | MNIST_GROUPS
-        return _plan("mnist", root, target, images, groups, self.categories or MNIST_CLASSES, asdict(self))
+            images = {part: _list(root / folder, MNIST_CLASSES) for part, folder in _PNG.items()}
+        steps = _steps("mnist", images, self.categories or MNIST_CLASSES, MNIST_GROUPS)
+        return Plan("mnist", root, target, steps, asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +70,8 @@ class Cifar10:
         else:
             root = find_level(source, "train/airplane", "cifar10")
             images = {part: _list(root / part, CIFAR10_CLASSES) for part in ("train", "test")}
-        groups = {name: (name,) for name in CIFAR10_CLASSES} | CIFAR10_GROUPS
-        return _plan(
-            "cifar10", root, target, images, groups, self.categories or CIFAR10_CLASSES, asdict(self)
-        )
+        steps = _steps("cifar10", images, self.categories or CIFAR10_CLASSES, CIFAR10_GROUPS)
+        return Plan("cifar10", root, target, steps, asdict(self))
 
 
 def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
@@ -143,33 +134,22 @@ def _list(folder: Path, classes: tuple[str, ...]) -> Images:
     return {name: [Step(image.name, image) for image in list_images(folder / name)] for name in classes}
 
 
-def _plan(
+def _steps(
     dataset: str,
-    source: Path,
-    target: Path,
     images: Mapping[str, Images],
+    categories: Sequence[str],
     groups: Mapping[str, tuple[str, ...]],
-    categories: tuple[str, ...],
-    options: Mapping[str, object],
-) -> Plan:
+) -> list[Step]:
+    """The files of the categories; `images` are those of train and of test."""
+    normal_classes = {name: (name,) for name in images["train"]} | dict(groups)
+    steps = []
     for category in categories:
-        if category not in groups:
-            raise unknown_name(f"category of '{dataset}'", category, groups)
-    steps = [
-        step
-        for category in categories
-        for part in ("train", "test")
-        for step in _steps(category, part, groups[category], images[part])
-    ]
-    return Plan(dataset, source, target, steps, options)
-
-
-def _steps(category: str, part: str, normal: tuple[str, ...], images: Images) -> Iterator[Step]:
-    """The files of one category in train or test."""
-    for name, found in images.items():
-        if part == "train" and name not in normal:
-            continue
-        folder = f"{category}/{part}/{'good' if name in normal else name}"
-        prefix = f"{name}_" if name in normal and len(normal) > 1 else ""
-        for step in found:
-            yield Step(f"{folder}/{prefix}{step.target}", step.source, step.write)
+        if category not in normal_classes:
+            raise unknown_name(f"category of '{dataset}'", category, normal_classes)
+        normal = normal_classes[category]
+        for part, classes in images.items():
+            for name in normal if part == "train" else classes:
+                folder = f"{category}/{part}/{'good' if name in normal else name}"
+                prefix = f"{name}_" if name in normal and len(normal) > 1 else ""
+                steps += [replace(step, target=f"{folder}/{prefix}{step.target}") for step in classes[name]]
+    return steps

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from adcommon.data.prepare.plan import Plan, Step
 from adcommon.data.prepare.raw import Listing, copies, find_level, quarter, refuse_missing
-from adcommon.data.sources.embedded import Uncertain, elpv_folder, read_cells, split_cells, textile_folder
+from adcommon.data.sources.embedded import Uncertain, read_cells, split_cells
 from adcommon.errors import BadValue
 from adcommon.io.images import list_images
 
@@ -77,8 +77,6 @@ def read_labels(path: Path) -> list[tuple[int, int]]:
 class Elpv:
     """A tree of folders with the split of InCTRL; as a dataset, `elpv` needs no preparation."""
 
-    package = staticmethod(elpv_folder)
-
     min_probability: float = 1.0
     """Probability of a defect from which a cell is anomalous."""
     include_uncertain: Uncertain = "none"
@@ -91,11 +89,8 @@ class Elpv:
         parts += [("test/good", cell) for cell in split.good]
         parts += [(f"test/{cell.kind}", cell) for cell in split.anomalous]
         listing = Listing(source)
-        steps = [
-            Step(f"{folder}/{image.name}", image)
-            for folder, cell in parts
-            if (image := listing.find(cell.path)) is not None
-        ]
+        found = [(folder, listing.find(cell.path)) for folder, cell in parts]
+        steps = [Step(f"{folder}/{image.name}", image) for folder, image in found if image is not None]
         refuse_missing(listing.missing, len(parts), f"labels.csv and images/ belong together in {source}.")
         notes = (f"{len(split.dropped)} cells of uncertain probability were left out",)
         return Plan("elpv", source, target / "elpv", steps, asdict(self), notes)
@@ -104,8 +99,6 @@ class Elpv:
 @dataclass(frozen=True, kw_only=True)
 class Textile:
     """A tree of folders; as a dataset, `textile` needs no preparation."""
-
-    package = staticmethod(textile_folder)
 
     def plan(self, source: Path, target: Path) -> Plan:
         """`source` has nominal, local and global, each with the same file names."""

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
+from cyclopts import Parameter
 from jaxtyping import Bool
 from PIL import Image
 from tqdm import tqdm
@@ -14,14 +15,19 @@ from tqdm import tqdm
 from adcommon.data.catalog import DATASETS
 from adcommon.data.messages import shorten
 from adcommon.data.prepare.plan import Step
+from adcommon.data.sources import splits
 from adcommon.data.sources.layouts import subfolders
 from adcommon.data.sources.roots import search
-from adcommon.data.sources.splits import quarter_split
 from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.io.images import open_image, open_mask
 
 T = TypeVar("T")
 S = TypeVar("S")
+
+Categories = Annotated[
+    tuple[str, ...], Parameter(alias="--category", consume_multiple=True, show_default=False)
+]
+"""The flag of a preparer that can make single categories."""
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, the last two excluded."""
@@ -89,11 +95,7 @@ def _another_download(source: Path, mark: str, dataset: str) -> DatasetNotFound:
 
 def quarter(normal: Sequence[T]) -> dict[str, list[T]]:
     """Normal images by the folder they go to: a quarter tests; InCTRL's split of the given order."""
-    train, test = quarter_split(len(normal))
-    return {
-        "train/good": [normal[index] for index in train],
-        "test/good": [normal[index] for index in test],
-    }
+    return dict(zip(("train/good", "test/good"), splits.quarter(normal), strict=True))
 
 
 def decode_all(function: Callable[[S], T], sources: Sequence[S], what: str) -> list[T]:

@@ -19,13 +19,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import Any, Literal
 
 from adcommon.data.messages import shorten
 from adcommon.data.prepare.plan import Plan, Step
-from adcommon.data.prepare.raw import Listing, find_level, refuse_missing, write_mask
+from adcommon.data.prepare.raw import Categories, Listing, find_level, refuse_missing, write_mask
 from adcommon.errors import BadValue, DatasetNotFound, NotPrepared, unknown_name
 
 logger = logging.getLogger(__name__)
@@ -68,23 +66,73 @@ class Visa:
     layout: Names = "bad"
     """Name of the folders of anomalous images: `bad` (ReContrast), `defect` (InCTRL), or `ko` with `ok` for
     the normal ones (RealNet)."""
-    categories: Annotated[
-        tuple[str, ...], Parameter(alias="--category", consume_multiple=True, show_default=False)
-    ] = ()
+    categories: Categories = ()
     """Only these. [default: all that the split names]"""
 
     def plan(self, source: Path, target: Path) -> Plan:
         """See the module; `source` has candle, capsules, ..."""
         root = find_level(source, "*/Data/Images", "visa")
-        rows, origin = _rows(root, self.split_type, self.split_file)
+        rows, origin = self._rows(root)
         known = sorted({row.category for row in rows})
         for category in self.categories:
             if category not in known:
                 raise unknown_name("category of 'visa'", category, known)
         rows = [row for row in rows if not self.categories or row.category in self.categories]
-        steps = _steps(rows, root, self.split_type, self.layout, origin)
+        steps = self._steps(rows, root, origin)
         notes = ("masks are binarised: 0 normal, 255 anomalous", f"split: {origin}")
         return Plan("visa", root, target / self.split_type, steps, asdict(self), notes)
+
+    def _rows(self, root: Path) -> tuple[list[Row], str]:
+        """The split, and where it is from."""
+        path = self.split_file or root / "split_csv" / f"{self.split_type}.csv"
+        if path.is_file():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            if digest != OFFICIAL_SPLITS[self.split_type]:
+                logger.warning("%s is not the official split %s: SHA-256 %s", path, self.split_type, digest)
+            return read_split(path), f"{path.name} {digest}"
+        if self.split_file is not None:
+            raise DatasetNotFound(
+                f"no such split file: {self.split_file}; the archive ships them in split_csv/"
+            )
+        logger.info(
+            "dataset visa split %s from the built-in copy, because %s is not there", self.split_type, path
+        )
+        return builtin_split(self.split_type), "built in"
+
+    def _steps(self, rows: list[Row], root: Path, origin: str) -> list[Step]:
+        good, bad = ("ok", "ko") if self.layout == "ko" else ("good", self.layout)
+        listing = Listing(root)
+        steps: list[Step] = []
+        for row in rows:
+            base = f"{row.category}/{row.split}/{bad if row.anomalous else good}"
+            if (image := listing.find(row.image)) is not None:
+                steps.append(Step(f"{base}/{image.name}", image))
+            if not row.anomalous or (self.split_type == "1cls" and row.split == "train"):
+                continue
+            masks = f"ground_truth/{bad}" if self.split_type == "1cls" else f"ground_truth/{row.split}/{bad}"
+            if (mask := listing.find(row.mask)) is not None:
+                name = PurePosixPath(row.mask).with_suffix(".png").name
+                steps.append(Step(f"{row.category}/{masks}/{name}", mask, write_mask))
+        self._report(listing, root, origin, len(rows))
+        return steps
+
+    def _report(self, listing: Listing, root: Path, origin: str, total: int) -> None:
+        """Say all that is missing at once, and what is spelled otherwise than in the split."""
+        if listing.missing and origin == "built in":
+            split_file = root / "split_csv" / f"{self.split_type}.csv"
+            raise NotPrepared(
+                f"no {split_file}, and {len(listing.missing)} files that the "
+                f"built-in copy of the split names are missing too: {shorten(listing.missing)}\n"
+                "  Expected the unpacked VisA archive, with candle/Data/Images/Normal and split_csv, as\n"
+                "  --source; --split-file FILE takes another split."
+            )
+        advice = (
+            "Unpack the archive again; --category NAME prepares single categories of an incomplete download."
+        )
+        refuse_missing(listing.missing, total, advice)
+        if listing.respelled:
+            count, names = len(listing.respelled), shorten(listing.respelled)
+            logger.warning("%d files are spelled otherwise than in the split: %s", count, names)
 
 
 def read_split(path: Path) -> list[Row]:
@@ -108,12 +156,9 @@ def read_split(path: Path) -> list[Row]:
 
 def builtin_split(split_type: SplitType) -> list[Row]:
     """The official split from the numbers that are shipped with this package."""
-    table = json.loads(
-        files("adcommon.data.prepare").joinpath("visa_splits.json").read_text(encoding="utf-8")
-    )
-    return [
-        row for category, numbers in table.items() for row in _builtin_rows(category, numbers, split_type)
-    ]
+    file = files("adcommon.data.prepare").joinpath("visa_splits.json")
+    table = json.loads(file.read_text(encoding="utf-8"))
+    return [row for name, numbers in table.items() for row in _builtin_rows(name, numbers, split_type)]
 
 
 def _builtin_rows(category: str, numbers: dict[str, Any], split_type: SplitType) -> Iterator[Row]:
@@ -132,55 +177,3 @@ def _builtin_rows(category: str, numbers: dict[str, Any], split_type: SplitType)
         split = "train" if number in train_anomaly else "test"
         image = f"{folder}/Images/Anomaly/{number:03d}.JPG"
         yield Row(category, split, True, image, f"{folder}/Masks/Anomaly/{number:03d}.png")
-
-
-def _rows(root: Path, split_type: SplitType, split_file: Path | None) -> tuple[list[Row], str]:
-    """The split, and where it is from."""
-    path = split_file or root / "split_csv" / f"{split_type}.csv"
-    if path.is_file():
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != OFFICIAL_SPLITS[split_type]:
-            logger.warning("%s is not the official split %s: SHA-256 %s", path, split_type, digest)
-        return read_split(path), f"{path.name} {digest}"
-    if split_file is not None:
-        raise DatasetNotFound(f"no such split file: {split_file}; the archive ships them in split_csv/")
-    logger.info("dataset visa split %s from the built-in copy, because %s is not there", split_type, path)
-    return builtin_split(split_type), "built in"
-
-
-def _steps(rows: list[Row], root: Path, split_type: SplitType, layout: Names, origin: str) -> list[Step]:
-    good, bad = ("ok", "ko") if layout == "ko" else ("good", layout)
-    listing = Listing(root)
-    steps: list[Step] = []
-    for row in rows:
-        base = f"{row.category}/{row.split}/{bad if row.anomalous else good}"
-        if (image := listing.find(row.image)) is not None:
-            steps.append(Step(f"{base}/{image.name}", image))
-        if not row.anomalous or (split_type == "1cls" and row.split == "train"):
-            continue
-        masks = f"ground_truth/{bad}" if split_type == "1cls" else f"ground_truth/{row.split}/{bad}"
-        if (mask := listing.find(row.mask)) is not None:
-            name = PurePosixPath(row.mask).with_suffix(".png").name
-            steps.append(Step(f"{row.category}/{masks}/{name}", mask, write_mask))
-    _report(listing, root, split_type, origin, len(rows))
-    return steps
-
-
-def _report(listing: Listing, root: Path, split_type: SplitType, origin: str, total: int) -> None:
-    """Say all that is missing at once, and what is spelled otherwise than in the split."""
-    if listing.missing and origin == "built in":
-        split_file = root / "split_csv" / f"{split_type}.csv"
-        raise NotPrepared(
-            f"no {split_file}, and {len(listing.missing)} files that the "
-            f"built-in copy of the split names are missing too: {shorten(listing.missing)}\n"
-            "  Expected the unpacked VisA archive, with candle/Data/Images/Normal and split_csv, as\n"
-            "  --source; --split-file FILE takes another split."
-        )
-    advice = "Unpack the archive again; --category NAME prepares single categories of an incomplete download."
-    refuse_missing(listing.missing, total, advice)
-    if listing.respelled:
-        logger.warning(
-            "%d files are spelled otherwise than in the split: %s",
-            len(listing.respelled),
-            shorten(listing.respelled),
-        )

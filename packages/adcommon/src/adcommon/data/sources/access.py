@@ -8,7 +8,7 @@ from pathlib import Path
 from adcommon.data.catalog import DATASETS, Dataset
 from adcommon.data.messages import SHOWN, shorten
 from adcommon.data.sources.cifar10 import has_batches, scan_cifar10
-from adcommon.data.sources.embedded import elpv_folder, scan_elpv, scan_textile, textile_folder
+from adcommon.data.sources.embedded import PACKAGES, scan_elpv, scan_textile
 from adcommon.data.sources.folder import folder_categories, scan_folder
 from adcommon.data.sources.layouts import Scan, mask_places, scan_category, scan_loco, scan_rgb, subfolders
 from adcommon.data.sources.roots import find_root, given, search
@@ -146,10 +146,8 @@ def locate(entry: Dataset, root: Path) -> Path | None:
     """Where a dataset lies, or None: below `root`, or in the installation if it is embedded."""
     try:
         match entry.layout:
-            case "elpv":
-                return elpv_folder()
-            case "textile":
-                return textile_folder()
+            case "elpv" | "textile":
+                return PACKAGES[entry.layout]()
             case "synthetic":
                 return cache_folder()
             case "folder":

@@ -180,12 +180,8 @@ def _digest(path: Path, size: int, modified_ns: int) -> str:
     """Of a file in one state; size and date are there to tell states apart."""
     found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     if found != MD5[path.name]:
-        logger.warning(
-            "dataset cifar10 file %s is not the official one: MD5 %s, expected %s",
-            path,
-            found,
-            MD5[path.name],
-        )
+        message = "dataset cifar10 file %s is not the official one: MD5 %s, expected %s"
+        logger.warning(message, path, found, MD5[path.name])
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from adcommon.data.sources.layouts import Scan, in_order
-from adcommon.data.sources.splits import quarter_split
+from adcommon.data.sources.splits import quarter
 from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.io.images import list_images
 from adcommon.types.records import Record, Split
@@ -54,6 +54,10 @@ def textile_folder() -> Path:
     return _package_folder("conformal_clip_data", "conformal-clip-data") / "data/textile_images/simulated"
 
 
+PACKAGES = {"elpv": elpv_folder, "textile": textile_folder}
+"""The folder in its Python package, by dataset."""
+
+
 def read_cells(folder: Path) -> list[Cell]:
     """The rows of `folder`/labels.csv in their order: path, probability and kind, separated by blanks."""
     table = folder / "labels.csv"
@@ -71,9 +75,8 @@ def read_cells(folder: Path) -> list[Cell]:
             path, probability, kind = fields
             cells.append(Cell(path, float(probability), kind))
         except ValueError:
-            raise BadValue(
-                f"{table}, line {number}: '{line}'; expected: images/cell0001.png 1.0 mono"
-            ) from None
+            expected = "images/cell0001.png 1.0 mono"
+            raise BadValue(f"{table}, line {number}: '{line}'; expected: {expected}") from None
     return cells
 
 
@@ -86,20 +89,15 @@ def split_cells(
         min_probability: from which a cell is anomalous.
         include_uncertain: counts the cells between 0 and `min_probability` too, as normal or as anomalous.
     """
-    normal: list[Cell] = []
-    anomalous: list[Cell] = []
-    dropped: list[Cell] = []
+    counted: dict[str, list[Cell]] = {"none": [], "normal": [], "anomaly": []}
     for cell in cells:
         if math.isclose(cell.probability, 0, abs_tol=_TOLERANCE):
-            normal.append(cell)
+            counted["normal"].append(cell)
         elif cell.probability >= min_probability - _TOLERANCE:
-            anomalous.append(cell)
+            counted["anomaly"].append(cell)
         else:
-            {"none": dropped, "normal": normal, "anomaly": anomalous}[include_uncertain].append(cell)
-    train, test = quarter_split(len(normal))
-    return CellSplit(
-        [normal[index] for index in train], [normal[index] for index in test], anomalous, dropped
-    )
+            counted[include_uncertain].append(cell)
+    return CellSplit(*quarter(counted["normal"]), counted["anomaly"], counted["none"])
 
 
 def scan_elpv(category: str) -> Scan:
@@ -124,13 +122,10 @@ def scan_elpv(category: str) -> Scan:
 def scan_textile(category: str) -> Scan:
     """The simulated textile from its package; a quarter of the nominal images tests."""
     folder = textile_folder()
-    nominal = list_images(folder / "nominal")
-    train, test = quarter_split(len(nominal))
-    records = [Record(nominal[index], category, 0) for index in test]
+    split = Split(*quarter([Record(image, category, 0) for image in list_images(folder / "nominal")]))
     for defect in ("local", "global"):
-        records += [Record(image, category, 1, defect) for image in list_images(folder / defect)]
-    trained = [Record(nominal[index], category, 0) for index in train]
-    return Scan(Split(in_order(trained), in_order(records)))
+        split.test.extend(Record(image, category, 1, defect) for image in list_images(folder / defect))
+    return Scan(Split(in_order(split.train), in_order(split.test)))
 
 
 def _package_folder(module: str, distribution: str) -> Path:

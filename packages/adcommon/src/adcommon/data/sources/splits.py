@@ -3,12 +3,15 @@
 import logging
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int64
 
 from adcommon.errors import BadValue
 from adcommon.types.records import Record, Split
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,12 @@ def quarter_split(
     order = np.random.RandomState(seed).permutation(count)
     tested = math.ceil(count / 4)
     return order[tested:], order[:tested]
+
+
+def quarter(items: Sequence[T]) -> tuple[list[T], list[T]]:
+    """InCTRL's split of normal images in the given order: those that train, and the quarter that tests."""
+    train, test = quarter_split(len(items))
+    return [items[index] for index in train], [items[index] for index in test]
 
 
 def split_normals(normal: Sequence[Record], seed: int) -> Split:

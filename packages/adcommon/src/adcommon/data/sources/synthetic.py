@@ -73,11 +73,8 @@ def draw_sample(
 
 
 def _draw_tree(folder: Path, category: str, seed: int) -> None:
-    parts: list[tuple[str, str | None, int]] = [
-        ("train/good", None, TRAIN_IMAGES),
-        ("test/good", None, GOOD_IMAGES),
-    ]
-    parts += [(f"test/{defect}", defect, IMAGES_PER_DEFECT) for defect in defects_of(category)]
+    defects = [(f"test/{defect}", defect, IMAGES_PER_DEFECT) for defect in defects_of(category)]
+    parts = [("train/good", None, TRAIN_IMAGES), ("test/good", None, GOOD_IMAGES), *defects]
     for part, (name, defect, count) in enumerate(parts):
         target = folder / name
         target.mkdir(parents=True)
@@ -96,10 +93,9 @@ def _surface(name: str, generator: Generator) -> Picture:
     texture = _texture(name)
     side = int(generator.integers(220, 341))
     top, left = generator.integers(0, np.array(texture.shape) - side + 1)
-    crop = texture[top : top + side, left : left + side][
-        :: generator.choice((-1, 1)), :: generator.choice((-1, 1))
-    ]
-    resized = Image.fromarray(np.ascontiguousarray(crop)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    crop = texture[top : top + side, left : left + side]
+    mirrored = crop[:: generator.choice((-1, 1)), :: generator.choice((-1, 1))]
+    resized = Image.fromarray(np.ascontiguousarray(mirrored)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return np.asarray(resized)[..., None] / 255 * np.array(_TINTS[name])
 
 
@@ -150,9 +146,8 @@ def _plate(pose: _Pose, screws: tuple[int, ...] = (0, 1, 2, 3)) -> Picture:
     picture = _over(picture, np.array((0.10, 0.10, 0.11)), pose.disc((0.0, -6.0), 25.0))
     picture = _over(picture, np.array((0.22, 0.36, 0.62)), pose.box((0.0, 50.0), 32.0, 9.0, 2.0))
     for screw in screws:
-        picture = _over(
-            picture, _screw(pose, _SCREWS[screw], pose.slots[screw]), pose.disc(_SCREWS[screw], _SCREW_RADIUS)
-        )
+        head = _screw(pose, _SCREWS[screw], pose.slots[screw])
+        picture = _over(picture, head, pose.disc(_SCREWS[screw], _SCREW_RADIUS))
     return picture
 
 
@@ -173,10 +168,8 @@ def _defect(
         rest = tuple(index for index in range(len(_SCREWS)) if index != lost)
         return _plate(pose, rest), pose.disc(_SCREWS[lost], _SCREW_RADIUS), 1.0
     if defect == "added":
-        centre = (
-            float(generator.choice((-1, 1)) * generator.uniform(44, 62)),
-            float(generator.uniform(-30, 30)),
-        )
+        across = float(generator.choice((-1, 1)) * generator.uniform(44, 62))
+        centre = (across, float(generator.uniform(-30, 30)))
         return _screw(pose, centre, generator.uniform(0, np.pi)), pose.disc(centre, _SCREW_RADIUS), 1.0
     if defect == "foreign":
         return _surface(_FOREIGN[category], generator), _blob(generator, 14.0, 26.0), 1.0
@@ -194,9 +187,8 @@ def _blob(generator: Generator, smallest: float, largest: float) -> Coverage:
     angle = np.arctan2(_ROWS - row, _COLUMNS - column)
     radius = np.full((SIDE, SIDE), generator.uniform(smallest, largest))
     for wave in (2, 3, 5):
-        radius *= 1 + generator.uniform(0, 0.4 / wave) * np.cos(
-            wave * angle + generator.uniform(0, 2 * np.pi)
-        )
+        height = generator.uniform(0, 0.4 / wave)
+        radius *= 1 + height * np.cos(wave * angle + generator.uniform(0, 2 * np.pi))
     return np.clip(radius - np.hypot(_ROWS - row, _COLUMNS - column) + 0.5, 0, 1)
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 from adcommon.data import load_records
 from adcommon.data.prepare.build import carry_out
 from adcommon.data.prepare.quarter import Elpv
+from adcommon.data.sources.embedded import elpv_folder
 from adcommon.errors import DatasetNotFound
 
 
@@ -49,7 +50,7 @@ def test_uncertain_cells_can_be_included(raw: Path, tmp_path: Path) -> None:
 
 
 def test_the_package_gives_the_published_tree(tmp_path: Path) -> None:
-    plan = Elpv().plan(Elpv().package(), tmp_path / "out")
+    plan = Elpv().plan(elpv_folder(), tmp_path / "out")
     assert plan.counts() == {"test/good": 377, "test/mono": 313, "test/poly": 402, "train/good": 1131}
     assert plan.notes == ("401 cells of uncertain probability were left out",)
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from adcommon.data.prepare.quarter import Textile
+from adcommon.data.sources.embedded import textile_folder
 from adcommon.testing.downloads import make_download
 
 
@@ -19,7 +20,7 @@ def test_equal_names_in_three_folders_stay_apart(tmp_path: Path) -> None:
 
 
 def test_the_package_gives_750_training_images(tmp_path: Path) -> None:
-    assert Textile().plan(Textile().package(), tmp_path).counts() == {
+    assert Textile().plan(textile_folder(), tmp_path).counts() == {
         "textile/test/global": 500,
         "textile/test/good": 250,
         "textile/test/local": 500,
