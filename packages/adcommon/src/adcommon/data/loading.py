@@ -46,8 +46,6 @@ class AnomalyDataset:
 
         Args:
             records: what to load; `Batch.indices` are positions in it.
-            preprocess: makes pixels and masks of files.
-            cache: keeps decoded images between runs.
             memory_bytes: limit of what is kept in memory, all loader processes together.
         """
         self.records = records
@@ -70,9 +68,10 @@ class AnomalyDataset:
         records = [self.records[index] for index in indices]
         pixels = self.pixels(indices)
         masks = np.zeros((len(indices), *pixels.shape[1:3]), dtype=bool)
+        kind = f"mask {self.preprocess.mask_rule}"
         for mask, index, record in zip(masks, indices, records, strict=True):
             if record.mask is not None:
-                mask[:] = self._mask(index)
+                mask[:] = self.keep(kind, index, partial(self.preprocess.mask, record.mask, record.image))
         return Batch(
             images=normalise(torch.from_numpy(pixels), self.preprocess),
             masks=torch.from_numpy(masks),
@@ -94,18 +93,11 @@ class AnomalyDataset:
         record = self.records[index]
         return self.keep("pixels", index, partial(self.preprocess.pixels, record.image, record.mask))
 
-    def _mask(self, index: int) -> np.ndarray:
-        record = self.records[index]
-        kind = f"mask {self.preprocess.mask_rule}"
-        return self.keep(kind, index, partial(self.preprocess.mask, record.mask, record.image))
-
     def keep(self, kind: str, index: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """An array made of a record's files: from memory, else from the cache, else made now; left in both.
 
         Args:
             kind: what it is, and all that it depends on besides the files and the preprocessing.
-            index: position of the record.
-            decode: makes the array.
         """
         array = self._kept.get((kind, index))
         if array is not None:
@@ -176,14 +168,11 @@ def train_batches(
     epoch is trimmed to a multiple of `world`, and left out if nothing remains.
 
     Args:
-        dataset: what to load.
         batch_size: images per global batch.
-        seed: of the orders.
         start: batches to pass over, as many as were already consumed; their images are not read.
         drop_last: leave out the smaller batch at the end of an epoch.
         workers: loading processes; 0 loads in this one.
-        rank: number of this process, from 0.
-        world: number of processes that train together.
+        rank: number of this process, from 0, of the `world` that train together.
     """
     require(workers=(workers, 0))
     indices = train_indices(

@@ -23,8 +23,6 @@ from adcommon.types.records import Record, Split
 HUGE_PIXELS = 89_478_485
 """Above it Pillow suspects a file that was made to exhaust memory; such images are not decoded here."""
 
-_THREADS = 8
-
 _FAULTS: dict[str, tuple[Severity, str]] = {
     "unreadable": ("error", "of the images or masks cannot be read"),
     "huge": ("warning", "images are huge, and were not decoded"),
@@ -54,12 +52,10 @@ class Seen:
 def check_content(split: Split, category: str) -> Iterator[Problem]:
     """Decode everything, in parallel, and report what is found."""
     records = [*split.train, *_with_masks_of_normal_images(split.test)]
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # they are reported as huge
-        progress = tqdm(
-            pool.map(_look, records), total=len(records), desc=category, unit="image", disable=None
-        )
-        seen = list(progress)
+        looks = pool.map(_look, records)
+        seen = list(tqdm(looks, category, len(records), unit="image", disable=None))
     for fault, (severity, message) in _FAULTS.items():
         found = [(item.record, item.reason) for item in seen if item.fault == fault]
         yield from _listed(severity, category, message, found)

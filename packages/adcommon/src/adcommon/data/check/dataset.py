@@ -23,10 +23,8 @@ def check(dataset: str, root: Path | None, categories: Sequence[str] = (), *, se
     """Decode every image and mask of a dataset and list all problems, also beyond the first.
 
     Args:
-        dataset: name of the dataset.
-        root: as for `load_records`.
+        root: as for `load_records`, and `seed`.
         categories: only these; by default all.
-        seed: as for `load_records`.
 
     Raises:
         DatasetNotFound: there is nothing to check; also NotPrepared and UnknownName.

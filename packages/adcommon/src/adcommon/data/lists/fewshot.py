@@ -53,11 +53,7 @@ def write_references(path: Path, images: Iterable[Path], root: Path) -> None:
 
 
 def read_references(path: Path, root: Path) -> list[Path]:
-    """Read a list of reference images; empty lines and lines that begin with # are comments.
-
-    Args:
-        path: the list.
-        root: where its paths begin.
+    """Read a list of reference images below `root`; empty lines and lines that begin with # are comments.
 
     Raises:
         DatasetNotFound: the list, or images that it names, are not there.
@@ -75,9 +71,8 @@ def read_references(path: Path, root: Path) -> list[Path]:
     images = [find_listed(line, [root], f"{path}, line {number}") for number, line in numbered]
     found = [image for image in images if image is not None and image.is_file()]
     if len(found) < len(images):
-        first = next(
-            root / line for (_, line), image in zip(numbered, images, strict=True) if image not in found
-        )
+        lost = (line for (_, line), image in zip(numbered, images, strict=True) if image not in found)
+        first = root / next(lost)
         raise DatasetNotFound(
             f"{len(images) - len(found)} of {len(images)} images named in {path} are missing; "
             f"the first is {first}\n  Its paths are taken from {root}."

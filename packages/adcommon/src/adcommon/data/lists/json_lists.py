@@ -81,9 +81,8 @@ def parse_array(path: Path, split: ListedSplit = "") -> list[Entry]:
         where = _where(path, item, f"entry {number}")
         image, label = _text(item, "image_path", where), _label(item, "target", where)
         category = _text(item, "type", where)
-        entries.append(
-            Entry(where, image, category, label, _defect_in(image) if label else "good", (), split)
-        )
+        defect = _defect_in(image) if label else "good"
+        entries.append(Entry(where, image, category, label, defect, (), split))
     return entries
 
 
@@ -204,16 +203,19 @@ def _text(item: Mapping[str, Any], key: str, where: str, default: str | None = N
         return value
     if value is None and default is not None:
         return default
-    found = "missing" if key not in item else f"{value!r:.60}"
-    raise BadValue(f"{where}: {key} is {found}; expected text")
+    raise _wrong(item, key, where, "text")
 
 
 def _label(item: Mapping[str, Any], key: str, where: str) -> int:
     value = item.get(key)
     if isinstance(value, int | float) and value in (0, 1):
         return int(value)
-    found = "missing" if key not in item else f"{value!r:.60}"
-    raise BadValue(f"{where}: {key} is {found}; expected 0 (normal) or 1 (anomalous)")
+    raise _wrong(item, key, where, "0 (normal) or 1 (anomalous)")
+
+
+def _wrong(item: Mapping[str, Any], key: str, where: str, expected: str) -> BadValue:
+    found = f"{item[key]!r:.60}" if key in item else "missing"
+    return BadValue(f"{where}: {key} is {found}; expected {expected}")
 
 
 def _masks(value: object, where: str) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def read_manifest(source: Path, root: Path | None = None, *, seed: int = 0) -> d
 
     Args:
         source: a single list, or the folder of one of the forms.
-        root: where paths begin that do not begin at the list.
+        root: as for `read_records`.
         seed: draws the normal images that test where a table has no split.
 
     Raises:
@@ -106,10 +106,9 @@ def entries_of(source: Path) -> list[Entry] | None:
     """What the lists in a folder, or a single list of all images, say; None if there are none."""
     if source.is_file():
         return parse_list(source)
-    if (source / TABLE).is_file():
-        return parse_csv(source / TABLE)
-    if (source / META).is_file():
-        return parse_meta(source / META)
+    for name, parse in ((TABLE, parse_csv), (META, parse_meta)):
+        if (source / name).is_file():
+            return parse(source / name)
     for train, test in LINES:
         if (source / train).is_file() and (source / test).is_file():
             return [*parse_lines(source / train, "train"), *parse_lines(source / test, "test")]
@@ -172,12 +171,8 @@ def inctrl_texts(category: str, split: Split, root: Path | None) -> dict[str, st
     """InCTRL's four arrays by file name: those for an auxiliary dataset begin with the training images."""
     normal = [record for record in split.test if record.label == 0]
     outliers = [record for record in split.test if record.label == 1]
-    parts = {
-        "normal": [*split.train, *normal],
-        "outlier": outliers,
-        "val_normal": normal,
-        "val_outlier": outliers,
-    }
+    parts = {"normal": [*split.train, *normal], "outlier": outliers}
+    parts |= {"val_normal": normal, "val_outlier": outliers}
     return {f"{category}_{part}.json": array_text(records, root) for part, records in parts.items()}
 
 
