@@ -113,14 +113,11 @@ VisA's are those of the split 1cls. MVTec 3D-AD's are without the 294 validation
 without the 304.
 """
 
-MNIST_CLASSES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+MNIST_CLASSES = tuple("0123456789")
 MNIST_GROUPS = {"even": MNIST_CLASSES[::2], "odd": MNIST_CLASSES[1::2]}
 """Classes that are normal together, by category; the even digits are InCTRL's multi-class protocol."""
 
-CIFAR10_CLASSES = (
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
-)
+CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 CIFAR10_GROUPS = {
     "animal": ("bird", "cat", "deer", "dog", "frog", "horse"),
     "object": ("airplane", "automobile", "ship", "truck"),

@@ -82,6 +82,11 @@ class Dataset:
         return self.folders[0] if self.folders else ""
 
     @property
+    def page(self) -> str:
+        """The line of a message that says where the dataset is from."""
+        return f"  Official page: {self.url} (licence: {self.licence})"
+
+    @property
     def papers(self) -> tuple[str, ...]:
         """Which of the five papers use it."""
         return tuple(self.uses)

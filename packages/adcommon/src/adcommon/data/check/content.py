@@ -170,21 +170,18 @@ def _check_duplicates(seen: list[Seen], trained: int, category: str) -> Iterator
     for index, item in enumerate(seen):
         if item.digest:
             copies[item.digest].append(index)
-    leaked: list[Path] = []
-    contradictory: list[Path] = []
-    repeated: list[Path] = []
+    found: dict[str, list[Path]] = {
+        "images are the same in training and test: the test is too easy": [],
+        "images are the same, once normal and once anomalous": [],
+        "images occur more than once in the same part": [],
+    }
     for indices in copies.values():
-        images = [seen[index].record.image for index in indices]
         in_both = len({index < trained for index in indices}) == 2
         with_both_labels = len({seen[index].record.label for index in indices}) == 2
-        leaked += images if in_both else []
-        contradictory += images if with_both_labels else []
-        repeated += images if len(indices) > 1 and not in_both and not with_both_labels else []
-    for message, images in (
-        ("images are the same in training and test: the test is too easy", leaked),
-        ("images are the same, once normal and once anomalous", contradictory),
-        ("images occur more than once in the same part", repeated),
-    ):
+        repeated = len(indices) > 1 and not in_both and not with_both_labels
+        for images, holds in zip(found.values(), (in_both, with_both_labels, repeated), strict=True):
+            images += [seen[index].record.image for index in indices] if holds else []
+    for message, images in found.items():
         if images:
             yield Problem("warning", category, f"{len(images)} {message}", tuple(images))
 

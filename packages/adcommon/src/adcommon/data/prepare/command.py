@@ -107,10 +107,8 @@ def _digests(name: str, request: Request) -> dict[str, str]:
     for path in request.source:
         if not path.exists():
             entry = DATASETS[name]
-            raise DatasetNotFound(
-                f"no such file or folder: {path}; expected {entry.download or entry.title}\n"
-                f"  Official page: {entry.url} (licence: {entry.licence})"
-            )
+            expected = entry.download or entry.title
+            raise DatasetNotFound(f"no such file or folder: {path}; expected {expected}\n{entry.page}")
     paths = [path for path in request.source if path.is_file()]
     if len(request.source) > 1 and len(paths) < len(request.source):
         raise BadValue("--source takes one folder, or one or more archives, not both")

@@ -87,10 +87,8 @@ def copies(category: str, parts: Mapping[str, Sequence[Path]]) -> list[Step]:
 def _another_download(source: Path, mark: str, dataset: str) -> DatasetNotFound:
     entry = DATASETS[dataset]
     reason = f"it has no {mark}, nor has a folder in it" if source.is_dir() else "no such folder"
-    return DatasetNotFound(
-        f"{source} is not the download of {entry.title}: {reason}\n"
-        f"  Get {entry.download or entry.title}\n  Official page: {entry.url} (licence: {entry.licence})"
-    )
+    get = f"  Get {entry.download or entry.title}\n{entry.page}"
+    return DatasetNotFound(f"{source} is not the download of {entry.title}: {reason}\n{get}")
 
 
 def quarter(normal: Sequence[T]) -> dict[str, list[T]]:

@@ -91,12 +91,9 @@ class Visa:
                 logger.warning("%s is not the official split %s: SHA-256 %s", path, self.split_type, digest)
             return read_split(path), f"{path.name} {digest}"
         if self.split_file is not None:
-            raise DatasetNotFound(
-                f"no such split file: {self.split_file}; the archive ships them in split_csv/"
-            )
-        logger.info(
-            "dataset visa split %s from the built-in copy, because %s is not there", self.split_type, path
-        )
+            raise DatasetNotFound(f"no such split file: {path}; the archive ships them in split_csv/")
+        message = "dataset visa split %s from the built-in copy, because %s is not there"
+        logger.info(message, self.split_type, path)
         return builtin_split(self.split_type), "built in"
 
     def _steps(self, rows: list[Row], root: Path, origin: str) -> list[Step]:
@@ -126,10 +123,8 @@ class Visa:
                 "  Expected the unpacked VisA archive, with candle/Data/Images/Normal and split_csv, as\n"
                 "  --source; --split-file FILE takes another split."
             )
-        advice = (
-            "Unpack the archive again; --category NAME prepares single categories of an incomplete download."
-        )
-        refuse_missing(listing.missing, total, advice)
+        partly = "--category NAME prepares single categories of an incomplete download."
+        refuse_missing(listing.missing, total, f"Unpack the archive again; {partly}")
         if listing.respelled:
             count, names = len(listing.respelled), shorten(listing.respelled)
             logger.warning("%d files are spelled otherwise than in the split: %s", count, names)

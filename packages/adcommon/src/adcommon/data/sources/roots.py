@@ -90,8 +90,7 @@ def _where_to_get(entry: Dataset, root: Path) -> str:
     if seen is not None:
         lines.append(f"  Found it at {seen}: pass --data-root {seen}")
         return "\n".join(lines)
-    lines.append(f"  Get {entry.download}.")
-    lines.append(f"  Official page: {entry.url} (licence: {entry.licence})")
+    lines += [f"  Get {entry.download}.", entry.page]
     if entry.preparer is not None:
         lines.append(f"  Then run: {_prepare_command(entry, Path('DOWNLOAD'), root)}")
     lines.append(f"  Then run: uv run ad check {entry.name} --data-root {root}")
