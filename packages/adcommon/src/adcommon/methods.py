@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adcommon.errors import unknown_name
+from adcommon.io.model_folder import read_config
 
 if TYPE_CHECKING:
     import torch
@@ -63,9 +64,7 @@ def load_folder(
         WrongCheckpoint: no model folder, or one of another method.
         UnknownName: the model's method is not installed.
     """
-    from adcommon.models.checkpoint import load_model
-
-    config, _ = load_model(folder, method)
+    config = read_config(folder, method)
     load = find(config["method"])
     return load(folder, category=category, references=references, device=device), config
 

@@ -19,27 +19,38 @@ _ADDED = ("format_version", "versions")
 TENSORS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config of a model folder.
+def read_config(folder: Path, method: str | None = None) -> dict[str, Any]:
+    """The config of a model folder; of any method if none is named.
 
     Raises:
-        WrongCheckpoint: no model folder, or one whose config.json is damaged or lacks something.
+        WrongCheckpoint: no model folder, one whose config.json is damaged or lacks something, another
+            method's, or a newer format.
     """
     file = folder / CONFIG
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise WrongCheckpoint(not_a_model(folder)) from None
+        raise WrongCheckpoint(_not_a_model(folder)) from None
     except (ValueError, OSError) as error:
         raise WrongCheckpoint(f"cannot read {file}: {download_gone_wrong(file) or error}") from error
     wanted = (*NEEDED, *_ADDED)
     if not isinstance(config, dict) or (missing := [name for name in wanted if name not in config]):
         lacks = "is not an object" if not isinstance(config, dict) else f"lacks {', '.join(missing)}"
         raise WrongCheckpoint(f"{file} {lacks}; expected the one that a training wrote")
+    if config["format_version"] > FORMAT_VERSION:
+        raise WrongCheckpoint(
+            f"{folder} has format version {config['format_version']}, adcommon reads up to {FORMAT_VERSION}; "
+            f"update it (the model was written with adcommon {config['versions'].get('adcommon', 'unknown')})"
+        )
+    if method is not None and config["method"] != method:
+        raise WrongCheckpoint(
+            f"{folder} is a model of {config['method']}, not of {method}; use {config['method']}-predict, "
+            "or `ad predict`, which finds the method by itself"
+        )
     return config
 
 
-def not_a_model(folder: Path) -> str:
+def _not_a_model(folder: Path) -> str:
     """What is at `folder` instead of a model, and where one may be meant."""
     expected = f"expected a folder with {CONFIG} and {TENSORS}, such as RUN/CATEGORY/model"
     if not folder.exists():

@@ -117,22 +117,12 @@ class Trained(Generic[Scorer, Recipe]):
 
 
 def load_model(folder: Path, method: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config and the tensors, on the CPU, of a model folder; of any method if none is named.
+    """The config, see `read_config`, and the tensors, on the CPU, of a model folder.
 
     Raises:
-        WrongCheckpoint: no model folder, a damaged one, another method's, or a newer format.
+        WrongCheckpoint: also if the tensors are missing or damaged.
     """
-    config = read_config(folder)
-    if config["format_version"] > FORMAT_VERSION:
-        raise WrongCheckpoint(
-            f"{folder} has format version {config['format_version']}, adcommon reads up to {FORMAT_VERSION}; "
-            f"update it (the model was written with adcommon {config['versions'].get('adcommon', 'unknown')})"
-        )
-    if method is not None and config["method"] != method:
-        raise WrongCheckpoint(
-            f"{folder} is a model of {config['method']}, not of {method}; use {config['method']}-predict, "
-            "or `ad predict`, which finds the method by itself"
-        )
+    config = read_config(folder, method)
     file = folder / TENSORS
     if not file.is_file():
         raise WrongCheckpoint(f"{folder} has no {TENSORS}; copy the whole folder that the training wrote")
