@@ -7,7 +7,7 @@ Values come from the command line, else from `--config FILE`, else from the reci
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,10 +19,7 @@ from adcommon.errors import Stopped, UserError, unknown_name
 from adcommon.training.settings import SETTINGS_GROUP, Settings
 
 R = TypeVar("R")
-
-
 S = TypeVar("S", bound="Settings")
-
 
 RECIPE_GROUP = Group("Recipe", sort_key=2)
 
@@ -30,13 +27,9 @@ RECIPE_GROUP = Group("Recipe", sort_key=2)
 def with_defaults(recipe: R) -> type[R]:
     """The recipe's class with this recipe's values as its defaults, so that one flag changes one field."""
     cls = type(recipe)
-    namespace: dict[str, Any] = {
-        "__annotations__": {entry.name: entry.type for entry in fields(cls)},  # type: ignore[arg-type]
-        "__module__": cls.__module__,
-        "__doc__": cls.__doc__,
-    }
-    namespace |= {name: getattr(recipe, name) for name in namespace["__annotations__"]}
-    return dataclass(frozen=True, kw_only=True)(type(cls.__name__, (cls,), namespace))
+    values = [(entry.name, entry.type, getattr(recipe, entry.name)) for entry in fields(cls)]  # type: ignore[arg-type]
+    namespace = {"__module__": cls.__module__, "__doc__": cls.__doc__}
+    return make_dataclass(cls.__name__, values, bases=(cls,), namespace=namespace, frozen=True, kw_only=True)
 
 
 def execute(app: App, rewrite: Callable[[list[str]], list[str]] | None = None) -> None:
@@ -88,7 +81,6 @@ def experiment(
         rewrite: as for `execute`.
     """
     app = App(name=name, help=summary)
-    names = tuple(recipes)
 
     def register(base: str) -> None:
         recipe_type = with_defaults(recipes[base])
@@ -121,7 +113,7 @@ def experiment(
             recipe: the paper's experiment to start from.
         """
         if recipe not in recipes:
-            raise unknown_name("recipe", recipe, names)
+            raise unknown_name("recipe", recipe, recipes)
         if recipe != default:
             app.default_command = None
             register(recipe)

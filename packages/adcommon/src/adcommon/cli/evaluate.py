@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cyclopts import App
-
 from adcommon.training.settings import EvaluateSettings
 from adcommon.types.records import Split
 
@@ -23,23 +21,16 @@ Find = Callable[[Recipe, Sequence[str]], Mapping[str, Split]]
 """The splits of some categories that a model's recipe is to be tested on."""
 
 
-def evaluate_app(name: str) -> App:
-    """The command that measures a model of any installed method by the standard protocol."""
-    app = App(name=name, help="Evaluate a trained model of any method on the test images of a dataset.")
+def evaluate(*, settings: EvaluateSettings) -> None:
+    """Evaluate a trained model of any method on the test images of a dataset."""
+    from adcommon.methods import load_folder
+    from adcommon.models.checkpoint import Trained
 
-    @app.default
-    def command(*, settings: EvaluateSettings) -> None:
-        """Evaluate a trained model of any method on the test images of a dataset."""
-        from adcommon.methods import load_folder
-        from adcommon.models.checkpoint import Trained
+    def load(path: Path, device: "torch.device") -> "Trained[Detector, None]":
+        detector, config = load_folder(path, device=device)
+        return Trained.of(detector, None, config)
 
-        def load(path: Path, device: "torch.device") -> "Trained[Detector, None]":
-            detector, config = load_folder(path, device=device)
-            return Trained.of(detector, None, config)
-
-        evaluate_trained(settings, load)
-
-    return app
+    evaluate_trained(settings, load)
 
 
 def evaluate_trained(
@@ -62,7 +53,7 @@ def evaluate_trained(
         The model, for whatever else is asked of it.
     """
     from adcommon.data import load_splits
-    from adcommon.evaluation.evaluate import evaluate
+    from adcommon.evaluation.evaluate import evaluate as measure
     from adcommon.evaluation.maps import write_maps
     from adcommon.io.cache import default_cache
     from adcommon.models.devices import choose_device
@@ -75,7 +66,7 @@ def evaluate_trained(
     categories = settings.category or trained.categories
     splits = find(trained.recipe, categories) if find else load_splits(dataset, settings.root(), categories)
     began = time.monotonic()
-    evaluations = evaluate(
+    evaluations = measure(
         trained.scorer,
         {name: split.test for name, split in splits.items()},
         batch_size=settings.batch_size,

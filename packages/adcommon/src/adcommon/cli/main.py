@@ -8,7 +8,6 @@ from cyclopts import App, Parameter
 
 from adcommon import __version__
 from adcommon.cli.app import execute
-from adcommon.cli.evaluate import evaluate_app
 from adcommon.cli.model_commands import predict_app
 from adcommon.errors import BadValue
 from adcommon.io.places import default_root
@@ -19,7 +18,11 @@ app.command(
     name="prepare",
     help="Turn a dataset's official download into the tree that training reads.",
 )
-app.command(evaluate_app("evaluate"))
+app.command(
+    "adcommon.cli.evaluate:evaluate",
+    name="evaluate",
+    help="Evaluate a trained model of any method on the test images of a dataset.",
+)
 app.command(predict_app("predict"))
 app.command("adcommon.cli.list_commands:manifest", name="manifest", help="Write lists of a dataset's images.")
 app.command(
@@ -102,9 +105,9 @@ def check(
 @app.command
 def weights() -> None:
     """List the backbone weights: file, origin, checksum, and whether they are on this machine."""
-    from adcommon.models.weights import table
+    from adcommon.models.weights import KNOWN, describe
 
-    for source in table():
+    for source in map(describe, KNOWN):
         print(source.tag)
         print(f"    file {source.file}, SHA-256 {source.sha256 or 'unknown'}..., {source.url}")
         print(f"    {f'found: {source.found}' if source.found else 'not on this machine'}")

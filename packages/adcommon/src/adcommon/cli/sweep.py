@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -173,7 +173,10 @@ def _run_all(program: Sequence[str], trials: Sequence[Trial], jobs: int, stop: S
             if stop.requested:
                 for process in running.values():
                     process.terminate()
-            for trial, code in _ended(running):
+            for trial, process in list(running.items()):
+                code = process.poll()
+                if code is None:
+                    continue
                 del running[trial]
                 progress.update()
                 if code == 0:
@@ -196,10 +199,3 @@ def _start(program: Sequence[str], trial: Trial) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             arguments, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=os.environ
         )
-
-
-def _ended(running: Mapping[Trial, "subprocess.Popen[bytes]"]) -> Iterator[tuple[Trial, int]]:
-    for trial, process in list(running.items()):
-        code = process.poll()
-        if code is not None:
-            yield trial, code
