@@ -130,40 +130,38 @@ class Model:
 
     def _results(self, images: Iterable[Source], batch_size: int, workers: int) -> Iterator[Result]:
         for batch in decoded(images, self.preprocess, batch_size, workers):
-            scored = iter(self._scored([image for image in batch if isinstance(image, Decoded)]))
+            scored = self._scored([image for image in batch if isinstance(image, Decoded)])
             for image in batch:
                 if isinstance(image, Decoded):
                     yield next(scored)
                 else:
-                    yield self._failed(image.path, image.error)
+                    yield Result(
+                        path=image.path,
+                        threshold=self.threshold,
+                        error=image.error,
+                        preprocess=self.preprocess,
+                    )
 
-    def _scored(self, images: Sequence[Decoded]) -> list[Result]:
+    def _scored(self, images: Sequence[Decoded]) -> Iterator[Result]:
         if not images:
-            return []
+            return
         prediction = self.score_pixels(np.stack([image.pixels for image in images]))
         maps = prediction.anomaly_maps
-        copies = [None] * len(images) if maps is None else [one.copy() for one in maps]  # free the batch's
-        return list(map(self._result, images, prediction.image_scores.tolist(), copies))
-
-    def _result(
-        self, image: Decoded, score: float, network_map: Float[np.ndarray, "size size"] | None
-    ) -> Result:
-        if not math.isfinite(score):
-            name = image.path or "an image in memory"
-            error = f"the score of {name} is {score}; the model or its input is broken"
-            return self._failed(image.path, error)
-        return Result(
-            path=image.path,
-            score=score,
-            threshold=self.threshold,
-            network_map=network_map,
-            preprocess=self.preprocess,
-            height=image.height,
-            width=image.width,
-        )
-
-    def _failed(self, path: Path | None, error: str) -> Result:
-        return Result(path=path, threshold=self.threshold, error=error, preprocess=self.preprocess)
+        for place, (image, score) in enumerate(zip(images, prediction.image_scores.tolist(), strict=True)):
+            error = None
+            if not math.isfinite(score):
+                name = image.path or "an image in memory"
+                error = f"the score of {name} is {score}; the model or its input is broken"
+            yield Result(
+                path=image.path,
+                score=score if error is None else None,
+                threshold=self.threshold,
+                error=error,
+                network_map=None if maps is None or error else maps[place].copy(),  # not the whole batch's
+                preprocess=self.preprocess,
+                height=image.height,
+                width=image.width,
+            )
 
 
 def load(
