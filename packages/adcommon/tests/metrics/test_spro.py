@@ -8,7 +8,7 @@ from adcommon.data.loco import Saturation, parse_saturations
 from adcommon.errors import BadValue
 from adcommon.metrics import aupro
 from adcommon.metrics.pro import label_regions
-from adcommon.metrics.spro import LOCO_LIMITS, LocoMetrics, LocoResult
+from adcommon.metrics.spro import LOCO_LIMITS, LocoMetrics
 
 GROUPS = ("good", "structural", "logical")
 WHOLE = {255: Saturation("scratch", 1.0, relative=True)}
@@ -19,9 +19,9 @@ def golden(golden_root: Path) -> dict[str, np.ndarray]:
     return dict(np.load(golden_root / "metrics" / "spro.npz"))
 
 
-def collected(golden: dict[str, np.ndarray], images: slice = slice(None)) -> LocoMetrics:
+def collected(golden: dict[str, np.ndarray]) -> LocoMetrics:
     metrics = LocoMetrics(parse_saturations(str(golden["defects_config"])))
-    for number in range(len(golden["maps"]))[images]:
+    for number in range(len(golden["maps"])):
         channels = golden["channels"][golden["channel_image"] == number]
         metrics.update(golden["maps"][number], channels, GROUPS[golden["image_group"][number]])
     return metrics
@@ -117,15 +117,6 @@ def test_saturation_area_is_floored_and_between_one_and_the_defect(
     threshold: float, relative: bool, pixels: int, area: int
 ) -> None:
     assert Saturation("", threshold, relative).area(pixels) == area
-
-
-def test_merged_parts_equal_the_whole(golden: dict[str, np.ndarray]) -> None:
-    first, second = collected(golden, slice(5)), collected(golden, slice(5, None))
-    first.merge(second)
-    whole, merged = collected(golden).compute(), first.compute()
-    for group in LocoResult.__dataclass_fields__:
-        assert getattr(merged, group).auspro == pytest.approx(getattr(whole, group).auspro, abs=1e-14)
-        assert getattr(merged, group).image_auroc == getattr(whole, group).image_auroc
 
 
 def test_undefined_groups_are_nan_and_say_so() -> None:

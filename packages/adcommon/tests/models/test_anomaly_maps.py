@@ -56,17 +56,14 @@ def test_maps_and_scores_equal_the_golden_values(golden_root: Path, tmp_path: Pa
     st.integers(1, 20),
     st.integers(1, 40),
     st.sampled_from([0.5, 1.0, 2.3, 4.0]),
-    st.sampled_from([2.0, 4.0]),
     st.sampled_from([torch.float32, torch.float64]),
 )
 def test_gaussian_blur_equals_scipy_also_on_maps_smaller_than_the_kernel(
-    height: int, width: int, sigma: float, truncate: float, dtype: torch.dtype
+    height: int, width: int, sigma: float, dtype: torch.dtype
 ) -> None:
     maps = torch.rand(2, height, width, dtype=dtype, generator=torch.Generator().manual_seed(height * width))
-    expected = np.stack(
-        [ndimage.gaussian_filter(image_map, sigma, truncate=truncate) for image_map in maps.numpy()]
-    )
-    blurred = gaussian_blur(maps, sigma, truncate)
+    expected = np.stack([ndimage.gaussian_filter(image_map, sigma) for image_map in maps.numpy()])
+    blurred = gaussian_blur(maps, sigma)
     assert blurred.dtype == dtype
     np.testing.assert_allclose(blurred, expected, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-13)
 

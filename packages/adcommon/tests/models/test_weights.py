@@ -91,7 +91,7 @@ def test_the_wheels_tensors_are_in_the_order_of_timms_entries():
 def test_the_wheel_needs_no_network_and_says_so():
     assert weights.describe(LITE0).found
     assert weights.describe(RESNET).found is None
-    described = {source.tag: source for source in weights.table()}
+    described = {tag: weights.describe(tag) for tag in weights.KNOWN}
     assert described.keys() == weights.KNOWN.keys()
     assert described[LITE0].found.name == "efficientnet-lite0-57934424.pth"
     wide = described["wide_resnet50_2.tv_in1k"]

@@ -120,12 +120,6 @@ class LocoMetrics:
         regions.add_negatives(image_map[~channels.any(axis=0)])
         self._maxima[group].append(float(image_map.max()))
 
-    def merge(self, other: "LocoMetrics") -> None:
-        """Add what another accumulator has collected."""
-        for group in get_args(Group):
-            self._regions[group].merge(other._regions[group])
-            self._maxima[group] += other._maxima[group]
-
     def compute(self, limits: Sequence[float] = LOCO_LIMITS) -> LocoResult:
         """All metrics of the images so far, exactly; warns once per group whose metrics are undefined."""
         structural = self._measure(("structural",), limits)

@@ -29,16 +29,13 @@ def upsample(
 
 
 def gaussian_blur(
-    maps: Float[Tensor, "batch height width"], sigma_px: float, truncate: float = 4.0
+    maps: Float[Tensor, "batch height width"], sigma_px: float
 ) -> Float[Tensor, "batch height width"]:
-    """Gaussian smoothing of each map; equals SciPy's `gaussian_filter` with its default border.
+    """Gaussian smoothing of each map; equals SciPy's `gaussian_filter` with its defaults: radius 4 sigma.
 
     The border is mirrored with the edge pixel repeated (c b a | a b c | c b a), as often as the radius needs.
-
-    Args:
-        truncate: radius of the kernel in sigmas.
     """
-    radius = int(truncate * sigma_px + 0.5)
+    radius = int(4 * sigma_px + 0.5)
     kernel = _gaussian(radius, sigma_px)
     height, width = maps.shape[1:]
     padded = maps[:, _mirrored(height, radius, maps.device)][:, :, _mirrored(width, radius, maps.device)]

@@ -110,16 +110,10 @@ class FeatureStore:
         here and resumed has the same features as one that was not.
         """
         computed = 0
-        for first in tqdm(
-            range(0, len(self), self.batch_size),
-            desc="frozen features",
-            unit="batch",
-            disable=None,
-            leave=False,
-        ):
+        starts = range(0, len(self), self.batch_size)
+        for first in tqdm(starts, desc="frozen features", unit="batch", disable=None, leave=False):
             group = range(first, min(first + self.batch_size, len(self)))
-            missing = [index for index in group if not self._is_stored(index)]
-            if missing:
+            if not all(map(self._is_stored, group)):
                 computed += sum(1 for _ in self._compute(group))
         logger.info(
             "frozen features backbone=%s images=%d computed=%d", self.network.tag, len(self), computed

@@ -145,11 +145,6 @@ def pretrained_config(tag: str) -> Any:
     return timm.get_pretrained_cfg(tag)
 
 
-def table() -> list[Source]:
-    """`describe` for each backbone the methods use."""
-    return [describe(tag) for tag in KNOWN]
-
-
 def _places(tag: str, file: str, repository: str) -> Iterator[Path]:
     """Where the weights may be, in order of precedence."""
     import huggingface_hub
