@@ -21,6 +21,7 @@ def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> 
         return
     low, high = float(scores.anomaly_maps.min()), float(scores.anomaly_maps.max())
     images = []
+    rows: list[list[object]] = [["image", "category", "defect", "label", "score", "threshold", "decision"]]
     for record, score, anomaly_map in zip(
         scores.records, scores.image_scores.tolist(), scores.anomaly_maps, strict=True
     ):
@@ -30,14 +31,8 @@ def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> 
         place = f"{record.defect}/{record.image.stem}.png"
         atomic_write(folder / place, png(picture))
         images.append(ScoredImage(f"{record.defect}/{record.image.name}", score, record.label > 0, place))
-    atomic_write(folder / "scores.csv", _score_table(scores, threshold))
-    title = f"{scores.records[0].category}: {len(images)} test images"
-    write_gallery(folder, images, title=title, threshold=threshold)
-
-
-def _score_table(scores: Scores, threshold: float | None) -> str:
-    rows: list[list[object]] = [["image", "category", "defect", "label", "score", "threshold", "decision"]]
-    for record, score in zip(scores.records, scores.image_scores.tolist(), strict=True):
         decision = "unknown" if threshold is None else "anomalous" if score > threshold else "normal"
         rows.append([record.image, record.category, record.defect, record.label, score, threshold, decision])
-    return csv_text(rows)
+    atomic_write(folder / "scores.csv", csv_text(rows))
+    title = f"{scores.records[0].category}: {len(images)} test images"
+    write_gallery(folder, images, title=title, threshold=threshold)

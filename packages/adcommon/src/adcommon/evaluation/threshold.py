@@ -11,6 +11,8 @@ from adcommon.errors import BadValue
 
 logger = logging.getLogger(__name__)
 
+_ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996 in floating point, and means 29
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold:
@@ -56,7 +58,7 @@ def calibrate(scores: Float[np.ndarray, " images"], false_alarm_rate: float = 0.
             f"{np.count_nonzero(~np.isfinite(scores))} of {len(scores)} calibration scores are not finite"
         )
 
-    allowed = _allowed_alarms(len(scores), false_alarm_rate)
+    allowed = math.floor(false_alarm_rate * (len(scores) + 1) + _ROUNDING)
     if allowed == 0:
         logger.warning(
             "false-alarm rate %g is not supported by %d normal images (needs %d): threshold is their maximum",
@@ -80,11 +82,3 @@ def images_needed(false_alarm_rate: float) -> int:
     (99, 19)
     """
     return math.ceil(1 / false_alarm_rate - 1 - _ROUNDING)
-
-
-_ROUNDING = 1e-9
-"""0.29 · 100 is 28.999999999999996 in floating point, and means 29."""
-
-
-def _allowed_alarms(images: int, false_alarm_rate: float) -> int:
-    return math.floor(false_alarm_rate * (images + 1) + _ROUNDING)

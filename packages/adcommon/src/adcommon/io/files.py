@@ -110,10 +110,15 @@ def download_gone_wrong(path: Path) -> str | None:
 def remove_leftovers(folder: Path) -> None:
     """Delete what killed processes left half written in `folder` itself; nobody else may be writing there."""
     for path in folder.glob(_LEFTOVER.format(name="*", token="*")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        delete(path)
+
+
+def delete(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -208,9 +213,8 @@ def _system_error(error: BaseException | None) -> tuple[int, Path | None]:
     """The errno at the root of an exception (0 if the system reported none) and the file it names."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
-            return error.errno, Path(error.filename) if isinstance(
-                error.filename, str | os.PathLike
-            ) else None
+            named = isinstance(error.filename, str | os.PathLike)
+            return error.errno, Path(error.filename) if named else None
         if found := re.search(r"\(os error (\d+)\)", str(error)):
             return int(found.group(1)), None
         error = error.__cause__ or error.__context__

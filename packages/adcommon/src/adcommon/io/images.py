@@ -100,7 +100,6 @@ def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
 
     A folder is a mask in several parts, whose union is returned.
     """
-    path = Path(path)
     if path.is_dir():
         return _union(path)
     return np.asarray(mask_values(path) > 0)
@@ -108,7 +107,6 @@ def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
 
 def mask_values(path: Path) -> Shaped[np.ndarray, "height width"]:
     """The stored values of a mask's file: grey, palette index, or the largest of its colours; alpha apart."""
-    path = Path(path)
     try:
         with Image.open(path) as image:
             values = np.asarray(image)
@@ -122,7 +120,6 @@ def mask_values(path: Path) -> Shaped[np.ndarray, "height width"]:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of a file as stored, without decoding it; of a mask in parts, its first part's."""
-    path = Path(path)
     if path.is_dir():
         path = _parts(path)[0]
     try:

@@ -38,17 +38,14 @@ def command_line() -> str:
 
 def git_commit(file: Path) -> str | None:
     """Commit of the repository that tracks `file`, with "-dirty" after local changes; None if none does."""
-    commands = (
-        ["git", "ls-files", "--error-unmatch", file.name],
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-    )
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=file.parent, capture_output=True, text=True, timeout=10, check=True
+        ).stdout
+
     try:
-        answers = [
-            subprocess.run(
-                command, cwd=file.parent, capture_output=True, text=True, timeout=10, check=True
-            ).stdout
-            for command in commands
-        ]
+        git("ls-files", "--error-unmatch", file.name)
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return answers[-1].strip()

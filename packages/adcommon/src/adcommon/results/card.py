@@ -7,7 +7,7 @@ from typing import Any
 from adcommon.data import DATASETS
 from adcommon.io.files import plain
 from adcommon.io.versions import command_line
-from adcommon.results import rows as report
+from adcommon.results.rows import markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,6 @@ class Paper:
     """Authors, title, place and URL."""
     use: str = ""
     """How to use a model that scores no images, in Markdown."""
-
-
-_PROTOCOLS = (
-    "Each table names its protocol: \"standard\" numbers compare with other methods', a paper's own do not."
-)
 
 
 def model_card(config: Mapping[str, Any], paper: Paper) -> str:
@@ -46,7 +41,10 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
             f"{'.' if threshold['supported'] else ', which that few cannot support.'}"
         )
     state = "".join(f"- {name}: {value}\n" for name, value in values.get("training", {}).items())
-    measured = f"{report.markdown(rows)}\n{_PROTOCOLS}\n" if rows else state or "Not evaluated.\n"
+    measured = state or "Not evaluated.\n"
+    if rows:
+        measured = f'{markdown(rows)}\nEach table names its protocol: "standard" numbers compare with other '
+        measured += "methods', a paper's own do not.\n"
     use = f"""\
     uv run {method}-predict IMAGE_OR_FOLDER --model THIS_FOLDER
 

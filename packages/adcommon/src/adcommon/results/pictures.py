@@ -14,6 +14,10 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Colours = Callable[[UInt8[np.ndarray, "*shape"]], UInt8[np.ndarray, "*shape 3"]]
 """A colour map: from 0 (least anomalous) to 255."""
+_GLOW = (
+    *((0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99)),
+    *((212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164)),
+)
 
 
 def jet(indices: UInt8[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
@@ -22,7 +26,12 @@ def jet(indices: UInt8[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
     >>> jet(np.array([0, 128, 255], dtype=np.uint8)).tolist()
     [[0, 0, 128], [130, 255, 126], [128, 0, 0]]
     """
-    return _JET[indices]
+    step = np.arange(256)
+    red = np.minimum(4 * step - 382, 1148 - 4 * step)
+    green = np.minimum(4 * step - 128, 892 - 4 * step)
+    blue = np.minimum(4 * step + 128, 638 - 4 * step)
+    blue[159] = 1  # OpenCV rounds this entry down, 1.5 in exact arithmetic, and its mirror image up
+    return np.stack([red, green, blue], axis=1).clip(0, 255).astype(np.uint8)[indices]
 
 
 def glow(indices: UInt8[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
@@ -30,7 +39,9 @@ def glow(indices: UInt8[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
 
     Source: eight colours of the map "inferno" by Smith and van der Walt (public domain), joined linearly.
     """
-    return _GLOW[indices]
+    places = np.linspace(0, 255, len(_GLOW))
+    channels = [np.interp(np.arange(256), places, channel) for channel in np.array(_GLOW).T]
+    return np.rint(np.stack(channels, axis=1)).astype(np.uint8)[indices]
 
 
 def heat_map(
@@ -133,35 +144,3 @@ def _side_by_side(
         sheet.paste(Image.fromarray(pixels), (left, top))
         left += column + gap
     return np.asarray(sheet)
-
-
-def _jet_table() -> UInt8[np.ndarray, "256 3"]:
-    """Each channel rises and falls by 4 per step."""
-    step = np.arange(256)
-    red = np.minimum(4 * step - 382, 1148 - 4 * step)
-    green = np.minimum(4 * step - 128, 892 - 4 * step)
-    blue = np.minimum(4 * step + 128, 638 - 4 * step)
-    blue[159] = 1  # OpenCV rounds this entry down, 1.5 in exact arithmetic, and its mirror image up
-    return np.stack([red, green, blue], axis=1).clip(0, 255).astype(np.uint8)
-
-
-def _glow_table() -> UInt8[np.ndarray, "256 3"]:
-    colours = np.array(
-        [
-            (0, 0, 4),
-            (40, 11, 84),
-            (101, 21, 110),
-            (159, 42, 99),
-            (212, 72, 66),
-            (245, 125, 21),
-            (250, 193, 39),
-            (252, 255, 164),
-        ]
-    )
-    places = np.linspace(0, 255, len(colours))
-    channels = [np.interp(np.arange(256), places, channel) for channel in colours.T]
-    return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
-
-
-_JET = _jet_table()
-_GLOW = _glow_table()

@@ -153,9 +153,8 @@ def comparison(results: Mapping[str, Sequence[Row]]) -> str:
 
     lines = []
     for name, rows in standard.items():
-        for group in grouped(
-            [row for row in rows if (row["dataset"], row["category"]) in common], EXPERIMENT
-        ):
+        shared = [row for row in rows if (row["dataset"], row["category"]) in common]
+        for group in grouped(shared, EXPERIMENT):
             lines += [{**line, "result": name} for line in mean_rows(group) or group]
     categories = f"{len(common)} categories" if len(common) > 1 else next(iter(common))[1]
     columns = ["result", "method", *(name for name in different(lines) if name != "method")]
@@ -168,11 +167,9 @@ def _tables(rows: Sequence[Row], published: Published | None) -> list[Table]:
     for protocol in protocols:
         ours = [entry for entry in rows if entry["protocol"] == protocol]
         lines = [*ours, *mean_rows(ours)]
-        title = (
-            "standard protocol"
-            if protocol == "standard"
-            else f"protocol of {protocol}, comparable with no other"
-        )
+        title = f"protocol of {protocol}, comparable with no other"
+        if protocol == "standard":
+            title = "standard protocol"
         beside = published if published and protocol == protocols[-1] else {}
         found.append(_table(title, lines, ["category", *different(lines)], beside))
     return found

@@ -16,7 +16,15 @@ from typing import Any, SupportsFloat
 import yaml
 
 from adcommon.errors import OutputExists
-from adcommon.io.files import atomic_write, csv_text, json_text, output_errors, plain, remove_leftovers
+from adcommon.io.files import (
+    atomic_write,
+    csv_text,
+    delete,
+    json_text,
+    output_errors,
+    plain,
+    remove_leftovers,
+)
 from adcommon.io.versions import command_line, git_commit, library_versions
 from adcommon.results.rows import Row, read_results
 
@@ -98,10 +106,12 @@ class RunGroup:
             if force:
                 for below in folder.iterdir():
                     if below.is_dir() and any((below / name).exists() for name in _OF_A_RUN):
-                        _delete(below, _OF_A_RUN)
+                        for name in _OF_A_RUN:
+                            delete(below / name)
                         if not any(below.iterdir()):
                             below.rmdir()
-                _delete(folder, _OF_A_GROUP)
+                for name in _OF_A_GROUP:
+                    delete(folder / name)
             elif not resume and any(folder.iterdir()):
                 raise OutputExists(
                     f"{folder} is not empty. Continue the run in it with --resume, delete the run and start "
@@ -128,15 +138,6 @@ class RunGroup:
         comments = "".join(f"# {name}: {' '.join(text.split())}\n" for name, text in facts.items())
         body = yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)
         atomic_write(self.folder / "recipe.yaml", comments + body)
-
-
-def _delete(folder: Path, names: Sequence[str]) -> None:
-    """Delete the files and folders of these names in a folder, where they are."""
-    for path in (folder / name for name in names):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
