@@ -7,49 +7,32 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, Settings
-from inctrl.recipes import refuse_unpaired
-
-RUNS = Path("runs")
-"""Where models are looked for if none is named."""
-
-_GIGABYTE = 2**30
+from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, FewShotSettings, Names, Settings
+from inctrl.recipes import Lists, refuse_unpaired
 
 
 @Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(Settings):
+class TrainSettings(FewShotSettings, Settings):
     """Where training images and references are. `data` and `category` are of what is tested."""
 
     weights: Annotated[str, Parameter(alias="--clip-weights")] = "pretrained"
     """Weights of the frozen network: `pretrained`, `random` (for trials only), or a file."""
     train_data: Path | None = None
     """A folder of my own images, normal and anomalous, to train on; short for `--dataset folder`."""
-    train_category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    train_category: Names = ()
     """Categories to train on. [default: all]"""
     few_shot_dir: Path | None = None
     """Folder of the authors' few-shot files, CATEGORY.pt. [default: references are drawn]"""
-    feature_memory: float = 4.0
-    """Gigabytes of frozen features kept in memory; others are read from the cache or computed again."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that would only fail later."""
-        super().__post_init__()
-        if self.feature_memory < 0:
-            raise BadValue(f"--feature-memory is {self.feature_memory}; expected gigabytes, at least 0")
 
     def train_root(self) -> Path:
         """Where the auxiliary dataset is looked for."""
         return self.train_data or Settings(data_root=self.data_root).root()
 
-    def memory_bytes(self) -> int:
-        """Of frozen features."""
-        return int(self.feature_memory * _GIGABYTE)
-
 
 @Parameter(name="*", negative_iterable=())
 @dataclass(frozen=True, kw_only=True)
-class TestSettings(EvaluateSettings):
+class TestSettings(FewShotSettings, EvaluateSettings):
     """What an evaluation takes besides."""
 
     __test__ = False
@@ -59,28 +42,23 @@ class TestSettings(EvaluateSettings):
     runs/inctrl-*]"""
     dataset: str | None = None
     """Dataset to test on; `ad datasets` lists them. [default: the one that has the categories]"""
-    category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    category: Names = ()
     """Categories to test. [default: all of the dataset]"""
     shots: Annotated[int | None, Parameter(alias=("--shot", "--prompts"))] = None
     """References of each category. [default: as in training; of a few-shot file, all]"""
     reference_seeds: Annotated[
-        tuple[int, ...],
-        Parameter(alias=("--prompt-seeds", "--prompt-seed"), consume_multiple=True),
+        tuple[int, ...], Parameter(alias=("--prompt-seeds", "--prompt-seed"), consume_multiple=True)
     ] = (0, 1, 2)
     """Seeds of the draws of references, one evaluation each."""
     few_shot_dir: Path | None = None
     """Folder of the authors' few-shot files, CATEGORY.pt. [default: references are drawn]"""
-    val_normal_json_path: Annotated[
-        tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)
-    ] = ()
+    val_normal_json_path: Lists = ()
     """InCTRL's lists of normal test images; go with --val-outlier-json-path."""
-    val_outlier_json_path: Annotated[
-        tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)
-    ] = ()
+    val_outlier_json_path: Lists = ()
     """The same of anomalous ones."""
-    normal_json_path: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    normal_json_path: Lists = ()
     """Lists of the normal images that references are drawn from."""
-    outlier_json_path: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    outlier_json_path: Lists = ()
     """Without effect here; the authors' command lines may have it."""
     backbone: str = "ViT-B-16-plus-240"
     """CLIP model of an authors' checkpoint, which does not name it; a model folder knows its own."""
@@ -92,18 +70,13 @@ class TestSettings(EvaluateSettings):
     """File for the score of every test image, CSV."""
     save_official: Path | None = None
     """File for the model in the layout of the authors' checkpoints, CLIP included."""
-    feature_memory: float = 4.0
-    """Gigabytes of frozen features kept in memory."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
+        super().__post_init__()
         refuse_unpaired(self, "val_normal_json_path", "val_outlier_json_path")
 
-    def memory_bytes(self) -> int:
-        """Of frozen features."""
-        return int(self.feature_memory * _GIGABYTE)
-
-    def find_model(self, root: Path = RUNS) -> Path:
+    def find_model(self, root: Path = Path("runs")) -> Path:
         """The model that is named, else the only one of the trainings below `root`.
 
         Of several, that which was trained with as many references as are asked for.

@@ -23,14 +23,15 @@ def start_logging(folder: Path | None) -> None:
     if folder is not None:
         with output_errors(folder / "log.txt"):
             folder.mkdir(parents=True, exist_ok=True)
-            handlers.append(_LogFile(folder / "log.txt", encoding="utf-8"))
+            handlers.append(logging.FileHandler(folder / "log.txt", encoding="utf-8"))
         handlers[1].setFormatter(_Tidy(_LINE, datefmt="%Y-%m-%d %H:%M:%S"))
 
     root = logging.getLogger()
-    for old in [handler for handler in root.handlers if isinstance(handler, _Terminal | _LogFile)]:
+    for old in [handler for handler in root.handlers if handler.name == __name__]:
         root.removeHandler(old)
         old.close()
     for handler in handlers:
+        handler.name = __name__
         root.addHandler(handler)
     root.setLevel(logging.INFO)
     warnings.showwarning = _log_warning
@@ -49,10 +50,6 @@ class _Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
-
-
-class _LogFile(logging.FileHandler):
-    """Ours, to be told from the handlers of others."""
 
 
 def _log_warning(

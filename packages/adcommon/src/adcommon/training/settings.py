@@ -10,6 +10,8 @@ from adcommon.errors import BadValue
 from adcommon.io.places import default_root
 
 SETTINGS_GROUP = Group("Where and how to run", sort_key=1)
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)]
+"""Several words after one flag."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +45,30 @@ class _OnImages:
         return self.data or self.data_root or default_root()
 
 
+@dataclass(frozen=True, kw_only=True)
+class FewShotSettings(_OnImages):
+    """What trainings and evaluations of few-shot methods take besides."""
+
+    feature_memory: float = 4.0
+    """Gigabytes of frozen features kept in memory; others are read from a cache or computed again."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        super().__post_init__()
+        if self.feature_memory < 0:
+            raise BadValue(f"--feature-memory is {self.feature_memory}; expected gigabytes, at least 0")
+
+    def memory_bytes(self) -> int:
+        """Of frozen features, all together."""
+        return int(self.feature_memory * 2**30)
+
+
 @Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
 @dataclass(frozen=True, kw_only=True)
 class Settings(_OnImages):
     """What every training command takes besides its recipe; none of it changes the numbers."""
 
-    category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    category: Names = ()
     """Categories to run. [default: all]"""
     out: Path | None = None
     """Folder for everything the run leaves behind. [default: save-dir/save-name]"""
@@ -99,7 +119,7 @@ class EvaluateSettings(_OnImages):
     """The `model` folder that a training run left."""
     dataset: str | None = None
     """Dataset name; `ad datasets` lists them. [default: the one the model was trained on]"""
-    category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    category: Names = ()
     """Categories to evaluate. [default: those the model was trained on]"""
     out: Path = Path("evaluation")
     """Folder for results.json, tables and pictures."""
