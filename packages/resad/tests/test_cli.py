@@ -241,7 +241,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 
 def test_a_signal_to_one_of_two_processes_stops_both(tmp_path: Path) -> None:
     words = ["--setting", "mvtec_to_visa", *data(draw(tmp_path)), "--shots", "2", "--eval-freq", "0"]
-    one_of_two_stopped("resad-train", [*words, *small(epochs="10")], tmp_path, "model_of_all")
+    one_of_two_stopped("resad-train", [*words, *small(epochs="2")], tmp_path, "model_of_all")
 
 
 def test_quickstart_is_small_and_offline() -> None:

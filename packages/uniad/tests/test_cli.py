@@ -243,5 +243,5 @@ def test_two_processes_train_one_model_without_noise_to_the_losses_of_one(
 
 def test_a_signal_to_one_of_two_processes_stops_both(trained: Path, tmp_path: Path) -> None:
     words = ["--data-root", trained, "--category", "bottle", "cable"]
-    words += small(iterations="28", evaluate_every="20")
+    words += small(iterations="6")
     one_of_two_stopped("uniad-train", words, tmp_path, "all")

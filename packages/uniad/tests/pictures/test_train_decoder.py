@@ -44,6 +44,6 @@ def test_a_signal_to_one_of_two_processes_stops_both(mvtec: Path, tmp_path: Path
     words = [
         *("--data-root", mvtec, "--category", "bottle", "--device", "cpu", "--image-size", "32"),
         *("--backbone", "resnet18", "--strides", "4", "8", "16", "--weights", "random"),
-        *("--batch-size", "2", "--iterations", "28"),
+        *("--batch-size", "2", "--iterations", "6"),
     ]
     one_of_two_stopped("uniad-train-decoder", words, tmp_path, "bottle")

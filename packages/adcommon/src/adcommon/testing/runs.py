@@ -61,12 +61,11 @@ def killed_and_resumed(command: str, words: Sequence[str | Path], folder: Path, 
         job: the one folder of the run, which holds the model.
     """
     whole, parts = folder / "whole", folder / "parts"
-    saves = [*words, "--save-every", "1", "--out", parts]
     kill = SignalWhenSaving(parts / job / "resume" / "state.pt", signal.SIGKILL, time=2)
-    killed = Started(command, *saves, before=kill).wait()
+    killed = Started(command, *words, "--save-every", "1", "--out", parts, before=kill).wait()
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (parts / job / "model").exists(), "killed too late"
-    resumed = succeed(command, *saves, "--resume").stderr
+    resumed = succeed(command, *words, "--out", parts, "--resume").stderr
     assert "resuming after step 1" in resumed, resumed
     succeed(command, *words, "--out", whole)
     assert_same_bits(whole / job, parts / job)
@@ -78,20 +77,20 @@ def one_of_two_stopped(command: str, words: Sequence[str | Path], folder: Path, 
     Resumed, they end in the bits of an unbroken training of two processes.
 
     Args:
-        command: trains for more than 25 steps, after which processes ask one another at the latest.
+        command: trains; for more steps than pass until its processes ask one another, which they do here
+            after every second one, if the loop has no rhythm of its own.
         words: its arguments but for `--out` and `--save-every`.
         folder: of both runs.
         job: the one folder of the run, which holds the model.
     """
     whole, parts = folder / "whole", folder / "parts"
     state = parts / job / "resume" / "state.pt"
-    saves = [*words, "--save-every", "19", "--out", parts]
-    both = run_together(command, *saves, signal_at=state)
+    both = run_together(command, *words, "--save-every", "3", "--out", parts, signal_at=state)
     assert [done.returncode for done in both] == [143, 143], _shown(both)
     step = torch.load(state, weights_only=True)["step"]
     assert all(f"after step {step}" in done.stderr for done in both), _shown(both)
-    for arguments in ([*saves, "--resume"], [*words, "--out", whole]):
-        both = run_together(command, *arguments)
+    for arguments in (["--out", parts, "--resume"], ["--out", whole]):
+        both = run_together(command, *words, *arguments)
         assert [done.returncode for done in both] == [0, 0], _shown(both)
     assert_same_bits(whole / job, parts / job)
 
