@@ -108,8 +108,8 @@ def run_jobs(
 class Experiment(Protocol[R]):
     """A method's experiment: trains and evaluates one model per job of its own choice."""
 
-    def __call__(self, recipe: R, splits: Mapping[str, Split], settings: Any, *, name: str) -> Fitted:
-        """Train on the splits of a dataset, by category; the settings are of the method's own type."""
+    def __call__(self, recipe: R, splits: Mapping[str, Split], settings: Settings, *, name: str) -> Fitted:
+        """Train on the splits of a dataset, by category."""
         ...
 
 
@@ -119,7 +119,6 @@ class Fit(Generic[R]):
 
     method: str
     run: Experiment[R]
-    settings: type[Settings] = Settings
 
     def __call__(
         self,
@@ -151,7 +150,7 @@ class Fit(Generic[R]):
             UserError: what cannot work, before the training begins.
         """
         splits = _by_category(data)
-        settings = self.settings(
+        settings = Settings(
             out=Path(out),
             device=device,
             weights=weights,
@@ -172,7 +171,10 @@ class Generalist(Protocol[R]):
     def __call__(
         self, recipe: R, data: Mapping[str, Split], targets: Mapping[str, Split], settings: Any, *, name: str
     ) -> Fitted:
-        """Train on all images of `data`, test on `targets`, of which there may be none."""
+        """Train on all images of `data`, test on `targets`, of which there may be none.
+
+        The settings are of the method's own type.
+        """
         ...
 
 
@@ -208,16 +210,8 @@ class FitGeneralist(Generic[R]):
             targets: other categories to test on, with references of their training images. Without, nothing
                 is tested; the model takes references when it is loaded.
         """
-        tested = _by_category(targets) if targets else {}
-
-        def run(recipe: R, splits: Mapping[str, Split], settings: Any, *, name: str) -> Fitted:
-            return self.run(recipe, splits, tested, settings, name=name)
-
-        fit = Fit(self.method, run, self.settings)
-        return fit(
-            recipe,
-            data,
-            out=out,
+        settings = self.settings(
+            out=Path(out),
             device=device,
             weights=weights,
             workers=workers,
@@ -225,6 +219,8 @@ class FitGeneralist(Generic[R]):
             resume=resume,
             force=force,
         )
+        tested = _by_category(targets) if targets else {}
+        return self.run(recipe, _by_category(data), tested, settings, name=self.method)
 
 
 def _by_category(data: Split | Mapping[str, Split]) -> dict[str, Split]:
