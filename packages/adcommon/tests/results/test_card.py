@@ -50,3 +50,10 @@ def test_what_was_not_done_is_said() -> None:
 
 def test_the_licence_is_that_of_the_images_the_model_was_trained_on() -> None:
     assert "CC BY 4.0" in model_card(CONFIG | {"trained_on": "visa"}, PAPER)
+
+
+def test_a_few_shot_model_is_used_with_reference_images() -> None:
+    card = model_card(CONFIG | {"setting": "few-shot"}, PAPER)
+    assert "--model THIS_FOLDER --references NORMAL_IMAGES" in card
+    assert 'ad.load("THIS_FOLDER", references="NORMAL_IMAGES")' in card
+    assert "references" not in model_card(CONFIG, PAPER)

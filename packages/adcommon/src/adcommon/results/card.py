@@ -45,13 +45,15 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
     if rows:
         measured = f'{markdown(rows)}\nEach table names its protocol: "standard" numbers compare with other '
         measured += "methods', a paper's own do not.\n"
+    compared = values.get("setting") == "few-shot"
+    flag, keyword = (" --references NORMAL_IMAGES", ', references="NORMAL_IMAGES"') if compared else ("", "")
     use = f"""\
-    uv run {method}-predict IMAGE_OR_FOLDER --model THIS_FOLDER
+    uv run {method}-predict IMAGE_OR_FOLDER --model THIS_FOLDER{flag}
 
 or from Python:
 
     import adcommon as ad
-    result = ad.load("THIS_FOLDER").predict("IMAGE")
+    result = ad.load("THIS_FOLDER"{keyword}).predict("IMAGE")
     result.score, result.is_anomalous, result.anomaly_map"""
     recipe = "\n".join(f"- `{name}`: {value}" for name, value in values["recipe"].items())
     return f"""---
