@@ -54,6 +54,15 @@ def execute(app: App, rewrite: Callable[[list[str]], list[str]] | None = None) -
         sys.exit(141)
 
 
+def command(
+    name: str, body: Callable[..., None], rewrite: Callable[[list[str]], list[str]] | None = None
+) -> None:
+    """A command without a recipe: the parameters of `body` are its flags, and its docstring is its help."""
+    app = App(name=name)
+    app.default(body)
+    execute(app, rewrite)
+
+
 def _values(path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] | None) -> Dict | Yaml:
     """What a configuration file says, in our form or in the authors'."""
     translated = read_config(path) if read_config else None
