@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
+from torch.optim import AdamW
 
 from adcommon.models.feature_store import FeatureStore
 from adcommon.types.records import Record
@@ -36,13 +37,14 @@ from inctrl.batches import TrainBatch, training_batches
 from inctrl.data import ReferenceDraw, balanced_indices
 from inctrl.detector import FewShotModel
 from inctrl.model import InCTRL, trainable
-from inctrl.network.clip import model_config, tokenise
+from inctrl.network.clip import model_config, tokeniser
 from inctrl.network.features import Features, as_features
 from inctrl.network.prompts import sentences
 from inctrl.network.residual import text_score
-from inctrl.optimiser import make_optimiser, update
+from inctrl.optimiser import update
 from inctrl.recipes import MVTEC, Recipe
 from inctrl.references import References, load_images
+from inctrl.settings import TrainSettings
 
 SIDE = 900
 CATEGORY = "candle"
@@ -68,7 +70,7 @@ def encode_text(clip: open_clip.CLIP) -> Tensor:
     """T, all sentences anew."""
     groups = []
     for group in sentences(CATEGORY):
-        features = F.normalize(clip.encode_text(tokenise(clip, group)), dim=-1)
+        features = F.normalize(clip.encode_text(tokeniser(clip.context_length)(group)), dim=-1)
         groups.append(F.normalize(features.mean(dim=0), dim=0))
     return torch.stack(groups)
 
@@ -148,7 +150,7 @@ def training(
     def epoch(batches: Iterator[TrainBatch]) -> list[float]:
         torch.manual_seed(0)
         model = InCTRL(backbone.tower.embed, backbone.patches).train()
-        optimiser = make_optimiser(trainable(model), recipe.lr, recipe.weight_decay)
+        optimiser = AdamW(trainable(model), lr=recipe.lr, weight_decay=recipe.weight_decay)
         losses = []
         for batch in itertools.islice(batches, steps):
             losses.append(float(update(model, batch, optimiser, accelerator, order=recipe.batch_order)))
@@ -158,7 +160,7 @@ def training(
     theirs = epoch(computed())
     without = time.perf_counter() - began
     began = time.perf_counter()
-    store = feature_store(backbone.tower, records, preprocess, cache=False, memory_bytes=2**33)
+    store = feature_store(backbone.tower, records, preprocess, TrainSettings(cache=False, feature_memory=8))
     ours = epoch(kept(store))
     first = time.perf_counter() - began
     began = time.perf_counter()

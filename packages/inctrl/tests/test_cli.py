@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim import AdamW
 
 from adcommon.testing.commands import flags, read_rows, read_table, refused, succeed
 from adcommon.testing.processes import run_together
@@ -18,8 +19,9 @@ from inctrl.compat.lists import scan, write_lists
 from inctrl.data import ReferenceDraw, query_indices, training_records
 from inctrl.losses import training_loss
 from inctrl.model import InCTRL, trainable
-from inctrl.optimiser import forward_batch, make_optimiser
+from inctrl.optimiser import forward_batch
 from inctrl.recipes import Recipe
+from inctrl.settings import TrainSettings
 
 SMALL = {
     "--weights": "random",
@@ -175,8 +177,8 @@ def test_two_processes_learn_from_a_half_of_each_batch_each(root: Path, tmp_path
     set_seed(recipe.seed)
     backbone = make_backbone(recipe, "random")
     model = InCTRL(backbone.tower.embed, backbone.patches).train()
-    optimiser = make_optimiser(trainable(model), recipe.lr, recipe.weight_decay)
-    store = feature_store(backbone.tower, records, make_preprocess(recipe), cache=False, memory_bytes=2**30)
+    optimiser = AdamW(trainable(model), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    store = feature_store(backbone.tower, records, make_preprocess(recipe), TrainSettings(cache=False))
     references = ReferenceDraw(records, 2, recipe.seed, self_reference=recipe.self_reference)
     device = torch.device("cpu")
     halves = [

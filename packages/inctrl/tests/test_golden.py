@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
+from torch.optim import AdamW
 
 from adcommon.data.normalise import normalise
 from adcommon.data.preprocess import Preprocess
@@ -26,11 +27,11 @@ from inctrl.data import balanced_indices
 from inctrl.losses import focal
 from inctrl.metrics import inctrl_metrics, winclip_metrics
 from inctrl.model import Adapter, Head, InCTRL, trainable
-from inctrl.network.clip import ClipTower, build_clip, text_features, tokenise
+from inctrl.network.clip import ClipTower, build_clip, text_features, tokeniser
 from inctrl.network.features import Features, as_features
 from inctrl.network.prompts import sentences
 from inctrl.network.residual import patch_residual, text_score, unit
-from inctrl.optimiser import forward_batch, make_optimiser, update
+from inctrl.optimiser import forward_batch, update
 from inctrl.winclip.evaluate import choose
 from inctrl.winclip.model import encode, judge
 from inctrl.winclip.tiles import cut, tile_boxes
@@ -190,11 +191,11 @@ def test_inctrl_text(file: GoldenFile, state) -> None:
             for kind, texts in groups.items():
                 assert len(texts) == case[f"n_{kind}"]
                 file.check(f"{tag}.{kind}_texts", np.array(texts))
-                tokens = tokenise(clip, texts)
+                tokens = tokeniser(clip.context_length)(texts)
                 assert tokens.shape[1] == file.entry["context_length"]
                 assert not tokens[:, columns:].any()
                 file.check(f"{tag}.{kind}_tokens", tokens[:, :columns])
-            first = clip.encode_text(tokenise(clip, groups["normal"][:1]))[0]
+            first = clip.encode_text(tokeniser(clip.context_length)(groups["normal"][:1]))[0]
             file.check(f"{tag}.first_raw_normal_feature", first)
             file.check(f"{tag}.text_features", text_features(clip, case["type"]))
 
@@ -334,7 +335,7 @@ def _train(file: GoldenFile, entries: Mapping[str, Tensor], order: str, batches:
     whole = Whole(entry, entries)
     whole.model.to(dtype).load_state_dict({n: v for n, v in cast.items() if n.startswith(TRAINED)})
     options = entry["optimizer"]
-    optimiser = make_optimiser(trainable(whole.model), options["lr"], options["weight_decay"])
+    optimiser = AdamW(trainable(whole.model), lr=options["lr"], weight_decay=options["weight_decay"])
     group = optimiser.param_groups[0]
     assert (list(group["betas"]), group["eps"]) == (options["betas"], options["eps"])
     how, accelerator = entry["loss"], Accelerator(cpu=True)

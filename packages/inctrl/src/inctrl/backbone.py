@@ -24,6 +24,7 @@ from adcommon.io.cache import default_cache
 from adcommon.models.backbones import normalisation
 from adcommon.models.feature_store import FeatureStore, cached_features
 from adcommon.models.weights import is_random, read_state, verify_file
+from adcommon.training.settings import FewShotSettings
 from adcommon.types.records import Record
 from inctrl.network.clip import MEAN, STD, ClipTower, build_clip, model_config, text_features
 from inctrl.network.features import Tower
@@ -34,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 FEATURE_BATCH = 16
 """Images per pass through the tower when features are computed once."""
-_CACHES = ("~/.cache/clip", "~/.cache/huggingface/clip")
-"""Where open_clip leaves the files it fetches."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,7 @@ class Backbone:
 
 
 def make_backbone(recipe: Recipe, weights: str, device: torch.device | str = "cpu") -> Backbone:
-    """The frozen networks of a recipe, on a device.
-
-    Args:
-        weights: "pretrained", "random", or a file.
-    """
+    """The frozen networks of a recipe, on a device; weights are "pretrained", "random", or a file."""
     if not recipe.is_clip:
         logger.warning("vision-only: %s has no text tower; the text score is left out", recipe.backbone)
         tower = VisionTower(
@@ -114,25 +109,23 @@ def feature_store(
     tower: Tower,
     records: Sequence[Record],
     preprocess: Preprocess,
+    settings: FewShotSettings,
     *,
     kept: bool = True,
-    cache: bool,
-    memory_bytes: int,
 ) -> FeatureStore:
     """What the tower says of images, computed now where it is not yet stored.
 
     Args:
+        settings: whether decoded images and features are kept on disk too, and how many in memory.
         kept: False computes it whenever it is asked for.
-        cache: keep decoded images and features on disk too, not in memory alone.
-        memory_bytes: limit of the features kept in memory.
     """
-    images = default_cache("images", enabled=cache)
+    images = default_cache("images", enabled=settings.cache)
     if not kept:
         dataset = AnomalyDataset(records, preprocess, images)
         return FeatureStore(tower, dataset, FEATURE_BATCH, None, memory_bytes=0)
     dataset = AnomalyDataset(records, preprocess, images, memory_bytes=0)
-    features = default_cache("features", enabled=cache)
-    return cached_features(tower, dataset, FEATURE_BATCH, features, memory_bytes=memory_bytes)
+    features = default_cache("features", enabled=settings.cache)
+    return cached_features(tower, dataset, FEATURE_BATCH, features, memory_bytes=settings.memory_bytes())
 
 
 def make_preprocess(recipe: Recipe, image_size: int | None = None) -> Preprocess:
@@ -162,8 +155,6 @@ def resolve_clip(model: str, tag: str, weights: str = "pretrained") -> dict[str,
     known to be another tag's.
 
     Args:
-        model: open_clip's name.
-        tag: of its weights, `laion400m_e32`.
         weights: "pretrained", "random", or the path of a file.
 
     Raises:
@@ -235,8 +226,8 @@ def _published(model: str, tag: str) -> Path:
     url = config.get("url", "")
     file = url.rsplit("/", 1)[-1] or f"{model}-{tag}.safetensors"
     given = os.environ.get("AD_WEIGHTS")
-    folders = [given] if given else []
-    folders += [*_CACHES, str(Path(torch.hub.get_dir(), "checkpoints"))]
+    fetched = ("~/.cache/clip", "~/.cache/huggingface/clip")  # where open_clip leaves its files
+    folders = [*([given] if given else []), *fetched, str(Path(torch.hub.get_dir(), "checkpoints"))]
     for folder in folders:
         if (path := Path(folder).expanduser() / file).is_file():
             return path

@@ -48,9 +48,7 @@ def training_batches(
     """Batch after batch, without end.
 
     Args:
-        store: features of the records that references are drawn from.
         indices: of the queries, over all processes; already at `start`.
-        text: T of each query, by its category.
         start: steps that were done.
         rank: of this process, which takes every world-th query and so its share of both kinds.
     """

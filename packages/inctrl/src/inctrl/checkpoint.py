@@ -34,7 +34,6 @@ def load_detector(
         folder: holds config.json and model.safetensors; or a file such as checkpoint_6.pyth.
         category: what the images show, for the text tower: "metal_nut"; vision-only models need none.
         references: normal images of it; any number.
-        device: where everything goes.
 
     Raises:
         BadValue: no references, or no category where there is a text tower.
@@ -64,8 +63,6 @@ def load_trained(
     """The model that becomes a detector with references, and what is known of it.
 
     Args:
-        path: the folder or file.
-        device: where everything goes.
         weights: of the frozen network, where a folder's are no longer where they were.
         backbone: CLIP model of an authors' checkpoint, which brings its weights.
         layers: its blocks.
@@ -111,7 +108,6 @@ def save(
 
     Args:
         epoch: that the weights are of.
-        rows: of the report.
     """
     save_trained(
         folder,

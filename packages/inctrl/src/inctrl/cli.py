@@ -9,9 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cyclopts import App
-
-from adcommon.cli.app import execute, experiment
+from adcommon.cli.app import command, execute, experiment
 from adcommon.cli.model_commands import predict_app
 from adcommon.errors import BadValue
 from adcommon.results.rows import text, write_results
@@ -46,27 +44,17 @@ def quickstart(out: Path, *, force: bool = False) -> None:
 
 def test() -> None:
     """`inctrl-test`: the same as `inctrl-evaluate`, under the authors' name."""
-    _execute_evaluation("inctrl-test")
+    command("inctrl-test", _evaluate, partial(as_flags, command="test"))
 
 
 def evaluate() -> None:
     """`inctrl-evaluate`: a trained model, or the authors' checkpoint, on unseen categories."""
-    _execute_evaluation("inctrl-evaluate")
+    command("inctrl-evaluate", _evaluate, partial(as_flags, command="test"))
 
 
 def predict() -> None:
     """`inctrl-predict`: scores and pictures for any images, given some normal ones."""
     execute(predict_app("inctrl-predict", method="inctrl"))
-
-
-def _execute_evaluation(name: str) -> None:
-    app = App(
-        name=name,
-        help="Test InCTRL with k normal images of each category: a CATEGORY is enough, its dataset is found "
-        "in --data-root and references are drawn with a seed.",
-    )
-    app.default(_evaluate)
-    execute(app, partial(as_flags, command="test"))
 
 
 def _run(base: str, recipe: Recipe, settings: TrainSettings) -> None:
@@ -87,7 +75,10 @@ def _run(base: str, recipe: Recipe, settings: TrainSettings) -> None:
 
 
 def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
-    """Test a trained InCTRL on categories it has not seen."""
+    """Test InCTRL with k normal images of each category: a CATEGORY is enough.
+
+    Its dataset is found in --data-root, and references are drawn with a seed.
+    """
     start_logging(None)
     if settings.val_normal_json_path:
         targets = listed_targets(settings, settings.root(), settings.category)

@@ -104,9 +104,7 @@ def listed_targets(source: Recipe | TestSettings, root: Path, categories: Sequen
     """The test images of InCTRL's lists, with what is beside them to draw references from.
 
     Args:
-        source: names the lists.
         root: where their paths begin.
-        categories: all by default.
     """
     tested = read_records([*source.val_normal_json_path, *source.val_outlier_json_path], root)
     normal = read_records(source.normal_json_path, root) if source.normal_json_path else []
@@ -190,7 +188,6 @@ class ReferenceDraw:
         """Nothing is drawn yet.
 
         Args:
-            records: all that is trained on.
             self_reference: a normal query may be its own reference.
 
         Raises:

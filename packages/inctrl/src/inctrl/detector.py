@@ -34,11 +34,7 @@ class InCTRLDetector:
         """Bind a model, in evaluation mode, to what is computed once: text and references.
 
         Args:
-            model: on the tower's device.
-            tower: the frozen network.
             text: T of the category; None without a text tower.
-            references: what the tower says of the k normal images.
-            preprocess: how images are made.
         """
         self.model = model.eval()
         self.tower = tower

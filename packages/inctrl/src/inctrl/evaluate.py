@@ -22,12 +22,7 @@ from inctrl.settings import TestSettings, TrainSettings
 
 
 def facts(recipe: Recipe, weights: str, shots: int | None) -> Facts:
-    """Where a model of this recipe comes from.
-
-    Args:
-        weights: where the frozen network's came from.
-        shots: references that it was trained with; None where its file does not say.
-    """
+    """Where a model of this recipe comes from; `shots` is None where its file does not say."""
     return Facts(
         method="inctrl",
         dataset=recipe.is_trained_from,
@@ -71,19 +66,11 @@ def evaluate(
         settings: few-shot files instead of draws, what is kept of images and features, and the size of the
             pixel metrics.
         shots: references per category; None: all of a few-shot file, else as in training.
-        seeds: of the draws of references.
-        batch_size: images at once.
         maps: folder for a picture of every test image with the first references; None writes none.
     """
     model = trained.scorer
     for target in targets:
-        store = feature_store(
-            model.backbone.tower,
-            target.test,
-            model.preprocess,
-            cache=settings.cache,
-            memory_bytes=settings.memory_bytes(),
-        )
+        store = feature_store(model.backbone.tower, target.test, model.preprocess, settings)
         chosen = choose_references(target, trained, shots, seeds, settings.few_shot_dir)
         for number, (seed, references) in enumerate(chosen):
             pictures = maps if number == 0 else None
@@ -111,11 +98,7 @@ def evaluate(
 def rows_of(
     outcomes: Iterable[Outcome], trained: Trained[FewShotModel, Recipe], seconds: float
 ) -> list[dict[str, Any]]:
-    """Outcomes as rows of results.json.
-
-    Args:
-        seconds: wall time.
-    """
+    """Outcomes as rows of results.json."""
     has_text = trained.scorer.backbone.clip is not None
     return [row(out.evaluation, out.facts, seconds=seconds) | {"text": has_text} for out in outcomes]
 

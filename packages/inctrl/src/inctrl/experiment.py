@@ -19,7 +19,6 @@ def run(
     Args:
         records: all that is trained on, normal and anomalous.
         targets: the categories to test on; none: nothing is tested.
-        name: of the run's folder, if the settings do not say.
     """
     from inctrl.train import check_inputs, train
 

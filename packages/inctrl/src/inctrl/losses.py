@@ -19,8 +19,6 @@ def focal(
     """Alpha (1 - exp(-l))^gamma l, where l is the binary cross entropy of each score.
 
     Args:
-        labels: 0 normal, 1 anomalous.
-        alpha: the same factor for both.
         logits: take the scores as logits; False: as probabilities.
     """
     entropy = F.binary_cross_entropy_with_logits if logits else F.binary_cross_entropy
@@ -37,10 +35,7 @@ def training_loss(
         logits: both scores are probabilities already, and the reference takes them as logits: a sigmoid is
             applied twice and the loss cannot reach 0.
     """
-    return sum(
-        (
-            focal(scores, labels, gamma=gamma, logits=logits).mean()
-            for scores in (outputs.final, outputs.image)
-        ),
-        start=labels.new_zeros(()),
+    final, image = (
+        focal(scores, labels, gamma=gamma, logits=logits).mean() for scores in (outputs.final, outputs.image)
     )
+    return final + image

@@ -1,11 +1,9 @@
 """One update of the adapter and the heads."""
 
-from collections.abc import Iterable
-
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from inctrl.batches import Order, TrainBatch, assign
 from inctrl.losses import training_loss
@@ -13,19 +11,10 @@ from inctrl.model import Outputs
 from inctrl.network.residual import patch_residual, text_score, unit
 
 
-def make_optimiser(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> Optimizer:
-    """AdamW with a constant learning rate; the reference has no schedule."""
-    return AdamW(parameters, lr=lr, weight_decay=weight_decay)
-
-
 def forward_batch(
     model: nn.Module, batch: TrainBatch, order: Order
 ) -> tuple[Outputs, Float[Tensor, "batch patches"]]:
-    """What the model says of a training batch, and its residual maps.
-
-    Args:
-        order: see `inctrl.batches.assign`.
-    """
+    """What the model says of a training batch, and its residual maps."""
     query, references, reference_tokens = assign(batch, order)
     residual_map = patch_residual(query, unit(references))
     told = None if batch.text is None else text_score(batch.query.tokens, batch.text)

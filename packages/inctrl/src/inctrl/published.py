@@ -19,9 +19,3 @@ PUBLISHED: dict[str, dict[int, tuple[float, float]]] = {
     "mvtec": {2: (0.940, 0.015), 4: (0.945, 0.018), 8: (0.953, 0.013)},
 }
 """By dataset and shots: mean and deviation of the image AUROC, fractions."""
-
-WINCLIP: dict[str, dict[int, float]] = {
-    "mvtec": {0: 0.918, 1: 0.931, 2: 0.944, 4: 0.952},
-    "visa": {0: 0.781, 1: 0.838, 2: 0.846, 4: 0.873},
-}
-"""Image AUROC of the WinCLIP paper, whose zero-shot score also reads windows."""

@@ -10,8 +10,7 @@ from cyclopts import Parameter
 from adcommon.errors import BadValue
 from adcommon.training.recipes import from_json, refuse_below
 
-_LISTS = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)]
-_NAMES = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
+Lists = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)]
 _NUMBERS = Annotated[tuple[int, ...], Parameter(consume_multiple=True)]
 
 
@@ -21,18 +20,18 @@ class Recipe:
 
     dataset: str = "mvtec"
     """Auxiliary dataset, with labelled anomalies, to train on; `ad datasets` lists them."""
-    test_datasets: _NAMES = (
+    test_datasets: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (
         *("visa", "elpv/elpv", "ksdd", "aitex", "brain_mri", "head_ct"),
         *("mnist", "mnist/even", "cifar10", "cifar10/animal"),
     )
     """Datasets to test on, never trained on: NAME for its categories, NAME/CATEGORY for one of them."""
-    normal_json_path: _LISTS = ()
+    normal_json_path: Lists = ()
     """InCTRL's lists of normal images to train on, instead of `dataset`; go with --outlier-json-path."""
-    outlier_json_path: _LISTS = ()
+    outlier_json_path: Lists = ()
     """The same of anomalous images."""
-    val_normal_json_path: _LISTS = ()
+    val_normal_json_path: Lists = ()
     """Lists of normal images to test on, instead of `test_datasets`; go with --val-outlier-json-path."""
-    val_outlier_json_path: _LISTS = ()
+    val_outlier_json_path: Lists = ()
     """The same of anomalous images."""
 
     backbone: Annotated[str, Parameter(alias="--model")] = "ViT-B-16-plus-240"

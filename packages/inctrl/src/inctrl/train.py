@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from torch.optim import AdamW
 
 from adcommon.data.readable import read_splits
 from adcommon.errors import BadValue
@@ -33,7 +34,7 @@ from inctrl.data import ReferenceDraw, query_indices
 from inctrl.detector import FewShotModel
 from inctrl.evaluate import Outcome, evaluate, facts, rows_of
 from inctrl.model import InCTRL, trainable
-from inctrl.optimiser import make_optimiser, update
+from inctrl.optimiser import update
 from inctrl.recipes import Recipe
 from inctrl.settings import TrainSettings
 
@@ -55,9 +56,6 @@ def train(
     Args:
         shots: references of each query.
         records: normal and anomalous images of the auxiliary dataset.
-        targets: the categories to test on.
-        run: where metrics, epochs, resume state, model and pictures go.
-        settings: weights, cache, how often to save, what to write.
         stop: looked at after every step; if set, the state is saved and `Stopped` raised.
 
     Returns:
@@ -77,19 +75,12 @@ def train(
     categories = tuple(dict.fromkeys(record.category for record in records))
     origin = facts(recipe, settings.weights, shots)
     trained = Trained(FewShotModel(model, backbone, preprocess), recipe, origin, categories)
-    optimiser = make_optimiser(trainable(model), recipe.lr, recipe.weight_decay)
+    optimiser = AdamW(trainable(model), lr=recipe.lr, weight_decay=recipe.weight_decay)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     state = {"model": model, "optimiser": optimiser}
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
-    store = feature_store(
-        backbone.tower,
-        records,
-        preprocess,
-        kept=recipe.cache_features,
-        cache=settings.cache,
-        memory_bytes=settings.memory_bytes(),
-    )
+    store = feature_store(backbone.tower, records, preprocess, settings, kept=recipe.cache_features)
     batches = training_batches(
         store,
         query_indices(records, recipe, start=first),

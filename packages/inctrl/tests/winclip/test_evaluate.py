@@ -19,14 +19,14 @@ def target(data_root: Path) -> Split:
 
 def test_a_category_gets_rows_of_both_protocols_and_pictures(tiny_clip, target, tmp_path: Path) -> None:
     winclip = load_winclip(str(tiny_clip), "none", "random", tiles="along")
-    result = score_target(winclip, target, shot=2, seed=10, draw="distinct", maps=tmp_path / "maps")
-    assert [row["protocol"] for row in result.rows] == ["standard", "winclip"]
-    assert {row["setting"] for row in result.rows} == {"few-shot"}
+    found, rows = score_target(winclip, target, shot=2, seed=10, draw="distinct", maps=tmp_path / "maps")
+    assert [row["protocol"] for row in rows] == ["standard", "winclip"]
+    assert {row["setting"] for row in rows} == {"few-shot"}
     assert len(list((tmp_path / "maps" / "visa" / "candle").glob("*/*.png"))) == 4
-    again = score_target(winclip, target, shot=2, seed=10, draw="distinct")
-    assert (again.scores.image_scores == result.scores.image_scores).all()
-    zero = score_target(winclip, target, shot=0, seed=10, draw="distinct")
-    assert {row["setting"] for row in zero.rows} == {"zero-shot"}
+    again, _ = score_target(winclip, target, shot=2, seed=10, draw="distinct")
+    assert (again.image_scores == found.image_scores).all()
+    _, zero = score_target(winclip, target, shot=0, seed=10, draw="distinct")
+    assert {row["setting"] for row in zero} == {"zero-shot"}
     with pytest.raises(BadValue, match="--maps needs --shot"):
         score_target(winclip, target, shot=0, seed=10, draw="distinct", maps=tmp_path)
 
@@ -37,7 +37,7 @@ def test_half_precision_stays_near(tiny_clip, target) -> None:
         for precision in ("fp32", "bf16")
     )
     scores = [
-        score_target(one, target, shot=1, seed=0, draw="distinct").scores.image_scores for one in (full, half)
+        score_target(one, target, shot=1, seed=0, draw="distinct")[0].image_scores for one in (full, half)
     ]
     assert scores[1] == pytest.approx(scores[0], abs=0.05)
 

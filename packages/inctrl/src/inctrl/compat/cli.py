@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from adcommon.cli.app import execute
+from adcommon.cli.app import command
 from adcommon.errors import BadValue
 from adcommon.io.places import default_root
 from adcommon.training.logging import start_logging
@@ -16,18 +16,12 @@ _Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=()
 
 def json() -> None:
     """`inctrl-json`: the authors' lists of one category, or of all of a dataset."""
-    app = App(
-        name="inctrl-json", help="Write InCTRL's JSON lists: `train` (auxiliary data) or `val` (to test)."
-    )
-    app.default(_json)
-    execute(app)
+    command("inctrl-json", _json)
 
 
 def few_shot() -> None:
     """`inctrl-few-shot`: a few-shot file of the authors' kind from a folder of normal images."""
-    app = App(name="inctrl-few-shot", help="Make a few-shot file CATEGORY.pt from normal images.")
-    app.default(_few_shot)
-    execute(app)
+    command("inctrl-few-shot", _few_shot)
 
 
 def _json(

@@ -22,12 +22,8 @@ logger = logging.getLogger(__name__)
 
 TRAINED = ("adapter.", "diff_head.", "diff_head_ref.")
 _CLIP = (
-    "visual.",
-    "transformer.",
-    "token_embedding.",
-    "ln_final.",
-    "positional_embedding",
-    "text_projection",
+    *("visual.", "transformer.", "token_embedding.", "ln_final."),
+    *("positional_embedding", "text_projection"),
 )
 _UNREAD = ("logit_scale", "logit_bias")
 

@@ -55,7 +55,6 @@ def build_clip(config: Mapping[str, Any], state: Mapping[str, Tensor] | None) ->
     """Both towers, frozen and in evaluation mode.
 
     Args:
-        config: see `model_config`.
         state: entries under open_clip's names; None: random ones, the same in every run.
 
     Raises:
@@ -78,7 +77,6 @@ class ClipTower(nn.Module):
         """Take the image tower of `clip`.
 
         Args:
-            tag: what the network is called.
             layers: blocks whose output gives the levels, counted from 1; no norm, no projection.
         """
         super().__init__()
@@ -114,26 +112,17 @@ def text_features(
     """T: what CLIP's text tower makes of the sentences about normal and about anomalous images.
 
     Each sentence's feature is normalised, then their mean is.
-
-    Args:
-        category: see `inctrl.network.prompts.sentences`.
-        semantic: the same.
-        batch_size: sentences at once.
     """
     device = next(clip.parameters()).device
     groups = []
     for group in sentences(category, semantic=semantic):
-        tokens = tokenise(clip, group).to(device)
+        tokens = tokeniser(clip.context_length)(group).to(device)
         features = torch.cat([clip.encode_text(part) for part in tokens.split(batch_size)])
         groups.append(F.normalize(F.normalize(features, dim=-1).mean(dim=0), dim=0))
     return torch.stack(groups)
 
 
-def tokenise(clip: open_clip.CLIP, texts: list[str]) -> Tensor:
-    """Token numbers, (texts, context length), as CLIP's own tokenizer gives them."""
-    return _tokenizer(clip.context_length)(texts)
-
-
 @cache
-def _tokenizer(context_length: int) -> open_clip.SimpleTokenizer:
+def tokeniser(context_length: int) -> open_clip.SimpleTokenizer:
+    """CLIP's own, which makes token numbers of so many columns from a list of texts."""
     return open_clip.SimpleTokenizer(context_length=context_length)

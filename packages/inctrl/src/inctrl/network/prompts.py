@@ -35,10 +35,7 @@ TEMPLATES = tuple(
 """22 frames around a state; the order changes means by rounding only."""
 
 SEMANTIC = frozenset(
-    {
-        *("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        "animal",
-    }
+    {*("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"), "animal"}
 )
 """Names of which an anomaly is another kind of thing, not a damaged one; InCTRL has one sentence for each."""
 

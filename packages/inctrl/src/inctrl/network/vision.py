@@ -18,19 +18,17 @@ class VisionTower(nn.Module):
     """A timm network: its pooled features as the token, and maps of chosen layers on one grid."""
 
     def __init__(
-        self, tag: str, weights: str | None, *, layers: Sequence[int], image_size: int, out_stride: int
+        self, tag: str, weights: str, *, layers: Sequence[int], image_size: int, out_stride: int
     ) -> None:
         """Build the network, frozen and in evaluation mode.
 
         Args:
-            tag: exact timm tag.
             weights: "pretrained", "random", or a file.
             layers: stages of a convolutional network, blocks of a transformer; counted from 1.
-            image_size: side of the images, pixels.
             out_stride: pixels per cell of the grid that all maps are brought to.
         """
         super().__init__()
-        state = weight_files.resolve(tag, weights or "random")
+        state = weight_files.resolve(tag, weights)
         with repeatable_draws():
             self.network: Any = timm.create_model(tag.partition(".")[0], pretrained=False, num_classes=0)
         if not hasattr(self.network, "forward_intermediates"):
@@ -42,19 +40,15 @@ class VisionTower(nn.Module):
         self.layers = tuple(layers)
         self.strides = (image_size, *(out_stride for _ in layers))
         self.grid = (image_size // out_stride, image_size // out_stride)
-        token, *maps = self._sizes(image_size)
-        self.embed: int = token
-        self.channels = tuple(maps)
-
-    def _sizes(self, image_size: int) -> list[int]:
-        """Widths of token and levels, seen on one empty image."""
         try:
-            return [part.shape[1] for part in self(torch.zeros(1, 3, image_size, image_size))]
+            seen = self(torch.zeros(1, 3, image_size, image_size))
         except (IndexError, AssertionError) as error:
             raise BadValue(
-                f"the backbone '{self.tag}' has no layers {self.layers}, or takes no images of "
+                f"the backbone '{tag}' has no layers {self.layers}, or takes no images of "
                 f"{image_size} pixels: {error}; change --layers or --image-size"
             ) from None
+        self.embed: int = seen[0].shape[1]
+        self.channels: tuple[int, ...] = tuple(level.shape[1] for level in seen[1:])
 
     def extra_repr(self) -> str:
         """What decides the maps besides the weights; caches of features go by it."""

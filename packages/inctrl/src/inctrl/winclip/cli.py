@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from adcommon.cli.app import execute
+from adcommon.cli.app import command
 from adcommon.io.places import default_root
 from adcommon.results.rows import text, write_results
 from adcommon.training.logging import start_logging
@@ -15,9 +15,7 @@ from inctrl.recipes import PAPER_DATASETS
 
 def test() -> None:
     """`winclip-test`: the baseline, which trains nothing."""
-    app = App(name="winclip-test", help="Test WinCLIP, which trains nothing, with k normal images or none.")
-    app.default(_test)
-    execute(app)
+    command("winclip-test", _test)
 
 
 def _test(
@@ -77,17 +75,18 @@ def _test(
     winclip = load_winclip(
         backbone, clip_tag, weights, tiles=tiles, precision=precision, device=choose_device(gpu, device)
     )
-    results = []
+    references = f"seed {seed}" if shot else "none"
+    scored, rows = [], []
     for target in targets:
         draw = reference_draw
         if draw == "auto":
             draw = "reference" if target.dataset in PAPER_DATASETS else "distinct"
-        results.append(
-            score_target(winclip, target, shot=shot, seed=seed, draw=draw, name=text_name, maps=maps)
+        scores, own = score_target(
+            winclip, target, shot=shot, seed=seed, draw=draw, name=text_name, maps=maps
         )
-    rows = [row for result in results for row in result.rows]
+        scored.append((target.dataset, references, scores))
+        rows += own
     write_results(out, rows)
     print(text(rows))
     if output is not None:
-        references = f"seed {seed}" if shot else "none"
-        write_scores(output, [(result.target.dataset, references, result.scores) for result in results])
+        write_scores(output, scored)

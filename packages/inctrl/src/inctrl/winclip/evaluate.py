@@ -58,21 +58,8 @@ class WinCLIP:
         images = normalise(pixels, self.preprocess).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             encoded = encode(self.clip.visual, images, windows=windows)
-        if self.precision == "fp32":
-            return encoded, boxes
         windows_fp32 = tuple(features.float() for features in encoded.windows)
         return Encoded(encoded.pooled.float(), windows_fp32, encoded.patches.float()), boxes
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a category gave."""
-
-    target: Split
-    references: tuple[Path, ...]
-    scores: Scores
-    rows: list[dict[str, Any]]
-    """By the standard protocol, and by that of the reference's script."""
 
 
 def load_winclip(
@@ -89,7 +76,6 @@ def load_winclip(
     Args:
         backbone: name, or a JSON file.
         tag: which weights are meant by "pretrained".
-        weights: "pretrained", "random", or a file.
     """
     config = model_config(backbone)
     clip = build_clip(config, resolve_clip(backbone, tag, weights)).to(device)
@@ -108,21 +94,18 @@ def score_target(
     draw: Literal["reference", "distinct"],
     name: str | None = None,
     maps: Path | None = None,
-) -> Result:
-    """Score every test image of a category.
+) -> tuple[Scores, list[dict[str, Any]]]:
+    """Scores of a category's test images, and rows by the standard protocol and by the reference's script.
 
     Args:
         shot: references; 0: zero-shot, which has no maps.
-        seed: of their draw.
-        draw: see `choose`.
         name: what the sentences call the images; None: the category.
-        maps: folder for pictures.
     """
     began = time.monotonic()
     if maps is not None and not shot:
         raise BadValue("--maps needs --shot of at least 1: the zero-shot score has no map")
     places = choose(len(target.train), shot, seed=seed, draw=draw) if shot else []
-    paths = tuple(target.train[place].image for place in places)
+    paths = [target.train[place].image for place in places]
     if len(set(paths)) < len(paths):
         logger.warning("%s: %d different images among %d references", target.category, len(set(paths)), shot)
     references = [winclip.encode(path, windows=True)[0] for path in paths]
@@ -155,11 +138,10 @@ def score_target(
         shots=shot,
     )
     seconds = time.monotonic() - began
-    rows = [
+    return found, [
         row(measured, facts, seconds=seconds) | {"tiles": winclip.tiles, "reference_draw": draw}
         for measured in (evaluation, paper)
     ]
-    return Result(target, paths, found, rows)
 
 
 def choose(count: int, shots: int, *, seed: int, draw: Literal["reference", "distinct"]) -> list[int]:

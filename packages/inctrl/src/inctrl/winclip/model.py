@@ -77,19 +77,14 @@ def _project(visual: open_clip.transformer.VisionTransformer, tokens: Tensor) ->
 
 
 def judge(
-    query: Encoded,
-    references: Sequence[Encoded],
-    text: Float[Tensor, "2 embed"],
-    grid: tuple[int, int],
+    query: Encoded, references: Sequence[Encoded], text: Float[Tensor, "2 embed"], grid: tuple[int, int]
 ) -> Judged:
     """Score one image.
 
     Args:
-        query: its tiles.
         references: the tiles of each reference image; none: zero-shot. Tile i is compared with tile i; where
             their numbers differ, with all tiles.
         text: features of length 1, without InCTRL's exceptions.
-        grid: patches down and across.
     """
     told = text_score(query.pooled, text[None])
     if not references:
