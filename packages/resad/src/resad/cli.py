@@ -7,9 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cyclopts import App
-
-from adcommon.cli.app import execute, experiment
+from adcommon.cli.app import command, execute, experiment
 from adcommon.cli.model_commands import predict_app
 from adcommon.errors import UserError
 from adcommon.results.rows import text, write_results
@@ -18,7 +16,7 @@ from adcommon.training.recipes import flags_of
 from adcommon.types.records import Split
 from resad.experiment import run
 from resad.published import PUBLISHED
-from resad.recipes import CATEGORIES, FOLDER, IMAGEBIND_TAG, RECIPES, Recipe
+from resad.recipes import FOLDER, IMAGEBIND_TAG, RECIPES, Recipe
 from resad.settings import TestSettings, TrainSettings
 
 
@@ -55,9 +53,7 @@ def quickstart(out: Path, *, force: bool = False) -> None:
 
 def evaluate() -> None:
     """`resad-evaluate`: a trained model on the unseen categories of any dataset."""
-    app = App(name="resad-evaluate", help="Evaluate a trained ResAD on the categories of a dataset.")
-    app.default(_evaluate)
-    execute(app)
+    command("resad-evaluate", _evaluate)
 
 
 def predict() -> None:
@@ -101,7 +97,7 @@ def _load(recipe: Recipe, settings: TrainSettings) -> tuple[dict[str, Split], di
     problems: list[UserError] = []
     for dataset, root, categories in wanted:
         try:
-            found.append(load_splits(dataset, root, categories or CATEGORIES.get(dataset, ())))
+            found.append(load_splits(dataset, root, categories))
         except UserError as error:
             problems.append(error)
     if len(problems) == 1:
@@ -133,7 +129,7 @@ def _evaluate(*, settings: TestSettings) -> None:
         test_batch_size=settings.batch_size,
         pro=settings.pro or own.pro,
     )
-    known = trained.categories if dataset == own.test_dataset else CATEGORIES.get(dataset, ())
+    known = trained.categories if dataset == own.test_dataset else ()
     splits = load_splits(dataset, settings.test_root(), settings.category or known)
     targets = make_targets(
         splits,

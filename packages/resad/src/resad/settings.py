@@ -7,21 +7,19 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, Settings
-
-GIGABYTE = 2**30
+from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, FewShotSettings, Names, Settings
 
 
 @Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(Settings):
+class TrainSettings(FewShotSettings, Settings):
     """Where two datasets, references and the authors' files are."""
 
     train_dataset_dir: Path | None = None
     """Folder of the dataset to train on, as the authors name it. [default: found in data-root]"""
     test_dataset_dir: Path | None = None
     """Folder of the dataset to test on. [default: found in data-root]"""
-    train_category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    train_category: Names = ()
     """Categories to train on; `category` has those to test. [default: all]"""
     test_ref_feature_dir: Path | None = None
     """Reference features from `resad-extract`, one sub-folder per test category."""
@@ -31,14 +29,10 @@ class TrainSettings(Settings):
     """Folder of the authors' files: `.pth`, CSV and PNG. [default: checkpoints, or OUT/checkpoints]"""
     report: bool = False
     """Write a CSV and charts after each evaluation into checkpoint-path."""
-    feature_memory: float = 4.0
-    """Gigabytes of frozen features kept in memory; what does not fit is computed again."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
         super().__post_init__()
-        if self.feature_memory < 0:
-            raise BadValue(f"--feature-memory is {self.feature_memory}; expected gigabytes, at least 0")
         if self.test_ref_feature_dir is not None and self.few_shot_dir is not None:
             raise BadValue("--test_ref_feature_dir and --few_shot_dir were both given; use one of them")
 
@@ -54,14 +48,10 @@ class TrainSettings(Settings):
         """The folder of the authors' files."""
         return self.checkpoint_path or (self.out / "checkpoints" if self.out else Path("checkpoints"))
 
-    def memory_bytes(self) -> int:
-        """Of frozen features, training and test together."""
-        return int(self.feature_memory * GIGABYTE)
-
 
 @Parameter(name="*", negative_iterable=())
 @dataclass(frozen=True, kw_only=True)
-class TestSettings(EvaluateSettings):
+class TestSettings(FewShotSettings, EvaluateSettings):
     """What an evaluation takes besides."""
 
     __test__ = False
@@ -93,13 +83,7 @@ class TestSettings(EvaluateSettings):
     """Image size of an authors' `.pth` file, pixels."""
     feature_levels: int = 3
     """Levels of an authors' `.pth` file with a convolutional backbone."""
-    feature_memory: float = 4.0
-    """Gigabytes of frozen features kept in memory."""
 
     def test_root(self) -> Path:
         """Where the dataset is looked for."""
         return self.test_dataset_dir or self.root()
-
-    def memory_bytes(self) -> int:
-        """Of frozen features."""
-        return int(self.feature_memory * GIGABYTE)

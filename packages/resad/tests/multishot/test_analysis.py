@@ -6,7 +6,8 @@ import pytest
 
 from adcommon.errors import BadValue, DatasetNotFound
 from resad.metrics import ResADResult
-from resad.multishot.analysis import plot_classes, plot_shots, ranking
+from resad.multishot.analysis import plot_classes, plot_shots
+from resad.multishot.charts import ranking
 from resad.multishot.tables import SHOT_COLUMNS, epoch_stem, shot_folder, table_text
 
 

@@ -28,8 +28,8 @@ def test_only_the_worst_are_red(tmp_path: Path) -> None:
 def test_axes_begin_below_the_lowest_value(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     figures = []
     monkeypatch.setattr(charts, "_save", lambda figure, path: figures.append(figure))
-    shots_chart(tmp_path / "a.png", [Line("x", [2, 4], [0.52, 0.8], [0.0, 0.0], False, "royalblue")], "")
-    shots_chart(tmp_path / "b.png", [Line("x", [2, 4], [0.9, 0.95], [0.0, 0.0], False, "royalblue")], "")
+    shots_chart(tmp_path / "a.png", [Line("x", False, "royalblue", [(2, 0.52, 0.0), (4, 0.8, 0.0)])], "")
+    shots_chart(tmp_path / "b.png", [Line("x", False, "royalblue", [(2, 0.9, 0.0), (4, 0.95, 0.0)])], "")
     classes_chart(tmp_path / "c.png", {"a": 0.3, "b": 0.99}, 1, "t", "l")
     low, usual = (figure.axes[0].get_ylim() for figure in figures[:2])
     assert low[0] == pytest.approx(0.5)
@@ -42,7 +42,7 @@ def test_shots_have_labels_units_and_error_bars_over_samples(
 ) -> None:
     figures = []
     monkeypatch.setattr(charts, "_save", lambda figure, path: figures.append(figure))
-    line = Line("VisA - Pixel AUROC", [2, 8], [0.8, 0.9], [0.02, 0.01], True, "forestgreen")
+    line = Line("VisA - Pixel AUROC", True, "forestgreen", [(2, 0.8, 0.02), (8, 0.9, 0.01)])
     shots_chart(tmp_path / "a.png", [line], "3 samples")
     axes = figures[0].axes[0]
     assert axes.get_xlabel() == "Number of Reference Shots"

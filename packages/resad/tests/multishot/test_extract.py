@@ -9,7 +9,7 @@ import pytest
 from adcommon.data import load_splits
 from adcommon.errors import BadValue, DatasetNotFound, UnknownName
 from resad.backbone import build_backbone, make_preprocess
-from resad.multishot.extract import extract, from_dataset, from_few_shot_folder, published
+from resad.multishot.extract import extract, from_few_shot_folder, published
 from resad.recipes import Recipe
 
 
@@ -31,12 +31,6 @@ def test_all_folders_of_a_few_shot_tree_are_taken(trees: Path) -> None:
     assert list(from_few_shot_folder(trees / "visa", ())) == ["candle", "pcb1"]
     with pytest.raises(DatasetNotFound, match="--published"):
         from_few_shot_folder(trees / "nothing", ())
-
-
-def test_draws_are_repeatable(trees: Path) -> None:
-    splits = load_splits("visa", trees, ("candle",))
-    assert from_dataset(splits, 3, 1) == from_dataset(splits, 3, 1)
-    assert from_dataset(splits, 3, 1) != from_dataset(splits, 3, 2)
 
 
 def test_published_references_are_found_by_name(trees: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,6 +21,7 @@ from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
 from adcommon.io.files import atomic_write
 from adcommon.models.backbones import FeaturePyramid, normalisation
 from adcommon.types.records import Split
+from resad.network.residual import as_rows
 
 STRIDE = 4
 CLUSTERS = 12
@@ -99,8 +100,7 @@ def align(
             _features(pyramid, AnomalyDataset(records, preprocess), batch_size, device)
             for records in (split.train, split.test)
         )
-        rows = train.permute(0, 2, 3, 1).reshape(-1, train.shape[1])
-        centres, _ = kmeans2(rows.double().numpy(), CLUSTERS, minit="++", seed=SEED)
+        centres, _ = kmeans2(as_rows(train).double().numpy(), CLUSTERS, minit="++", seed=SEED)
         words = torch.from_numpy(centres).float()
         tested, trained = ([histograms(word_map(maps, words)) for maps in images] for images in (test, train))
         chosen = nearest_images(tested, trained, count)

@@ -16,22 +16,17 @@ logger = logging.getLogger(__name__)
 
 METRICS = {"Image AUC": "Image AUROC", "Pixel AUC": "Pixel AUROC"}
 """Columns that the shots plot draws, and their names in its legend."""
-DRAWS = "draw*"
-"""Sub-folders with the tables of further draws of references."""
 
 
 def sample_tables(checkpoints: Sequence[Path], setting: str, shots: int) -> list[Path]:
-    """The latest table of every sample of one number of shots: each folder's own, and its further draws'.
-
-    A folder that is not there is said and passed over.
-    """
+    """The latest table of every sample of one number of shots: each folder's own, and its further draws'."""
     found = []
     for root in checkpoints:
         folder = shot_folder(root, setting, shots)
         if not folder.is_dir():
             logger.warning("Warning: %s not found.", folder)
             continue
-        found += [latest_table(place) for place in (folder, *sorted(folder.glob(DRAWS)))]
+        found += [latest_table(place) for place in (folder, *sorted(folder.glob("draw*")))]
     return found
 
 
@@ -47,7 +42,6 @@ def plot_shots(
     Args:
         checkpoints: folders of `resad-multishot`; several are samples of one experiment (training seeds).
         settings: one pair of lines each.
-        out: the PNG; the CSV has the same name.
 
     Raises:
         DatasetNotFound: no table of any setting.
@@ -58,27 +52,20 @@ def plot_shots(
     for place, setting in enumerate(settings):
         tables = {k: [read_table(path) for path in sample_tables(checkpoints, setting, k)] for k in shots}
         for name, legend in METRICS.items():
-            line = charts.Line(
-                f"{_title(setting)} - {legend}",
-                [],
-                [],
-                [],
-                name.startswith("Pixel"),
-                charts.COLOURS[place % len(charts.COLOURS)],
-            )
+            points: list[tuple[int, float, float]] = []
             for k, samples in tables.items():
                 values = [list(column(table, name).values()) for table in samples]
                 means = [statistics.fmean(value) for value in values if value]
                 if not means:
                     continue
-                spread = statistics.stdev(means) if len(means) > 1 else 0.0
+                mean, spread = statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else 0.0
                 most = max(most, len(means))
-                line.shots.append(k)
-                line.mean.append(statistics.fmean(means))
-                line.spread.append(spread)
-                rows.append([setting, name, str(k), f"{line.mean[-1]:.6f}", f"{spread:.6f}", str(len(means))])
-            if line.shots:
-                lines.append(line)
+                points.append((k, mean, spread))
+                rows.append([setting, name, str(k), f"{mean:.6f}", f"{spread:.6f}", str(len(means))])
+            if points:
+                colour = charts.COLOURS[place % len(charts.COLOURS)]
+                label = f"{_title(setting)} - {legend}"
+                lines.append(charts.Line(label, name.startswith("Pixel"), colour, points))
     if not lines:
         raise DatasetNotFound(
             f"no tables of {', '.join(settings)} in {', '.join(map(str, checkpoints))}; run resad-multishot "
@@ -93,10 +80,7 @@ def plot_classes(table: Path, metric: str, worst: int, out: Path, title: str, la
     """Draw one metric of every category, the worst ones in red, and write the order beside it.
 
     Args:
-        table: a CSV of metrics.
-        metric: its column.
         worst: how many are highlighted; never all.
-        out: the PNG; the CSV has the same name.
 
     Returns:
         The worst categories, the very worst last.
@@ -105,7 +89,7 @@ def plot_classes(table: Path, metric: str, worst: int, out: Path, title: str, la
     if not values:
         raise BadValue(f"the column '{metric}' of {table} is empty; choose another with --metric")
     count = min(worst, max(1, len(values) - 1))
-    ordered = ranking(values)
+    ordered = charts.ranking(values)
     lowest = ordered[-count:]
     charts.classes_chart(out, values, count, title, label)
     rows = [
@@ -114,11 +98,6 @@ def plot_classes(table: Path, metric: str, worst: int, out: Path, title: str, la
     ]
     atomic_write(out.with_suffix(".csv"), csv_text([["rank", "category", metric, "worst"], *rows]))
     return lowest
-
-
-def ranking(values: dict[str, float]) -> list[str]:
-    """Categories, best first."""
-    return sorted(values, key=lambda name: -values[name])
 
 
 def _title(setting: str) -> str:

@@ -23,21 +23,24 @@ class Line:
     """Mean AUROC against shots, of one dataset and one kind of AUROC."""
 
     label: str
-    shots: list[int]
-    mean: list[float]
-    spread: list[float]
-    """Standard deviation over samples; 0 where there is one."""
     pixel: bool
     """Of pixels (dashed, squares) instead of images (solid, circles)."""
     colour: str
+    points: list[tuple[int, float, float]]
+    """Shots, mean, and standard deviation over samples; 0 where there is one."""
+
+
+def ranking(values: Mapping[str, float]) -> list[str]:
+    """Categories, best first."""
+    return sorted(values, key=lambda name: -values[name])
 
 
 def bar_chart(path: Path, values: Mapping[str, float], column: str, title: str) -> None:
     """One bar per category, highest first."""
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
-    ordered = sorted(values.items(), key=lambda item: -item[1])
-    axes.bar([name for name, _ in ordered], [value for _, value in ordered], color="royalblue", label=column)
+    names = ranking(values)
+    axes.bar(names, [values[name] for name in names], color="royalblue", label=column)
     axes.set(title=title, xlabel="Class Name", ylabel=f"{column} (fraction)", ylim=(0, 1))
     axes.tick_params(axis="x", rotation=45)
     axes.set_axisbelow(True)
@@ -56,25 +59,26 @@ def shots_chart(path: Path, lines: Sequence[Line], samples: str, lowest: float |
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots()
     for line in lines:
+        counts, means, spreads = zip(*line.points, strict=True)
         axes.errorbar(
-            line.shots,
-            line.mean,
-            yerr=line.spread if samples else None,
+            counts,
+            means,
+            yerr=spreads if samples else None,
             label=line.label,
             color=line.colour,
             linestyle="--" if line.pixel else "-",
             marker="s" if line.pixel else "o",
             capsize=4,
         )
-    values = [mean - spread for line in lines for mean, spread in zip(line.mean, line.spread, strict=True)]
-    start = _floor(values) if lowest is None else lowest
+    bars = f"; error bars: standard deviation over {samples}" if samples else ""
+    points = [point for line in lines for point in line.points]
+    start = _floor([mean - spread for _, mean, spread in points]) if lowest is None else lowest
     axes.set(
         title="Shot Sensitivity Analysis: AUROC vs Reference Shots",
         xlabel="Number of Reference Shots",
-        ylabel="AUROC Score"
-        + (f" (fraction; error bars: standard deviation over {samples})" if samples else " (fraction)"),
+        ylabel=f"AUROC Score (fraction{bars})",
         ylim=(start, 1.0),
-        xticks=sorted({shots for line in lines for shots in line.shots}),
+        xticks=sorted({count for count, _, _ in points}),
     )
     steps = round((1 - start) / 0.05)
     axes.set_yticks([1 - 0.05 * step for step in range(steps + 1)])
@@ -84,15 +88,10 @@ def shots_chart(path: Path, lines: Sequence[Line], samples: str, lowest: float |
 
 
 def classes_chart(path: Path, values: Mapping[str, float], worst: int, title: str, label: str) -> None:
-    """One horizontal bar per category, best on top, the worst ones in red.
-
-    Args:
-        worst: how many are highlighted.
-        label: of the x axis.
-    """
-    ordered = sorted(values.items(), key=lambda item: -item[1])
-    names, numbers = [name for name, _ in ordered], [value for _, value in ordered]
-    colours = [BAR] * (len(ordered) - worst) + [WORST] * worst
+    """One horizontal bar per category, best on top, the worst ones in red."""
+    names = ranking(values)
+    numbers = [values[name] for name in names]
+    colours = [BAR] * (len(names) - worst) + [WORST] * worst
     figure = Figure(figsize=(12, 6), layout="constrained")
     axes = figure.subplots()
     axes.barh(names, numbers, color=colours)

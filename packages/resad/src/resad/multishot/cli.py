@@ -1,18 +1,19 @@
 """The small commands: extraction, both plots, alignment. Torch is imported when one runs."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from adcommon.cli.app import execute
+from adcommon.cli.app import command
+from adcommon.data.catalog import DATASETS
+from adcommon.data.lists.fewshot import draw_references
 from adcommon.errors import BadValue
 from adcommon.training.logging import start_logging
-from adcommon.training.settings import Settings
+from adcommon.training.settings import Names, Settings
 from adcommon.types.records import Split
-from resad.recipes import ALIASES, CATEGORIES, IMAGEBIND_TAG, RECIPES
+from resad.recipes import ALIASES, IMAGEBIND_TAG, RECIPES
 
 Several = Parameter(consume_multiple=True, negative_iterable=())
 
@@ -24,8 +25,8 @@ class Source:
 
     dataset: str = "mvtec"
     """Dataset name; `ad datasets` lists them."""
-    category: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
-    """Categories. [default: the authors' list, else all]"""
+    category: Names = ()
+    """Categories. [default: all]"""
     data_root: Path | None = None
     """Folder that holds the datasets. [default: $AD_DATA, else ./data]"""
     weights: str = "pretrained"
@@ -42,43 +43,31 @@ class Source:
         """Of the dataset in the catalogue."""
         return ALIASES.get(self.dataset, self.dataset)
 
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """Those asked for, else the authors' own list."""
-        return self.category or CATEGORIES.get(self.name, ())
-
     def splits(self) -> dict[str, Split]:
         """The dataset's images by category."""
         from adcommon.data import load_splits
 
-        return load_splits(self.name, Settings(data_root=self.data_root).root(), self.categories)
+        return load_splits(self.name, Settings(data_root=self.data_root).root(), self.category)
 
 
 def extract() -> None:
     """`resad-extract`: reference features of a dataset, written once."""
-    _execute("resad-extract", _extract)
+    command("resad-extract", _extract)
 
 
 def plot_shots() -> None:
     """`resad-plot-shots`: AUROC against the number of references."""
-    _execute("resad-plot-shots", _plot_shots)
+    command("resad-plot-shots", _plot_shots)
 
 
 def plot_classes() -> None:
     """`resad-plot-classes`: one metric of every category, the worst in red."""
-    _execute("resad-plot-classes", _plot_classes)
+    command("resad-plot-classes", _plot_classes)
 
 
 def align() -> None:
     """`resad-align`: for each test image the training images that look most like it."""
-    _execute("resad-align", _align)
-
-
-def _execute(name: str, command: Callable[..., None]) -> None:
-    """Run a command, whose docstring is its help."""
-    app = App(name=name)
-    app.default(command)
-    execute(app)
+    command("resad-align", _align)
 
 
 def _extract(
@@ -115,10 +104,12 @@ def _extract(
     if published is not None:
         images = extract.published(source.name, published, source.splits())
     elif shots is not None:
-        images = extract.from_dataset(source.splits(), shots, seed)
+        splits = source.splits()
+        images = {name: draw_references(split.train, shots, seed=seed) for name, split in splits.items()}
     else:
         folder = few_shot_dir or Path("4shot") / source.dataset
-        images = extract.from_few_shot_folder(folder, source.categories)
+        known = DATASETS[source.name].categories if source.name in DATASETS else ()
+        images = extract.from_few_shot_folder(folder, source.category or known)
     trunk = build_backbone(recipe, source.weights, choose_device(source.gpu, source.device))
     preprocess = make_preprocess(recipe)
     for line in extract.extract(images, save_dir, trunk, preprocess, recipe, batch_size=source.batch_size):

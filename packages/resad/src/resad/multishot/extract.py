@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from adcommon.data.lists.fewshot import draw_references
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, DatasetNotFound, unknown_name
 from adcommon.types.records import Split
@@ -27,11 +26,7 @@ def extract(
     *,
     batch_size: int,
 ) -> list[str]:
-    """Encode and write each category's references.
-
-    Args:
-        images: by category.
-        save_dir: gets a sub-folder per category.
+    """Encode and write each category's references into a sub-folder of its own.
 
     Returns:
         A line per category and level: the shape of its features as maps.
@@ -54,11 +49,6 @@ def from_few_shot_folder(root: Path, categories: Sequence[str]) -> dict[str, lis
         )
     names = categories or sorted(path.name for path in root.iterdir() if (path / "train").is_dir())
     return {name: few_shot_images(root, name) for name in names}
-
-
-def from_dataset(splits: dict[str, Split], shots: int, seed: int) -> dict[str, list[Path]]:
-    """References drawn from a dataset's normal training images."""
-    return {name: draw_references(split.train, shots, seed=seed) for name, split in splits.items()}
 
 
 def published(dataset: str, shots: int, splits: dict[str, Split]) -> dict[str, list[Path]]:
@@ -94,8 +84,7 @@ def published(dataset: str, shots: int, splits: dict[str, Split]) -> dict[str, l
         if tested:
             logger.warning(
                 "%s: the published references %s are test images here; evaluate with --exclude-refs",
-                category,
-                ", ".join(tested),
+                *(category, ", ".join(tested)),
             )
         found[category] = [places[name] for name in chosen[category]]
     return found

@@ -21,7 +21,6 @@ from resad.multishot.analysis import METRICS, plot_classes, plot_shots
 from resad.multishot.tables import (
     FIELDS,
     SHOT_COLUMNS,
-    chart_suffix,
     column,
     epoch_stem,
     latest_table,
@@ -50,7 +49,6 @@ class Reports:
         """No evaluation so far.
 
         Args:
-            checkpoints: folder of all files.
             tables: write a CSV and charts.
             multishot: write the extension's folders instead.
         """
@@ -136,14 +134,12 @@ def lines(epoch: int, shots: int | None, categories: Mapping[str, PaperScores]) 
     Args:
         shots: begins the average lines where several numbers of shots are evaluated.
     """
-    printed = []
-    for name, paper in categories.items():
-        r = paper.merged
-        printed.append(
-            f"Epoch: {epoch}, Class Name: {name}, Image AUC | AP | F1_Score: "
-            f"{r.image_auroc} | {r.image_ap} | {r.image_f1}, Pixel AUC | AP | F1_Score | AUPRO: "
-            f"{r.pixel_auroc} | {r.pixel_ap} | {r.pixel_f1} | {r.aupro}"
-        )
+    printed = [
+        f"Epoch: {epoch}, Class Name: {name}, Image AUC | AP | F1_Score: "
+        f"{r.image_auroc} | {r.image_ap} | {r.image_f1}, Pixel AUC | AP | F1_Score | AUPRO: "
+        f"{r.pixel_auroc} | {r.pixel_ap} | {r.pixel_f1} | {r.aupro}"
+        for name, r in merged(categories).items()
+    ]
     mean = mean_scores(list(categories.values()))
     prefix = "" if shots is None else f"{shots}, "
     for kind, r in (("Logps", mean.logps), ("BScores", mean.bscores), ("Merged", mean.merged)):
@@ -191,7 +187,7 @@ def write_charts(table: Path, stem: str, columns: Sequence[str], ending: str) ->
     rows = read_table(table)
     for name in columns:
         if values := column(rows, name):
-            path = table.with_name(f"{stem}_{chart_suffix(name)}.png")
+            path = table.with_name(f"{stem}_{name.lower().replace(' ', '_')}.png")
             charts.bar_chart(path, values, name, f"{name} per Class{ending}")
 
 

@@ -91,27 +91,16 @@ def epoch_stem(setting: str, epoch: int, shots: int | None = None) -> str:
     return f"{setting}_epoch{epoch}" if shots is None else f"{setting}_{shots}shot_epoch{epoch}"
 
 
-def chart_suffix(name: str) -> str:
-    """How a column's chart ends: "Image AUC" -> "image_auc".
-
-    >>> chart_suffix("Pixel AUPRO")
-    'pixel_aupro'
-    """
-    return name.lower().replace(" ", "_")
-
-
 def latest_table(folder: Path) -> Path:
     """The table of the highest epoch in a folder; by number, so that epoch 10 follows epoch 9.
 
     Raises:
         DatasetNotFound: there is none.
     """
-    found = {
-        path: int(match.group(1)) for path in folder.glob("*.csv") if (match := _EPOCH.search(path.name))
-    }
+    found = [(int(match[1]), path) for path in folder.glob("*.csv") if (match := _EPOCH.search(path.name))]
     if not found:
         raise DatasetNotFound(f"no *_epoch<N>_metrics.csv in {folder}; run resad-multishot first")
-    return max(found, key=lambda path: found[path])
+    return max(found)[1]
 
 
 def _cell(value: float) -> str:
