@@ -33,7 +33,7 @@ from resad.metrics import ResADResult, resad_aupro, resad_metrics
 from resad.model import ResAD
 from resad.multishot import charts
 from resad.multishot.alignment import distance, histograms, word_map
-from resad.multishot.analysis import ranking
+from resad.multishot.charts import ranking
 from resad.multishot.reporting import write_charts
 from resad.multishot.tables import (
     NAME,
@@ -58,7 +58,7 @@ from resad.network.residual import (
     residual,
 )
 from resad.optimiser import Optimisers, level_mask, update
-from resad.recipes import ALIASES, CATEGORIES, IMAGEBIND, PAPER, Recipe
+from resad.recipes import ALIASES, IMAGEBIND, PAPER, Recipe
 
 
 class Golden:
@@ -400,7 +400,7 @@ def test_imagebind_tower(golden) -> None:
     tower = ImageTower(entry["width"], entry["blocks"], entry["heads"], entry["out_embed_dim"])
     tower.load(file.state("imagebind."), "golden")
     (image,) = entry["inputs"]
-    maps = ImageBindFeatures(None, tower, entry["layers"])(file.input(image))
+    maps = ImageBindFeatures("random", tower, entry["layers"])(file.input(image))
     tokens = dict(zip(entry["layers"], maps, strict=True))
     values = {
         case["array"]: as_rows(tokens[case["after_block"]])[:: case["row_step"]] for case in entry["tokens"]
@@ -668,7 +668,7 @@ def test_reports(golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 chosen = [
                     value
                     for category, value in found.items()
-                    if (category in CATEGORIES["mvtec"]) == (group == "mvtec")
+                    if (category in DATASETS["mvtec"].categories) == (group == "mvtec")
                 ]
                 expected = stored["reference_shot_means"][f"{group}_{kind}"][place]
                 assert (np.mean(chosen) if chosen else None) == (
@@ -713,4 +713,4 @@ def test_published_references(golden) -> None:
     assert {shots: sorted(table) for shots, table in packaged.items()} == file.entry["shots"]
     for table in packaged.values():
         for dataset, categories in table.items():
-            assert set(categories) <= set(CATEGORIES[ALIASES.get(dataset, dataset)])
+            assert set(categories) <= set(DATASETS[ALIASES.get(dataset, dataset)].categories)

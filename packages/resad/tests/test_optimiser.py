@@ -82,7 +82,7 @@ def test_a_batch_without_normal_rows_changes_no_boundary_and_no_code(
     )
     assert boundaries.values == [0.0, 0.0]
     assert losses.quantiser == 0
-    assert all(torch.isfinite(loss) for loss in losses.items())
+    assert all(torch.isfinite(loss) for loss in losses.kinds()["items"])
 
 
 def test_training_lowers_the_losses(make_model, residuals, recipe: Recipe) -> None:
@@ -111,7 +111,7 @@ def test_after_a_restore_the_next_step_is_the_same_to_the_bit(
         done = update(model, residuals, masks, optimisers, boundaries, recipe, accelerator, second_stage=True)
         losses.add(done)
         losses.take()
-        return done.items()
+        return done.kinds()["items"]
 
     first = fresh()
     step(first)
@@ -140,7 +140,7 @@ def test_half_precision_is_of_constraintors_and_subnets_and_losses_are_not(
             model, residuals, masks, Optimisers(model, recipe), RunningBoundaries(2), recipe, accelerator,
             second_stage=True,
         )  # fmt: skip
-        found.append(torch.stack(done.items()))
+        found.append(torch.stack(done.kinds()["items"]))
         monkeypatch.setattr(accelerator, "autocast", lambda: torch.autocast("cpu", torch.bfloat16))
     assert found[1].dtype == torch.float32
     assert not torch.equal(*found)

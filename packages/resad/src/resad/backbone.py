@@ -16,7 +16,6 @@ from resad.recipes import Recipe
 Backbone = FeaturePyramid | ImageBindFeatures
 ENCODE_BATCH = 16
 """Images per pass through the backbone."""
-FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +33,10 @@ class Grids:
 
 
 def build_backbone(recipe: Recipe, weights: str, device: torch.device | str = "cpu") -> Backbone:
-    """The frozen backbone on its device.
-
-    Args:
-        weights: "pretrained", "random", or a file.
-    """
-    backbone: Backbone
+    """The frozen backbone on its device; weights are "pretrained", "random", or a file."""
     if recipe.is_imagebind:
-        backbone = ImageBindFeatures(weights)
-    else:
-        backbone = FeaturePyramid(recipe.backbone, weights, strides=recipe.strides)
-    return backbone.to(device)
+        return ImageBindFeatures(weights).to(device)
+    return FeaturePyramid(recipe.backbone, weights, strides=recipe.strides).to(device)
 
 
 def make_preprocess(recipe: Recipe) -> Preprocess:
@@ -74,15 +66,10 @@ def feature_store(backbone: Backbone, dataset: AnomalyDataset, memory_bytes: int
     """
     sizes = grids(backbone, dataset.preprocess)
     values = sum(channels * cells for channels, cells in zip(sizes.channels, sizes.cells, strict=True))
-    fits = values * FLOAT_BYTES * len(dataset) <= memory_bytes
+    fits = 4 * values * len(dataset) <= memory_bytes  # float32
     on_cpu = next(backbone.parameters()).device.type == "cpu"
-    store = FeatureStore(
-        backbone,
-        dataset,
-        ENCODE_BATCH if fits or not on_cpu else 1,
-        None,
-        memory_bytes=memory_bytes,
-    )
+    batch_size = ENCODE_BATCH if fits or not on_cpu else 1
+    store = FeatureStore(backbone, dataset, batch_size, memory_bytes=memory_bytes)
     if fits:
         store.fill()
     return store

@@ -35,13 +35,12 @@ def calibrate_model(
     model.eval()
     size = (data.preprocess.size, data.preprocess.size)
     shots = max(recipe.shots)
-    device = next(model.parameters()).device
     references, others = {}, {}
     for name, pool in data.pools.items():
         chosen, rest = _divide(pool, shots, [recipe.seed, data.categories.index(name)])
         if len(chosen) < shots:
             logger.warning("'%s' has only %d images to calibrate with as references", name, len(chosen))
-        references[name] = References.of(data.store.batch(chosen)).to(device)
+        references[name] = References.of(data.store.batch(chosen)).to(next(model.parameters()).device)
         others[name] = rest[:IMAGES_PER_CATEGORY]
 
     normal = [score_places(model, data, places, references[name], recipe) for name, places in others.items()]

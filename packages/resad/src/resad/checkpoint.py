@@ -31,7 +31,6 @@ def load_detector(
         folder: holds config.json and model.safetensors.
         category: which of the recorded references to use where none are given.
         references: normal images of the category to be scored.
-        device: where everything goes.
 
     Raises:
         BadValue: no references were given and several categories are recorded, or none.
@@ -44,11 +43,7 @@ def load_detector(
 
 
 def load_trained(
-    path: Path,
-    device: torch.device | str = "cpu",
-    *,
-    given: Recipe = PAPER,
-    weights: str = "pretrained",
+    path: Path, device: torch.device | str = "cpu", *, given: Recipe = PAPER, weights: str = "pretrained"
 ) -> Trained[FewShotModel, Recipe]:
     """The trained model, in evaluation mode, not yet bound to a category.
 

@@ -92,8 +92,6 @@ class TrainingData:
         """List the images, and compute their features if all of them fit into memory.
 
         Args:
-            splits: of the training dataset, by category.
-            cache: of decoded images.
             memory_bytes: limit of the features that are kept; others are computed whenever they are needed.
 
         Raises:
@@ -104,9 +102,9 @@ class TrainingData:
         self.categories = sorted(splits)
         self.records: list[Record] = []
         self.first_stage: list[int] = []
+        self.second_stage: list[int] = []
         self.held_out: dict[str, list[int]] = {}
         self.pools: dict[str, list[int]] = {}
-        training: list[int] = []
         for name, split in splits.items():
             trained, kept_out = hold_out(split.train, recipe.calibration_share, recipe.seed)
             start = len(self.records)
@@ -114,11 +112,10 @@ class TrainingData:
             normal = list(range(start, start + len(trained)))
             tested = list(range(start + len(split.train), len(self.records)))
             self.first_stage += normal
-            training += normal + tested
+            self.second_stage += normal + tested
             self.held_out[name] = list(range(start + len(trained), start + len(split.train)))
             extra = [place for place in tested if self.records[place].label == 0]
             self.pools[name] = normal + (extra if _all_normal(recipe) else [])
-        self.second_stage = training
         self.preprocess = preprocess
         self.grids = grids(backbone, preprocess)
         self._check()
@@ -145,7 +142,6 @@ class TrainingData:
         Args:
             epoch: from 0; decides stage and order.
             number: of the batch within the epoch.
-            device: where residuals and masks go.
         """
         second = epoch >= self.recipe.first_stage_epochs
         images = self.second_stage if second else self.first_stage
@@ -205,16 +201,13 @@ class TrainingData:
     def _check(self) -> None:
         shots = self.recipe.train_ref_shot
         for name, pool in self.pools.items():
-            if not pool or (len(pool) < shots and not self.recipe.reference_replacement):
+            if len(pool) < (1 if self.recipe.reference_replacement else shots):
                 raise BadValue(
                     f"'{name}' has {len(pool)} normal training images and --train_ref_shot draws {shots} of "
                     "them; expected at least as many, or use --reference-replacement"
                 )
-        without = [
-            record.image
-            for place in self.second_stage
-            if (record := self.records[place]).label == 1 and record.mask is None
-        ]
+        trained = [self.records[place] for place in self.second_stage]
+        without = [record.image for record in trained if record.label == 1 and record.mask is None]
         if self._has_second_stage and without:
             raise MaskMissing(
                 f"{len(without)} anomalous images to train on have no mask, such as {without[0]}: "

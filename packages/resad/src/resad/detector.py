@@ -22,6 +22,7 @@ from resad.network.residual import References, match_nested, residual
 
 BLUR_SIGMA_PX = 4.0
 
+Features = list[Float[Tensor, "batch _ _ _"]]
 Level = Float[Tensor, "images _ _"]
 Maps = Float[Tensor, "images height width"]
 
@@ -37,12 +38,7 @@ class ScoreRange:
 
     @classmethod
     def of(cls, normal: Sequence[Level], size: tuple[int, int]) -> "ScoreRange":
-        """The constants of a set of images.
-
-        Args:
-            normal: L_n of every level.
-            size: of the anomaly maps.
-        """
+        """The constants of a set of images, from L_n of every level; `size` is that of the maps."""
         highest = tuple(float(level.max()) for level in normal)
         return cls(highest, float(normality(normal, size, highest).max()))
 
@@ -84,15 +80,7 @@ class ResADDetector:
         *,
         scale: ScoreRange,
     ) -> None:
-        """Put the model in evaluation mode and bind it to the references, which move to its device.
-
-        Args:
-            backbone: as in training.
-            model: stays where it is; `score` takes images from anywhere.
-            preprocess: how its training images were made.
-            references: of the category to be scored.
-            scale: from normal images of the training dataset.
-        """
+        """Put the model in evaluation mode and bind it to the references, which move to its device."""
         self.device = next(model.parameters()).device
         self.backbone = backbone
         self.model = model.eval()
@@ -133,9 +121,7 @@ class FewShotModel:
         return ResADDetector(self.backbone, self.model, self.preprocess, references, scale=self.scale)
 
 
-def level_scores(
-    model: ResAD, features: list[Float[Tensor, "batch _ _ _"]], references: References
-) -> list[LevelScores]:
+def level_scores(model: ResAD, features: Features, references: References) -> list[LevelScores]:
     """What each level says of images whose backbone features are known; the model is in evaluation mode."""
     shots = references.images
     return nested_scores(model, features, references, [shots])[shots]
@@ -143,17 +129,14 @@ def level_scores(
 
 @torch.inference_mode()
 def nested_scores(
-    model: ResAD,
-    features: list[Float[Tensor, "batch _ _ _"]],
-    references: References,
-    shots: Sequence[int],
+    model: ResAD, features: Features, references: References, shots: Sequence[int]
 ) -> dict[int, list[LevelScores]]:
     """As `level_scores`, with the first 2, 4, ... reference images, which are compared with only once.
 
     Args:
         shots: rising numbers of reference images.
     """
-    residuals: dict[int, list[Float[Tensor, "batch _ _ _"]]] = {count: [] for count in shots}
+    residuals: dict[int, Features] = {count: [] for count in shots}
     for maps, rows in zip(features, references.levels, strict=True):
         per_image = len(rows.rows) // references.images
         found = match_nested(maps, rows, [count * per_image for count in shots])

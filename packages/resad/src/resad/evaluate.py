@@ -67,11 +67,7 @@ class Measured:
 
 
 def facts(recipe: Recipe, weights: str) -> Facts:
-    """Where a model of this recipe comes from.
-
-    Args:
-        weights: where the backbone's came from.
-    """
+    """Where a model of this recipe comes from; `weights` are the backbone's."""
     return Facts(
         method="resad",
         dataset=recipe.test_dataset,
@@ -106,7 +102,6 @@ def evaluate(
     The standard rows need the model's own constants; the paper's come if the recipe has them, or alone.
 
     Args:
-        eval_size: of the standard pixel metrics, see `adcommon.evaluation.measure`.
         thresholds: decision threshold of the image score by number of shots.
         maps: folder for pictures of all test images, from the first draw and the most shots.
     """
@@ -114,7 +109,9 @@ def evaluate(
     for target in targets:
         for (draw, shots), levels in score_target(trained.model, target, recipe).items():
             own = scale or _range_of(levels, preprocess)
-            scores = standard_scores(levels, target, preprocess, own)
+            size = (preprocess.size, preprocess.size)
+            merged = torch.cat([merged_map(piece, size, own) for piece in _pieces(levels)])
+            scores = Scores(target.records, preprocess, max_score(merged).numpy(), merged.numpy())
             threshold = (thresholds or {}).get(shots)
             standard = measure(scores, category=target.category, eval_size=eval_size)
             if threshold is not None:
@@ -165,11 +162,7 @@ def score_target(model: ResAD, target: Target, recipe: Recipe) -> dict[tuple[str
 def paper_scores(
     levels: Sequence[LevelScores], target: Target, preprocess: Preprocess, *, pro: bool
 ) -> PaperScores:
-    """The paper's three rows of metrics.
-
-    Args:
-        pro: compute AUPRO.
-    """
+    """The paper's three rows of metrics; `pro` is whether AUPRO is one of them."""
     size = (preprocess.size, preprocess.size)
     scale = _range_of(levels, preprocess)
     pieces = _pieces(levels)
@@ -183,23 +176,14 @@ def paper_scores(
     return PaperScores(*(_metrics(maps, masks, labels, pro=pro) for maps in kinds))
 
 
-def standard_scores(
-    levels: Sequence[LevelScores], target: Target, preprocess: Preprocess, scale: ScoreRange
-) -> Scores:
-    """Maps and image scores with the model's own constants."""
-    size = (preprocess.size, preprocess.size)
-    maps = torch.cat([merged_map(piece, size, scale) for piece in _pieces(levels)])
-    return Scores(target.records, preprocess, max_score(maps).numpy(), maps.numpy())
-
-
 def paper_evaluation(standard: Evaluation, paper: PaperScores) -> Evaluation:
     """The merged scores as a row of the protocol `resad`; the other two kinds as further values."""
     merged = paper.merged
     further = {
         f"{kind}_{name}": value
-        for kind, result in (("logps", paper.logps), ("bscores", paper.bscores))
-        for name, value in (("image_auroc", result.image_auroc), ("pixel_auroc", result.pixel_auroc))
-        if not np.isnan(value)
+        for kind in ("logps", "bscores")
+        for name in ("image_auroc", "pixel_auroc")
+        if not np.isnan(value := getattr(getattr(paper, kind), name))
     }
     own = standard.under(
         "resad",
@@ -221,8 +205,8 @@ def _metrics(maps: Maps, masks: np.ndarray | None, labels: np.ndarray, *, pro: b
     if masks is not None:
         return resad_metrics(maps.numpy(), masks, image_scores, labels, with_aupro=pro)
     image = image_metrics(image_scores, labels)
-    nothing = float("nan")
     auroc, ap, f1 = (round(value, 5) for value in (image.auroc, image.ap, image.f1max))
+    nothing = float("nan")
     return ResADResult(auroc, ap, f1, nothing, nothing, nothing, OFF)
 
 

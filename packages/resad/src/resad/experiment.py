@@ -24,7 +24,6 @@ def run(
 
     Args:
         unseen: none: nothing is tested, and the model waits for references.
-        name: of the run's folder, if the settings do not say.
         published: the paper's numbers, to stand beside ours.
         multishot: write the extension's folders and plots.
     """

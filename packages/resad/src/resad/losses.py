@@ -14,6 +14,7 @@ from torch import Tensor
 from resad.network.flow import log_likelihoods
 
 Rows = Float[Tensor, "rows channels"]
+PerRow = Float[Tensor, " rows"]
 Mask = Bool[Tensor, " rows"]
 Scalar = Float[Tensor, ""]
 
@@ -42,13 +43,17 @@ class ConstraintLoss:
         """What is minimised."""
         return self.normal + self.anomalous + self.orthogonal
 
+    def detach(self) -> "ConstraintLoss":
+        """The same without gradient."""
+        return ConstraintLoss(self.normal.detach(), self.anomalous.detach(), self.orthogonal.detach())
 
-def mean_over(values: Float[Tensor, " rows"]) -> Scalar:
+
+def mean_over(values: PerRow) -> Scalar:
     """The mean, 0 of nothing; the graph is kept either way."""
     return values.mean() if len(values) else values.sum()
 
 
-def radius(rows: Rows) -> Float[Tensor, " rows"]:
+def radius(rows: Rows) -> PerRow:
     """sqrt(|e| + 1) - 1; of the norm, not of its square."""
     return torch.sqrt(rows.norm(dim=1) + 1) - 1
 
@@ -62,8 +67,6 @@ def constraint_loss(
     stay what they were before the constraintor (`targets`) and to leave the shell by 0.1.
 
     Args:
-        rows: the constraintor's output.
-        mask: anomalous rows.
         targets: residuals before the constraintor; None: no anomalous part.
         orthogonal: add the regulariser of the ImageBind variant over normal rows.
     """
@@ -87,7 +90,7 @@ def constraint_loss(
     return ConstraintLoss(squeezed, kept, regulariser)
 
 
-def _barrier(excess: Float[Tensor, " rows"]) -> Scalar:
+def _barrier(excess: PerRow) -> Scalar:
     """Mean over rows with a positive excess x of -l(-x) sg(exp(x))."""
     excess = excess[excess > 0]
     return mean_over(F.softplus(excess) * excess.detach().exp())
@@ -99,7 +102,7 @@ def orthogonal_regulariser(rows: Rows) -> Scalar:
     return 0.5 * (gram - torch.eye(len(gram), device=rows.device, dtype=rows.dtype)).square().mean()
 
 
-def normal_boundary(normal: Float[Tensor, " rows"], mask: Mask, pos_beta: float) -> Scalar:
+def normal_boundary(normal: PerRow, mask: Mask, pos_beta: float) -> Scalar:
     """The log-likelihood below which `pos_beta` of the normal rows lie; without gradient."""
     ordered = normal[~mask].detach().sort().values
     # Faithful: the place is computed in float32 and truncated.
@@ -108,7 +111,7 @@ def normal_boundary(normal: Float[Tensor, " rows"], mask: Mask, pos_beta: float)
 
 
 def contrast(
-    normal: Float[Tensor, " rows"], mask: Mask, boundary: float | Scalar, margin_tau: float
+    normal: PerRow, mask: Mask, boundary: float | Scalar, margin_tau: float
 ) -> tuple[Scalar, Scalar]:
     """Pull normal rows above the boundary b_n and push anomalous ones below b_n - tau, by their L_n."""
     inside, outside = normal[~mask], normal[mask]
@@ -118,7 +121,7 @@ def contrast(
     return pulled, pushed
 
 
-def focal(normal: Float[Tensor, " rows"], anomalous: Float[Tensor, " rows"], mask: Mask) -> Scalar:
+def focal(normal: PerRow, anomalous: PerRow, mask: Mask) -> Scalar:
     """Focal loss of the two likelihoods as a classifier: mean of -(1 - q)^2 log q.
 
     q = o p + 1e-5, o the true class smoothed by 1e-5 and p the softmax of [L_n, L_a].
@@ -139,13 +142,7 @@ class FlowLoss:
     contrast_weight: float
     """Weight of the contrast terms (`bgspp_lambda`)."""
 
-    def __call__(
-        self,
-        z: Rows,
-        log_det: Float[Tensor, " rows"],
-        mask: Mask,
-        boundary: float | Scalar | None,
-    ) -> Scalar:
+    def __call__(self, z: Rows, log_det: PerRow, mask: Mask, boundary: float | Scalar | None) -> Scalar:
         """The loss of one block of rows.
 
         Args:
@@ -154,22 +151,17 @@ class FlowLoss:
         """
         normal, anomalous = log_likelihoods(z, log_det)
         has_anomalies = bool(mask.any())
-        if not has_anomalies:
-            loss = self._fit(normal)
-        else:
-            loss = mean_over(self._fit_rows(normal[~mask])) + mean_over(self._fit_rows(anomalous[mask]))
-            loss = loss + focal(normal, anomalous, mask)
+        loss = self._fit(normal[~mask])
+        if has_anomalies:
+            loss = loss + self._fit(anomalous[mask]) + focal(normal, anomalous, mask)
         # Faithful: with log-sigmoids a block without anomalous rows has no contrast terms; without, it has.
         if boundary is not None and (has_anomalies or not self.log_sigmoid):
             pulled, pushed = contrast(normal, mask, boundary, self.margin_tau)
             loss = loss + self.contrast_weight * (pulled + pushed)
         return loss
 
-    def _fit_rows(self, likelihood: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-        return F.softplus(-likelihood) if self.log_sigmoid else -likelihood
-
-    def _fit(self, likelihood: Float[Tensor, " rows"]) -> Scalar:
-        return self._fit_rows(likelihood).mean()
+    def _fit(self, likelihood: PerRow) -> Scalar:
+        return mean_over(F.softplus(-likelihood) if self.log_sigmoid else -likelihood)
 
 
 class RunningBoundaries:
@@ -212,14 +204,10 @@ class StepLosses:
         """Summed over levels, regularisers included."""
         return torch.stack([level.total for level in self.constraint]).sum()
 
-    def items(self) -> list[Scalar]:
-        """Every loss that was minimised, each once: their mean is the authors' `train_loss`."""
-        return [self.quantiser, self.constraint_total, *self.flows]
-
     def kinds(self) -> dict[str, list[Scalar]]:
-        """All of them, and the parts of the constraintors', by name."""
+        """All of them by name; `items` is what was minimised: its mean is the authors' `train_loss`."""
         return {
-            "items": self.items(),
+            "items": [self.quantiser, self.constraint_total, *self.flows],
             "vq": [self.quantiser],
             "normal": [level.normal for level in self.constraint],
             "anomalous": [level.anomalous for level in self.constraint],

@@ -59,8 +59,6 @@ class ResAD(nn.Module):
         """Build the parts; rotations are drawn from the recipe's seed.
 
         Args:
-            channels: of each level.
-            recipe: sizes of all parts.
             residual_scale: what each level's residuals are multiplied with before they come here; None: 1.
         """
         super().__init__()

@@ -8,18 +8,11 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
-from resad.losses import (
-    ConstraintLoss,
-    FlowLoss,
-    RunningBoundaries,
-    StepLosses,
-    constraint_loss,
-    normal_boundary,
-)
+from resad.losses import FlowLoss, RunningBoundaries, StepLosses, constraint_loss, normal_boundary
 from resad.model import ResAD
 from resad.network.flow import log_likelihoods
 from resad.network.residual import as_rows
@@ -27,7 +20,6 @@ from resad.recipes import Recipe
 
 logger = logging.getLogger(__name__)
 
-LR_FACTOR = 0.1
 IMAGEBIND_MASK = 0.3
 """Share of a cell above which ImageBind's level mask is anomalous."""
 
@@ -40,18 +32,17 @@ class Optimisers:
 
     def __init__(self, model: ResAD, recipe: Recipe) -> None:
         """One parameter group each."""
-        parts: dict[str, nn.Module] = {
-            "vq": model.vq_ops,
-            "constraintor": model.constraintor,
-            "flows": model.estimators,
-        }
         self.set_to_none = not recipe.legacy_zero_grad
         self.optimisers: dict[str, Optimizer] = {
-            name: Adam(list(part.parameters()), lr=recipe.lr, weight_decay=recipe.weight_decay)
-            for name, part in parts.items()
+            name: Adam(part.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+            for name, part in (
+                ("vq", model.vq_ops),
+                ("constraintor", model.constraintor),
+                ("flows", model.estimators),
+            )
         }
         self.schedules = {
-            name: MultiStepLR(optimiser, list(recipe.lr_milestones), gamma=LR_FACTOR)
+            name: MultiStepLR(optimiser, list(recipe.lr_milestones), gamma=0.1)
             for name, optimiser in self.optimisers.items()
         }
 
@@ -105,11 +96,6 @@ def _average_gradients(optimiser: Optimizer, accelerator: Accelerator) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def random_order(rows: int, device: torch.device) -> Int64[Tensor, " rows"]:
-    """The order in which a step's rows reach a flow."""
-    return torch.randperm(rows, device=device)
-
-
 def level_mask(
     masks: Bool[Tensor, "batch mask_height mask_width"], size: tuple[int, int], *, imagebind: bool
 ) -> Bool[Tensor, "batch height width"]:
@@ -130,16 +116,14 @@ def update(
     accelerator: Accelerator,
     *,
     second_stage: bool,
-    permute: Permute = random_order,
+    permute: Permute = lambda rows, device: torch.randperm(rows, device=device),
 ) -> StepLosses:
     """One step of all three optimisers on a batch.
 
     Args:
-        residuals: of every level.
-        masks: anomalous positions of every level.
         boundaries: updated in place, block by block.
         second_stage: with the boundary losses.
-        permute: the order of a level's rows.
+        permute: the order in which a level's rows reach its flow.
     """
     rows = [as_rows(maps) for maps in residuals]
     flat = [mask.flatten() for mask in masks]
@@ -177,61 +161,40 @@ def update(
             if len(block) < block_rows:  # Faithful: what does not fill a block is dropped.
                 break
             z, log_det = flow(inputs[block], codes, block % cells_per_image, accelerator.autocast)
-            _update_boundary(boundaries, level, z, log_det, mask[block], recipe, accelerator)
+            normal, _ = log_likelihoods(z.detach(), log_det.detach())
+            new = _boundary(normal, mask[block], recipe.pos_beta, accelerator)
+            if new is not None:
+                boundaries.update(level, new)
             boundary = boundaries.values[level] if second_stage else None
             loss = flow_loss(z, log_det, mask[block], boundary)
             optimisers.step("flows", loss, accelerator)
             flows.append(loss.detach())
     return StepLosses(
-        quantiser.detach(),
-        [
-            ConstraintLoss(part.normal.detach(), part.anomalous.detach(), part.orthogonal.detach())
-            for part in parts
-        ],
-        flows,
-        [used.unique() for _, used in found],
+        quantiser.detach(), [part.detach() for part in parts], flows, [used.unique() for _, used in found]
     )
 
 
-def _update_boundary(
-    boundaries: RunningBoundaries,
-    level: int,
-    z: Float[Tensor, "rows channels"],
-    log_det: Float[Tensor, " rows"],
-    mask: Bool[Tensor, " rows"],
-    recipe: Recipe,
-    accelerator: Accelerator,
-) -> None:
-    """Take a block's boundary, averaged over the processes that have normal rows, into the level's."""
-    has_normal = not bool(mask.all())
-    with torch.no_grad():
-        normal, _ = log_likelihoods(z, log_det)
-        new = normal_boundary(normal, mask, recipe.pos_beta) if has_normal else normal.new_zeros(())
+def _boundary(
+    normal: Float[Tensor, " rows"], mask: Bool[Tensor, " rows"], pos_beta: float, accelerator: Accelerator
+) -> float | None:
+    """A block's boundary, averaged over the processes that have normal rows; None if none has."""
+    pair = normal.new_zeros(2)  # the boundary, and how many it is of
+    if not bool(mask.all()):
+        pair[0], pair[1] = normal_boundary(normal, mask, pos_beta), 1
     if accelerator.num_processes > 1:
-        pair = torch.stack([new, new.new_tensor(float(has_normal))])
-        total, count = accelerator.reduce(pair, reduction="sum").tolist()
-        has_normal = count > 0
-        boundary = total / max(count, 1)
-    else:
-        boundary = float(new)
-    if has_normal:
-        boundaries.update(level, boundary)
+        pair = accelerator.reduce(pair, reduction="sum")
+    total, count = pair.tolist()
+    return total / count if count else None
 
 
 def untrained_levels(cells: Sequence[int], recipe: Recipe) -> list[int]:
-    """Levels (from 1) whose rows of a batch fill no block, so that their flow stays as it was drawn.
-
-    Args:
-        cells: positions of each level's map.
-    """
+    """Levels (from 1) whose rows of a batch fill no block, so that their flow stays as it was drawn."""
     rows = [count * recipe.batch_size for count in cells]
     levels = [level for level, count in enumerate(rows, start=1) if count < recipe.flow_batch]
     if levels:
         logger.warning(
             "the flows of level %s never train: a step has fewer rows than --flow_batch %d, and they keep "
             "their random start; %d or less trains all of them",
-            ", ".join(map(str, levels)),
-            recipe.flow_batch,
-            min(rows),
+            *(", ".join(map(str, levels)), recipe.flow_batch, min(rows)),
         )
     return levels

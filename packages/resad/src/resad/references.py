@@ -32,7 +32,7 @@ def encode(
 ) -> References:
     """The references of these normal images, in this order, on the backbone's device."""
     dataset = AnomalyDataset([Record(image, "reference", 0) for image in images], preprocess)
-    device = next(backbone.trunk.parameters()).device
+    device = next(backbone.parameters()).device
     maps = [backbone(batch.images.to(device)) for batch in test_batches(dataset, batch_size)]
     return References.of([torch.cat(level) for level in zip(*maps, strict=True)], images)
 
@@ -114,14 +114,27 @@ def make_targets(
     """All unseen categories in their order: their references, and their test images without these.
 
     Args:
-        cache: of decoded images.
         memory_bytes: limit of the features that are kept, shared by the categories.
     """
-    shots = max(recipe.shots)
+    shots, device = max(recipe.shots), next(backbone.parameters()).device
 
     def store(records: Sequence[Record]) -> FeatureStore:
         share = memory_bytes // len(splits) // 2
         return feature_store(backbone, AnomalyDataset(records, preprocess, cache), share)
+
+    def drawn(category: str, split: Split) -> Iterator[Draw]:
+        """A category's references, read, encoded or drawn, on the backbone's device."""
+        if source.features is not None:
+            expected, facts = grids(backbone, preprocess), feature_facts(recipe, preprocess)
+            found = read(source.features, category, expected, facts)
+            yield Draw(str(source.features), found.first(shots).to(device))
+        elif source.images is not None:
+            encoded = encode(backbone, few_shot_images(source.images, category), preprocess)
+            yield Draw(str(source.images), encoded.first(shots))
+        else:
+            for seed in recipe.reference_seeds:
+                images = draw_references(split.train, shots, seed=seed)
+                yield Draw(f"seed {seed}", encode(backbone, images, preprocess))
 
     for category, split in splits.items():
         if source.aligned is not None:
@@ -129,36 +142,13 @@ def make_targets(
             tested = store(split.test)
             yield Target(category, split.test, tested, [Aligned(store(split.train), choice)])
             continue
-        draws = list(_draws(category, split, backbone, preprocess, recipe, source))
+        draws = list(drawn(category, split))
         records = split.test
         if recipe.exclude_refs:
             records = without_references(records, [name for draw in draws for name in draw.references.names])
             if left_out := len(split.test) - len(records):
                 logger.warning("%s: %d test images serve as references and are left out", category, left_out)
         yield Target(category, records, store(records), draws)
-
-
-def _draws(
-    category: str,
-    split: Split,
-    backbone: Backbone,
-    preprocess: Preprocess,
-    recipe: Recipe,
-    source: ReferenceSource,
-) -> Iterator[Draw]:
-    """A category's references, read, encoded or drawn, on the backbone's device."""
-    shots, device = max(recipe.shots), next(backbone.trunk.parameters()).device
-    if source.features is not None:
-        expected, facts = grids(backbone, preprocess), feature_facts(recipe, preprocess)
-        found = read(source.features, category, expected, facts)
-        yield Draw(str(source.features), found.first(shots).to(device))
-    elif source.images is not None:
-        encoded = encode(backbone, few_shot_images(source.images, category), preprocess)
-        yield Draw(str(source.images), encoded.first(shots))
-    else:
-        for seed in recipe.reference_seeds:
-            drawn = draw_references(split.train, shots, seed=seed)
-            yield Draw(f"seed {seed}", encode(backbone, drawn, preprocess))
 
 
 def few_shot_images(root: Path, category: str) -> list[Path]:
@@ -181,16 +171,16 @@ def few_shot_images(root: Path, category: str) -> list[Path]:
 
 def without_references(records: Sequence[Record], references: Sequence[Path]) -> list[Record]:
     """The records whose image is none of the references, copies under other names included."""
+
+    def digest(path: Path) -> str:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
     files = [image for image in references if image.is_file()]
-    sizes, digests = {image.stat().st_size for image in files}, {_digest(image) for image in files}
+    sizes, digests = {image.stat().st_size for image in files}, {digest(image) for image in files}
     return [
         record
         for record in records
         if record.label == 1
         or record.image.stat().st_size not in sizes
-        or _digest(record.image) not in digests
+        or digest(record.image) not in digests
     ]
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -54,10 +54,7 @@ def train(
     Args:
         seen: the training dataset; its test images take part in stage 2.
         unseen: the test dataset; only references and test images of it are looked at. May be empty.
-        run: where metrics, resume state, model and pictures go.
-        settings: weights, references, cache, how often to save, what to write.
         stop: looked at after every step; if set, the state is saved and `Stopped` raised.
-        multishot: write the extension's folders after every evaluation.
 
     Returns:
         Rows of the report, also stored with the model; on the main process only.
@@ -95,13 +92,8 @@ def train(
     plan = data.plan(world)
     logger.info(
         "training on %s (%s) images %d, then %d steps %d; testing on %s (%s)",
-        recipe.train_dataset,
-        ", ".join(seen),
-        len(data.first_stage),
-        len(data.second_stage),
-        plan.steps,
-        recipe.test_dataset,
-        ", ".join(unseen),
+        *(recipe.train_dataset, ", ".join(seen), len(data.first_stage), len(data.second_stage), plan.steps),
+        *(recipe.test_dataset, ", ".join(unseen)),
     )
 
     model.train()
@@ -116,19 +108,11 @@ def train(
     ):
         epoch, number = plan.place(step.number - 1)
         batch = data.batch(epoch, number, device, rank=rank, world=world)
-        residuals = model.scaled(batch.residuals)
-        losses.add(
-            update(
-                model,
-                residuals,
-                batch.masks,
-                optimisers,
-                boundaries,
-                recipe,
-                accelerator,
-                second_stage=plan.second_stage(epoch),
-            )
+        residuals, second = model.scaled(batch.residuals), plan.second_stage(epoch)
+        lost = update(
+            model, residuals, batch.masks, optimisers, boundaries, recipe, accelerator, second_stage=second
         )
+        losses.add(lost)
 
         if step.is_due:
             rows = losses.take()

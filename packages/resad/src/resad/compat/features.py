@@ -29,12 +29,7 @@ def feature_facts(recipe: Recipe, preprocess: Preprocess) -> dict[str, Any]:
 
 
 def write(folder: Path, references: References, facts: dict[str, Any]) -> None:
-    """Write one category's features.
-
-    Args:
-        folder: of the category.
-        facts: what they depend on; see `feature_facts`.
-    """
+    """Write one category's features into its folder, with the facts that they depend on."""
     for number, level in enumerate(references.levels, start=1):
         atomic_write(folder / f"layer{number}.npy", partial(np.save, arr=level.rows.float().cpu().numpy()))
     known = {**facts, "images": [str(name) for name in references.names]}
@@ -45,7 +40,6 @@ def read(root: Path, category: str, expected: Grids, facts: dict[str, Any]) -> R
     """Read one category's features, the authors' or ours.
 
     Args:
-        root: the folder that has a sub-folder for each category.
         expected: channels and sizes of the model's maps.
         facts: what features that this model can use were made with; compared where the files say it.
 

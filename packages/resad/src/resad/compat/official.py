@@ -40,7 +40,12 @@ def load_official(model: ResAD, checkpoint: Mapping[str, Any], where: str) -> No
         raise WrongCheckpoint(
             f"{where} has unknown parts: {', '.join(unknown)}; the authors' code writes {', '.join(PARTS)}"
         )
-    load_strict(model, _flat(checkpoint), where)
+    state: dict[str, Tensor] = {}
+    for part in ("vq_ops", "constraintor"):
+        state |= {f"{part}.{name}": value for name, value in checkpoint.get(part, {}).items()}
+    for level, flow in enumerate(checkpoint.get("estimators", [])):
+        state |= {f"estimators.{level}.{name}": value for name, value in flow.items()}
+    load_strict(model, state, where)
 
 
 def load_official_file(path: Path, recipe: Recipe, channels: list[int]) -> tuple[ResAD, Recipe]:
@@ -48,7 +53,6 @@ def load_official_file(path: Path, recipe: Recipe, channels: list[int]) -> tuple
 
     Args:
         recipe: what a file cannot say: backbone, image size, clamp, residual.
-        channels: of the backbone's levels.
     """
     checkpoint = load_foreign(path)
     try:
@@ -94,13 +98,3 @@ def write_official(path: Path, model: ResAD) -> None:
     """Write a `.pth` file that the authors' code reads."""
     content = to_official(model)
     atomic_write(path, lambda file: torch.save(content, file))
-
-
-def _flat(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The entries of all parts by this project's names."""
-    state: dict[str, Tensor] = {}
-    for part in ("vq_ops", "constraintor"):
-        state |= {f"{part}.{name}": value for name, value in checkpoint.get(part, {}).items()}
-    for level, flow in enumerate(checkpoint.get("estimators", [])):
-        state |= {f"estimators.{level}.{name}": value for name, value in flow.items()}
-    return state

@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+Maps = Float[Tensor, "batch channels height width"]
+Tokens = Float[Tensor, "batch tokens channels"]
+
 EXPANSION = 4
 """Hidden width of the token constraintor, in channels."""
 GATE_REDUCTION = 16
@@ -21,9 +24,7 @@ class ConvConstraintor(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.bn = nn.BatchNorm2d(channels)
 
-    def forward(
-        self, residuals: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, residuals: Maps) -> Maps:
         """Constrained features, never negative."""
         return torch.relu(self.bn(self.conv(residuals)))
 
@@ -37,9 +38,7 @@ class Gate(nn.Module):
         self.fc1 = nn.Linear(channels, channels // GATE_REDUCTION)
         self.fc2 = nn.Linear(channels // GATE_REDUCTION, channels)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch tokens channels"]
-    ) -> Float[Tensor, "batch tokens channels"]:
+    def forward(self, tokens: Tokens) -> Tokens:
         """The tokens, scaled by factors between 0 and 1."""
         weights = self.fc2(torch.relu(self.fc1(tokens.mean(dim=1, keepdim=True))))
         return tokens * torch.sigmoid(weights)
@@ -55,9 +54,7 @@ class TokenConstraintor(nn.Module):
         self.se = Gate(EXPANSION * channels)
         self.fc2 = nn.Linear(EXPANSION * channels, channels)
 
-    def forward(
-        self, residuals: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, residuals: Maps) -> Maps:
         """Constrained features on the same grid."""
         tokens = residuals.flatten(2).transpose(1, 2)
         constrained = self.fc2(nn.functional.gelu(self.se(self.fc1(tokens))))

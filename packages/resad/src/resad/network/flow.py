@@ -23,6 +23,12 @@ SCALE_GAIN, SCALE_BETA = 0.1, 0.5
 SCALE_START = 2 * math.log(math.exp(5) - 1)
 """The g of a scale of 1."""
 
+Rows = Float[Tensor, "rows channels"]
+PerRow = Float[Tensor, " rows"]
+Codes = Float[Tensor, "cells condition"] | None
+"""Position code of every cell of the grid; None: flows that see no positions."""
+Cells = Int64[Tensor, " rows"] | None
+"""Which cell each row has."""
 Autocast = Callable[[], AbstractContextManager]
 """Enters the arithmetic of the subnets; what is summed up to likelihoods stays in fp32."""
 
@@ -40,7 +46,6 @@ class CouplingBlock(nn.Module):
         """Start as the identity's rotation, scale 1 and a subnet of PyTorch's default.
 
         Args:
-            channels: of the rows.
             condition: of the position code; 0 without one.
             clamp: largest |s|.
             generator: draws the rotation, which is never trained.
@@ -60,19 +65,9 @@ class CouplingBlock(nn.Module):
         )
 
     def forward(
-        self,
-        rows: Float[Tensor, "rows channels"],
-        codes: Float[Tensor, "cells condition"] | None,
-        cells: Int64[Tensor, " rows"] | None,
-        autocast: Autocast = nullcontext,
-    ) -> tuple[Float[Tensor, "rows channels"], Float[Tensor, " rows"]]:
-        """The block's output and the logarithm of its Jacobian's determinant.
-
-        Args:
-            codes: position code of every cell of the grid.
-            cells: which of them each row has.
-            autocast: of the subnet.
-        """
+        self, rows: Rows, codes: Codes, cells: Cells, autocast: Autocast = nullcontext
+    ) -> tuple[Rows, PerRow]:
+        """The block's output and the logarithm of its Jacobian's determinant."""
         first, activation, second = cast(tuple[nn.Linear, nn.ReLU, nn.Linear], tuple(self.subnet))
         x1, x2 = rows[:, : self.kept], rows[:, self.kept :]
         with autocast():
@@ -105,12 +100,8 @@ class Flow(nn.Module):
         )
 
     def forward(
-        self,
-        rows: Float[Tensor, "rows channels"],
-        codes: Float[Tensor, "cells condition"] | None = None,
-        cells: Int64[Tensor, " rows"] | None = None,
-        autocast: Autocast = nullcontext,
-    ) -> tuple[Float[Tensor, "rows channels"], Float[Tensor, " rows"]]:
+        self, rows: Rows, codes: Codes = None, cells: Cells = None, autocast: Autocast = nullcontext
+    ) -> tuple[Rows, PerRow]:
         """Latent rows and the summed log-determinants."""
         log_det = rows.new_zeros(len(rows))
         for block in self.module_list:
@@ -119,9 +110,7 @@ class Flow(nn.Module):
         return rows, log_det
 
 
-def log_likelihoods(
-    z: Float[Tensor, "rows channels"], log_det: Float[Tensor, " rows"]
-) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+def log_likelihoods(z: Rows, log_det: PerRow) -> tuple[PerRow, PerRow]:
     """Log-likelihood per channel of each row, as normal (centre 0) and as anomalous (centre 1).
 
     L_n = (C G - |z|^2 / 2 + log det) / C;  L_a = (C G - |z - 1|^2 / 2 + log det) / C.

@@ -17,7 +17,9 @@ from adcommon.errors import WeightsNotFound
 from adcommon.models.backbones import repeatable_draws
 from adcommon.models.checkpoint import load_foreign, load_strict
 
-TAG = "imagebind"
+Images = Float[Tensor, "batch 3 height width"]
+Tokens = Float[Tensor, "batch tokens channels"]
+
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGE_SIZE = 224
@@ -44,9 +46,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch tokens channels"]
-    ) -> Float[Tensor, "batch tokens channels"]:
+    def forward(self, tokens: Tokens) -> Tokens:
         """What each token gathers from all."""
         batch, count, width = tokens.shape
         projected = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
@@ -64,9 +64,7 @@ class Perceptron(nn.Module):
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch tokens channels"]
-    ) -> Float[Tensor, "batch tokens channels"]:
+    def forward(self, tokens: Tokens) -> Tokens:
         """Each token by itself."""
         return self.fc2(F.gelu(self.fc1(tokens)))
 
@@ -82,9 +80,7 @@ class Block(nn.Module):
         self.mlp = Perceptron(width)
         self.norm_2 = nn.LayerNorm(width, eps=NORM_EPS)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch tokens channels"]
-    ) -> Float[Tensor, "batch tokens channels"]:
+    def forward(self, tokens: Tokens) -> Tokens:
         """Both with a shortcut."""
         tokens = tokens + self.attn(self.norm_1(tokens))
         return tokens + self.mlp(self.norm_2(tokens))
@@ -115,9 +111,7 @@ class ImageTower(nn.Module):
         head = [nn.LayerNorm(width, eps=NORM_EPS), nn.Identity(), nn.Linear(width, embedding, bias=False)]
         self.modality_heads = nn.ModuleDict({"vision": nn.ModuleList(head)})
 
-    def tokens(
-        self, images: Float[Tensor, "batch 3 height width"], layers: Sequence[int]
-    ) -> list[Float[Tensor, "batch tokens channels"]]:
+    def tokens(self, images: Images, layers: Sequence[int]) -> list[Tokens]:
         """Tokens after these blocks, class token first, without a final norm."""
         vision = "modality_preprocessors.vision"
         # A still image is the same frame twice: the stem's two slices add up to one 2-D kernel.
@@ -133,7 +127,7 @@ class ImageTower(nn.Module):
             kept[number] = tokens
         return [kept[layer] for layer in layers]
 
-    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch embedding"]:
+    def embed(self, images: Images) -> Float[Tensor, "batch embedding"]:
         """ImageBind's image embedding, of length 1."""
         (last,) = self.tokens(images, (len(self._blocks) - 1,))
         norm, project = (self.get_submodule(f"modality_heads.vision.{place}") for place in (0, 2))
@@ -157,22 +151,18 @@ class ImageBindFeatures(nn.Module):
     """The frozen tower as a feature pyramid: four maps of one stride."""
 
     def __init__(
-        self,
-        weights: str | None = "pretrained",
-        tower: ImageTower | None = None,
-        layers: Sequence[int] = LAYERS,
+        self, weights: str = "pretrained", tower: ImageTower | None = None, layers: Sequence[int] = LAYERS
     ) -> None:
         """Build and fill the tower.
 
         Args:
-            weights: "pretrained" (`pretrained_weights/imagebind/imagebind_huge.pth`), a file, "random", or
-                None: as it is.
+            weights: "pretrained" (`pretrained_weights/imagebind/imagebind_huge.pth`), a file, or "random".
             tower: a smaller one, for tests.
             layers: blocks whose tokens become maps.
         """
         super().__init__()
-        self.tag = TAG
-        file = None if weights in (None, "random") else find_weights(str(weights))
+        self.tag = "imagebind"
+        file = None if weights == "random" else find_weights(weights)
         with repeatable_draws():
             self.trunk = ImageTower() if tower is None else tower
         if file is not None:
@@ -187,9 +177,7 @@ class ImageBindFeatures(nn.Module):
         """Stay in eval mode, whatever the network around it does."""
         return super().train(False)
 
-    def forward(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> list[Float[Tensor, "batch channels grid grid"]]:
+    def forward(self, images: Images) -> list[Float[Tensor, "batch channels grid grid"]]:
         """One map per layer, without the class token."""
         side = images.shape[2] // PATCH
         with torch.no_grad():

@@ -18,6 +18,8 @@ from torch import Tensor
 from adcommon.errors import BadValue
 from adcommon.models.neighbours import nearest
 
+Maps = Float[Tensor, "batch channels height width"]
+Rows = Float[Tensor, "rows channels"]
 Residual = Literal["square", "subtract"]
 
 
@@ -77,33 +79,27 @@ class References:
         return References([level.to(device) for level in self.levels], self.images, self.names)
 
 
-def as_rows(maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "rows channels"]:
+def as_rows(maps: Maps) -> Rows:
     """Maps as rows: image by image, then row, then column."""
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
-def as_maps(
-    rows: Float[Tensor, "rows channels"], like: Float[Tensor, "batch channels height width"]
-) -> Float[Tensor, "batch channels height width"]:
+def as_maps(rows: Rows, like: Maps) -> Maps:
     """The inverse of `as_rows`, on the grid of `like`."""
     batch, channels, height, width = like.shape
     return rows.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def match(
-    maps: Float[Tensor, "batch channels height width"], references: ReferenceRows
-) -> Float[Tensor, "batch channels height width"]:
+def match(maps: Maps, references: ReferenceRows) -> Maps:
     """The nearest reference feature of every position, as it is (not normalised)."""
     index, _ = nearest(F.normalize(as_rows(maps), dim=1), references.unit)
     return as_maps(references.rows[index], maps)
 
 
-def match_nested(
-    maps: Float[Tensor, "batch channels height width"], references: ReferenceRows, counts: Sequence[int]
-) -> list[Float[Tensor, "batch channels height width"]]:
+def match_nested(maps: Maps, references: ReferenceRows, counts: Sequence[int]) -> list[Maps]:
     """As `match` among the first rows only, for several rising numbers of rows; each is compared once."""
     rows = F.normalize(as_rows(maps), dim=1)
-    found: list[Float[Tensor, "batch channels height width"]] = []
+    found: list[Maps] = []
     index, best = torch.zeros(len(rows), dtype=torch.int64, device=rows.device), torch.tensor(-math.inf)
     for start, end in pairwise([0, *counts]):
         place, value = nearest(rows, references.unit[start:end])
@@ -113,11 +109,7 @@ def match_nested(
     return found
 
 
-def match_classes(
-    maps: Float[Tensor, "batch channels height width"],
-    categories: Sequence[str],
-    references: dict[str, ReferenceRows],
-) -> Float[Tensor, "batch channels height width"]:
+def match_classes(maps: Maps, categories: Sequence[str], references: dict[str, ReferenceRows]) -> Maps:
     """As `match`, each image among the references of its own category."""
     matched = torch.empty_like(maps)
     for category in dict.fromkeys(categories):
@@ -126,21 +118,13 @@ def match_classes(
     return matched
 
 
-def residual(
-    maps: Float[Tensor, "batch channels height width"],
-    matched: Float[Tensor, "batch channels height width"],
-    kind: Residual,
-) -> Float[Tensor, "batch channels height width"]:
+def residual(maps: Maps, matched: Maps, kind: Residual) -> Maps:
     """(f - p)^2 element by element ("square"), or f - p ("subtract")."""
     difference = maps - matched
     return difference.square() if kind == "square" else difference
 
 
-def match_distribution(
-    maps: Float[Tensor, "batch channels height width"],
-    source: Float[Tensor, "batch channels height width"],
-    fdm_alpha: float,
-) -> Float[Tensor, "batch channels height width"]:
+def match_distribution(maps: Maps, source: Maps, fdm_alpha: float) -> Maps:
     """Move the values of each image and channel towards the distribution of `source`, keeping their order.
 
     s = sort(r) + (1 - fdm_alpha) (sort(q) - sort(r)), put back where the values of r came from.
