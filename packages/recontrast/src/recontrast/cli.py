@@ -3,9 +3,7 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from cyclopts import App
-
-from adcommon.cli.app import execute, experiment
+from adcommon.cli.app import command, execute, experiment
 from adcommon.cli.evaluate import evaluate_trained
 from adcommon.cli.model_commands import predict_app
 from adcommon.training.settings import EvaluateSettings, Settings
@@ -80,11 +78,7 @@ def quickstart(out: Path, *, force: bool = False) -> None:
 
 def evaluate() -> None:
     """`recontrast-evaluate`: a trained model on the test images of any dataset."""
-    app = App(
-        name="recontrast-evaluate", help="Evaluate a trained ReContrast on the test images of a dataset."
-    )
-    app.default(_evaluate)
-    execute(app)
+    command("recontrast-evaluate", _evaluate)
 
 
 def predict() -> None:

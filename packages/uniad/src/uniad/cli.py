@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from adcommon.cli.app import execute, experiment
+from adcommon.cli.app import command, execute, experiment
 from adcommon.cli.evaluate import evaluate_trained
 from adcommon.cli.list_commands import metadata_app
 from adcommon.cli.model_commands import predict_app
@@ -46,9 +46,7 @@ def predict() -> None:
 
 def evaluate() -> None:
     """`uniad-evaluate`: a trained model, or the authors' checkpoint, on the test images of any dataset."""
-    app = App(name="uniad-evaluate", help="Evaluate a trained UniAD on the test images of a dataset.")
-    app.default(_evaluate)
-    execute(app)
+    command("uniad-evaluate", _evaluate)
 
 
 def metadata() -> None:

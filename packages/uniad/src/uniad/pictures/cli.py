@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from adcommon.cli.app import execute, experiment
+from adcommon.cli.app import command, experiment
 from adcommon.errors import BadValue
 from adcommon.training.jobs import run_jobs
 from adcommon.training.logging import start_logging
@@ -27,16 +27,12 @@ def train_decoder() -> None:
 
 def vis_recon() -> None:
     """`uniad-vis-recon`: pictures of what the transformer rebuilds."""
-    app = App(name="uniad-vis-recon", help="Draw what a UniAD rebuilds of test images, below the images.")
-    app.default(_vis_recon)
-    execute(app)
+    command("uniad-vis-recon", _vis_recon)
 
 
 def vis_query() -> None:
     """`uniad-vis-query`: pictures of the learned queries."""
-    app = App(name="uniad-vis-query", help="Draw what the queries of a UniAD have learned.")
-    app.default(_vis_query)
-    execute(app)
+    command("uniad-vis-query", _vis_query)
 
 
 def _run_decoder(base: str, recipe: Recipe, settings: Settings) -> None:
