@@ -12,7 +12,8 @@ from adcommon.errors import BadValue, UnreadableImage
 from adcommon.io.cache import DiskCache
 from realnet.synthesis import foreground
 from realnet.synthesis.data import ItemBatch, TrainingItems, item_batches
-from realnet.synthesis.foreground import ALL, ForegroundRule, named_rule
+from realnet.synthesis.foreground import ALL, NAMED, ForegroundRule
+from realnet.synthesis.perlin import PerlinScales
 
 
 class Flat:
@@ -34,9 +35,9 @@ def make(dataset, *, seed: int = 7, rule: ForegroundRule = ALL, **changes) -> Tr
         "sources": {"sdas": Flat(255), "dtd": Flat(0)},
         "shares": SHARES,
         "opacity": OPACITY,
-        "perlin_scale": 3,
+        "scales": PerlinScales(3),
     }
-    return TrainingItems(dataset, foreground=rule, seed=seed, **{**options, **changes})
+    return TrainingItems(dataset=dataset, foreground=rule, seed=seed, **{**options, **changes})
 
 
 def equal(one: ItemBatch, other: ItemBatch) -> bool:
@@ -124,7 +125,7 @@ def test_anomalies_lie_in_the_foreground_which_is_found_once_per_image(normal_da
         Image.fromarray(halves).save(record.image)
     found, threshold = [], foreground.otsu_threshold
     monkeypatch.setattr(foreground, "otsu_threshold", lambda values: found.append(1) or threshold(values))
-    items = make(dataset, rule=named_rule("otsu-bright"), shares={"normal": 0.0, "sdas": 1.0})
+    items = make(dataset, rule=NAMED["otsu-bright"], shares={"normal": 0.0, "sdas": 1.0})
     masks = torch.stack([items.batch(range(6), step).masks for step in range(5)])
     assert masks[..., :16].sum() == 0
     assert masks[..., 16:].sum() > 0
@@ -134,7 +135,7 @@ def test_anomalies_lie_in_the_foreground_which_is_found_once_per_image(normal_da
 def test_foregrounds_on_disk_spare_the_next_run_from_finding_them(
     normal_dataset, tmp_path, monkeypatch
 ) -> None:
-    rule = named_rule("triangle-dark")
+    rule = NAMED["triangle-dark"]
     cache = DiskCache(tmp_path / "kept")
     first = make(normal_dataset(cache=cache), rule=rule).batch(range(6), 0)
     monkeypatch.setattr(foreground, "triangle_threshold", None)
@@ -145,7 +146,7 @@ def test_empty_masks_may_be_drawn_again_but_not_forever(normal_dataset) -> None:
     dataset, only = normal_dataset(8), {"normal": 0.0, "sdas": 1.0}
 
     def empty(**options) -> int:
-        items = make(dataset, shares=only, perlin_scale=1, **options)
+        items = make(dataset, shares=only, scales=PerlinScales(1), **options)
         masks = torch.cat([items.batch(range(8), step).masks for step in range(12)])
         return int((masks.sum(dim=(1, 2)) == 0).sum())
 
@@ -154,7 +155,7 @@ def test_empty_masks_may_be_drawn_again_but_not_forever(normal_dataset) -> None:
     for record in dataset.records:
         Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8)).save(record.image)
     dataset = AnomalyDataset(dataset.records, dataset.preprocess)
-    assert empty(redraw_empty=True, rule=named_rule("otsu-bright")) == 12 * 8
+    assert empty(redraw_empty=True, rule=NAMED["otsu-bright"]) == 12 * 8
 
 
 def test_batches_follow_the_order_of_training_and_continue_after_a_stop(normal_dataset) -> None:
@@ -167,7 +168,7 @@ def test_batches_follow_the_order_of_training_and_continue_after_a_stop(normal_d
 
 
 def test_loader_processes_give_the_same_batches(normal_dataset) -> None:
-    items = make(normal_dataset(), rule=named_rule("otsu-dark"))
+    items = make(normal_dataset(), rule=NAMED["otsu-dark"])
     plain = list(islice(item_batches(items, 4, seed=3, start=2, normals=False), 4))
     parallel = list(islice(item_batches(items, 4, seed=3, start=2, normals=False, workers=2), 4))
     assert all(equal(one, other) for one, other in zip(plain, parallel, strict=True))
@@ -191,4 +192,4 @@ def test_a_damaged_image_is_named_by_loader_processes_too(normal_dataset, worker
 
 def test_scales_that_do_not_fit_the_image_size_are_refused_at_once(normal_dataset) -> None:
     with pytest.raises(BadValue, match="do not divide images of 32x32 pixels; expected at most 6"):
-        make(normal_dataset(1), perlin_scale=7)
+        make(normal_dataset(1), scales=PerlinScales(7))

@@ -5,7 +5,7 @@ from skimage.morphology import closing, footprint_rectangle, opening
 
 from adcommon.data.catalog import DATASETS
 from adcommon.errors import UnknownName
-from realnet.synthesis.foreground import ALL, NAMED, ForegroundRule, named_rule, rule_for
+from realnet.synthesis.foreground import ALL, NAMED, ForegroundRule, rule_for
 
 SQUARE = np.zeros((64, 64), dtype=bool)
 SQUARE[16:48, 20:44] = True
@@ -23,7 +23,7 @@ def picture(inside: int, outside: int) -> np.ndarray:
 def test_a_rule_finds_an_object_on_its_side_without_gaps_and_specks(name) -> None:
     bright = name.endswith("bright")
     images = picture(200, 50) if bright else picture(50, 200)
-    assert np.array_equal(named_rule(name)(images)[0], SQUARE)
+    assert np.array_equal(NAMED[name](images)[0], SQUARE)
 
 
 @pytest.mark.parametrize("name", ["otsu", "triangle"])
@@ -67,7 +67,7 @@ def test_squares_of_even_sides_too_are_those_of_scikit_image(side) -> None:
 
 def test_each_image_of_a_batch_has_its_own_threshold() -> None:
     images = np.concatenate([picture(200, 150), picture(90, 20)])
-    rule = named_rule("otsu-bright")
+    rule = NAMED["otsu-bright"]
     assert np.array_equal(rule(images), np.stack([SQUARE, SQUARE]))
 
 
@@ -86,7 +86,7 @@ def test_every_category_of_the_paper_with_a_background_has_a_rule(dataset) -> No
 
 
 def test_other_data_is_foreground_everywhere() -> None:
-    assert rule_for("folder", "screw") == rule_for("mvtec", "potato") == named_rule("all") == ALL
+    assert rule_for("folder", "screw") == rule_for("mvtec", "potato") == NAMED["all"] == ALL
     assert ALL(picture(200, 50)).all()
 
 
@@ -94,4 +94,4 @@ def test_an_unknown_rule_is_named_with_those_there_are() -> None:
     with pytest.raises(
         UnknownName, match="unknown foreground rule: 'otsu-brigth'; did you mean 'otsu-bright'"
     ):
-        named_rule("otsu-brigth")
+        rule_for("folder", "screw", "otsu-brigth")

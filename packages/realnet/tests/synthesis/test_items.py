@@ -6,9 +6,8 @@ import pytest
 from PIL import Image
 
 from adcommon.errors import DatasetNotFound, UnknownName
-from realnet.recipes import MVTEC
-from realnet.synthesis.foreground import ALL, NAMED
-from realnet.synthesis.items import foreground_of, make_items, samples_of
+from realnet.synthesis.foreground import ALL, NAMED, rule_for
+from realnet.synthesis.items import make_items, samples_of
 
 
 def test_without_any_download_anomalies_are_made_of_the_training_images(normal_dataset, tiny) -> None:
@@ -48,9 +47,8 @@ def test_missing_sources_say_how_to_get_them_or_to_do_without(normal_dataset, ti
 
 
 def test_the_foreground_is_the_papers_or_the_named_one() -> None:
-    assert foreground_of(MVTEC, "bottle") == NAMED["otsu-dark"]
-    assert foreground_of(MVTEC, "carpet") == ALL
-    assert foreground_of(replace(MVTEC, dataset="folder"), "bottle") == ALL
-    assert foreground_of(replace(MVTEC, foreground="otsu-bright"), "bottle") == NAMED["otsu-bright"]
+    assert rule_for("mvtec", "bottle") == NAMED["otsu-dark"]
+    assert rule_for("mvtec", "carpet") == rule_for("folder", "bottle") == ALL
+    assert rule_for("mvtec", "bottle", "otsu-bright") == NAMED["otsu-bright"]
     with pytest.raises(UnknownName, match="did you mean 'otsu-dark'"):
-        foreground_of(replace(MVTEC, foreground="otsu-drak"), "bottle")
+        rule_for("mvtec", "bottle", "otsu-drak")

@@ -5,11 +5,15 @@ from PIL import Image
 
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
+from adcommon.data.sources.access import dtd_textures
 from adcommon.errors import DatasetNotFound, EmptySplit
 from adcommon.io.cache import DiskCache
+from realnet.recipes import Recipe
 from realnet.synthesis import sources
+from realnet.synthesis.items import samples_of
 from realnet.synthesis.opencv import resize
-from realnet.synthesis.sources import OwnTextures, dtd_source, sdas_folder, sdas_source
+from realnet.synthesis.sources import ImageSource, OwnTextures, sdas_source
+from realnet.synthesis.texture_augment import augment
 
 
 @pytest.fixture
@@ -61,10 +65,9 @@ def test_a_missing_or_empty_folder_of_samples_says_what_to_do(tmp_path) -> None:
 
 def test_a_category_finds_its_folder_however_it_is_given(samples) -> None:
     out = samples.parent
-    assert sdas_folder(out / "{}", "bottle") == samples
-    assert sdas_folder(out, "bottle") == samples
-    assert sdas_folder(samples, "bottle") == samples
-    assert sdas_folder(out, "cable") == out / "cable"
+    for given in (out / "{}", out, samples):
+        assert samples_of(Recipe(sdas_dir=given), "bottle") == samples
+    assert samples_of(Recipe(sdas_dir=out), "cable") == out / "cable"
 
 
 def test_textures_of_dtd_are_changed(tmp_path) -> None:
@@ -72,12 +75,12 @@ def test_textures_of_dtd_are_changed(tmp_path) -> None:
     folder.mkdir(parents=True)
     texture = np.random.default_rng(0).integers(0, 200, (16, 16, 3), dtype=np.uint8)
     Image.fromarray(texture).save(folder / "banded_0001.png")
-    drawn = draw(dtd_source(tmp_path), count=8)
+    drawn = draw(ImageSource(dtd_textures(tmp_path), change=augment), count=8)
     assert len(np.unique(drawn.reshape(8, -1), axis=0)) == 8
     assert sum(np.array_equal(image, texture) for image in drawn) < 2
-    assert np.array_equal(drawn, draw(dtd_source(tmp_path), count=8))
+    assert np.array_equal(drawn, draw(ImageSource(dtd_textures(tmp_path), change=augment), count=8))
     with pytest.raises(DatasetNotFound, match="a share of 0 does without"):
-        dtd_source(tmp_path / "nowhere")
+        dtd_textures(tmp_path / "nowhere")
 
 
 def test_own_textures_are_made_of_training_images_and_bundled_ones(normal_dataset, monkeypatch) -> None:

@@ -45,54 +45,32 @@ class ItemBatch:
 
     def pin_memory(self) -> "ItemBatch":
         """The same batch in page-locked memory; called by the loader when copies to a GPU follow."""
-        return ItemBatch(
-            self.clean.pin_memory(),
-            self.images.pin_memory(),
-            self.masks.pin_memory(),
-            self.anomalous,
-            self.indices,
-        )
+        floats = (self.clean.pin_memory(), self.images.pin_memory(), self.masks.pin_memory())
+        return ItemBatch(*floats, self.anomalous, self.indices)
 
 
+@dataclass(frozen=True, kw_only=True)
 class TrainingItems:
     """Makes batches of training items; all chance depends on the seed, the step and the images asked for."""
 
-    def __init__(
-        self,
-        dataset: AnomalyDataset,
-        *,
-        sources: Mapping[str, Source],
-        shares: Mapping[str, float],
-        opacity: Mapping[str, tuple[float, float]],
-        foreground: ForegroundRule,
-        perlin_scale: int = 6,
-        min_perlin_scale: int = 0,
-        redraw_empty: bool = False,
-        seed: int,
-    ) -> None:
-        """Nothing is read yet.
+    dataset: AnomalyDataset
+    """The normal training images; keeps decoded images and their foregrounds."""
+    sources: Mapping[str, Source]
+    """What is blended in, by name."""
+    shares: Mapping[str, float]
+    """Probability of each source, and of "normal"; they sum to 1, and not all are normal."""
+    opacity: Mapping[str, tuple[float, float]]
+    """Lowest and highest opacity of each source, in [0, 1]; drawn once for each image."""
+    foreground: ForegroundRule
+    """Where anomalies may lie."""
+    scales: PerlinScales
+    redraw_empty: bool = False
+    """Draw masks again that leave no anomaly, as the reference does not."""
+    seed: int
 
-        Args:
-            dataset: the normal training images; keeps decoded images and their foregrounds.
-            sources: what is blended in, by name.
-            shares: probability of each source, and of "normal"; they sum to 1, and not all are normal.
-            opacity: lowest and highest opacity of each source, in [0, 1]; drawn once for each image.
-            foreground: where anomalies may lie.
-            perlin_scale: grids of the noise have at most 2^(perlin_scale - 1) cells along an axis.
-            min_perlin_scale: and at least 2^min_perlin_scale.
-            redraw_empty: draw masks again that leave no anomaly, as the reference does not.
-            seed: of everything drawn.
-
-        Raises:
-            BadValue: scales that make no sense, or do not fit the image size.
-        """
-        self.scales = PerlinScales(perlin_scale, min_perlin_scale)
-        self.scales.check(dataset.preprocess.size)
-        self.dataset, self.sources, self.foreground, self.seed = dataset, dict(sources), foreground, seed
-        self.shares = {name: share for name, share in shares.items() if share > 0}
-        self.opacity, self.redraw_empty = dict(opacity), redraw_empty
-        code = code_digest(realnet.synthesis.foreground, realnet.synthesis.opencv)
-        self._foreground_kind = f"{foreground} {code} scikit-image {version('scikit-image')}"
+    def __post_init__(self) -> None:
+        """Refuse scales that make no sense, or do not fit the image size."""
+        self.scales.check(self.dataset.preprocess.size)
 
     def batch(self, indices: Sequence[int], step: int, *, normals: bool = True) -> ItemBatch:
         """The items of some images at a step.
@@ -103,7 +81,9 @@ class TrainingItems:
             normals: False makes an anomaly of every image, each source equally likely; for choosing features.
         """
         generator = np.random.default_rng([self.seed, step, int(normals), *indices])
-        shares = self.shares if normals else dict.fromkeys(self.shares.keys() - {NORMAL}, 1.0)
+        shares = {name: share for name, share in self.shares.items() if share > 0}
+        if not normals:
+            shares = dict.fromkeys(shares.keys() - {NORMAL}, 1.0)
         names = sorted(shares)
         odds = np.array([shares[name] for name in names])
         kinds = np.array(names)[generator.choice(len(names), len(indices), p=odds / odds.sum())]
@@ -151,11 +131,10 @@ class TrainingItems:
         if self.foreground == ALL:
             size = self.dataset.preprocess.size
             return np.ones((len(indices), size, size), dtype=bool)
+        code = code_digest(realnet.synthesis.foreground, realnet.synthesis.opencv)
+        kind = f"{self.foreground} {code} scikit-image {version('scikit-image')}"
         return np.stack(
-            [
-                self.dataset.keep(self._foreground_kind, index, partial(self._foreground, index))
-                for index in indices
-            ]
+            [self.dataset.keep(kind, index, partial(self._foreground, index)) for index in indices]
         )
 
     def _foreground(self, index: int) -> Bool[np.ndarray, "size size"]:
@@ -175,16 +154,8 @@ def item_batches(
 ) -> Iterator[ItemBatch]:
     """Batches without end, in the order of `adcommon.data.order.train_indices`.
 
-    Batch number n is the same whatever `start` and `workers` are.
-
-    Args:
-        batch_size: images per global batch.
-        seed: of the order.
-        start: batches to pass over, as many as were already consumed; their images are not read.
-        workers: loading processes; 0 loads in this one.
-        rank: number of this process, from 0.
-        world: number of processes that train together.
-        normals: as for `TrainingItems.batch`.
+    Batch number n is the same whatever `start` and `workers` are. Arguments are those of
+    `adcommon.data.loading.train_batches` and of `TrainingItems.batch`.
     """
     require(workers=(workers, 0))
     order = train_indices(len(items.dataset), batch_size, seed=seed, start=start, rank=rank, world=world)

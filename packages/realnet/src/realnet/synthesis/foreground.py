@@ -101,17 +101,14 @@ _PAPER = {
 """The reference's rules; a category that is not listed, of whatever dataset, is foreground everywhere."""
 
 
-def rule_for(dataset: str, category: str) -> ForegroundRule:
-    """The reference's rule for a category of a paper's dataset; for everything else `ALL`."""
-    return _PAPER.get(dataset, {}).get(category, ALL)
-
-
-def named_rule(name: str) -> ForegroundRule:
-    """A rule for own data.
+def rule_for(dataset: str, category: str, name: str = "auto") -> ForegroundRule:
+    """The rule of a name; of "auto" the reference's for a category of a paper's dataset, else `ALL`.
 
     Raises:
         UnknownName: lists the rules there are.
     """
+    if name == "auto":
+        return _PAPER.get(dataset, {}).get(category, ALL)
     if name not in NAMED:
         raise unknown_name("foreground rule", name, NAMED)
     return NAMED[name]

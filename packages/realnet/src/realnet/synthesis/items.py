@@ -4,20 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adcommon.data.loading import AnomalyDataset
+from adcommon.data.sources.access import dtd_textures
 from adcommon.errors import DatasetNotFound
+from adcommon.io.images import list_images
 from realnet.recipes import Recipe
 from realnet.synthesis.data import NORMAL, TrainingItems
-from realnet.synthesis.foreground import ForegroundRule, named_rule, rule_for
-from realnet.synthesis.sources import OwnTextures, Source, dtd_source, sdas_folder, sdas_source
+from realnet.synthesis.foreground import rule_for
+from realnet.synthesis.perlin import PerlinScales
+from realnet.synthesis.sources import ImageSource, OwnTextures, Source, sdas_source
+from realnet.synthesis.texture_augment import augment
 
 
 def make_items(dataset: AnomalyDataset, recipe: Recipe, category: str, root: Path) -> TrainingItems:
-    """The training items of a category.
+    """The training items of a category, from its training images.
 
     Args:
-        dataset: its training images.
-        recipe: kinds of anomalies, their shares and opacities.
-        category: of which SDAS images and the foreground rule are looked up.
         root: where DTD is looked for, if the recipe does not say.
 
     Raises:
@@ -26,24 +27,23 @@ def make_items(dataset: AnomalyDataset, recipe: Recipe, category: str, root: Pat
     shares = recipe.shares()
     make: dict[str, Callable[[], Source]] = {
         "sdas": lambda: sdas_source(samples_of(recipe, category), dataset.cache),
-        "dtd": lambda: dtd_source(recipe.dtd_dir or root, dataset.cache),
+        "dtd": lambda: ImageSource(dtd_textures(recipe.dtd_dir or root), change=augment, cache=dataset.cache),
         "textures": lambda: OwnTextures(dataset),
     }
     return TrainingItems(
-        dataset,
+        dataset=dataset,
         sources={kind: make[kind]() for kind in shares if kind != NORMAL},
         shares=shares,
         opacity=recipe.opacity(),
-        foreground=foreground_of(recipe, category),
-        perlin_scale=recipe.perlin_scale,
-        min_perlin_scale=recipe.min_perlin_scale,
+        foreground=rule_for(recipe.dataset, category, recipe.foreground),
+        scales=PerlinScales(recipe.perlin_scale, recipe.min_perlin_scale),
         redraw_empty=recipe.redraw_empty,
         seed=recipe.seed,
     )
 
 
 def samples_of(recipe: Recipe, category: str) -> Path:
-    """The folder of a category's SDAS images.
+    """The folder of a category's SDAS images: as named, below it, or where {} stands for the category.
 
     Raises:
         DatasetNotFound: the recipe wants such images and names no folder.
@@ -55,11 +55,7 @@ def samples_of(recipe: Recipe, category: str) -> Path:
             "--sdas-dir DIR; the authors' downloaded ones work too.\n  Or do without: --anomaly-source dtd "
             "(the texture dataset), --anomaly-source textures (nothing to download)"
         )
-    return sdas_folder(recipe.sdas_dir, category)
-
-
-def foreground_of(recipe: Recipe, category: str) -> ForegroundRule:
-    """Where anomalies of a category may lie."""
-    if recipe.foreground == "auto":
-        return rule_for(recipe.dataset, category)
-    return named_rule(recipe.foreground)
+    if "{}" in str(recipe.sdas_dir):
+        return Path(str(recipe.sdas_dir).replace("{}", category))
+    own = recipe.sdas_dir / category
+    return own if own.is_dir() or not list_images(recipe.sdas_dir) else recipe.sdas_dir

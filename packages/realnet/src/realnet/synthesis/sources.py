@@ -15,9 +15,8 @@ from jaxtyping import UInt8
 from numpy.random import Generator
 
 import realnet.synthesis.opencv
-from adcommon.data.loading import DEFAULT_MEMORY_BYTES, AnomalyDataset
+from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
-from adcommon.data.sources.access import dtd_textures
 from adcommon.errors import DatasetNotFound, EmptySplit
 from adcommon.io.cache import DiskCache, code_digest
 from adcommon.io.images import list_images, open_image
@@ -66,25 +65,16 @@ class ImageSource:
         *,
         change: Callable[[Image, Generator], Image] | None = None,
         cache: DiskCache | None = None,
-        memory_bytes: int = DEFAULT_MEMORY_BYTES,
     ) -> None:
-        """Nothing is read yet.
-
-        Args:
-            cache: keeps decoded images between runs.
-            memory_bytes: limit of the decoded images in memory, all loader processes together.
-        """
+        """Nothing is read yet; the cache keeps decoded images between runs."""
         self.records = [Record(file, file.parent.name, label=0) for file in files]
-        self._change, self._cache, self._memory_bytes = change, cache, memory_bytes
+        self._change, self._cache = change, cache
         self._sizes: dict[int, AnomalyDataset] = {}
 
     def draw(self, generator: Generator, count: int, size: int) -> UInt8[np.ndarray, "count size size 3"]:
         """As `Source.draw`."""
         if size not in self._sizes:
-            preprocess = _UnfilteredPixels(image_size=size)
-            self._sizes[size] = AnomalyDataset(
-                self.records, preprocess, self._cache, memory_bytes=self._memory_bytes
-            )
+            self._sizes[size] = AnomalyDataset(self.records, _UnfilteredPixels(image_size=size), self._cache)
         images = self._sizes[size].pixels(generator.integers(len(self.records), size=count).tolist())
         if self._change is None:
             return images
@@ -95,8 +85,7 @@ def sdas_source(folder: Path, cache: DiskCache | None = None) -> ImageSource:
     """The diffusion samples in a folder, used as they are.
 
     Raises:
-        DatasetNotFound: there is no such folder; says how samples are made, and what does without.
-        EmptySplit: it holds no images.
+        DatasetNotFound, EmptySplit: no such folder, or no images in it; how to make them or do without.
     """
     hint = "  Sample them with realnet-sample, or give `sdas` no share of the anomaly types."
     if not folder.is_dir():
@@ -107,30 +96,6 @@ def sdas_source(folder: Path, cache: DiskCache | None = None) -> ImageSource:
     return ImageSource(files, cache=cache)
 
 
-def sdas_folder(given: Path, category: str) -> Path:
-    """The folder of a category's samples below what `realnet-sample` wrote.
-
-    Args:
-        given: its output folder, the category's own folder, or a path in which {} stands for the category.
-    """
-    if "{}" in str(given):
-        return Path(str(given).replace("{}", category))
-    own = given / category
-    return own if own.is_dir() or not list_images(given) else given
-
-
-def dtd_source(root: Path, cache: DiskCache | None = None) -> ImageSource:
-    """DTD's textures, each changed by three operations of ten.
-
-    Args:
-        root: the folder that holds DTD's folder, or that folder itself.
-
-    Raises:
-        DatasetNotFound: says what to download, and what does without.
-    """
-    return ImageSource(dtd_textures(root), change=augment, cache=cache)
-
-
 class OwnTextures:
     """Textures without any further data: pieces of training images and bundled textures in random colours.
 
@@ -138,11 +103,7 @@ class OwnTextures:
     """
 
     def __init__(self, dataset: AnomalyDataset) -> None:
-        """The dataset's images are read when they are drawn.
-
-        Raises:
-            EmptySplit: there are no images to cut pieces from.
-        """
+        """The dataset's images are read when they are drawn."""
         if len(dataset) == 0:
             raise EmptySplit("no training images to make textures from")
         self.dataset = dataset
@@ -159,7 +120,8 @@ class OwnTextures:
                 _coloured(generator, size) if bundled else _shuffled(resize(image, (size, size)), generator)
             )
             texture = augment(_posed(texture, generator), generator)
-            drawn.append(texture if _has_colour(image) else np.repeat(grey(texture)[..., None], 3, axis=2))
+            coloured = (image != image[..., :1]).any()
+            drawn.append(texture if coloured else np.repeat(grey(texture)[..., None], 3, axis=2))
         return np.stack(drawn)
 
 
@@ -188,10 +150,6 @@ def _posed(image: Image, generator: Generator) -> Image:
     """The image after quarter turns, mirrored in half of the cases."""
     turned = np.rot90(image, int(generator.integers(4)))
     return turned[:, ::-1] if generator.random() < 0.5 else turned
-
-
-def _has_colour(image: Image) -> bool:
-    return bool((image != image[..., :1]).any())
 
 
 @cache
