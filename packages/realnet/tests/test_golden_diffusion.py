@@ -17,7 +17,7 @@ from realnet.diffusion.network.classifier import HEAD_WIDTH, Classifier
 from realnet.diffusion.network.ema import Ema
 from realnet.diffusion.network.unet import UNet
 from realnet.diffusion.process import Process, to_pixels
-from realnet.diffusion.recipes import DiffusionRecipe
+from realnet.diffusion.recipes import ClassifierRecipe, DiffusionRecipe
 from realnet.diffusion.schedule import Schedule, kept_steps, make_betas, make_schedule
 from realnet.diffusion.setup import make_optimiser
 from realnet.diffusion.synthesise import Guidance, invert, sample, sample_ddim
@@ -254,16 +254,10 @@ def test_diffusion_train(file: GoldenFile, folder: GoldenFolder, chunk_size: int
     (unet,) = networks(folder, entry)
     process, optimiser = Process(schedule_of(entry["process"])), optimiser_of(entry, unet)
     ema = Ema(unet, entry["ema_decay"])
+    recipe = DiffusionRecipe(chunk_size=chunk_size, clip_norm=entry["clip_max_norm"])
     losses, norms = [], []
     for number, step in enumerate(entry["steps"]):
-        loss, norm = add_gradient(
-            unet,
-            process,
-            batch_of(file, step),
-            Accelerator(cpu=True),
-            chunk_size=chunk_size,
-            clip_norm=entry["clip_max_norm"],
-        )
+        loss, norm = add_gradient(unet, process, batch_of(file, step), Accelerator(cpu=True), recipe)
         assert step["optimizer_step"] == (number % entry["accumulate"] == 0)
         if step["optimizer_step"]:
             optimiser.step()
@@ -281,17 +275,11 @@ def test_classifier_train(file: GoldenFile, folder: GoldenFolder, chunk_size: in
     entry = file.entry
     (classifier,) = networks(folder, entry)
     process, optimiser = Process(schedule_of(entry["process"])), optimiser_of(entry, classifier)
+    recipe = ClassifierRecipe(chunk_size=chunk_size, clip_norm=entry["clip_max_norm"])
     losses, norms = [], []
     for step in entry["steps"]:
-        loss, norm, _ = update(
-            classifier,
-            process,
-            batch_of(file, step),
-            optimiser,
-            Accelerator(cpu=True),
-            chunk_size=chunk_size,
-            clip_norm=entry["clip_max_norm"],
-        )
+        batch = batch_of(file, step)
+        loss, norm, _ = update(classifier, process, batch, optimiser, Accelerator(cpu=True), recipe)
         losses.append(float(loss))
         norms.append(float(norm))
     with file:

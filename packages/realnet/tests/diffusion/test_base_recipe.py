@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from adcommon.errors import BadValue
@@ -28,8 +26,3 @@ def test_each_network_has_its_name_in_folders_and_commands() -> None:
         "realnet-diffusion",
         "realnet-classifier",
     )
-
-
-def test_images_change_from_epoch_to_epoch_if_one_augmentation_is_on() -> None:
-    assert not DiffusionRecipe().augments
-    assert all(replace(DiffusionRecipe(), **{name: True}).augments for name in ("hflip", "vflip", "rotate"))

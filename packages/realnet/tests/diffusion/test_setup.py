@@ -11,7 +11,7 @@ from adcommon.testing.trees import make_mvtec
 from adcommon.types.records import Record
 from realnet.diffusion.recipes import CLASSIFIER_RECIPES, DIFFUSION_RECIPES
 from realnet.diffusion.settings import TrainSettings
-from realnet.diffusion.setup import check_inputs, compiled, keep_latest, make_optimiser, place, set_up
+from realnet.diffusion.setup import Setup, check_inputs, compiled, keep_latest, make_optimiser, place
 
 RECIPES = [
     replace(recipes["tiny"], image_size=16, batch_size=4, epochs=3, iterations=None)
@@ -28,7 +28,7 @@ def images(tmp_path: Path) -> dict[str, list[Record]]:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.kind)
 def test_both_trainings_begin_alike_and_with_their_seed(images, recipe) -> None:
-    first, second = (set_up(recipe, images, Accelerator(cpu=True), SETTINGS) for _ in range(2))
+    first, second = (Setup(recipe, images, Accelerator(cpu=True), SETTINGS) for _ in range(2))
     assert (first.per_epoch, first.total) == (3, 9)
     assert first.labels.tolist() == [0] * 5 + [1] * 5
     assert first.process.steps == recipe.timesteps

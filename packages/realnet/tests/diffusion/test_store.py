@@ -6,6 +6,7 @@ import torch
 
 from adcommon.errors import BadValue, WeightsNotFound, WrongCheckpoint
 from realnet.diffusion import store
+from realnet.diffusion.compat.official import save_checkpoint
 from realnet.diffusion.recipes import CLASSIFIER_RECIPES, DIFFUSION_RECIPES
 
 UNET, CLASSIFIER = DIFFUSION_RECIPES["tiny"], CLASSIFIER_RECIPES["tiny"]
@@ -20,7 +21,7 @@ def saved(folder: Path, recipe=UNET, categories=("bolt", "nut")):
 @pytest.mark.parametrize("place", ["", "model", "diffusion/model"])
 def test_a_model_is_found_in_a_run_and_knows_its_recipe_and_categories(tmp_path: Path, place: str) -> None:
     network = saved(tmp_path / "run" / place)
-    trained = store.load_diffusion(tmp_path / "run")
+    trained = store.load(tmp_path / "run", UNET)
     assert (trained.recipe, trained.categories) == (UNET, ("bolt", "nut"))
     assert not trained.network.training
     state = trained.network.state_dict()
@@ -32,36 +33,37 @@ def test_a_model_is_found_in_a_run_and_knows_its_recipe_and_categories(tmp_path:
 
 def test_a_checkpoint_takes_the_categories_it_is_given(tmp_path: Path) -> None:
     file = tmp_path / "ckpt.pth.tar"
-    store.save_official(file, store.build(CLASSIFIER, 3), CLASSIFIER, {"epoch": 2, "epoch_accuracy": 0.9})
-    trained = store.load_classifier(file, ("01", "02", "03"), network="tiny")
+    save_checkpoint(file, store.build(CLASSIFIER, 3), CLASSIFIER, {"epoch": 2, "epoch_accuracy": 0.9})
+    trained = store.load(file, CLASSIFIER, ("01", "02", "03"))
     assert trained.categories == ("01", "02", "03")
     assert trained.recipe == CLASSIFIER
     with pytest.raises(BadValue, match=r"3 classes, there are 2 categories \(a, b\)"):
-        store.load_classifier(file, ("a", "b"), network="tiny")
+        store.load(file, CLASSIFIER, ("a", "b"))
     with pytest.raises(WrongCheckpoint, match="does not fit Classifier"):
-        store.load_classifier(file, ("01", "02", "03"), network="small64")
+        store.load(file, CLASSIFIER_RECIPES["small64"], ("01", "02", "03"))
 
 
 def test_a_missing_model_and_one_of_the_other_kind_are_named(tmp_path: Path) -> None:
     with pytest.raises(WrongCheckpoint, match="Train it with: realnet-train-diffusion"):
-        store.load_diffusion(tmp_path / "nowhere")
+        store.load(tmp_path / "nowhere", UNET)
     saved(tmp_path / "model", CLASSIFIER)
     with pytest.raises(WrongCheckpoint, match="realnet-classifier"):
-        store.load_diffusion(tmp_path / "model")
+        store.load(tmp_path / "model", UNET)
 
 
 def test_a_training_starts_from_scratch_from_a_file_or_from_a_model(tmp_path: Path, caplog) -> None:
     with caplog.at_level("INFO"):
-        store.start(UNET, 2, "pretrained")
+        store.start(UNET, 2, store.origin(UNET, "pretrained"))
     assert "training from scratch" in caplog.text
     with pytest.raises(WeightsNotFound, match=r"no weights file .*nowhere\.pt"):
-        store.start(UNET, 2, str(tmp_path / "nowhere.pt"))
+        store.origin(UNET, str(tmp_path / "nowhere.pt"))
     other = saved(tmp_path / "model", categories=("a", "b", "c"))
     torch.save(other.state_dict(), tmp_path / "file.pt")
-    for begun in (
-        store.start(replace(UNET, init_from=tmp_path / "model"), 2, "random"),
-        store.start(replace(UNET, init_from=tmp_path / "file.pt"), 2, "random"),
-        store.start(UNET, 2, str(tmp_path / "file.pt")),
+    for origin in (
+        store.origin(replace(UNET, init_from=tmp_path / "model"), "random"),
+        store.origin(replace(UNET, init_from=tmp_path / "file.pt"), "random"),
+        store.origin(UNET, str(tmp_path / "file.pt")),
     ):
+        begun = store.start(UNET, 2, origin)
         assert torch.equal(begun.time_embed[0].weight, other.time_embed[0].weight)
         assert begun.label_emb.weight.shape[0] == 2

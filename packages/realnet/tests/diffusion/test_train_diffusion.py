@@ -19,7 +19,7 @@ from realnet.diffusion.process import Process
 from realnet.diffusion.recipes import DIFFUSION_RECIPES
 from realnet.diffusion.schedule import make_schedule
 from realnet.diffusion.settings import TrainSettings
-from realnet.diffusion.store import build, load_diffusion
+from realnet.diffusion.store import build, load
 from realnet.diffusion.train_diffusion import add_gradient, train
 
 RECIPE = replace(
@@ -65,11 +65,11 @@ def test_a_training_leaves_models_metrics_and_pictures(root: Path) -> None:
     picture = next(iter((folder / "maps" / "2").glob("*/good/*.png")))
     with Image.open(picture) as opened:
         assert opened.size == (48, 32)  # three tiles above three
-    assert load_diffusion(root / "run").categories == ("bottle", "cable")
+    assert load(root / "run", RECIPE).categories == ("bottle", "cable")
     file = torch.load(root / "ckpt.pth.tar", weights_only=True)
     assert (file["epoch"], set(file)) == (2, {"epoch", "arch", "state_dict", "loss"})
     with pytest.raises(BadValue, match="2 classes"):
-        load_diffusion(root / "ckpt.pth.tar", ("a", "b", "c"), network="tiny")
+        load(root / "ckpt.pth.tar", RECIPE, ("a", "b", "c"))
 
 
 def test_what_is_kept_is_the_average_and_it_moves_only_with_an_update(root: Path) -> None:
@@ -110,9 +110,8 @@ def test_parts_of_a_batch_add_up_to_its_gradient() -> None:
     gradients = []
     for chunk_size in (5, 2):
         unet.zero_grad()
-        loss, norm = add_gradient(
-            unet, process, batch, Accelerator(cpu=True), chunk_size=chunk_size, clip_norm=1e9
-        )
+        recipe = replace(RECIPE, chunk_size=chunk_size, clip_norm=1e9)
+        loss, norm = add_gradient(unet, process, batch, Accelerator(cpu=True), recipe)
         gradients.append([loss, norm, *(parameter.grad for parameter in unet.parameters())])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, parts, rtol=1e-3, atol=1e-5)
@@ -132,9 +131,8 @@ def test_gradients_add_up_and_their_sum_is_clipped() -> None:
         unet.zero_grad()
         found = []
         for _ in range(2):
-            _, norm = add_gradient(
-                unet.eval(), process, given, Accelerator(cpu=True), chunk_size=2, clip_norm=clip_norm
-            )
+            recipe = replace(RECIPE, clip_norm=clip_norm)
+            _, norm = add_gradient(unet.eval(), process, given, Accelerator(cpu=True), recipe)
             found.append(float(norm))
         return found
 

@@ -84,34 +84,18 @@ class TrainingRecipe:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the network; group norms, losses and weights stay in fp32."""
 
+    pretrained: str | None
+    """OpenAI's file that `--weights pretrained` starts from; none fits a network of another shape."""
+
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
         refuse_below(self, 1, ("epochs", "iterations", "batch_size", "chunk_size", "depth", "width"))
-        coarsest = 2 ** (len(self.channel_mult) - 1)
-        if self.image_size < coarsest or self.image_size % coarsest:
-            raise BadValue(
-                f"image_size is {self.image_size}; the network halves it {len(self.channel_mult) - 1} times, "
-                f"which needs a multiple of {coarsest} pixels"
-            )
-        self._check_channels()
-
-    @property
-    def method(self) -> str:
-        """What config.json of a model folder calls the network."""
-        return f"realnet-{self.kind}"
-
-    @property
-    def head_channels(self) -> int:
-        """Channels of an attention head."""
-        return 64
-
-    @property
-    def augments(self) -> bool:
-        """True if training images change from epoch to epoch."""
-        return self.hflip or self.vflip or self.rotate
-
-    def _check_channels(self) -> None:
         last = len(self.channel_mult) - 1
+        if self.image_size < 2**last or self.image_size % 2**last:
+            raise BadValue(
+                f"image_size is {self.image_size}; the network halves it {last} times, "
+                f"which needs a multiple of {2**last} pixels"
+            )
         for level, factor in enumerate(self.channel_mult):
             channels = int(factor * self.width)
             if channels < 1 or channels % GROUPS:
@@ -131,3 +115,13 @@ class TrainingRecipe:
                 f"attention_at has {', '.join(map(str, sorted(unknown)))}; the levels' downsampling factors "
                 f"are {', '.join(map(str, sorted(known)))}"
             )
+
+    @property
+    def method(self) -> str:
+        """What config.json of a model folder calls the network."""
+        return f"realnet-{self.kind}"
+
+    @property
+    def head_channels(self) -> int:
+        """Channels of an attention head; those of a classifier are fixed."""
+        return 64

@@ -17,12 +17,12 @@ from adcommon.training.stop import StopSignal
 from realnet.data import ALL
 from realnet.diffusion.compat.config import read_classifier, read_diffusion, read_sample
 from realnet.diffusion.recipes import (
-    CLASSIFIER,
     CLASSIFIER_RECIPES,
-    DIFFUSION,
+    CLASSIFIERS,
     DIFFUSION_RECIPES,
     PAPER,
     SAMPLE_RECIPES,
+    UNETS,
     ClassifierRecipe,
     DiffusionRecipe,
     SampleRecipe,
@@ -89,13 +89,11 @@ def _train(base: str, recipe: DiffusionRecipe | ClassifierRecipe, settings: Trai
 
     from realnet.diffusion import train_classifier, train_diffusion
     from realnet.diffusion.setup import check_inputs
-    from realnet.diffusion.store import weights_file
+    from realnet.diffusion.store import origin
 
-    is_classifier = isinstance(recipe, ClassifierRecipe)
-    train: Callable[..., list[dict[str, Any]]] = (
-        train_classifier if is_classifier else train_diffusion
-    ).train
-    weights_file(recipe, settings.weights)  # a missing one is said before anything is written
+    stage = train_classifier if isinstance(recipe, ClassifierRecipe) else train_diffusion
+    train: Callable[..., list[dict[str, Any]]] = stage.train
+    origin(recipe, settings.weights)  # a missing file is said before anything is written
     run_jobs(
         f"{recipe.method}-{base}",
         recipe,
@@ -110,17 +108,17 @@ def _sample(base: str, recipe: SampleRecipe, settings: SampleSettings) -> None:
     from adcommon.models.devices import choose_device
     from adcommon.training.devices import start
     from realnet.diffusion.sample import Sampler, check_pair, draw_samples
-    from realnet.diffusion.store import load_classifier, load_diffusion
+    from realnet.diffusion.store import load
     from realnet.diffusion.validation import check_model
 
     start_logging(None)
     recipe = on_own_images(recipe, settings)
     places = (
-        recipe.diffusion or settings.save_dir / f"{DIFFUSION.method}-{base}",
-        recipe.classifier or settings.save_dir / f"{CLASSIFIER.method}-{base}",
+        recipe.diffusion or settings.save_dir / f"realnet-diffusion-{base}",
+        recipe.classifier or settings.save_dir / f"realnet-classifier-{base}",
     )
     names = class_names(recipe, settings.root()) if any(place.is_file() for place in places) else ()
-    diffusion = load_diffusion(places[0], names, network=recipe.network)
+    diffusion = load(places[0], DiffusionRecipe(**UNETS[recipe.network]), names)
     every = not settings.category or ALL in settings.category
     categories = diffusion.categories if every else settings.category
     check_pair(diffusion, None, categories)
@@ -136,7 +134,7 @@ def _sample(base: str, recipe: SampleRecipe, settings: SampleSettings) -> None:
 
     classifier = None
     if recipe.guided and len(diffusion.categories) > 1:
-        classifier = load_classifier(places[1], names, network=recipe.network)
+        classifier = load(places[1], ClassifierRecipe(**CLASSIFIERS[recipe.network]), names)
         classifier = check_pair(diffusion, classifier, categories)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
@@ -174,5 +172,4 @@ def _open(out: Path, recipe: SampleRecipe, settings: SampleSettings) -> None:
             f"{out} has images. Draw the missing ones with --resume, draw all afresh with --force, or choose "
             "another folder with --out"
         )
-    group = RunGroup(out, resume=True)
-    group.write_recipe({**asdict(recipe), **settings.as_flags()})
+    RunGroup(out, resume=True).write_recipe({**asdict(recipe), **settings.as_flags()})

@@ -81,9 +81,7 @@ def training_batches(
     the network's dropout draw from it.
 
     Args:
-        labels: class numbers of the dataset's images.
         start: batches to pass over.
-        workers: processes that load images.
     """
     batches = train_batches(
         dataset,
@@ -98,7 +96,9 @@ def training_batches(
     for number in itertools.count(start + 1):
         seed_step(recipe.seed, accelerator.process_index, number)
         batch = next(batches)
-        images = augmented(batch.images, recipe) if recipe.augments else batch.images
+        images = batch.images
+        if recipe.hflip or recipe.vflip or recipe.rotate:
+            images = augmented(images, recipe)
         yield TrainingBatch(
             images.to(device, non_blocking=True),
             labels[batch.indices].to(device, non_blocking=True),

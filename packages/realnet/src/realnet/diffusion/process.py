@@ -98,12 +98,9 @@ class Process:
         *,
         clip: bool = True,
     ) -> Step:
-        """p(x_{t-1} | x_t) from the network's output.
+        """p(x_{t-1} | x_t) from the network's output: noise, then the log variance's place in its limits.
 
         Args:
-            output: noise, then where the log variance lies between its limits.
-            noisy: x_t.
-            steps: t of each image.
             clip: limit the clean image to [-1, 1].
         """
         noise, place = output.chunk(2, dim=1)
@@ -125,14 +122,7 @@ class Process:
         noise: Images,
         steps: Int64[Tensor, " batch"],
     ) -> Losses:
-        """The training losses of each image.
-
-        Args:
-            output: the network's, on `add_noise(clean, noise, steps)`.
-            clean: x_0.
-            noise: what was added to it.
-            steps: t of each image.
-        """
+        """The training losses of each image; the network saw `add_noise(clean, noise, steps)`."""
         guess, place = output.chunk(2, dim=1)
         frozen = torch.cat([guess.detach(), place], dim=1)
         noisy = self.add_noise(clean, noise, steps)
@@ -150,10 +140,8 @@ class Process:
 
 def make_process(recipe: TrainingRecipe, device: torch.device | str, respacing: str | None = None) -> Process:
     """The process that a network learns, or has learnt; by default all of its steps, see `make_schedule`."""
-    schedule = make_schedule(
-        recipe.timesteps, recipe.noise_schedule, respacing, rescale_times=recipe.rescale_times
-    )
-    return Process(schedule, device)
+    numbers = (recipe.timesteps, recipe.noise_schedule, respacing)
+    return Process(make_schedule(*numbers, rescale_times=recipe.rescale_times), device)
 
 
 def to_pixels(images: Images) -> Tensor:

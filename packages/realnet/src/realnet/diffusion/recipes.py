@@ -1,8 +1,9 @@
 """Every number of the diffusion model's stages: its training, its classifier's, sampling; no torch here."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from cyclopts import Parameter
 
@@ -21,7 +22,6 @@ class DiffusionRecipe(TrainingRecipe):
     kind: ClassVar[str] = "diffusion"
 
     pretrained: str | None = "256x256_diffusion.pt"
-    """OpenAI's file that `--weights pretrained` starts from; none fits a network of another shape."""
     head_width: int = 64
     """Channels of an attention head."""
     accumulate: int = 3
@@ -65,14 +65,9 @@ class ClassifierRecipe(TrainingRecipe):
     kind: ClassVar[str] = "classifier"
 
     pretrained: str | None = "256x256_classifier.pt"
-    """OpenAI's file that `--weights pretrained` starts from; none fits a network of another shape."""
     width: int = 128
-    """Channels of the network, to be multiplied by `channel_mult`."""
     batch_size: int = 40
-    """Images per batch, over all processes."""
     chunk_size: int = 20
-    """Images per pass through the network: a batch is passed in parts, which saves memory and changes
-    nothing else."""
     evaluate_every: int = 5
     """Epochs between interim models."""
 
@@ -189,26 +184,21 @@ CLASSIFIERS: dict[Size, dict[str, Any]] = {
     "quick64": FEW_STEPS_CLASSIFIER | QUICK64 | {"channel_mult": (1, 1, 2, 2)},
     "tiny": FEW_STEPS_CLASSIFIER | TINY | {"width": 64, "channel_mult": (1, 1, 2)},
 }
-SMALL = [name for name in UNETS if name != "full256"]
 
 PAPER = ("mvtec", "visa", "mpdd", "btad")
 """Datasets of the paper; what is particular to each is its name alone."""
+R = TypeVar("R", DiffusionRecipe, ClassifierRecipe, SampleRecipe)
 
-DIFFUSION = DiffusionRecipe()
-DIFFUSION_RECIPES: dict[str, DiffusionRecipe] = {
-    **{name: replace(DIFFUSION, dataset=name) for name in PAPER},
-    "own": replace(DIFFUSION, dataset="folder", upright=True),
-    **{name: replace(DIFFUSION, **UNETS[name]) for name in SMALL},
-}
-CLASSIFIER = ClassifierRecipe()
-CLASSIFIER_RECIPES: dict[str, ClassifierRecipe] = {
-    **{name: replace(CLASSIFIER, dataset=name) for name in PAPER},
-    "own": replace(CLASSIFIER, dataset="folder", upright=True),
-    **{name: replace(CLASSIFIER, **CLASSIFIERS[name]) for name in SMALL},
-}
-SAMPLE = SampleRecipe()
-SAMPLE_RECIPES: dict[str, SampleRecipe] = {
-    **{name: replace(SAMPLE, dataset=name) for name in PAPER},
-    "own": replace(SAMPLE, dataset="folder"),
-    **{name: replace(SAMPLE, network=name) for name in SMALL},
-}
+
+def _recipes(make: type[R], sizes: Mapping[Size, Mapping[str, Any]], **own: Any) -> dict[str, R]:
+    """The paper's recipes, that for own images, and those of the small networks."""
+    return {
+        **{name: make(dataset=name) for name in PAPER},
+        "own": make(dataset="folder", **own),
+        **{name: make(**sizes[name]) for name in sizes if name != "full256"},
+    }
+
+
+DIFFUSION_RECIPES = _recipes(DiffusionRecipe, UNETS, upright=True)
+CLASSIFIER_RECIPES = _recipes(ClassifierRecipe, CLASSIFIERS, upright=True)
+SAMPLE_RECIPES = _recipes(SampleRecipe, {name: {"network": name} for name in UNETS})

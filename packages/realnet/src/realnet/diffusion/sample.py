@@ -3,14 +3,11 @@
 An image depends on seed, category and batch alone: what is stopped goes on, and processes share the batches.
 """
 
-import csv
-import io
-import itertools
 import logging
 import math
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adcommon.errors import BadValue, Stopped, unknown_name
-from adcommon.io.files import atomic_write
+from adcommon.io.files import atomic_write, csv_text
 from adcommon.training.devices import any_process
 from adcommon.training.stop import StopSignal
 from realnet.diffusion.draws import generator, normal
@@ -115,24 +112,17 @@ class Sampler:
 
 
 def draw_samples(
-    sampler: Sampler,
-    categories: Sequence[str],
-    out: Path,
-    accelerator: Accelerator,
-    stop: StopSignal,
+    sampler: Sampler, categories: Sequence[str], out: Path, accelerator: Accelerator, stop: StopSignal
 ) -> int:
-    """Write the images that are not there yet, and the table of all of them; the number of new images.
-
-    Args:
-        out: folder for CATEGORY/rank0_N.jpg and samples.csv.
-        accelerator: its processes share the batches.
-        stop: looked at after every batch.
+    """Write the images CATEGORY/rank0_N.jpg that `out` lacks, and the table; the number of new images.
 
     Raises:
-        Stopped: it was set; what was drawn is there.
+        Stopped: `stop` was set, which is looked at after every batch; what was drawn is there.
     """
     recipe = sampler.recipe
-    batches = list(all_batches(recipe, categories))
+    # The last batch of a category is whole, as in the reference.
+    numbers = range(math.ceil(recipe.sample_number / recipe.batch_size))
+    batches = [Batch(category, number, recipe.batch_size) for category in categories for number in numbers]
     own = batches[accelerator.process_index :: accelerator.num_processes]
     missing = [batch for batch in own if not is_drawn(batch, out)]
     logger.info("drawing %d of %d images", len(missing) * recipe.batch_size, len(own) * recipe.batch_size)
@@ -152,20 +142,14 @@ def draw_samples(
     return len(missing) * recipe.batch_size
 
 
-def all_batches(recipe: SampleRecipe, categories: Sequence[str]) -> Iterator[Batch]:
-    """Every batch, category by category; the last one of a category is whole, as in the reference."""
-    for category in categories:
-        for number in range(math.ceil(recipe.sample_number / recipe.batch_size)):
-            yield Batch(category, number, recipe.batch_size)
-
-
 def drawn_batches(recipe: SampleRecipe, categories: Sequence[str], out: Path) -> list[Batch]:
     """Every batch that is in the folder, whichever command drew it."""
     found: list[Batch] = []
     for category in categories:
-        numbers = itertools.count()
-        batches = (Batch(category, number, recipe.batch_size) for number in numbers)
-        found += itertools.takewhile(lambda batch: is_drawn(batch, out), batches)
+        batch = Batch(category, 0, recipe.batch_size)
+        while is_drawn(batch, out):
+            found.append(batch)
+            batch = replace(batch, number=batch.number + 1)
     return found
 
 
@@ -185,18 +169,13 @@ def draw_strengths(recipe: SampleRecipe, size: int, draws: torch.Generator) -> F
 
 def write_table(path: Path, recipe: SampleRecipe, batches: Sequence[Batch], *, guided: bool) -> None:
     """Write how each image was drawn."""
-    rows = [
-        (file, batch.category, recipe.seed, f"{strength:.6f}", recipe.sampler, int(guided))
-        for batch in batches
-        for file, strength in zip(
-            batch.files,
-            draw_strengths(recipe, batch.size, batch.draws(recipe.seed)).tolist(),
-            strict=True,
-        )
-    ]
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
-    atomic_write(path, text.getvalue())
+    rows: list[tuple[object, ...]] = [COLUMNS]
+    for batch in batches:
+        strengths = draw_strengths(recipe, batch.size, batch.draws(recipe.seed)).tolist()
+        for file, strength in zip(batch.files, strengths, strict=True):
+            how = (recipe.seed, f"{strength:.6f}", recipe.sampler, int(guided))
+            rows.append((file, batch.category, *how))
+    atomic_write(path, csv_text(rows))
 
 
 def write_jpeg(path: Path, pixels: UInt8[np.ndarray, "height width 3"], quality: int) -> None:

@@ -75,12 +75,10 @@ def make_schedule(
     *,
     rescale_times: bool = False,
 ) -> Schedule:
-    """The process that keeps only some steps of a longer one.
+    """The process that keeps only some steps of a longer one, see `make_betas` and `kept_steps`.
 
     Args:
-        steps: of the full process.
-        kind: see `make_betas`.
-        respacing: see `kept_steps`; None keeps all.
+        respacing: None keeps all.
         rescale_times: tell the networks times of a process of 1000 steps, whatever `steps` is.
 
     Raises:
@@ -131,9 +129,21 @@ def kept_steps(steps: int, respacing: str | Sequence[int]) -> list[int]:
     Raises:
         BadValue: no stride gives that number, or a part has fewer steps than are asked of it.
     """
-    if isinstance(respacing, str) and respacing.startswith("ddim"):
-        return _strided(steps, respacing)
-    counts = [_whole(part, respacing) for part in _parts(respacing)]
+    words = respacing if isinstance(respacing, str) else ",".join(map(str, respacing))
+    is_strided = words.startswith("ddim")
+    try:
+        counts = [int(part) for part in ([words[4:]] if is_strided else words.split(","))]
+    except ValueError:
+        raise BadValue(
+            f"the respacing is '{respacing}'; expected ddim20 and the like, or numbers as in 10,15,20"
+        ) from None
+    if is_strided:
+        for skip in range(1, steps):
+            if len(range(0, steps, skip)) == counts[0]:
+                return list(range(0, steps, skip))
+        raise BadValue(
+            f"no stride through {steps} steps keeps exactly {counts[0]} of them; try another than {respacing}"
+        )
     size, rest = divmod(steps, len(counts))
     kept: list[int] = []
     first = 0
@@ -155,26 +165,3 @@ def kept_steps(steps: int, respacing: str | Sequence[int]) -> list[int]:
 
 def _cosine_left(time: float) -> float:
     return math.cos((time + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
-
-
-def _strided(steps: int, respacing: str) -> list[int]:
-    count = _whole(respacing.removeprefix("ddim"), respacing)
-    for stride in range(1, steps):
-        if len(range(0, steps, stride)) == count:
-            return list(range(0, steps, stride))
-    raise BadValue(
-        f"no stride through {steps} steps keeps exactly {count} of them; try another than {respacing}"
-    )
-
-
-def _parts(respacing: str | Sequence[int]) -> list[str]:
-    return respacing.split(",") if isinstance(respacing, str) else [str(part) for part in respacing]
-
-
-def _whole(part: str, respacing: str | Sequence[int]) -> int:
-    try:
-        return int(part)
-    except ValueError:
-        raise BadValue(
-            f"the respacing is '{respacing}'; expected ddim20 and the like, or numbers as in 10,15,20"
-        ) from None

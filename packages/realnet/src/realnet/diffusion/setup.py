@@ -2,94 +2,82 @@
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Int64
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch import nn
+from torch.optim import Adam
 
-from adcommon.data.loading import AnomalyDataset
 from adcommon.data.order import batches_per_epoch
 from adcommon.data.readable import read_all
 from adcommon.training.devices import distribute, set_seed
+from adcommon.training.resume import Stateful, restore
 from adcommon.training.run import Run
 from adcommon.types.records import Record
 from realnet.diffusion import store
 from realnet.diffusion.base_recipe import TrainingRecipe
-from realnet.diffusion.data import labels_of, make_dataset
-from realnet.diffusion.process import Process, make_process
-from realnet.diffusion.recipes import ClassifierRecipe, DiffusionRecipe
+from realnet.diffusion.compat.official import save_checkpoint
+from realnet.diffusion.data import TrainingBatch, labels_of, make_dataset, training_batches
+from realnet.diffusion.process import make_process
 from realnet.diffusion.schedule import make_schedule
 from realnet.diffusion.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
 class Setup:
     """What a training begins with, before a stopped one is set back to where it was."""
 
-    recipe: DiffusionRecipe | ClassifierRecipe
-    settings: TrainSettings
-    categories: list[str]
-    """In the order of their class numbers."""
-    dataset: AnomalyDataset
-    labels: Int64[Tensor, " images"]
-    """Class numbers of its images."""
-    network: nn.Module
-    """As it is stored: neither compiled nor wrapped."""
-    weights: str
-    """What it starts from: a file, a model folder, or "random"."""
-    process: Process
-    optimiser: Optimizer
-    per_epoch: int
-    """Steps of an epoch."""
-    total: int
-    """Steps of the training."""
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        images: Mapping[str, Sequence[Record]],
+        accelerator: Accelerator,
+        settings: TrainSettings,
+    ) -> None:
+        """Seed everything, and make what a training needs that learns these images, by category."""
+        set_seed(recipe.seed)
+        self.recipe, self.settings = recipe, settings
+        self.categories = list(images)
+        """In the order of their class numbers."""
+        self.dataset = make_dataset(recipe, images, cache=settings.cache)
+        self.labels = labels_of(self.dataset, self.categories)
+        self.per_epoch = batches_per_epoch(
+            len(self.dataset), recipe.batch_size, world=accelerator.num_processes
+        )
+        self.total = recipe.iterations or recipe.epochs * self.per_epoch
+        """Steps of the training."""
+        origin = store.origin(recipe, settings.weights)
+        self.weights = str(origin or "random")
+        """What the network starts from."""
+        begun = store.start(recipe, len(images), origin)
+        self.network = place(begun, accelerator.device, channels_last=settings.channels_last)
+        """As it is stored: neither compiled nor wrapped."""
+        self.process = make_process(recipe, accelerator.device)
+        self.optimiser = accelerator.prepare_optimizer(
+            make_optimiser(self.network, recipe), device_placement=False
+        )
+        counts = " ".join(f"{category}:{len(records)}" for category, records in images.items())
+        logger.info("training on %s, %d steps, %d an epoch", counts, self.total, self.per_epoch)
 
-    def trained(self, accelerator: Accelerator) -> nn.Module:
-        """The network as the loop calls it: compiled if it is to be, its gradients shared by processes."""
-        return distribute(compiled(self.network) if self.settings.compile else self.network, accelerator)
+    def begin(
+        self, run: Run, parts: Mapping[str, Stateful], accelerator: Accelerator
+    ) -> tuple[int, nn.Module, Iterator[TrainingBatch]]:
+        """Set a stopped training back to where it was.
 
-
-def set_up(
-    recipe: DiffusionRecipe | ClassifierRecipe,
-    images: Mapping[str, Sequence[Record]],
-    accelerator: Accelerator,
-    settings: TrainSettings,
-) -> Setup:
-    """Seed everything, and make what a training of this recipe needs.
-
-    Args:
-        images: normal images by category, in the order of the class numbers.
-        settings: weights, cache, memory layout.
-    """
-    set_seed(recipe.seed)
-    dataset = make_dataset(recipe, images, cache=settings.cache)
-    per_epoch = batches_per_epoch(len(dataset), recipe.batch_size, world=accelerator.num_processes)
-    total = recipe.iterations or recipe.epochs * per_epoch
-    begun = store.start(recipe, len(images), settings.weights)
-    network = place(begun, accelerator.device, channels_last=settings.channels_last)
-    counts = " ".join(f"{category}:{len(records)}" for category, records in images.items())
-    logger.info("training on %s, %d steps, %d an epoch", counts, total, per_epoch)
-    return Setup(
-        recipe=recipe,
-        settings=settings,
-        categories=list(images),
-        dataset=dataset,
-        labels=labels_of(dataset, list(images)),
-        network=network,
-        weights=str(recipe.init_from or store.weights_file(recipe, settings.weights) or "random"),
-        process=make_process(recipe, accelerator.device),
-        optimiser=accelerator.prepare_optimizer(make_optimiser(network, recipe), device_placement=False),
-        per_epoch=per_epoch,
-        total=total,
-    )
+        Returns:
+            The steps it had done, the network as the loop calls it (compiled if it is to be, its gradients
+            shared by processes), and the batches from there on.
+        """
+        first = restore(run, self.recipe, parts, accelerator) if self.settings.resume else 0
+        network = compiled(self.network) if self.settings.compile else self.network
+        batches = training_batches(
+            self.dataset, self.labels, self.recipe, accelerator, start=first, workers=self.settings.workers
+        )
+        return first, distribute(network, accelerator), batches
 
 
 def keep(
@@ -101,12 +89,7 @@ def keep(
     is_best: bool = False,
     is_last: bool,
 ) -> None:
-    """Save a network as the final model or an interim one, and as the best one if it is.
-
-    Args:
-        network: of a diffusion model the average.
-        state: step, epoch and what was measured.
-    """
+    """Save a network as the final model or an interim one, and as the best if it is; see `store.save`."""
     recipe = setup.recipe
     folders = [run.best_model] if is_best else []
     if is_last or recipe.keep_epochs:
@@ -115,7 +98,7 @@ def keep(
         store.save(folder, network, recipe, setup.categories, setup.weights, state)
     keep_latest(run.epochs, recipe.keep_epochs)
     if is_last and setup.settings.save_official is not None:
-        store.save_official(setup.settings.save_official, network, recipe, state)
+        save_checkpoint(setup.settings.save_official, network, recipe, state)
 
 
 def keep_latest(folder: Path, count: int) -> None:
@@ -126,9 +109,7 @@ def keep_latest(folder: Path, count: int) -> None:
 
 
 def check_inputs(
-    recipe: DiffusionRecipe | ClassifierRecipe,
-    images: Mapping[str, Sequence[Record]],
-    settings: TrainSettings,
+    recipe: TrainingRecipe, images: Mapping[str, Sequence[Record]], settings: TrainSettings
 ) -> None:
     """Fail now and not after hours on a schedule that is unknown or an image that cannot be decoded."""
     make_schedule(recipe.timesteps, recipe.noise_schedule)

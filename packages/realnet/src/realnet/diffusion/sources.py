@@ -47,6 +47,5 @@ def training_images(
 
 def class_names(recipe: SampleRecipe, root: Path) -> tuple[str, ...]:
     """The categories that a checkpoint has learnt which does not name them: all of a dataset or a list."""
-    if recipe.dataset in DATASETS and DATASETS[recipe.dataset].categories:
-        return tuple(DATASETS[recipe.dataset].categories)
-    return tuple(training_images(recipe, root, ()))
+    known = DATASETS[recipe.dataset].categories if recipe.dataset in DATASETS else ()
+    return tuple(known or training_images(recipe, root, ()))

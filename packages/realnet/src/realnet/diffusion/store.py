@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from adcommon.models.checkpoint import load_model, load_strict, save_trained
 from adcommon.results.card import Paper
 from adcommon.training.recipes import from_json
 from adcommon.types.facts import Facts
-from realnet.diffusion.compat.official import classes_in, fill, find_weights, read_state, save_checkpoint
+from realnet.diffusion.base_recipe import TrainingRecipe
+from realnet.diffusion.compat.official import classes_in, fill, find_weights, read_state
 from realnet.diffusion.data import make_preprocess
 from realnet.diffusion.network.blocks import Shape
 from realnet.diffusion.network.classifier import Classifier
 from realnet.diffusion.network.unet import UNet
-from realnet.diffusion.recipes import CLASSIFIERS, UNETS, ClassifierRecipe, DiffusionRecipe, Size
+from realnet.diffusion.recipes import DiffusionRecipe
 from realnet.published import PAPER
 
 logger = logging.getLogger(__name__)
@@ -30,12 +31,12 @@ class Learnt:
     """A network, and what it has learnt."""
 
     network: UNet | Classifier
-    recipe: DiffusionRecipe | ClassifierRecipe
+    recipe: TrainingRecipe
     categories: tuple[str, ...]
     """In the order of their class numbers."""
 
 
-def build(recipe: DiffusionRecipe | ClassifierRecipe, classes: int) -> UNet | Classifier:
+def build(recipe: TrainingRecipe, classes: int) -> UNet | Classifier:
     """The network of a recipe, with random weights."""
     shape = Shape(
         width=recipe.width,
@@ -54,8 +55,8 @@ def build(recipe: DiffusionRecipe | ClassifierRecipe, classes: int) -> UNet | Cl
     return network
 
 
-def weights_file(recipe: DiffusionRecipe | ClassifierRecipe, weights: str) -> Path | None:
-    """The checkpoint a training starts from; None: it starts from scratch.
+def origin(recipe: TrainingRecipe, weights: str) -> Path | None:
+    """The checkpoint or model folder that a training starts from; None: it starts from scratch.
 
     Args:
         weights: "pretrained" (OpenAI's file, where the recipe names one), "random", or a file.
@@ -63,35 +64,32 @@ def weights_file(recipe: DiffusionRecipe | ClassifierRecipe, weights: str) -> Pa
     Raises:
         WeightsNotFound: no such file.
     """
-    if recipe.init_from is not None or weights == "random":
-        return None
-    if weights == "pretrained" and recipe.pretrained is None:
-        return None  # OpenAI has no network of this size
+    if recipe.init_from is not None:
+        return recipe.init_from
+    if weights == "random" or (weights == "pretrained" and recipe.pretrained is None):
+        return None  # OpenAI has no network of every size
     return find_weights(weights, recipe.pretrained or "")
 
 
-def start(recipe: DiffusionRecipe | ClassifierRecipe, classes: int, weights: str) -> UNet | Classifier:
-    """The network a training starts from; arguments and errors as for `weights_file`.
+def start(recipe: TrainingRecipe, classes: int, path: Path | None) -> UNet | Classifier:
+    """The network that a training starts from, whose `origin` is given.
 
     Raises:
         WrongCheckpoint: the weights do not fit.
     """
     network = build(recipe, classes)
-    if recipe.init_from is not None:
-        path = recipe.init_from
+    if path is None:
+        logger.info("random weights: training from scratch")
+    else:
         state = read_state(path) if path.is_file() else load_model(path, recipe.method)[1]
         fill(network, state, where=str(path), new_head=True)  # the classes may be others
-    elif (file := weights_file(recipe, weights)) is not None:
-        fill(network, read_state(file), where=str(file), new_head=True)
-    else:
-        logger.info("random weights: training from scratch")
     return network
 
 
 def save(
     folder: Path,
     network: nn.Module,
-    recipe: DiffusionRecipe | ClassifierRecipe,
+    recipe: TrainingRecipe,
     categories: Sequence[str],
     weights: str,
     state: Mapping[str, Any],
@@ -100,8 +98,6 @@ def save(
 
     Args:
         network: of a diffusion model the average.
-        categories: in the order of their class numbers.
-        weights: what the training started from.
         state: step, epoch and what was measured.
     """
     classes = ", ".join(f"{number} {name}" for number, name in enumerate(categories))
@@ -128,47 +124,22 @@ def save(
     )
 
 
-def save_official(
-    path: Path,
-    network: nn.Module,
-    recipe: DiffusionRecipe | ClassifierRecipe,
-    state: Mapping[str, Any],
-) -> None:
-    """Write a network in the layout of the authors' checkpoints; `state` as for `save`."""
-    is_unet = isinstance(recipe, DiffusionRecipe)
-    measured = {"loss": state["rebuild_mse"]} if is_unet else {"acc": state["epoch_accuracy"]}
-    arch = [{"name": "unet" if is_unet else "classifier", "kwargs": plain(recipe)}]
-    save_checkpoint(path, network, epoch=state["epoch"], arch=arch, facts=measured)
-
-
-def load_diffusion(path: Path, names: Sequence[str] = (), *, network: Size = "full256") -> Learnt:
-    """A diffusion model from a run, a model folder, or a checkpoint of the authors.
+def load(path: Path, base: TrainingRecipe, names: Sequence[str] = ()) -> Learnt:
+    """A network from a run, a model folder, or a checkpoint of the authors.
 
     Args:
+        base: tells the kind of network, and the shape of a checkpoint's, which does not describe itself.
         names: categories, in order, that a checkpoint has learnt, which does not name them.
-        network: shape of a checkpoint's network, which does not describe itself.
 
     Raises:
         WrongCheckpoint: there is none, or it does not fit.
         BadValue: the checkpoint has another number of classes.
     """
-    return _load(path, names, replace(DiffusionRecipe(), **UNETS[network]), UNet)
-
-
-def load_classifier(path: Path, names: Sequence[str] = (), *, network: Size = "full256") -> Learnt:
-    """A classifier, as `load_diffusion`."""
-    return _load(path, names, replace(ClassifierRecipe(), **CLASSIFIERS[network]), Classifier)
-
-
-def _load(
-    path: Path,
-    names: Sequence[str],
-    base: DiffusionRecipe | ClassifierRecipe,
-    kind: type[UNet] | type[Classifier],
-) -> Learnt:
     if path.is_file():
         state = read_state(path)
-        classes = classes_in(state, kind, where=str(path))
+        classes = classes_in(
+            state, UNet if isinstance(base, DiffusionRecipe) else Classifier, where=str(path)
+        )
         if len(names) != classes:
             raise BadValue(
                 f"{path} has {classes} classes, there are {len(names)} categories ({', '.join(names)}); name "

@@ -51,12 +51,8 @@ def sample(
     """Strength-controllable sampling: each step's noise has 1 + s times the variance it should have.
 
     Args:
-        network: tells noise and variance.
-        process: the respaced process.
-        start: standard normal numbers.
-        noise: the same, for each iteration.
+        start: standard normal numbers, as `noise` gives for each iteration.
         strengths: s of each image; 0 draws normal images.
-        guidance: towards the images' classes, if any.
     """
     images = start
     spread = (1 + strengths).sqrt()[:, None, None, None]
@@ -84,7 +80,7 @@ def sample_ddim(
 ) -> Iterator[Images]:
     """The deterministic sampler of arXiv 2010.02502 with sqrt(s) times the process's own noise on top.
 
-    Args: as for `sample`, and
+    Args:
         strengths: s of each image; values around 0.02 are in use.
         eta: share of DDPM's noise; 0 is deterministic where s is 0.
     """
@@ -93,15 +89,12 @@ def sample_ddim(
     for iteration, steps in enumerate(_backwards(process, start)):
         times = process.times[steps]
         step = process.step_back(network(images, times), images, steps)
-        left, before = (
-            table[steps][:, None, None, None]
-            for table in (process.alphas_cumprod, process.alphas_cumprod_prev)
-        )
+        left = process.alphas_cumprod[steps][:, None, None, None]
+        before = process.alphas_cumprod_prev[steps][:, None, None, None]
         clean = step.clean
         if guidance is not None:
-            guided = process.find_noise(images, clean, steps) - (1 - left).sqrt() * guidance.gradient(
-                images, times
-            )
+            slope = (1 - left).sqrt() * guidance.gradient(images, times)
+            guided = process.find_noise(images, clean, steps) - slope
             clean = process.remove_noise(images, guided, steps)
         found = process.find_noise(images, clean, steps)
         sigma = eta * ((1 - before) / (1 - left)).sqrt() * (1 - left / before).sqrt()

@@ -12,16 +12,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adcommon.training.resume import Stateful, restore, save
+from adcommon.training.resume import Stateful, save
 from adcommon.training.run import Run
 from adcommon.training.steps import Readings, steps
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Record
-from realnet.diffusion.data import Classes, TrainingBatch, training_batches
+from realnet.diffusion.data import Classes, TrainingBatch
 from realnet.diffusion.process import Process
 from realnet.diffusion.recipes import ClassifierRecipe
 from realnet.diffusion.settings import TrainSettings
-from realnet.diffusion.setup import keep, set_up
+from realnet.diffusion.setup import Setup, keep
 
 logger = logging.getLogger(__name__)
 
@@ -37,18 +37,13 @@ def train(
     settings: TrainSettings,
     stop: StopSignal,
 ) -> list[dict[str, Any]]:
-    """Train one classifier on the images of all categories and save it.
+    """Train one classifier and save it; no rows for a report: it scores no images.
 
     Args:
         images: normal images by category, in the order of the class numbers.
-        run: where metrics, resume state and models go.
-        settings: weights, workers, cache, how often to save.
         stop: looked at after every step; if set, the state is saved and `Stopped` raised.
-
-    Returns:
-        No rows: the classifier has no score.
     """
-    setup = set_up(recipe, images, accelerator, settings)
+    setup = Setup(recipe, images, accelerator, settings)
     classifier, per_epoch = setup.network, setup.per_epoch
     accuracy = Accuracy()
     state: dict[str, Stateful] = {
@@ -57,11 +52,7 @@ def train(
         "accuracy": accuracy,
         "classes": Classes(setup.categories),
     }
-    first = restore(run, recipe, state, accelerator) if settings.resume else 0
-    network = setup.trained(accelerator)
-    batches = training_batches(
-        setup.dataset, setup.labels, recipe, accelerator, start=first, workers=settings.workers
-    )
+    first, network, batches = setup.begin(run, state, accelerator)
 
     readings = Readings(accelerator)
     classifier.train()
@@ -76,15 +67,8 @@ def train(
         log_every=LOG_EVERY,
         ends_epoch=lambda number: number % per_epoch == 0,
     ):
-        loss, norm, correct = update(
-            network,
-            setup.process,
-            next(batches),
-            setup.optimiser,
-            accelerator,
-            chunk_size=recipe.chunk_size,
-            clip_norm=recipe.clip_norm,
-        )
+        batch = next(batches)
+        loss, norm, correct = update(network, setup.process, batch, setup.optimiser, accelerator, recipe)
         readings.add(loss=loss, gradient_norm=norm, accuracy=correct)
 
         if step.is_due:
@@ -111,19 +95,12 @@ def update(
     batch: TrainingBatch,
     optimiser: Optimizer,
     accelerator: Accelerator,
-    *,
-    chunk_size: int,
-    clip_norm: float,
+    recipe: ClassifierRecipe,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
-    """One optimiser step; the loss before it, the gradients' norm before clipping, the share of hits.
-
-    Args:
-        chunk_size: images per pass through the network.
-        clip_norm: largest norm of the gradients.
-    """
+    """One optimiser step; the loss before it, the gradients' norm before clipping, the share of hits."""
     total, correct = torch.zeros(2, device=batch.clean.device)
     optimiser.zero_grad(set_to_none=True)
-    for part in batch.parts(chunk_size, network, accelerator):
+    for part in batch.parts(recipe.chunk_size, network, accelerator):
         noisy = process.add_noise(part.clean, part.noise, part.steps)
         with accelerator.autocast():
             logits = network(noisy, process.times[part.steps])
@@ -131,7 +108,7 @@ def update(
         accelerator.backward(loss)
         total += loss.detach()
         correct += (logits.detach().argmax(dim=1) == part.labels).sum() / len(batch.clean)
-    norm = accelerator.clip_grad_norm_(network.parameters(), clip_norm)
+    norm = accelerator.clip_grad_norm_(network.parameters(), recipe.clip_norm)
     optimiser.step()
     return total, norm, correct
 

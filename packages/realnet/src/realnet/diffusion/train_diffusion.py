@@ -14,17 +14,17 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adcommon.training.resume import Stateful, restore, save
+from adcommon.training.resume import Stateful, save
 from adcommon.training.run import Run
 from adcommon.training.steps import Readings, steps
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Record
-from realnet.diffusion.data import Classes, TrainingBatch, training_batches
+from realnet.diffusion.data import Classes, TrainingBatch
 from realnet.diffusion.network.ema import Ema
 from realnet.diffusion.process import Process
 from realnet.diffusion.recipes import DiffusionRecipe
 from realnet.diffusion.settings import TrainSettings
-from realnet.diffusion.setup import keep, set_up
+from realnet.diffusion.setup import Setup, keep
 from realnet.diffusion.validation import Validation
 
 logger = logging.getLogger(__name__)
@@ -38,18 +38,13 @@ def train(
     settings: TrainSettings,
     stop: StopSignal,
 ) -> list[dict[str, Any]]:
-    """Train one diffusion model on the images of all categories and save it.
+    """Train one diffusion model and save it; no rows for a report: it scores no images.
 
     Args:
         images: normal images by category, in the order of the class numbers.
-        run: where metrics, resume state, models and pictures go.
-        settings: weights, workers, cache, how often to save, what to write.
         stop: looked at after every step; if set, the state is saved after an update and `Stopped` is raised.
-
-    Returns:
-        No rows: a diffusion model has no score.
     """
-    setup = set_up(recipe, images, accelerator, settings)
+    setup = Setup(recipe, images, accelerator, settings)
     unet, per_epoch = setup.network, setup.per_epoch
     ema = Ema(unet, recipe.ema_decay, warm_up=recipe.ema_warm_up)
     validation = Validation(ema.network, setup.dataset, setup.labels, recipe, accelerator.device)
@@ -60,11 +55,7 @@ def train(
         "validation": validation,
         "classes": Classes(setup.categories),
     }
-    first = restore(run, recipe, state, accelerator) if settings.resume else 0
-    network = setup.trained(accelerator)
-    batches = training_batches(
-        setup.dataset, setup.labels, recipe, accelerator, start=first, workers=settings.workers
-    )
+    first, network, batches = setup.begin(run, state, accelerator)
 
     def updates(step: int) -> bool:
         # Faithful: steps are counted from 0, so that the first update is made of one batch alone.
@@ -82,14 +73,7 @@ def train(
         evaluate_every=recipe.evaluate_every * per_epoch,
         rests=updates,
     ):
-        loss, norm = add_gradient(
-            network,
-            setup.process,
-            next(batches),
-            accelerator,
-            chunk_size=recipe.chunk_size,
-            clip_norm=recipe.clip_norm,
-        )
+        loss, norm = add_gradient(network, setup.process, next(batches), accelerator, recipe)
         if updates(step.number):
             setup.optimiser.step()
             setup.optimiser.zero_grad(set_to_none=True)
@@ -120,18 +104,11 @@ def add_gradient(
     process: Process,
     batch: TrainingBatch,
     accelerator: Accelerator,
-    *,
-    chunk_size: int,
-    clip_norm: float,
+    recipe: DiffusionRecipe,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Add a batch's gradient to those before it and clip the sum; the loss, and the sum's norm before that.
-
-    Args:
-        chunk_size: images per pass through the network.
-        clip_norm: largest norm of the sum.
-    """
+    """Add a batch's gradient to those before it and clip the sum; the loss, and the norm before that."""
     total = torch.zeros((), device=batch.clean.device)
-    for part in batch.parts(chunk_size, network, accelerator):
+    for part in batch.parts(recipe.chunk_size, network, accelerator):
         noisy = process.add_noise(part.clean, part.noise, part.steps)
         with accelerator.autocast():
             output = network(noisy, process.times[part.steps], part.labels)
@@ -140,5 +117,5 @@ def add_gradient(
         accelerator.backward(loss)
         total += loss.detach()
     # Faithful: the sum is clipped after every batch, not once before the update.
-    norm = accelerator.clip_grad_norm_(network.parameters(), clip_norm)
+    norm = accelerator.clip_grad_norm_(network.parameters(), recipe.clip_norm)
     return total, norm

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 
 from adcommon.data.loading import AnomalyDataset
@@ -48,13 +48,7 @@ class Validation:
         recipe: DiffusionRecipe,
         device: torch.device,
     ) -> None:
-        """Nothing is computed before the first measurement.
-
-        Args:
-            network: the average of the trained weights, on the device.
-            labels: class numbers of the dataset's images.
-            recipe: strengths, respacing, number of images.
-        """
+        """Nothing is computed before the first measurement; `labels` are the images' class numbers."""
         self.network, self.dataset, self.labels, self.recipe = network, dataset, labels, recipe
         self.process = make_process(recipe, device, recipe.validation_respacing)
         self.best = float("inf")
@@ -80,7 +74,6 @@ class Validation:
         Args:
             epoch: chooses images and noise.
             folder: for the pictures, epoch/category/kind/name.png; None: none are written.
-            accelerator: the processes share the images.
         """
         size = self.recipe.chunk_size
         chosen = epoch_order(len(self.dataset), self.recipe.seed, epoch)
@@ -107,26 +100,24 @@ class Validation:
         network = bound(self.network, labels)
         latent = last(invert(network, self.process, images))
         still = torch.zeros(len(images), device=images.device)
-        rebuilt = last(
-            sample_ddim(network, self.process, latent, lambda _: torch.zeros_like(latent), strengths=still)
+        steps = sample_ddim(
+            network, self.process, latent, lambda _: torch.zeros_like(latent), strengths=still
         )
-        return latent, rebuilt
+        return latent, last(steps)
 
     def _draw(self, images: Images, labels: Int64[Tensor, " batch"], draws: torch.Generator) -> list[Images]:
         """Samples of each strength, all from the same noise, in one batch."""
         strengths = torch.tensor(self.recipe.validation_strengths, device=images.device)
         count = len(strengths)
         start = normal(images.shape, draws, images.device).repeat(count, 1, 1, 1)
-        drawn = last(
-            sample(
-                bound(self.network, labels.repeat(count)),
-                self.process,
-                start,
-                lambda _: normal(start.shape, draws, images.device),
-                strengths=strengths.repeat_interleave(len(images)),
-            )
+        steps = sample(
+            bound(self.network, labels.repeat(count)),
+            self.process,
+            start,
+            lambda _: normal(start.shape, draws, images.device),
+            strengths=strengths.repeat_interleave(len(images)),
         )
-        return list(drawn.chunk(count))
+        return list(last(steps).chunk(count))
 
     def _write(self, indices: list[int], tiles: list[Images], folder: Path) -> None:
         pixels = [to_pixels(tile).cpu().numpy() for tile in tiles]
@@ -138,13 +129,7 @@ class Validation:
 
 def bound(network: nn.Module, labels: Int64[Tensor, " batch"]) -> Network:
     """The network with its labels given; what comes out is in float32."""
-
-    def bound_network(
-        images: Images, times: Float[Tensor, " batch"]
-    ) -> Float[Tensor, "batch 6 height width"]:
-        return network(images, times, labels).float()
-
-    return bound_network
+    return lambda images, times: network(images, times, labels).float()
 
 
 def grid(tiles: list[UInt8[np.ndarray, "size size 3"]]) -> UInt8[np.ndarray, "height width 3"]:
@@ -160,16 +145,7 @@ def check_model(
     accelerator: Accelerator,
     settings: SampleSettings,
 ) -> dict[str, float]:
-    """How well a diffusion model rebuilds some training images of each category, with pictures.
-
-    Args:
-        recipe: steps, strengths of the pictures, number of images (one batch).
-        images: training images by category.
-        out: folder for the pictures.
-
-    Returns:
-        Mean square errors by category, of values in [-1, 1].
-    """
+    """Mean square errors of one batch of each category's training images rebuilt; pictures go to `out`."""
     learnt = diffusion.recipe
     assert isinstance(learnt, DiffusionRecipe)
     network = place(diffusion.network, accelerator.device, channels_last=settings.channels_last)

@@ -65,7 +65,8 @@ def test_every_entry_that_does_not_fit_is_named_and_nothing_is_copied() -> None:
 
 def test_a_checkpoint_in_the_authors_layout_comes_back(tmp_path: Path) -> None:
     own = network(3)
-    save_checkpoint(tmp_path / "ckpt.pth.tar", own, epoch=7, arch=[{"name": "unet"}], facts={"loss": 0.5})
+    recipe, state = DIFFUSION_RECIPES["tiny"], {"epoch": 7, "rebuild_mse": 0.5}
+    save_checkpoint(tmp_path / "ckpt.pth.tar", own, recipe, state)
     content = torch.load(tmp_path / "ckpt.pth.tar", weights_only=True)
     assert (content["epoch"], content["loss"]) == (7, 0.5)
     assert all(name.startswith("module.") for name in content["state_dict"])

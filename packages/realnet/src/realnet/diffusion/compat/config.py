@@ -14,6 +14,7 @@ from typing import Any
 from adcommon.errors import BadValue
 from adcommon.io.files import read_yaml
 from realnet.compat.arch import leaves
+from realnet.diffusion.base_recipe import TrainingRecipe
 from realnet.diffusion.recipes import CLASSIFIERS, UNETS, ClassifierRecipe, DiffusionRecipe
 
 logger = logging.getLogger(__name__)
@@ -24,38 +25,27 @@ Given = Sequence[tuple[Place, Any]]
 """Every value of the file under its place."""
 
 _NETWORK = {
-    "width": "width",
-    "depth": "depth",
-    "channel_mult": "channel_mult",
+    **{name: name for name in ("width", "depth", "channel_mult", "dropout")},
     "attention_resolutions": "attention_at",
-    "dropout": "dropout",
     "num_head_channels": "head_width",
 }
+_ALIKE = ("workers", "hflip", "vflip", "rotate", "accumulate", "ema_decay", "lr", "weight_decay")
 _TRAINING = {
     **_NETWORK,
+    **{name: name for name in _ALIKE},
     "random_seed": "seed",
-    "workers": "workers",
-    "hflip": "hflip",
-    "vflip": "vflip",
-    "rotate": "rotate",
     "max_epoch": "epochs",
     "clip_max_norm": "clip_norm",
-    "accumulate": "accumulate",
-    "ema_decay": "ema_decay",
     "val_freq_epoch": "evaluate_every",
     "save_freq_epoch": "evaluate_every",
-    "lr": "lr",
-    "weight_decay": "weight_decay",
     "T": "timesteps",
     "beta_scheduler": "noise_schedule",
     "rescale_timesteps": "rescale_times",
 }
 """Keys whose value is that of a flag."""
 _SAMPLING = {
+    **{name: name for name in ("batch_size", "classifier_scale", "sample_number")},
     "random_seed": "seed",
-    "batch_size": "batch_size",
-    "classifier_scale": "classifier_scale",
-    "sample_number": "sample_number",
     "section_counts": "respacing",
 }
 _PATHS = {"meta_file": "meta_train", "image_dir": "image_dir", "pertrain_path": "weights", "root": "out"}
@@ -68,10 +58,7 @@ _FIXED: dict[str, Any] = {
     "color_mode": "RGB",
 }
 """Keys that have to have this value."""
-_READ_HERE = (
-    *("input_size", "batch_size", "val_batch_number", "betas", "section_counts", "class_number"),
-    *("H", "W", "type", "name", "criterion", "T", "beta_scheduler", "rescale_timesteps"),
-)
+_READ_HERE = ("input_size", "val_batch_number", "betas", "H", "W", "criterion")
 _UNUSED = {
     "version": "it names the authors' code",
     "port": "torchrun chooses the port",
@@ -133,7 +120,7 @@ def _read(path: Path, translate: Callable[[Given], dict[str, Any]]) -> dict[str,
     return translate(given)
 
 
-def _training(given: Given, path: Path, recipe: DiffusionRecipe | ClassifierRecipe) -> dict[str, Any]:
+def _training(given: Given, path: Path, recipe: TrainingRecipe) -> dict[str, Any]:
     """The values of a training; what concerns the validation stands below something of the test."""
     values: dict[str, Any] = {}
     processes = []
@@ -201,12 +188,9 @@ def _shape(given: Given, size: int, path: Path) -> str:
     raise BadValue(f"{path} describes networks of {size} pixels that are none of {', '.join(UNETS)}")
 
 
-def _agrees(preset: DiffusionRecipe | ClassifierRecipe, values: Mapping[str, Any]) -> bool:
-    own = {"head_width": preset.head_channels}
-    return all(
-        _comparable(own.get(field, getattr(preset, field, None))) == _comparable(value)
-        for field, value in values.items()
-    )
+def _agrees(preset: TrainingRecipe, values: Mapping[str, Any]) -> bool:
+    own = {**vars(preset), "head_width": preset.head_channels}
+    return all(_comparable(own.get(field)) == _comparable(value) for field, value in values.items())
 
 
 def _comparable(value: Any) -> Any:

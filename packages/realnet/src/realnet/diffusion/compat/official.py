@@ -6,7 +6,7 @@ with "module.") and "loss" or "acc". The names within are those of our modules.
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from adcommon.errors import WeightsNotFound, WrongCheckpoint
 from adcommon.io.files import atomic_write, plain
 from adcommon.models.checkpoint import EASYDICT_AND_SCALARS, load_foreign, load_strict
+from realnet.diffusion.base_recipe import TrainingRecipe
 from realnet.diffusion.network.classifier import Classifier
 from realnet.diffusion.network.unet import UNet
+from realnet.diffusion.recipes import DiffusionRecipe
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +38,8 @@ def find_weights(weights: str, name: str) -> Path:
     """The file that a training starts from.
 
     Args:
-        weights: "pretrained" for OpenAI's file, from $AD_WEIGHTS or from the folder `pretrain` that the
-            authors' scripts read; else a path.
-        name: of OpenAI's file.
+        weights: "pretrained" for OpenAI's file of this name, from $AD_WEIGHTS or from the folder `pretrain`
+            that the authors' scripts read; else a path.
 
     Raises:
         WeightsNotFound: says what to download and where to put it.
@@ -79,16 +80,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def fill(network: UNet | Classifier, state: Mapping[str, Tensor], *, where: str, new_head: bool) -> list[str]:
-    """Copy a checkpoint's entries into a network, and say in the log what was left as it was.
+    """Copy a checkpoint's entries into a network; those that kept their random start, which the log names.
 
     Args:
-        state: entries under the names of our modules.
-        where: they came from.
+        where: the entries came from.
         new_head: what depends on the number of classes may differ and keeps its random start, as when a
             network for ImageNet's 1000 classes begins to learn a few others.
-
-    Returns:
-        The entries that kept their random start.
 
     Raises:
         WrongCheckpoint: names every other entry that is missing, unknown or of another shape.
@@ -116,21 +113,17 @@ def classes_in(state: Mapping[str, Tensor], kind: type[nn.Module], *, where: str
     return state[head].shape[0]
 
 
-def save_checkpoint(
-    path: Path,
-    network: nn.Module,
-    *,
-    epoch: int,
-    arch: Sequence[Mapping[str, Any]],
-    facts: Mapping[str, float],
-) -> None:
-    """Write a network as the authors' code does, except that "arch" holds plain dicts, which it never reads.
+def save_checkpoint(path: Path, network: nn.Module, recipe: TrainingRecipe, state: Mapping[str, Any]) -> None:
+    """Write a network as the authors' code does, except that "arch" holds our recipe, which it never reads.
 
     Args:
-        epoch: epochs done.
-        arch: description of the network.
-        facts: "loss" of a diffusion model, "acc" of a classifier.
+        state: epochs done, and what was measured.
     """
-    state = {_MODULE + name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-    content = {"epoch": epoch, "arch": plain(arch), "state_dict": state, **facts}
+    is_unet = isinstance(recipe, DiffusionRecipe)
+    content = {
+        "epoch": state["epoch"],
+        "arch": [{"name": "unet" if is_unet else "classifier", "kwargs": plain(recipe)}],
+        "state_dict": {_MODULE + name: value.cpu().clone() for name, value in network.state_dict().items()},
+        **({"loss": state["rebuild_mse"]} if is_unet else {"acc": state["epoch_accuracy"]}),
+    }
     atomic_write(path, lambda file: torch.save(content, file))

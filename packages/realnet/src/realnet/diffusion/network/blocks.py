@@ -28,11 +28,6 @@ def time_embedding(times: Float[Tensor, " batch"], width: int) -> Float[Tensor, 
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def make_time_embedding(width: int) -> nn.Sequential:
-    """From the waves of a time to what the residual blocks are conditioned on, `width` -> 4 `width`."""
-    return nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
-
-
 class ResBlock(nn.Module):
     """Two convolutions beside a skip; the embedding scales and shifts between them.
 
@@ -49,12 +44,8 @@ class ResBlock(nn.Module):
     ) -> None:
         """Entries `in_layers`, `emb_layers`, `out_layers`, `skip_connection`.
 
-        Args:
-            in_channels: of the input.
-            out_channels: of the output.
-            embedding: width of the embedding.
-            dropout: share of the values dropped before the last convolution.
-            resample: halve or double the sides, after the first activation and on the skip.
+        Sides are resampled after the first activation and on the skip; dropout comes before the last
+        convolution.
         """
         super().__init__()
         self.resample = resample
@@ -139,7 +130,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.width, dropout = shape.width, shape.dropout
         embedding = 4 * shape.width
-        self.time_embed = make_time_embedding(shape.width)
+        self.time_embed = nn.Sequential(
+            nn.Linear(shape.width, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
         channels = int(shape.channel_mult[0] * shape.width)
         stages = [Stage(nn.Conv2d(shape.in_channels, channels, 3, padding=1))]
         self.skips = [channels]

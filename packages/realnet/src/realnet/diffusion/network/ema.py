@@ -14,10 +14,8 @@ class Ema:
         """Copy the network as it is.
 
         Args:
-            network: what is trained.
-            decay: d.
-            warm_up: after n updates let d be at most (1 + n) / (10 + n), so that the initial weights are
-                soon forgotten.
+            decay: d; with `warm_up` at most (1 + n) / (10 + n) after n updates, which soon forgets the
+                initial weights.
         """
         self.decay, self.warm_up = decay, warm_up
         self.updates = 0
@@ -28,9 +26,8 @@ class Ema:
     def update(self) -> None:
         """Move the average towards the network's present weights."""
         self.updates += 1
-        decay = self.decay
-        if self.warm_up:
-            decay = min(decay, (1 + self.updates) / (10 + self.updates))
+        warm = (1 + self.updates) / (10 + self.updates) if self.warm_up else 1.0
+        decay = min(self.decay, warm)
         present, average = self._source.state_dict(), self.network.state_dict()
         torch._foreach_lerp_(list(average.values()), [present[name] for name in average], 1 - decay)
 

@@ -38,13 +38,7 @@ class UNet(Encoder):
         times: Float[Tensor, " batch"],
         labels: Int64[Tensor, " batch"],
     ) -> Float[Tensor, "batch 6 height width"]:
-        """Noise of unit variance, then a number per value: -1 for the smallest variance, 1 for the largest.
-
-        Args:
-            x: noisy images; the clean ones have values in [-1, 1].
-            times: steps of the full process.
-            labels: numbers of the classes.
-        """
+        """Noise of unit variance, then a number per value: -1 for the least variance, 1 for the largest."""
         embedding = self.embed(times) + self.label_emb(labels)
         hidden, outputs = self.encode(x, embedding)
         for stage in self.output_blocks:
