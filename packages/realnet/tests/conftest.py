@@ -13,7 +13,7 @@ from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
 from adcommon.testing.trees import draw_image, make_mvtec
 from adcommon.types.records import Record
-from realnet.model import RealNet, build
+from realnet.model import RealNet
 from realnet.recipes import OWN, Recipe
 
 TINY = replace(
@@ -63,7 +63,7 @@ def make_model() -> Callable[..., RealNet]:
 
     def make(**changes: object) -> RealNet:
         torch.manual_seed(0)
-        return build(replace(TINY, **changes), weights="random")
+        return RealNet(replace(TINY, **changes), weights="random")
 
     return make
 

@@ -2,11 +2,11 @@ import torch
 import torch.nn.functional as F
 
 from adcommon.types.prediction import Detector
-from realnet.detector import RealNetDetector, make_detector, make_preprocess
+from realnet.detector import RealNetDetector, make_preprocess
 
 
 def detector(make_model, tiny) -> RealNetDetector:
-    return make_detector(make_model(), make_preprocess(tiny), tiny)
+    return RealNetDetector(make_model(), make_preprocess(tiny), tiny)
 
 
 def test_maps_are_probabilities_and_scores_their_highest_local_mean(make_model, tiny, images) -> None:
@@ -33,7 +33,7 @@ def test_scores_do_not_depend_on_the_batch(make_model, tiny, images) -> None:
 def test_a_model_in_training_is_put_in_evaluation_mode(make_model, tiny) -> None:
     model = make_model().train()
     before = model.rrs.bn_idx.running_mean.clone()
-    make_detector(model, make_preprocess(tiny), tiny).score(torch.randn(2, 3, 64, 64))
+    RealNetDetector(model, make_preprocess(tiny), tiny).score(torch.randn(2, 3, 64, 64))
     assert not model.rrs.training
     assert torch.equal(model.rrs.bn_idx.running_mean, before)
 

@@ -18,7 +18,7 @@ from adcommon.testing.trees import make_mvtec
 from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.types.records import Evaluation, Record
-from realnet.detector import make_detector, make_preprocess
+from realnet.detector import RealNetDetector, make_preprocess
 from realnet.evaluate import (
     OUTLINE,
     Validation,
@@ -55,7 +55,7 @@ def scores_of(mvtec: Path, tiny, *, inverted: bool = False) -> Scores:
 def test_each_category_has_a_standard_and_a_paper_row_and_the_papers_pictures(
     mvtec, tiny, make_model, tmp_path
 ) -> None:
-    detector = make_detector(make_model(), make_preprocess(tiny), tiny)
+    detector = RealNetDetector(make_model(), make_preprocess(tiny), tiny)
     found = evaluate(
         detector,
         images_of(mvtec),

@@ -20,7 +20,7 @@ from realnet.compat.arch import network_values
 from realnet.compat.official import fill, to_official
 from realnet.losses import feature_mse, segmentation_cross_entropy, segmentation_focal
 from realnet.metrics import realnet_pro
-from realnet.model import RealNet, build
+from realnet.model import RealNet
 from realnet.network.afs import AFS, Pair, best_channels, channel_scores, total_scores
 from realnet.network.reconstruction import SimpleReconstruction
 from realnet.network.structure import layers_of, parse_structure
@@ -60,7 +60,7 @@ def seeded_model(folder: GoldenFolder, entry: dict, image_size: int) -> RealNet:
     """The model of an entry with its seeded weights and chosen channels, in float32."""
     described = entry["model"]
     recipe = recipe_of(described, image_size)
-    model = build(recipe, weights=None)
+    model = RealNet(recipe, weights=None)
     facts = described["backbone"]["layers"]
     assert model.channels == {layer: facts[layer]["channels"] for layer in model.channels}
     assert model.afs.strides == {layer: facts[layer]["stride"] for layer in model.channels}
@@ -338,7 +338,7 @@ def test_shapes(file: GoldenFile) -> None:
     for key, described in file.entry["models"].items():
         if described["type"] == "realnet":
             with torch.device("meta"):
-                model = build(recipe_of(described, 256), weights=None)
+                model = RealNet(recipe_of(described, 256), weights=None)
             own = {name: list(value.shape) for name, value in to_official(model).items()}
         elif described["type"] == "simple_recon":
             network = SimpleReconstruction(described["channels"], described["num_residual_layers"])

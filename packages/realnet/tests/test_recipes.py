@@ -8,11 +8,14 @@ from adcommon.data import DATASETS
 from adcommon.errors import BadValue
 from adcommon.io.files import plain
 from adcommon.training.recipes import from_json
-from realnet.recipes import BTAD, MPDD, MVTEC, MVTEC_C, OWN, QUICKSTART, RECIPES, VISA, Recipe
+from realnet.recipes import MVTEC, OWN, QUICKSTART, RECIPES, Recipe
+
+MVTEC_C = RECIPES["mvtec_c"]
 
 
 def test_the_papers_recipes_differ_in_the_dataset_alone() -> None:
-    assert [replace(recipe, dataset="mvtec") for recipe in (MPDD, BTAD, VISA)] == [MVTEC] * 3
+    papers = [RECIPES[name] for name in ("mpdd", "btad", "visa")]
+    assert [replace(recipe, dataset="mvtec") for recipe in papers] == [MVTEC] * 3
     assert all(recipe.dataset in DATASETS for recipe in RECIPES.values())
 
 

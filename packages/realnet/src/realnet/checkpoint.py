@@ -9,9 +9,9 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.models.checkpoint import Trained, load_model, load_strict
 from adcommon.training.recipes import from_json
 from realnet.compat.official import load_checkpoint, save_checkpoint
-from realnet.detector import RealNetDetector, make_detector, make_preprocess
+from realnet.detector import RealNetDetector, make_preprocess
 from realnet.evaluate import facts
-from realnet.model import RealNet, build
+from realnet.model import RealNet
 from realnet.recipes import Recipe
 
 
@@ -24,11 +24,7 @@ def load_detector(
 ) -> RealNetDetector:
     """The detector in a `model` folder of a training run, or in a checkpoint of the authors.
 
-    Args:
-        folder: holds config.json and model.safetensors; or a file such as ckpt_best.pth.tar.
-        category: has no effect: the model knows its category.
-        references: has no effect: RealNet needs no reference images.
-        device: where the model goes.
+    `category` and `references` have no effect: the model knows its category and needs no reference images.
     """
     return load_trained(folder, device).scorer
 
@@ -39,7 +35,7 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained[Real
     def ready(model: RealNet, preprocess: Preprocess, recipe: Recipe) -> RealNetDetector:
         """Laid out as in training, so that scores are the same to the last digit."""
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        return make_detector(model.to(device).to(memory_format=layout), preprocess, recipe)
+        return RealNetDetector(model.to(device).to(memory_format=layout), preprocess, recipe)
 
     if path.is_file():
         checkpoint = load_checkpoint(path)
@@ -48,7 +44,7 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained[Real
         return Trained(detector, recipe, facts(recipe, weights=str(path)))
     config, tensors = load_model(path, method="realnet")
     recipe = from_json(Recipe, config["recipe"])
-    model = build(recipe, weights=None)
+    model = RealNet(recipe, weights=None)
     load_strict(model, tensors, where=str(path))
     return Trained.of(ready(model, Preprocess(**config["preprocess"]), recipe), recipe, config)
 
@@ -60,10 +56,5 @@ def save_official(path: Path, trained: Trained[RealNetDetector, Recipe], source:
         source: where it was loaded from; a checkpoint of the authors knows its epoch and its best result.
     """
     known = load_checkpoint(source) if source.is_file() else None
-    save_checkpoint(
-        path,
-        trained.scorer.model,
-        trained.recipe,
-        epoch=known.epoch if known else 0,
-        best_metric=known.best_metric if known else 0.0,
-    )
+    reached = (known.epoch, known.best_metric) if known else (0, 0.0)
+    save_checkpoint(path, trained.scorer.model, trained.recipe, *reached)

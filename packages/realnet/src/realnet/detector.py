@@ -15,18 +15,12 @@ from realnet.recipes import Recipe
 class RealNetDetector:
     """A trained RealNet; maps are probabilities that a pixel is anomalous, image scores means of them."""
 
-    def __init__(self, model: RealNet, preprocess: Preprocess, *, pool: int = 16) -> None:
-        """Put the model in evaluation mode and bind it to its preprocessing.
-
-        Args:
-            model: stays where it is; `score` takes images from anywhere.
-            preprocess: how its training images were made.
-            pool: the image score is the highest mean of a square of this side, pixels.
-        """
+    def __init__(self, model: RealNet, preprocess: Preprocess, recipe: Recipe) -> None:
+        """Put the model in evaluation mode, where it stands; `preprocess` made its training images."""
         self.model = model.eval()
         self.device = next(model.parameters()).device
         self.preprocess = preprocess
-        self.pool = pool
+        self.pool = recipe.pool
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
@@ -39,8 +33,3 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
     """How the recipe's images are made, normalised as the backbone's weights want it."""
     mean, std = normalisation(recipe.backbone)
     return Preprocess(image_size=recipe.image_size, upright=recipe.upright, mean=mean, std=std)
-
-
-def make_detector(model: RealNet, preprocess: Preprocess, recipe: Recipe) -> RealNetDetector:
-    """A model as it stands, put in evaluation mode, that scores as its recipe says."""
-    return RealNetDetector(model, preprocess, pool=recipe.pool)

@@ -29,7 +29,7 @@ from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, Record, has_pixel_truth
-from realnet.detector import make_detector
+from realnet.detector import RealNetDetector
 from realnet.metrics import realnet_pro
 from realnet.model import RealNet
 from realnet.published import PAPER
@@ -39,11 +39,7 @@ OUTLINE = (255, 0, 0)
 
 
 def facts(recipe: Recipe, weights: str) -> Facts:
-    """Where a model of this recipe comes from.
-
-    Args:
-        weights: where the backbone's came from.
-    """
+    """Where a model of this recipe comes from, and its backbone's weights."""
     return Facts(
         method="realnet",
         dataset=recipe.dataset,
@@ -129,7 +125,7 @@ class Validation:
             held_out: normal images that training has not seen, for the decision threshold.
         """
         threshold = threshold_of(
-            make_detector(self.model, self.preprocess, self.recipe),
+            RealNetDetector(self.model, self.preprocess, self.recipe),
             held_out,
             false_alarm_rate=self.settings.false_alarm_rate,
             batch_size=self.recipe.test_batch_size,
@@ -152,7 +148,7 @@ class Validation:
 
     def _evaluate(self, *, threshold: float | None = None, maps: Path | None = None) -> list[Evaluation]:
         return evaluate(
-            make_detector(self.model, self.preprocess, self.recipe),
+            RealNetDetector(self.model, self.preprocess, self.recipe),
             {self.category: self.tests},
             batch_size=self.recipe.test_batch_size,
             protocols=protocols(self.recipe),
@@ -224,12 +220,9 @@ def triptych(
 ) -> UInt8[np.ndarray, "height triple_width 3"]:
     """Side by side: the image, its mask, and the image under the colours of its map.
 
-    Colours (JET) go from 0 to `high`; image and colours are mixed in equal parts and scaled so that the
-    largest value is 255.
-
-    Args:
-        high: the largest value of all maps of the category, so that colours compare.
-        threshold: pixels above it are outlined in red, two pixels wide; None outlines nothing.
+    Colours (JET) go from 0 to `high`, the largest value of the category, so that they compare; image and
+    colours are mixed in equal parts and scaled so that the largest value is 255. Pixels above the threshold
+    are outlined in red, two pixels wide.
     """
     heat = reference_overlay(image, heat_map(anomaly_map, 0.0, high))
     if threshold is not None:

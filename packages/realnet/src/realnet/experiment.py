@@ -17,12 +17,7 @@ def run(
     name: str,
     published: Published | None = None,
 ) -> Fitted:
-    """Train and evaluate one model per category; tables are written after each.
-
-    Args:
-        name: of the run's folder, if the settings do not say.
-        published: the paper's numbers, to stand beside ours.
-    """
+    """Train and evaluate one model per category; arguments as for `run_jobs`."""
     from realnet.train import check_inputs, train
 
     return run_jobs(

@@ -58,31 +58,28 @@ class Trainable(nn.Module):
 class RealNet(nn.Module):
     """Backbone, AFS, one reconstruction network per block, RRS."""
 
-    def __init__(
-        self,
-        blocks: Sequence[Block],
-        backbone: FeaturePyramid,
-        layers: Sequence[str],
-        recon: Sequence[nn.Module],
-        rrs: RRS,
-    ) -> None:
-        """Join the parts; entries are the authors', but for `backbone.trunk` (`backbone.feature_extractor`).
+    def __init__(self, recipe: Recipe, *, weights: str | None) -> None:
+        """An untrained model; entries are the authors', but for `backbone.trunk` (`feature_extractor`).
 
         Args:
-            blocks: of selected features.
-            backbone: gives one map per layer.
-            layers: names of these maps, fine to coarse.
-            recon: one network per block.
-            rrs: for the residuals of all blocks.
+            weights: of the backbone: "pretrained", "random" or a file; None: a checkpoint will fill it.
         """
         super().__init__()
-        self.blocks = tuple(blocks)
-        self.layers = tuple(layers)
-        self.channels = dict(zip(layers, backbone.channels, strict=True))
-        self.backbone = backbone
-        self.afs = AFS(blocks, dict(zip(layers, backbone.strides, strict=True)))
-        names = [f"{block.name}_recon" for block in blocks]
-        self.recon = nn.ModuleDict(dict(zip(names, recon, strict=True)))
+        self.blocks = parse_structure(recipe.structure)
+        # Drawn in this order: RRS, the reconstruction networks, a random backbone.
+        rrs = RRS(
+            sum(block.channels for block in self.blocks),
+            recipe.modes(),
+            residual_layers=recipe.rrs_layers,
+            stop_grad=recipe.stop_grad,
+        )
+        recon = {f"{block.name}_recon": _network(block, recipe) for block in self.blocks}
+        self.backbone = build_backbone(recipe, weights=weights)
+        strides = layers_of(self.blocks, recipe.backbone)
+        self.channels = dict(zip(strides, self.backbone.channels, strict=True))
+        """Of the backbone's maps, by layer, fine to coarse."""
+        self.afs = AFS(self.blocks, strides)
+        self.recon = nn.ModuleDict(recon)
         self.rrs = rrs
 
     def trainable(self) -> Trainable:
@@ -99,25 +96,7 @@ class RealNet(nn.Module):
 
     def levels(self, maps: Sequence[Float[Tensor, "batch _ _ _"]]) -> Levels:
         """The backbone's maps by layer."""
-        return dict(zip(self.layers, maps, strict=True))
-
-
-def build(recipe: Recipe, *, weights: str | None) -> RealNet:
-    """An untrained model; nothing is drawn but the networks' own initial values.
-
-    Args:
-        weights: of the backbone: "pretrained", "random" or a file; None: a checkpoint will fill it.
-    """
-    blocks = parse_structure(recipe.structure)
-    rrs = RRS(
-        sum(block.channels for block in blocks),
-        recipe.modes(),
-        residual_layers=recipe.rrs_layers,
-        stop_grad=recipe.stop_grad,
-    )
-    recon = [_network(block, recipe) for block in blocks]
-    layers = tuple(layers_of(blocks, recipe.backbone))
-    return RealNet(blocks, build_backbone(recipe, weights=weights), layers, recon, rrs)
+        return dict(zip(self.channels, maps, strict=True))
 
 
 def build_backbone(recipe: Recipe, *, weights: str | None) -> FeaturePyramid:

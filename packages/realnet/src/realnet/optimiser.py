@@ -40,9 +40,7 @@ def update(
 
     Args:
         network: `model.trainable()`, as it may be wrapped.
-        features: of the images, some of them with synthetic anomalies.
-        clean: of the same images without them.
-        masks: of the anomalies, in [0, 1].
+        features: of images with synthetic anomalies, which the masks show; `clean` without them.
     """
     with accelerator.autocast():
         outputs = network(features)
@@ -67,11 +65,7 @@ def segmentation_loss(
 def clean_maps(
     model: RealNet, batch: ItemBatch, store: FeatureStore | None
 ) -> list[Float[Tensor, "batch _channels _height _width"]]:
-    """The backbone's maps of the clean images of a batch, one per layer, on the model's device.
-
-    Args:
-        store: of the training images, where each image's maps are kept; None: they are computed.
-    """
+    """The backbone's maps of a batch's clean images, out of the store if any, on the model's device."""
     device = next(model.parameters()).device
     if store is None:
         return model.backbone(batch.clean.to(device))
@@ -86,10 +80,7 @@ def mixed_features(
 ) -> tuple[Features, Features]:
     """Selected features of a batch with and without its anomalies; normal items are the same in both.
 
-    Args:
-        clean: the backbone's maps of the clean images.
-        images: the batch; only the anomalous ones pass through the backbone.
-        anomalous: which of them have a synthetic anomaly.
+    Only the anomalous images pass through the backbone; of the others the maps in `clean` are all there is.
     """
     rows = [row for row, changed in enumerate(anomalous) if changed]
     clean_features = model.afs(model.levels(clean))

@@ -197,13 +197,9 @@ class Recipe:
 
 
 MVTEC = Recipe()
-MPDD = replace(MVTEC, dataset="mpdd")
-BTAD = replace(MVTEC, dataset="btad")
-VISA = replace(MVTEC, dataset="visa")
 
 ARCHITECTURE_C = ("layer1:256+layer2:512@4", "layer3:512+layer4:256@16")
 """The authors' other structure, for cards of 32 GB."""
-MVTEC_C = replace(MVTEC, structure=ARCHITECTURE_C)
 
 OWN = replace(
     MVTEC,
@@ -240,11 +236,8 @@ QUICKSTART = replace(
 high learning rate. They were chosen on the dataset `synthetic`."""
 
 RECIPES: dict[str, Recipe] = {
-    "mvtec": MVTEC,
-    "mpdd": MPDD,
-    "btad": BTAD,
-    "visa": VISA,
-    "mvtec_c": MVTEC_C,
+    **{name: replace(MVTEC, dataset=name) for name in ("mvtec", "mpdd", "btad", "visa")},
+    "mvtec_c": replace(MVTEC, structure=ARCHITECTURE_C),
     "own": OWN,
     "quickstart": QUICKSTART,
 }

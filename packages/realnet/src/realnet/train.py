@@ -29,7 +29,7 @@ from adcommon.training.stop import StopSignal
 from adcommon.types.records import Split
 from realnet.detector import make_preprocess
 from realnet.evaluate import Validation
-from realnet.model import RealNet, build, build_backbone, parameter_counts
+from realnet.model import RealNet, build_backbone, parameter_counts
 from realnet.network.afs import Pair, total_scores
 from realnet.optimiser import clean_maps, make_optimiser, mixed_features, update
 from realnet.recipes import Recipe
@@ -56,9 +56,6 @@ def train(
     """Train one model on the normal images of a category, save it, and evaluate it.
 
     Args:
-        split: its training and test images.
-        run: where metrics, resume state, models and pictures go.
-        settings: weights, workers, cache, how often to save, what to write.
         stop: looked at after every step; if set, the state is saved and `Stopped` raised.
 
     Returns:
@@ -74,18 +71,13 @@ def train(
     total = recipe.iterations or recipe.epochs * per_epoch
 
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    model = build(recipe, weights=settings.weights).to(device).to(memory_format=layout)
+    model = RealNet(recipe, weights=settings.weights).to(device).to(memory_format=layout)
     for name, count in parameter_counts(model).items():
         logger.info("%s parameters %d", name, count)
     validation = Validation(model, preprocess, category, split.test, recipe, settings)
     optimiser = accelerator.prepare_optimizer(make_optimiser(model, recipe), device_placement=False)
-    state = {
-        "afs": model.afs,
-        "recon": model.recon,
-        "rrs": model.rrs,
-        "optimiser": optimiser,
-        "validation": validation,
-    }
+    parts = {"afs": model.afs, "recon": model.recon, "rrs": model.rrs}
+    state = {**parts, "optimiser": optimiser, "validation": validation}
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
     items = make_items(dataset, recipe, category, settings.root())

@@ -19,18 +19,14 @@ logger = logging.getLogger(__name__)
 Found = Sequence[tuple[tuple[str, ...], Any]]
 """Every value of the file under its path of names."""
 
+_ALIKE = ("batch_size", "workers", "perlin_scale", "min_perlin_scale", "lr", "weight_decay")
 _FIELDS = {
+    **{name: name for name in _ALIKE},
     "random_seed": "seed",
-    "batch_size": "batch_size",
-    "workers": "workers",
-    "perlin_scale": "perlin_scale",
-    "min_perlin_scale": "min_perlin_scale",
     "dtd_transparency_range": "dtd_opacity",
     "sdas_transparency_range": "sdas_opacity",
     "max_epoch": "epochs",
     "val_freq_epoch": "evaluate_every",
-    "lr": "lr",
-    "weight_decay": "weight_decay",
 }
 """Names whose value is that of a flag."""
 _READ_HERE = (
@@ -125,17 +121,18 @@ def _sources(shares: Mapping[str, float], path: Path) -> dict[str, Any]:
     """The authors' `anomaly_types` in our fields."""
     if not shares:
         return {}
+    normal = float(shares.get("normal", 0))
     anomalous = {kind: float(share) for kind, share in shares.items() if kind != "normal" and share}
-    total = float(shares.get("normal", 0)) + sum(anomalous.values())
+    total = normal + sum(anomalous.values())
     if not anomalous or set(anomalous) - {"sdas", "dtd"} or abs(total - 1) > 1e-6:
         raise BadValue(
             f"{path}: anomaly_types is {dict(shares)}; expected shares of normal, sdas and dtd, of sum 1 and "
             "not all normal"
         )
-    values = {"anomaly_source": next(iter(anomalous)), "normal_share": float(shares.get("normal", 0))}
-    if len(anomalous) == 2:
-        values |= {"anomaly_source": "both", "sdas_share": anomalous["sdas"] / sum(anomalous.values())}
-    return values
+    if len(anomalous) == 1:
+        return {"anomaly_source": next(iter(anomalous)), "normal_share": normal}
+    share = anomalous["sdas"] / sum(anomalous.values())
+    return {"anomaly_source": "both", "normal_share": normal, "sdas_share": share}
 
 
 def _training(found: Found, given: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from adcommon.io.files import atomic_write
 from adcommon.models.backbones import fill_trunk
 from adcommon.models.checkpoint import EASYDICT_AND_SCALARS, load_foreign, load_strict
 from realnet.compat.arch import TAGS, network_values
-from realnet.model import RealNet, build
+from realnet.model import RealNet
 from realnet.network.structure import parse_structure
 from realnet.recipes import MVTEC, Recipe
 
@@ -56,7 +56,7 @@ class Checkpoint:
         """
         recipe = self.recipe
         complete = any(name.startswith(_BACKBONE) for name in self.state)
-        model = build(recipe, weights=None if complete else weights or "pretrained")
+        model = RealNet(recipe, weights=None if complete else weights or "pretrained")
         fill(model, self.state, recipe.backbone, where=str(self.path))
         return model
 
@@ -91,33 +91,26 @@ def fill(model: RealNet, state: Mapping[str, Tensor], tag: str, *, where: str) -
     Raises:
         WrongCheckpoint: names every entry that is missing, unknown or of another shape.
     """
-    backbone = _below(state, _BACKBONE)
     known = (_BACKBONE, *(f"{part}." for part in _PARTS))
     if unknown := [name for name in state if not name.startswith(known)]:
         raise WrongCheckpoint(f"{where} has entries that belong to no part: {', '.join(unknown)}")
+    backbone = {name: value for name, value in state.items() if name.startswith(_BACKBONE)}
     if backbone:
-        fill_trunk(model.backbone.trunk, backbone, tag)
+        trunk = {name.removeprefix(_BACKBONE): value for name, value in backbone.items()}
+        fill_trunk(model.backbone.trunk, trunk, tag)
     own = torch.nn.ModuleDict({part: getattr(model, part) for part in _PARTS})
-    load_strict(own, {name: value for name, value in state.items() if not name.startswith(_BACKBONE)}, where)
+    load_strict(own, {name: value for name, value in state.items() if name not in backbone}, where)
 
 
 def to_official(model: RealNet) -> dict[str, Tensor]:
     """A model's own entries under the authors' names."""
-    trunk = {_BACKBONE + name: value for name, value in model.backbone.trunk.state_dict().items()}
-    rest = {name: value for name, value in model.state_dict().items() if not name.startswith("backbone.")}
-    return {**trunk, **rest}
+    return {name.replace("backbone.trunk.", _BACKBONE): value for name, value in model.state_dict().items()}
 
 
 def save_checkpoint(
-    path: Path, model: RealNet, recipe: Recipe, *, epoch: int = 0, best_metric: float = 0.0
+    path: Path, model: RealNet, recipe: Recipe, epoch: int = 0, best_metric: float = 0.0
 ) -> None:
-    """Write a model as the authors' code does, complete with its backbone.
-
-    Args:
-        recipe: that of the model.
-        epoch: epochs done.
-        best_metric: mean of image and pixel AUROC.
-    """
+    """Write a model as the authors' code does, complete with its backbone; see `Checkpoint`."""
     content = {
         "epoch": epoch,
         "arch": arch_of(recipe),
@@ -147,34 +140,22 @@ def arch_of(recipe: Recipe) -> list[dict[str, Any]]:
         }
         for block in parse_structure(recipe.structure)
     ]
-    modes = recipe.modes()
+    recon = {
+        "num_res_blocks": recipe.res_blocks,
+        "hide_channels_ratio": recipe.hidden_ratio,
+        "channel_mult": list(recipe.channel_mult),
+        "attention_mult": list(recipe.attention_mult),
+    }
+    modes, counts = zip(*recipe.modes(), strict=True)
+    rrs = {
+        "modes": list(modes),
+        "mode_numbers": list(counts),
+        "num_residual_layers": recipe.rrs_layers,
+        "stop_grad": recipe.stop_grad,
+    }
     return [
         {"name": "backbone", "type": name, "frozen": True},
-        {
-            "name": "afs",
-            "frozen": True,
-            "kwargs": {"init_bsn": recipe.afs_batches, "structure": structure},
-        },
-        {
-            "name": "recon",
-            "kwargs": {
-                "num_res_blocks": recipe.res_blocks,
-                "hide_channels_ratio": recipe.hidden_ratio,
-                "channel_mult": list(recipe.channel_mult),
-                "attention_mult": list(recipe.attention_mult),
-            },
-        },
-        {
-            "name": "rrs",
-            "kwargs": {
-                "modes": [mode for mode, _ in modes],
-                "mode_numbers": [count for _, count in modes],
-                "num_residual_layers": recipe.rrs_layers,
-                "stop_grad": recipe.stop_grad,
-            },
-        },
+        {"name": "afs", "frozen": True, "kwargs": {"init_bsn": recipe.afs_batches, "structure": structure}},
+        {"name": "recon", "kwargs": recon},
+        {"name": "rrs", "kwargs": rrs},
     ]
-
-
-def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -33,12 +33,7 @@ class AFS(nn.Module):
     """Keeps the chosen channels of each layer and joins the layers of a block."""
 
     def __init__(self, blocks: Sequence[Block], strides: Mapping[str, int]) -> None:
-        """The first channels are kept until `keep_best` or a checkpoint says which.
-
-        Args:
-            blocks: which layers make which block.
-            strides: of the layers, pixels per cell.
-        """
+        """The first channels are kept until `keep_best` or a checkpoint says which."""
         super().__init__()
         self.blocks = tuple(blocks)
         self.strides = dict(strides)
@@ -86,24 +81,16 @@ def total_scores(
 ) -> dict[str, Float[Tensor, " channels"]]:
     """The sum over all pairs of each channel's score, by block and layer; the lowest are best.
 
-    Layers that keep every channel are left out: whatever their scores, the choice is the same.
-
-    Args:
-        channels: how many each layer has.
-        pairs: seen one after the other.
+    Layers that keep every channel they have are left out: whatever their scores, the choice is the same.
     """
     totals: dict[str, Float[Tensor, " channels"]] = {}
     for pair in pairs:
         for block in afs.blocks:
             for layer, planes in block.layers:
                 if planes < channels[layer]:
-                    scores = channel_scores(
-                        pair.anomalous[layer],
-                        pair.clean[layer],
-                        pair.masks,
-                        afs.grid(block, layer, pair.clean[layer]),
-                    )
-                    key = key_of(block, layer)
+                    clean, key = pair.clean[layer], key_of(block, layer)
+                    grid = afs.grid(block, layer, clean)
+                    scores = channel_scores(pair.anomalous[layer], clean, pair.masks, grid)
                     totals[key] = totals[key] + scores if key in totals else scores
     return totals
 

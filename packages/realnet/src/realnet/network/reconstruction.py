@@ -4,6 +4,7 @@ A U-Net as in the diffusion models, without time and with one convolution per re
 rebuilds zeros. `SimpleReconstruction` is the authors' small alternative.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -32,13 +33,10 @@ class Reconstruction(nn.Module):
         """Both sides of the features are multiples of 2 ** (len(channel_mult) - 1).
 
         Args:
-            channels: of the features.
-            width: channels of the finest level, a multiple of 32.
-            res_blocks: residual blocks per level; one more on the way up.
-            channel_mult: factor of `width` per level, fine to coarse.
+            width: what `channel_mult` multiplies, a multiple of 32.
+            res_blocks: per level; one more on the way up.
             attention_mult: downsampling factors (1, 2, 4 ...) at which positions attend to each other; the
                 coarsest level does so between its two middle blocks in any case.
-            head_width: channels of an attention head.
         """
         super().__init__()
 
@@ -122,7 +120,8 @@ class UpBlock(nn.Module):
         """Entries `in_layers.0`, `in_layers.2`, `h_upd.conv`, `x_upd.conv`."""
         super().__init__()
         self.in_layers = _norm_and_convolution(channels, channels)
-        self.h_upd, self.x_upd = _Doubling(channels), _Doubling(channels)
+        self.h_upd = nn.Sequential(OrderedDict(conv=_doubling(channels, channels)))
+        self.x_upd = nn.Sequential(OrderedDict(conv=_doubling(channels, channels)))
 
     def forward(self, x: Map) -> Map:
         """Twice the height and width."""
@@ -130,25 +129,11 @@ class UpBlock(nn.Module):
         return self.x_upd(x) + convolution(self.h_upd(activation(norm(x))))
 
 
-class _Doubling(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = _doubling(channels, channels)
-
-    def forward(self, x: Map) -> Map:
-        return self.conv(x)
-
-
 class SimpleReconstruction(nn.Module):
     """The authors' alternative: two poolings, a residual stack, two transposed convolutions."""
 
     def __init__(self, channels: int, residual_layers: int = 2) -> None:
-        """Both sides of the features are multiples of 4.
-
-        Args:
-            channels: of the features.
-            residual_layers: of the stack at the coarsest level, which has 4 x `channels`.
-        """
+        """Both sides of the features are multiples of 4; the residual stack has 4 x `channels`."""
         super().__init__()
         self.block1 = _double_convolution(channels)
         self.block2 = _double_convolution(2 * channels)
@@ -170,13 +155,7 @@ class ResidualStack(nn.Module):
     """Residual layers of two convolutions without biases, ReLU before each and after the last."""
 
     def __init__(self, channels: int, hidden: int, layers: int) -> None:
-        """Entries `_layers.N._block.1` and `.3`.
-
-        Args:
-            channels: in and out.
-            hidden: between the 3x3 and the 1x1 convolution.
-            layers: one after the other.
-        """
+        """Entries `_layers.N._block.1` and `.3`; `hidden` lie between the 3x3 and the 1x1 convolution."""
         super().__init__()
         self._layers = nn.ModuleList(_ResidualLayer(channels, hidden) for _ in range(layers))
 

@@ -28,14 +28,7 @@ class RRS(nn.Module):
         residual_layers: int = 2,
         stop_grad: bool = False,
     ) -> None:
-        """All layers start as PyTorch initialises them.
-
-        Args:
-            channels: of all residuals together.
-            modes: the rankings, in order.
-            residual_layers: of the decoder's first stage.
-            stop_grad: keep the segmentation loss from the reconstruction networks.
-        """
+        """All layers start as PyTorch initialises them; `channels` are those of all residuals together."""
         super().__init__()
         self.modes = tuple(modes)
         self.stop_grad = stop_grad
@@ -77,10 +70,7 @@ class RRS(nn.Module):
         normalisation, so it is applied to them instead.
         """
         mean, deviation = (value[None] for value in self._statistics(residual))
-        scores = {
-            "max": lambda: residual.amax(dim=(2, 3)),
-            "mean": lambda: residual.mean(dim=(2, 3)),
-        }
+        scores = {"max": lambda: residual.amax(dim=(2, 3)), "mean": lambda: residual.mean(dim=(2, 3))}
         return [
             ((scores[mode]() - mean) / deviation).topk(count, dim=1, sorted=True).indices
             for mode, count in self.modes
