@@ -89,8 +89,8 @@ def one_of_two_stopped(command: str, words: Sequence[str | Path], folder: Path, 
     assert [done.returncode for done in both] == [143, 143], _shown(both)
     step = torch.load(state, weights_only=True)["step"]
     assert all(f"after step {step}" in done.stderr for done in both), _shown(both)
-    for arguments in (["--out", parts, "--resume"], ["--out", whole]):
-        both = run_together(command, *words, *arguments)
+    for out, resume in ((parts, ["--resume"]), (whole, [])):
+        both = run_together(command, *words, "--out", out, *resume)
         assert [done.returncode for done in both] == [0, 0], _shown(both)
     assert_same_bits(whole / job, parts / job)
 
