@@ -238,6 +238,7 @@ def test_two_processes_under_torchrun_share_each_batch(tmp_path: Path) -> None:
     assert load_file(tmp_path / "run" / "bottle" / "model" / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_two_processes_stops_both(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
     words = ["--data-root", tmp_path, "--category", "bottle", *small(iterations="6", evaluate_every="6")]

@@ -165,6 +165,12 @@ READERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _rotations_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All weights come from the files: to draw rotations that are replaced at once takes seconds."""
+    monkeypatch.setattr("resad.network.flow.random_rotation", lambda channels, _: torch.eye(channels))
+
+
 @pytest.fixture
 def golden(folder: GoldenFolder):
     """Opens a file by name; one that the folder does not list is not asked for."""
