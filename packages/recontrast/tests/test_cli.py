@@ -3,8 +3,6 @@
 import json
 import resource
 import signal
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from adcommon.testing.commands import flags, read_rows, read_table, refused, succeed
-from adcommon.testing.processes import SignalWhenSaving, Started
+from adcommon.testing.processes import SignalWhenSaving, Started, run_together
 from adcommon.testing.runs import killed_and_resumed, one_of_two_stopped
 from adcommon.testing.trees import make_class_folders, make_folder, make_mvtec
 
@@ -224,16 +222,12 @@ def test_a_wrong_model_folder_is_refused(tmp_path: Path) -> None:
     assert "config.json" in said
 
 
-def test_two_processes_under_torchrun_share_each_batch(tmp_path: Path) -> None:
+def test_two_processes_share_each_batch(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"),
-        *("--nproc-per-node", "2", Path(sys.executable).with_name("recontrast-mvtec")),
-        *("--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run", *small()),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert "processes 2" in done.stderr
+    words = ["--data-root", tmp_path, "--category", "bottle", *small()]
+    both = run_together("recontrast-mvtec", *words, "--out", tmp_path / "run")
+    assert [done.returncode for done in both] == [0, 0], both[0].stderr
+    assert "processes 2" in both[0].stderr
     assert len(read_rows(tmp_path / "run")) == 2
     assert load_file(tmp_path / "run" / "bottle" / "model" / "model.safetensors")
 

@@ -74,7 +74,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marked = [pytest.param(*case, marks=pytest.mark.slow if case in left_out else ()) for case in cases]
         metafunc.parametrize(("file", "precision"), marked, indirect=["file"])
     else:
-        golden_cases(metafunc)
+        # A wide ResNet is read with ReLU, and GELU in a narrow one; both together when files are asked for.
+        asked = metafunc.config.getoption("--golden-root") is not None
+        golden_cases(metafunc, lambda folder, name: not asked and is_wide_gelu(folder.files[name]))
+
+
+def is_wide_gelu(entry: dict) -> bool:
+    return (entry.get("backbone"), entry.get("decoder_activation")) == ("wide_resnet50_2", "gelu")
 
 
 def has_the_papers_mining(entry: dict) -> bool:

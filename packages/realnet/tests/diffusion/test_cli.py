@@ -1,6 +1,8 @@
 """The commands end to end on small drawn trees: what they leave behind, and what they say of bad input."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -180,6 +182,18 @@ def test_two_processes_share_batches_validation_and_samples(trained: Path, tmp_p
     assert len(files) == 8
     for file in files:
         assert (tmp_path / "shared" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
+
+
+def test_torchrun_starts_a_training_in_two_processes(trained: Path, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *("--no-python", Path(sys.executable).with_name("realnet-train-classifier")),
+        *("--data-root", trained, "--category", "bottle", "cable", *tiny(), "--out", tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "processes 2" in done.stderr
+    assert (tmp_path / "classifier" / "model" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
