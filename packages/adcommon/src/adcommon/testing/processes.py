@@ -53,7 +53,7 @@ class Started:
         assert self._process.pid is not None
         return self._process.pid
 
-    def wait(self, timeout_s: float | None = None) -> Done:
+    def wait(self, timeout_s: int | None = None) -> Done:
         """Wait for its end.
 
         Raises:
