@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from adcommon.results.rows import Published
-from adcommon.training.jobs import Fit, Fitted, run_categories
+from adcommon.training.jobs import Fit, Fitted, run_jobs
 from adcommon.training.settings import Settings
 from adcommon.types.records import Split
 from recontrast.recipes import Recipe
@@ -25,14 +25,14 @@ def run(
     """
     from recontrast.train import check_inputs, train
 
-    return run_categories(
+    jobs = {"all": splits} if recipe.multiclass else {name: {name: split} for name, split in splits.items()}
+    return run_jobs(
+        name,
         recipe,
-        splits,
         settings,
-        name=name,
-        together=recipe.multiclass,
-        train=train,
-        check=check_inputs,
+        jobs,
+        train=lambda job, run, accelerator, stop: train(recipe, job, run, accelerator, settings, stop),
+        check=lambda: check_inputs(recipe, splits, settings),
         published=published,
     )
 

@@ -104,35 +104,6 @@ def run_jobs(
     return Fitted(group.folder, rows, models)
 
 
-def run_categories(
-    recipe: Any,
-    splits: Mapping[str, Split],
-    settings: Settings,
-    *,
-    name: str,
-    together: bool,
-    train: Callable[..., list[dict[str, Any]]],
-    check: Callable[..., None],
-    published: Published | None = None,
-) -> Fitted:
-    """`run_jobs` with one model per category, or, `together`, one for all of them.
-
-    Args:
-        train: takes recipe, splits, run, accelerator, settings, stop signal.
-        check: takes recipe, splits, settings.
-    """
-    alone = {category: {category: split} for category, split in splits.items()}
-    return run_jobs(
-        name,
-        recipe,
-        settings,
-        {"all": splits} if together else alone,
-        train=lambda job, run, accelerator, stop: train(recipe, job, run, accelerator, settings, stop),
-        check=lambda: check(recipe, splits, settings),
-        published=published,
-    )
-
-
 @runtime_checkable
 class Experiment(Protocol[R]):
     """A method's experiment: trains and evaluates one model per job of its own choice."""
