@@ -13,8 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from adcommon.errors import OutputFailed, UnreadableImage
-from adcommon.io.files import atomic_folder, atomic_write, json_text, output_errors, plain, remove_leftovers
+from adcommon.errors import OutputExists, OutputFailed, UnreadableImage
+from adcommon.io.files import (
+    MARKER,
+    atomic_folder,
+    atomic_write,
+    delete,
+    json_text,
+    output_errors,
+    plain,
+    remove_leftovers,
+)
 from adcommon.models.checkpoint import load_model, save_model
 from adcommon.training.resume import load_resume, save_resume
 
@@ -110,8 +119,28 @@ def test_a_folder_appears_complete_and_replaces_the_old_one(tmp_path: Path) -> N
             assert new.parent == folder.parent
             (new / content).write_text(content)
             assert not (folder / content).exists()
-        assert everything_in(folder) == [content]
+        assert everything_in(folder) == [MARKER, content]
     assert everything_in(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "file"])
+def test_what_somebody_else_made_is_neither_replaced_nor_deleted(tmp_path: Path, kind: str) -> None:
+    theirs, folder = tmp_path / "theirs", tmp_path / "model"
+    theirs.mkdir()
+    (theirs / "precious.txt").write_text("mine")
+    if kind == "folder":
+        theirs.rename(folder)
+    elif kind == "link":
+        folder.symlink_to(theirs)
+    else:
+        folder.write_text("mine")
+    before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(OutputExists), atomic_folder(folder):
+        pass
+    if kind == "folder":
+        with pytest.raises(OutputExists, match="no run of this product wrote"):
+            delete(folder)
+    assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_folder_that_fails_keeps_the_old_one(tmp_path: Path) -> None:

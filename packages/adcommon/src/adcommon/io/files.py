@@ -16,7 +16,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adcommon.errors import BadValue, OutputFailed, UserError
+from adcommon.errors import BadValue, OutputExists, OutputFailed, UserError
 
 _FREE_SPACE = (
     "Free some space or choose another --out, then run the command again (a training: with --resume)."
@@ -33,6 +33,8 @@ _WHAT_TO_DO = {
     errno.EEXIST: "A file has the name of a folder that is needed; choose another --out.",
 }
 _LEFTOVER = ".{name}.writing-{token}"
+MARKER = ".adcommon"
+"""A file in every folder that this product made and may replace or delete."""
 
 
 def atomic_write(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
@@ -71,13 +73,16 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     Raises:
         OutputFailed: the disk is full or the place cannot be written.
+        OutputExists: what is at `folder` is somebody else's.
     """
     folder = folder.resolve()
+    refuse_foreign(folder)
     temporary, old = _sibling(folder), _sibling(folder)
     with output_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.mkdir()
+            mark(temporary)
             yield temporary
             for path in temporary.rglob("*"):
                 if path.is_file():
@@ -113,9 +118,40 @@ def remove_leftovers(folder: Path) -> None:
         delete(path)
 
 
+def mark(folder: Path) -> None:
+    """Say that a folder is this product's own, to replace and delete; it is made if it is not there."""
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARKER).write_text("Made by adcommon, which may replace or delete this folder.\n")
+
+
+def is_own(folder: Path) -> bool:
+    """True if this product made the folder, which is no link to another."""
+    return not folder.is_symlink() and (folder / MARKER).is_file()
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to write over a folder, or a file in its place, that this product did not make.
+
+    Raises:
+        OutputExists: there is one, and it is not empty.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise OutputExists(f"{folder} is a file or a link, where a folder is needed; choose another --out")
+    if folder.is_dir() and not is_own(folder) and any(folder.iterdir()):
+        raise OutputExists(
+            f"{folder} holds files that no run of this product wrote; move them, or choose another --out"
+        )
+
+
 def delete(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
-    if path.is_dir():
+    """Delete a file, or a folder that this product made, if it is there.
+
+    Raises:
+        OutputExists: a folder that is somebody else's.
+    """
+    if path.is_dir() and not path.is_symlink():
+        refuse_foreign(path)
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

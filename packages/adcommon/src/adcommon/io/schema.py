@@ -1,0 +1,174 @@
+"""Values from outside, given to dataclasses: types and ranges as the fields say, errors in our words.
+
+A field says its range in its type, see `types.values`. Values are not converted but for what JSON and YAML
+have no type for: lists become tuples, text becomes a path, whole numbers become floats.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from adcommon.errors import BadValue, UserError
+from adcommon.io.files import download_gone_wrong
+
+T = TypeVar("T")
+_LARGEST_JSON = 256 * 2**20
+"""Bytes; a list of a million images has fewer."""
+
+
+def read_json(path: Path, *, error: type[UserError] = BadValue) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        UserError: `error`: no such file, too large, not JSON, or nested too deep.
+    """
+    try:
+        if (size := path.stat().st_size) > _LARGEST_JSON:
+            raise error(f"{path} has {size} bytes; expected JSON of at most {_LARGEST_JSON}")
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise error(f"cannot read {path}: it is nested too deep") from None
+    except OSError as problem:
+        raise error(f"cannot read {path}: {problem.strerror}") from None
+    except ValueError as problem:
+        raise error(f"cannot read {path} as JSON: {download_gone_wrong(path) or problem}") from None
+
+
+def build(
+    cls: type[T], values: object, where: str, *, error: type[UserError] = BadValue, prefix: str = ""
+) -> T:
+    """A dataclass of the values in a file.
+
+    Args:
+        values: by field; what is missing takes the field's default.
+        where: they stand: the file.
+        error: what to raise.
+        prefix: of the fields' names in the file: "recipe.".
+
+    Raises:
+        UserError: `error`, which names file and field, its value and what was expected.
+    """
+    at = f"{where}: " if where else ""
+    if not isinstance(values, Mapping):
+        raise error(f"{at}{prefix.rstrip('.') or 'it'} is {shown(values)}; expected an object with fields")
+    known = {entry.name: entry for entry in fields(cls) if entry.init}  # type: ignore[arg-type]
+    if unknown := [str(name) for name in values if name not in known]:
+        raise error(
+            f"{at}unknown field {', '.join(shown(prefix + name) for name in unknown[:5])}; "
+            "was it written by a newer version?"
+        )
+    needed = [
+        name
+        for name, entry in known.items()
+        if entry.default is MISSING and entry.default_factory is MISSING and name not in values
+    ]
+    if needed:
+        raise error(f"{at}the field {prefix}{needed[0]} is missing")
+    hints = _hints(cls)  # type: ignore[arg-type]
+    converted = {
+        name: convert(value, hints[name], f"{at}{prefix}{name}", error=error)
+        for name, value in values.items()
+    }
+    try:
+        return cls(**converted)
+    except UserError as problem:  # the values do not go together
+        raise error(f"{at}{problem}") from None
+
+
+def convert(value: object, hint: Any, name: str, *, error: type[UserError] = BadValue) -> Any:
+    """One value as a type wants it, whatever its form in JSON.
+
+    Raises:
+        UserError: `error`: "image_size is 100000; expected a whole number from 1 to 8192".
+    """
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    nested = next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
+    if nested is not None and isinstance(value, Mapping):
+        return build(nested, value, "", error=error, prefix=f"{name}.")
+    try:
+        converted = msgspec.convert(value, hint, strict=True, dec_hook=_path)
+    except (msgspec.ValidationError, ValueError, RecursionError):
+        converted = MISSING
+    if converted is MISSING or not _finite(converted):
+        raise error(f"{name} is {shown(value)}; expected {describe(hint)}")
+    return converted
+
+
+def check_fields(instance: object, error: type[UserError] = BadValue) -> None:
+    """Refuse a dataclass with a value of another type or out of range; for `__post_init__`.
+
+    Raises:
+        UserError: `error`, which names the field, its value and what was expected.
+    """
+    for name, hint in _hints(type(instance)).items():  # type: ignore[arg-type]
+        convert(getattr(instance, name), hint, name, error=error)
+
+
+def describe(hint: Any) -> str:
+    """What a type accepts, for a person.
+
+    >>> describe(Annotated[int, Meta(ge=1, le=8192)] | None)
+    'a whole number from 1 to 8192, or nothing'
+    >>> describe(tuple[float, float])
+    'a list of 2, each a finite number'
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        limits = [entry for entry in arguments[1:] if isinstance(entry, Meta)]
+        return describe(arguments[0]) + "".join(map(_range, limits))
+    if origin in (Union, UnionType):
+        kinds = [describe(argument) for argument in arguments if argument is not NoneType]
+        return " or ".join(kinds) + (", or nothing" if NoneType in arguments else "")
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin in (tuple, list) or (isinstance(origin, type) and issubclass(origin, Iterable)):
+        if origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
+            return "an object"
+        many = "" if Ellipsis in arguments or origin is not tuple else f" of {len(arguments)}"
+        return f"a list{many}, each {describe(arguments[0])}"
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+    return names.get(hint, "a path" if hint is Path else getattr(hint, "__name__", str(hint)))
+
+
+def shown(value: object) -> str:
+    """A value as a message can hold it: short, one line."""
+    try:
+        text = ascii(value) if isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists a thousand deep
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The annotation of each field, with its range."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {entry.name: hints[entry.name] for entry in fields(cls) if entry.init}
+
+
+def _range(limits: Meta) -> str:
+    words = {"from": limits.ge, "above": limits.gt, "to": limits.le, "below": limits.lt}
+    return "".join(f" {word} {limit:.10g}" for word, limit in words.items() if limit is not None)
+
+
+def _path(hint: type, value: object) -> object:
+    """What msgspec does not know: a path, written as text."""
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    raise ValueError
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    return all(map(_finite, value)) if isinstance(value, list | tuple) else True
