@@ -35,6 +35,8 @@ _WHAT_TO_DO = {
 _LEFTOVER = ".{name}.writing-{token}"
 MARKER = ".adcommon"
 """A file in every folder that this product made and may replace or delete."""
+LOCK = ".adcommon.lock"
+"""Begins the names of what a process that writes in a folder keeps there; a killed one leaves them."""
 
 
 def atomic_write(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
@@ -130,6 +132,11 @@ def is_own(folder: Path) -> bool:
     return not folder.is_symlink() and (folder / MARKER).is_file()
 
 
+def is_empty(folder: Path) -> bool:
+    """True if nothing but a lock is in a folder."""
+    return all(path.name.startswith(LOCK) for path in folder.iterdir())
+
+
 def refuse_foreign(folder: Path) -> None:
     """Refuse to write over a folder, or a file in its place, that this product did not make.
 
@@ -138,7 +145,7 @@ def refuse_foreign(folder: Path) -> None:
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise OutputExists(f"{folder} is a file or a link, where a folder is needed; choose another --out")
-    if folder.is_dir() and not is_own(folder) and any(folder.iterdir()):
+    if folder.is_dir() and not is_own(folder) and not is_empty(folder):
         raise OutputExists(
             f"{folder} holds files that no run of this product wrote; move them, or choose another --out"
         )

@@ -1,0 +1,60 @@
+"""One process at a time writes a folder of results."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from adcommon.errors import OutputExists
+from adcommon.io.files import LOCK, output_errors
+
+_HOLDER = f"{LOCK}.pid"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder during the block; it is made if it is not there.
+
+    The system gives the lock back when its process ends, however that ends. A folder that was made here and
+    is still empty at the end of the block is removed again.
+
+    Raises:
+        OutputExists: another process writes there; the message names its number.
+        OutputFailed: the place cannot be written.
+    """
+    folder = folder.resolve()
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    holder = folder / _HOLDER
+    try:
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / LOCK, is_singleton=False)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                raise OutputExists(
+                    f"{folder} is being written by another process{_number(holder)}; wait for it, stop it, "
+                    "or choose another --out"
+                ) from None
+            holder.write_text(str(os.getpid()))
+        try:
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            with suppress(OSError):  # Windows deletes no open file; the empty one that stays locks nothing
+                (folder / LOCK).unlink()
+            lock.release()
+    finally:
+        for place in made:
+            with suppress(OSError):  # not empty, as it should be
+                place.rmdir()
+
+
+def _number(holder: Path) -> str:
+    """Of the process, as far as it is known."""
+    try:
+        return f", number {int(holder.read_text())}"
+    except (OSError, ValueError):
+        return ""
