@@ -6,18 +6,18 @@ have no type for: lists become tuples, text becomes a path, whole numbers become
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import Meta
 
 from adcommon.errors import BadValue, UserError
 from adcommon.io.files import download_gone_wrong
+from adcommon.types.describe import describe
 
 T = TypeVar("T")
 _LARGEST_JSON = 256 * 2**20
@@ -112,32 +112,6 @@ def check_fields(instance: object, error: type[UserError] = BadValue) -> None:
         convert(getattr(instance, name), hint, name, error=error)
 
 
-def describe(hint: Any) -> str:
-    """What a type accepts, for a person.
-
-    >>> describe(Annotated[int, Meta(ge=1, le=8192)] | None)
-    'a whole number from 1 to 8192, or nothing'
-    >>> describe(tuple[float, float])
-    'a list of 2, each a finite number'
-    """
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        limits = [entry for entry in arguments[1:] if isinstance(entry, Meta)]
-        return describe(arguments[0]) + "".join(map(_range, limits))
-    if origin in (Union, UnionType):
-        kinds = [describe(argument) for argument in arguments if argument is not NoneType]
-        return " or ".join(kinds) + (", or nothing" if NoneType in arguments else "")
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments))
-    if origin in (tuple, list) or (isinstance(origin, type) and issubclass(origin, Iterable)):
-        if origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
-            return "an object"
-        many = "" if Ellipsis in arguments or origin is not tuple else f" of {len(arguments)}"
-        return f"a list{many}, each {describe(arguments[0])}"
-    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
-    return names.get(hint, "a path" if hint is Path else getattr(hint, "__name__", str(hint)))
-
-
 def shown(value: object) -> str:
     """A value as a message can hold it: short, one line."""
     try:
@@ -152,11 +126,6 @@ def _hints(cls: type) -> dict[str, Any]:
     """The annotation of each field, with its range."""
     hints = get_type_hints(cls, include_extras=True)
     return {entry.name: hints[entry.name] for entry in fields(cls) if entry.init}
-
-
-def _range(limits: Meta) -> str:
-    words = {"from": limits.ge, "above": limits.gt, "to": limits.le, "below": limits.lt}
-    return "".join(f" {word} {limit:.10g}" for word, limit in words.items() if limit is not None)
 
 
 def _path(hint: type, value: object) -> object:
