@@ -106,7 +106,7 @@ def test_a_signal_reaches_the_runs_and_the_sweep_waits_for_them(training: Path) 
         (["--seed=1"], {"seed": ["0"]}, "--seed=1 is set by the sweep"),
         ([], {"seed": ["0", "0"]}, "each once"),
         ([], {"seed": [""]}, "--vary lr=0.1,0.2"),
-        ([], {"weights": ["a/b.pth"]}, "cannot name a folder"),
+        ([], {"weights": ["a/b.pth"]}, "cannot be the name of a folder"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused(

@@ -85,3 +85,43 @@ def test_an_existing_run_is_not_overwritten_unasked(tmp_path: Path) -> None:
     again = Trainings()
     run(tmp_path / "run", again, "one", force=True)
     assert again.done == ["one"]
+
+
+def test_a_refused_run_leaves_nothing_and_the_corrected_command_works(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+
+    class Checked(Trainings):
+        def check(self) -> None:
+            raise BadValue("no such weights")
+
+    for refused, names in ((Checked(), ["one"]), (Trainings(), ["broken", "one"]), (Trainings(), ["a/b"])):
+        with pytest.raises(BadValue):
+            run(tmp_path / "new" / "run", refused, *names)
+        assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    run(tmp_path / "new" / "run", Trainings(), "one")
+
+
+def test_a_refused_run_changes_nothing_in_a_folder_of_another(tmp_path: Path) -> None:
+    run(tmp_path / "run", Trainings(), "one")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    class Checked(Trainings):
+        def check(self) -> None:
+            raise BadValue("no such weights")
+
+    with pytest.raises(BadValue, match="no such weights"):
+        run(tmp_path / "run", Checked(), "two", force=True)
+    with pytest.raises(BadValue, match="a file in the folder of every run"):
+        run(tmp_path / "run", Trainings(), "results.json", resume=True)
+    after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_two_processes_do_not_write_one_run(tmp_path: Path) -> None:
+    class Impatient(Trainings):
+        def train(self, job, *others) -> list[dict]:
+            with pytest.raises(OutputExists, match="another process"):
+                run(tmp_path / "run", Trainings(), job, resume=True)
+            return super().train(job, *others)
+
+    run(tmp_path / "run", Impatient(), "one")

@@ -17,7 +17,7 @@ import yaml
 from cyclopts import App, Parameter
 from cyclopts.config import Yaml
 
-from adcommon.errors import OutputExists, OutputFailed
+from adcommon.errors import BadValue, OutputExists, OutputFailed
 from adcommon.io.versions import git_commit, library_versions
 from adcommon.results.rows import write_results
 from adcommon.training.logging import start_logging
@@ -31,6 +31,10 @@ ROW = {
     "protocol": "standard",
     "image_auroc": 0.5,
 }
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 def training(run: Run, first: int, last: int) -> None:
@@ -72,30 +76,87 @@ def test_a_resumed_runs_metrics_equal_the_unbroken_runs(
 
 
 def test_a_folder_in_use_is_only_taken_when_asked(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+    RunGroup(tmp_path / "out").open()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(OutputExists, match=r"is not empty.*--resume.*--force.*--out"):
-        RunGroup(tmp_path)
-    RunGroup(tmp_path, resume=True)
-    RunGroup(tmp_path, force=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+        RunGroup(tmp_path / "out")
+    RunGroup(tmp_path / "out", resume=True).open()
+    RunGroup(tmp_path / "out", force=True).open()
+    assert tree(tmp_path) == ["out", "out/.adcommon", "out/notes.txt"]
+
+
+@pytest.mark.parametrize("asked", [{}, {"resume": True}, {"force": True}])
+def test_a_folder_that_no_run_made_is_left_alone(tmp_path: Path, asked: dict[str, bool]) -> None:
+    for name in ("out/wood/model/a.txt", "out/wood/resume/b.txt", "out/results.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    before = tree(tmp_path)
+    with pytest.raises(OutputExists, match="no run of this product wrote"):
+        RunGroup(tmp_path / "out", **asked)
+    with pytest.raises(OutputExists, match="no run of this product wrote"):
+        Run(tmp_path / "out" / "wood")
+    assert tree(tmp_path) == before
+
+
+def test_a_run_beside_somebodys_folder_is_refused_before_the_first(tmp_path: Path) -> None:
+    group = RunGroup(tmp_path / "out", ["wood"])
+    group.open()
+    (group.folder / "tile").mkdir()
+    (group.folder / "tile" / "a.txt").write_text("mine")
+    with pytest.raises(OutputExists, match="tile holds files"):
+        RunGroup(tmp_path / "out", ["wood", "tile"], force=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["../victim", "/abs", "..", "", "a\0b", "x" * 300, "results.json", "LOG.TXT", "con"]
+)
+def test_a_name_that_leads_elsewhere_makes_no_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadValue, match="rename it"):
+        RunGroup(tmp_path / "out", [name])
+    with pytest.raises(BadValue, match="rename it"):
+        RunGroup(tmp_path / "out").run(name)
+    with pytest.raises(BadValue, match="one folder"):
+        RunGroup(tmp_path / "out", ["wood", "Wood"])
+    assert tree(tmp_path) == []
 
 
 def test_force_deletes_what_runs_wrote_and_nothing_else(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "a.png").write_text("mine")
     group = RunGroup(tmp_path / "out")
+    group.open()
     group.write_recipe({"seed": 1})
     write_results(group.folder, [ROW])
     run = group.run("wood")
     run.log(1, {"loss": 1.0})
     run.model.mkdir()
+    run.maps.symlink_to(precious)
     (run.folder / "notes.txt").write_text("mine")
     finished = group.run("tile")
     finished.finish([ROW])
     (group.folder / "photos").mkdir()
     (group.folder / "photos" / "a.png").write_text("mine")
+    (group.folder / "link").symlink_to(precious)
 
-    RunGroup(tmp_path / "out", force=True)
-    left = sorted(str(path.relative_to(group.folder)) for path in group.folder.rglob("*"))
-    assert left == ["photos", "photos/a.png", "wood", "wood/notes.txt"]
+    again = RunGroup(tmp_path / "out", force=True)
+    assert run.model.exists(), "nothing is deleted before the folder is opened"
+    again.open()
+    assert tree(group.folder) == [
+        *(".adcommon", "link", "photos", "photos/a.png", "wood", "wood/.adcommon", "wood/notes.txt")
+    ]
+    assert (precious / "a.png").read_text() == "mine"
+    again.run("wood")
+
+
+def test_a_run_is_resumed_with_the_recipe_it_was_begun_with(tmp_path: Path) -> None:
+    group = RunGroup(tmp_path / "out")
+    group.open()
+    group.write_recipe({"seed": 1, "betas": (0.5, 0.9), "device": "cpu"})
+    again = RunGroup(tmp_path / "out", resume=True)
+    again.refuse_changed({"seed": 1, "betas": (0.5, 0.9)})
+    with pytest.raises(BadValue, match="seed was 1, is 2"):
+        again.refuse_changed({"seed": 2, "betas": (0.5, 0.9)})
 
 
 def test_a_finished_category_is_known_and_its_resume_state_gone(tmp_path: Path) -> None:
@@ -237,6 +298,22 @@ def test_the_log_has_time_and_message_and_is_appended(
 
 
 @pytest.mark.usefixtures("_logging_restored")
+def test_what_was_said_before_the_folder_was_made_is_in_its_log(tmp_path: Path) -> None:
+    logger = logging.getLogger("adcommon.data")
+    start_logging(None)
+    logger.info("bolt: trains on 6 normal")
+    start_logging(None)
+    logger.warning("a.raw is not used")
+    start_logging(tmp_path)
+    logger.info("step 1")
+    start_logging(tmp_path)  # as a resumed run does
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == [
+        *("bolt: trains on 6 normal", "warning: a.raw is not used", "step 1")
+    ]
+
+
+@pytest.mark.usefixtures("_logging_restored")
 def test_no_folder_means_no_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,10 +328,10 @@ def test_pythons_warnings_reach_the_log_without_their_source_line(tmp_path: Path
     script = (
         "import sys, warnings; from pathlib import Path\n"
         "from adcommon.training.logging import start_logging\n"
-        "start_logging(Path(sys.argv[1])); warnings.warn('pixel AUROC is undefined')"
+        "start_logging(Path(sys.argv[1])); warnings.warn('pixel AUROC of caf\\udce9 is undefined')"
     )
     subprocess.run([sys.executable, "-c", script, tmp_path], check=True, capture_output=True)
-    assert (tmp_path / "log.txt").read_text().endswith(" warning: pixel AUROC is undefined\n")
+    assert (tmp_path / "log.txt").read_text().endswith(" warning: pixel AUROC of caf\\udce9 is undefined\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -188,12 +188,12 @@ def test_torchrun_starts_a_training_in_two_processes(trained: Path, tmp_path: Pa
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *("--no-python", Path(sys.executable).with_name("realnet-train-classifier")),
-        *("--data-root", trained, "--category", "bottle", "cable", *tiny(), "--out", tmp_path),
+        *("--data-root", trained, "--category", "bottle", "cable", *tiny(), "--out", tmp_path / "run"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "processes 2" in done.stderr
-    assert (tmp_path / "classifier" / "model" / "model.safetensors").is_file()
+    assert (tmp_path / "run" / "classifier" / "model" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(

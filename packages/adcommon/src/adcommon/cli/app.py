@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, make_dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +17,7 @@ from cyclopts.config import Dict, Yaml
 from cyclopts.types import ExistingFile
 
 from adcommon.errors import Stopped, UserError, unknown_name
+from adcommon.training.logging import start_logging
 from adcommon.training.settings import SETTINGS_GROUP, Settings
 
 R = TypeVar("R")
@@ -38,6 +40,9 @@ def execute(app: App, rewrite: Callable[[list[str]], list[str]] | None = None) -
     Args:
         rewrite: makes our flags of arguments in another style, before they are parsed.
     """
+    for stream in (sys.stdout, sys.stderr):  # names of files may be anything; a closed stream is None
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         words = sys.argv[1:]
         app(rewrite(words) if rewrite else words, exit_on_error=False)
@@ -52,6 +57,13 @@ def execute(app: App, rewrite: Callable[[list[str]], list[str]] | None = None) -
     except BrokenPipeError:  # `... | head` has seen enough; nothing may be flushed into the closed pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        named = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}{named}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError:
+        print("error: not enough memory; take smaller batches or images", file=sys.stderr)
+        sys.exit(2)
 
 
 def command(
@@ -100,6 +112,7 @@ def experiment(
             recipe: Annotated[recipe_type, flat] = recipe_type(),  # type: ignore[valid-type]  # noqa: B008
             settings: settings_type = settings_type(),  # type: ignore[valid-type]  # noqa: B008
         ) -> None:
+            start_logging(None)  # what is found in the data is said, and kept for the run's log.txt
             body(base, recipe, settings)
 
         app.default(command)

@@ -24,13 +24,15 @@ from cyclopts import Parameter
 from tqdm import tqdm
 
 from adcommon.errors import BadValue, Stopped, UserError, unknown_name
-from adcommon.io.files import atomic_write, csv_columns
+from adcommon.io.files import MARKER, atomic_write, csv_columns, mark, refuse_foreign
+from adcommon.io.lock import locked
 from adcommon.methods import commands, installed
 from adcommon.results.rows import Row, read_results, write_results
 from adcommon.results.spread import spread, spread_tables
 from adcommon.results.tables import aligned
 from adcommon.training.logging import start_logging
 from adcommon.training.stop import StopSignal
+from adcommon.types.names import check_name
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,10 @@ def sweep(
         values["seed"] = [str(seed) for seed in seeds]
     program = find_command(command)
     trials = plan(arguments, values, out)
-    with StopSignal() as stop:
+    for folder in (out, *(trial.folder for trial in trials)):
+        refuse_foreign(folder)
+    with locked(out), StopSignal() as stop:
+        mark(out)
         failed = _run_all([program], trials, jobs, stop)
         if stop.requested:
             raise Stopped("stopped; run the same command to go on")
@@ -139,8 +144,7 @@ def plan(arguments: Sequence[str], vary: Mapping[str, Sequence[str]], out: Path)
     for values in itertools.product(*vary.values()):
         pairs = list(zip(vary, values, strict=True))
         name = ",".join(f"{flag}={value}" for flag, value in pairs)
-        if any(sign in name for sign in "/\\"):
-            raise BadValue(f"'{name}' cannot name a folder; values of a sweep are numbers and words")
+        check_name(name, "run")
         given = [word for flag, value in pairs for word in (f"--{flag}", value)]
         varied = ",".join(f"{flag}={value}" for flag, value in pairs if flag != "seed")
         trials.append(Trial(name, out / name, (*arguments, *given), varied))
@@ -192,8 +196,8 @@ def _run_all(program: Sequence[str], trials: Sequence[Trial], jobs: int, stop: S
 
 
 def _start(program: Sequence[str], trial: Trial) -> "subprocess.Popen[bytes]":
-    begun = trial.folder.exists() and any(path.name != "sweep.log" for path in trial.folder.iterdir())
-    trial.folder.mkdir(parents=True, exist_ok=True)
+    mark(trial.folder)
+    begun = any(path.name not in (MARKER, "sweep.log") for path in trial.folder.iterdir())
     arguments = [*program, *trial.arguments, "--out", str(trial.folder), "--resume"]
     with (trial.folder / "sweep.log").open("ab" if begun else "wb") as log:
         return subprocess.Popen(

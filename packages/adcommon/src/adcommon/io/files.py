@@ -143,9 +143,9 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         OutputExists: there is one, and it is not empty.
     """
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise OutputExists(f"{folder} is a file or a link, where a folder is needed; choose another --out")
-    if folder.is_dir() and not is_own(folder) and not is_empty(folder):
+    if folder.exists() and not folder.is_dir():
+        raise OutputExists(f"{folder} is a file, where a folder is needed; choose another --out")
+    if folder.is_dir() and not (folder / MARKER).is_file() and not is_empty(folder):
         raise OutputExists(
             f"{folder} holds files that no run of this product wrote; move them, or choose another --out"
         )

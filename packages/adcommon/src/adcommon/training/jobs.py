@@ -4,11 +4,13 @@ A job is one model: a category, or all of them together. Finished jobs are not d
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from adcommon.errors import BadValue
+from adcommon.io.lock import locked
 from adcommon.results.rows import Published, Row, text, write_results
 from adcommon.training.logging import start_logging
 from adcommon.training.run import Run, RunGroup
@@ -73,20 +75,22 @@ def run_jobs(
     start_logging(None)
     accelerator = start(choose_device(settings.gpu, settings.device), recipe.precision)
     main = accelerator.is_main_process
-    with accelerator.main_process_first():  # the others find the folder as it is to be
-        group = RunGroup(
-            settings.folder(name),
-            resume=settings.resume or not main,
-            force=settings.force and main,
-        )
-        if main:
-            start_logging(group.folder)
-            group.write_recipe({**asdict(recipe), **settings.as_flags()})
-            check()
-
+    group = RunGroup(
+        settings.folder(name), jobs, resume=settings.resume or not main, force=settings.force and main
+    )
     rows: list[Row] = []
     models: dict[str, Path] = {}
-    with StopSignal() as stop:
+    with ExitStack() as until_done:
+        with accelerator.main_process_first():  # the others find the folder as it is to be
+            if main:
+                group.refuse_changed(recipe)
+                check()
+                until_done.enter_context(locked(group.folder))
+                group.open()
+                until_done.enter_context(group.discarded_if_refused())
+                start_logging(group.folder)
+                group.write_recipe({**asdict(recipe), **settings.as_flags()})
+        stop = until_done.enter_context(StopSignal())
         for job_name, job in jobs.items():
             run = group.run(job_name)
             done = run.finished()

@@ -10,10 +10,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from adcommon.errors import BadValue, WrongCheckpoint
+from adcommon.errors import WrongCheckpoint
 from adcommon.io.files import atomic_write, plain
 from adcommon.models.checkpoint import DAMAGED, first_line
-from adcommon.training.run import Run
+from adcommon.training.run import Run, refuse_changed
 
 logger = logging.getLogger(__name__)
 
@@ -99,12 +99,7 @@ def restore(run: Run, recipe: object, parts: Mapping[str, Stateful], accelerator
     state = load_resume(run.state)
     step = 0 if state is None else int(state["step"])
     if state is not None:
-        if changed := changes(state["recipe"], plain(recipe)):
-            raise BadValue(
-                f"the run in {run.folder} was begun with other values: {'; '.join(changed)}.\n"
-                "  Resume it with the same ones (its recipe.yaml works with --config), or choose another "
-                "--out"
-            )
+        refuse_changed(run.folder, state["recipe"], plain(recipe))
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
         if accelerator.scaler is not None:
@@ -115,12 +110,3 @@ def restore(run: Run, recipe: object, parts: Mapping[str, Stateful], accelerator
         run.rewind(step)
     accelerator.wait_for_everyone()
     return step
-
-
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What is said of each value that is another now."""
-    return [
-        f"{name} was {before.get(name)}, is {value}"
-        for name, value in now.items()
-        if before.get(name) != value
-    ]

@@ -3,42 +3,55 @@
 OUT/recipe.yaml  log.txt  results.json  results.csv  results.md  results.html
 OUT/CATEGORY/metrics.csv  results.json  model/  model-best/  epochs/  resume/state.pt  maps/
 
-Nothing else writes while training.
+Each of these folders carries a mark that says whose it is; none without it is written over or emptied.
 """
 
 import csv
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, SupportsFloat
 
 import yaml
 
-from adcommon.errors import OutputExists
+from adcommon.errors import BadValue, OutputExists, UserError
 from adcommon.io.files import (
+    MARKER,
     atomic_write,
     csv_text,
-    delete,
+    is_empty,
+    is_own,
     json_text,
+    mark,
     output_errors,
     plain,
+    read_yaml,
+    refuse_foreign,
     remove_leftovers,
 )
 from adcommon.io.versions import command_line, git_commit, library_versions
 from adcommon.results.rows import Row, read_results
+from adcommon.training.logging import start_logging
+from adcommon.types.names import check_distinct, check_name
 
 _OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html")
 _OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps")
+_OF_A_REFUSED_RUN = (MARKER, "recipe.yaml", "log.txt")
 
 
 class Run:
     """The folder of one category's training (or of the one model of a multi-class recipe)."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder; a run that was begun in it is continued."""
-        with output_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Make the folder; a run that was begun in it is continued.
+
+        Raises:
+            OutputExists: it holds somebody else's files.
+        """
+        refuse_foreign(folder)
+        mark(folder)
         self.folder = folder
         self.metrics = folder / "metrics.csv"
         self.results = folder / "results.json"
@@ -93,35 +106,88 @@ class Run:
 class RunGroup:
     """The folder of a whole command, with one `Run` per category."""
 
-    def __init__(self, folder: Path, *, resume: bool = False, force: bool = False) -> None:
-        """Open an empty or new folder, or an existing one to `resume` or, by `force`, to start afresh.
+    def __init__(
+        self, folder: Path, names: Iterable[str] = (), *, resume: bool = False, force: bool = False
+    ) -> None:
+        """Look at the folder: empty or new, one to `resume`, or, by `force`, one to start afresh.
 
-        `force` deletes what runs wrote there and nothing else.
+        Nothing is touched before `open`.
+
+        Args:
+            names: of the runs to come, so that none is a surprise after the first.
 
         Raises:
-            OutputExists: the folder is not empty and neither was asked for.
+            OutputExists: the folder is not empty and neither was asked for, or it is somebody else's, or one
+                is where a run's is to be.
+            BadValue: names that cannot be folders here, or not beside each other.
         """
-        with output_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            if force:
-                for below in folder.iterdir():
-                    if below.is_dir() and any((below / name).exists() for name in _OF_A_RUN):
-                        for name in _OF_A_RUN:
-                            delete(below / name)
-                        if not any(below.iterdir()):
-                            below.rmdir()
-                for name in _OF_A_GROUP:
-                    delete(folder / name)
-            elif not resume and any(folder.iterdir()):
-                raise OutputExists(
-                    f"{folder} is not empty. Continue the run in it with --resume, delete the run and start "
-                    "afresh with --force, or choose another folder with --out"
-                )
         self.folder = folder
+        self._names = [_checked(name) for name in names]
+        check_distinct(self._names, "names")
+        self._resume, self._force = resume, force
+        self._made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        self._is_new = self._look()
+
+    def _look(self) -> bool:
+        """True if the folder is empty or not there; an error if it cannot be used."""
+        with output_errors(self.folder):
+            for folder in (self.folder, *(self.folder / name for name in self._names)):
+                refuse_foreign(folder)
+            is_new = not self.folder.is_dir() or is_empty(self.folder)
+        if not (is_new or self._resume or self._force):
+            raise OutputExists(
+                f"{self.folder} is not empty. Continue the run in it with --resume, delete the run and start "
+                "afresh with --force, or choose another folder with --out"
+            )
+        return is_new
+
+    def refuse_changed(self, recipe: object) -> None:
+        """Refuse to resume a run with another recipe than its recipe.yaml says.
+
+        Raises:
+            BadValue: names each value that is another now.
+        """
+        file = self.folder / "recipe.yaml"
+        if self._resume and file.is_file():
+            refuse_changed(self.folder, read_yaml(file), plain(recipe))
+
+    def open(self) -> None:
+        """Make the folder; `force` deletes what runs wrote there and nothing else.
+
+        Call it with the folder locked: what was looked at may have changed.
+        """
+        self._look()
+        mark(self.folder)
+        if self._force:
+            with output_errors(self.folder):
+                for below in filter(is_own, self.folder.iterdir()):
+                    for name in _OF_A_RUN:
+                        _remove(below / name)
+                    if [path.name for path in below.iterdir()] == [MARKER]:
+                        _remove(below)
+                for name in _OF_A_GROUP:
+                    _remove(self.folder / name)
 
     def run(self, category: str) -> Run:
         """The run of one category; one that was begun before is continued."""
-        return Run(self.folder / category)
+        folder = self.folder / _checked(category)
+        mark(self.folder)
+        return Run(folder)
+
+    @contextmanager
+    def discarded_if_refused(self) -> Iterator[None]:
+        """Take back what `open` made where a user's mistake ends the block before anything was computed."""
+        try:
+            yield
+        except UserError:
+            written = [path for path in self.folder.rglob("*") if path.is_file()]
+            if self._is_new and all(path.name.startswith(_OF_A_REFUSED_RUN) for path in written):
+                start_logging(None)  # lets go of log.txt
+                shutil.rmtree(self.folder)
+                for parent in self._made[1:]:
+                    if not any(parent.iterdir()):
+                        parent.rmdir()
+            raise
 
     def write_recipe(self, values: object) -> None:
         """Write recipe.yaml: every resolved value, readable by `--config`; facts of the run as comments.
@@ -138,6 +204,39 @@ class RunGroup:
         comments = "".join(f"# {name}: {' '.join(text.split())}\n" for name, text in facts.items())
         body = yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)
         atomic_write(self.folder / "recipe.yaml", comments + body)
+
+
+def refuse_changed(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with other values than a run was begun with.
+
+    Raises:
+        BadValue: names each value that is another now.
+    """
+    changed = [
+        f"{name} was {before.get(name)}, is {value}"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+    if changed:
+        raise BadValue(
+            f"the run in {folder} was begun with other values: {'; '.join(changed)}.\n"
+            "  Resume it with the same ones (its recipe.yaml works with --config), or choose another --out"
+        )
+
+
+def _checked(name: str) -> str:
+    """The name of a run, which is no other file's of the group."""
+    if check_name(name, "name").casefold() in _OF_A_GROUP:
+        raise BadValue(f"'{name}' is a file in the folder of every run, and no name of a category; rename it")
+    return name
+
+
+def _remove(path: Path) -> None:
+    """Delete what lies in a folder of our own; of a link the link alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:

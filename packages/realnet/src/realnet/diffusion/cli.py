@@ -8,7 +8,6 @@ from typing import Any
 
 from adcommon.cli.app import experiment
 from adcommon.errors import BadValue, OutputExists
-from adcommon.io.files import plain, read_yaml
 from adcommon.training.jobs import run_jobs
 from adcommon.training.logging import start_logging
 from adcommon.training.recipes import recipe_for
@@ -154,22 +153,16 @@ def _open(out: Path, recipe: SampleRecipe, settings: SampleSettings) -> None:
         OutputExists: there are files and neither was asked for.
         BadValue: the files that are there were drawn with other values.
     """
-    from adcommon.training.resume import changes
-
-    written = out / "recipe.yaml"
-    if settings.resume and written.is_file():
-        now = {name: value for name, value in plain(recipe).items() if name != "sample_number"}
-        if changed := changes(read_yaml(written), now):
-            raise BadValue(
-                f"the images in {out} were drawn with other values: {'; '.join(changed)}.\n  Resume with the "
-                "same ones, or choose another --out"
-            )
+    group = RunGroup(out, resume=True)
     if settings.force:
         for path in out.glob("*/rank0_*.jpg"):
             path.unlink()
-    elif not settings.resume and any(out.glob("*/rank0_*.jpg")):
+    elif settings.resume:
+        group.refuse_changed({name: value for name, value in vars(recipe).items() if name != "sample_number"})
+    elif any(out.glob("*/rank0_*.jpg")):
         raise OutputExists(
             f"{out} has images. Draw the missing ones with --resume, draw all afresh with --force, or choose "
             "another folder with --out"
         )
-    RunGroup(out, resume=True).write_recipe({**asdict(recipe), **settings.as_flags()})
+    group.open()
+    group.write_recipe({**asdict(recipe), **settings.as_flags()})
