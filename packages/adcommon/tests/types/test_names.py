@@ -1,5 +1,6 @@
 """Names that become folders: awkward ones work, those that lead elsewhere or fit no system are refused."""
 
+import re
 from pathlib import Path, PureWindowsPath
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adcommon.errors import BadValue
-from adcommon.types.names import check_distinct, check_name
+from adcommon.types.names import as_name, check_category, check_distinct, check_name
 
 AWKWARD = [
     "metal_nut",
@@ -78,3 +79,22 @@ def test_names_of_one_folder_on_some_systems_are_refused() -> None:
             check_distinct(["bolt", other], "categories")
     with pytest.raises(BadValue, match="are one folder"):
         check_distinct(["caf\u00e9", "cafe\u0301"])
+
+
+@pytest.mark.parametrize(
+    "name", ["recipe.yaml", "Log.txt", "results.json", "model", "RESUME", ".adcommon", ".."]
+)
+def test_a_category_is_no_name_that_a_run_needs(name: str) -> None:
+    with pytest.raises(BadValue, match=rf"list\.csv, line 2: the category '{re.escape(name)}'.*rename it"):
+        check_category(name, "list.csv, line 2")
+
+
+@given(st.one_of(st.text(max_size=150), st.sampled_from([*REFUSED, "model", "results.json", ".adcommon"])))
+def test_every_folder_has_a_name_near_its_own(text: str) -> None:
+    name = as_name(text)
+    assert check_category(name) == as_name(name) == name
+
+
+@pytest.mark.parametrize("name", [name for name in AWKWARD if not name.startswith(".")])
+def test_a_name_that_is_taken_stays(name: str) -> None:
+    assert as_name(name) == name

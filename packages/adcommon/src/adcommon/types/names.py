@@ -7,6 +7,11 @@ from functools import lru_cache
 
 from adcommon.errors import BadValue
 
+OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html")
+"""What the folder of a run holds beside the folders of its categories."""
+OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps")
+"""What the folder of a category holds."""
+
 LONGEST_NAME = 100
 """Bytes of UTF-8; a file system takes 255, and suffixes are added to names."""
 
@@ -35,6 +40,31 @@ def check_name(name: str, what: str = "name", where: str = "") -> str:
             f"{place}the {what} {_shown(name)} cannot be the name of a folder: {reason}; rename it"
         )
     return name
+
+
+def check_category(name: str, where: str = "") -> str:
+    """The name, if it can be a category's: of a folder, and of nothing that a run's folder holds itself.
+
+    Raises:
+        BadValue: as `check_name`.
+    """
+    check_name(name, "category", where)
+    if name.casefold() in (*OF_A_GROUP, *OF_A_RUN) or name.startswith("."):
+        place = f"{where}: " if where else ""
+        raise BadValue(f"{place}the category '{name}' has a name that the folder of a run needs; rename it")
+    return name
+
+
+def as_name(text: str) -> str:
+    """The nearest name that `check_category` takes: for folders found on disk, which may be called anything.
+
+    >>> as_name("Teile 5: neu?"), as_name("metal_nut")
+    ('Teile 5_ neu_', 'metal_nut')
+    """
+    name = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", text)).strip().strip(".").strip()
+    if not name or name.casefold() in (*OF_A_GROUP, *OF_A_RUN) or _RESERVED.fullmatch(name):
+        name = f"_{name}"
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore").rstrip(" .")
 
 
 def check_distinct(names: Iterable[str], what: str = "names") -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from adcommon.types.names import check_category, check_name
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -18,6 +20,11 @@ class Record:
     """Kind of anomaly, the name of its test folder: "broken_large"."""
     mask: Path | None = None
     """Ground-truth mask, or a folder of masks that belong together; None: normal, or without pixel truth."""
+
+    def __post_init__(self) -> None:
+        """Refuse names that cannot be those of folders: results and pictures lie in such."""
+        check_category(self.category)
+        check_name(self.defect, "defect")
 
 
 @dataclass(frozen=True, slots=True)

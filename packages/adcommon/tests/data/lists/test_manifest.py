@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import os
 import random
@@ -19,11 +21,15 @@ from adcommon.data.lists.manifest import (
 )
 from adcommon.errors import BadValue, DatasetNotFound, UnknownName
 from adcommon.testing.trees import make_mvtec
+from adcommon.types.names import as_name
 from adcommon.types.records import Record, Split
 
 NAMES = st.text(
     st.characters(blacklist_characters="/\\\0", blacklist_categories=("Cs",)), min_size=1, max_size=12
 ).filter(lambda name: name.strip() == name and name.strip(".") and len(name.encode()) < 100)
+
+FOLDERS = NAMES.map(as_name)
+"""Names of categories and defects."""
 
 
 @pytest.fixture
@@ -67,7 +73,7 @@ def test_any_names_survive_a_round_trip(
 ) -> None:
     root = tmp_path_factory.mktemp("tree")
     splits = {}
-    for category in data.draw(st.lists(NAMES, min_size=1, max_size=2, unique_by=str.casefold)):
+    for category in data.draw(st.lists(FOLDERS, min_size=1, max_size=2, unique_by=str.casefold)):
         names = data.draw(st.lists(NAMES, min_size=4, max_size=4, unique_by=str.casefold))
         images = [
             root / f"c-{category}" / split / f"i-{name}.png"
@@ -79,7 +85,7 @@ def test_any_names_survive_a_round_trip(
         defect = (
             images[2].parent.name
             if form == "inctrl"
-            else data.draw(NAMES.filter(lambda name: name != "good"))
+            else data.draw(FOLDERS.filter(lambda name: name != "good"))
         )
         splits[category] = Split(
             [Record(images[0], category, 0)],
@@ -228,3 +234,93 @@ def test_categories_come_in_the_order_in_which_they_are_named(splits: dict[str, 
     assert list(of_categories(splits, ("beta", "alpha"), "here")) == ["beta", "alpha"]
     with pytest.raises(UnknownName, match="category in here: 'alpah'; did you mean 'alpha'"):
         of_categories(splits, ("alpah",), "here")
+
+
+HOSTILE = [
+    "../../../victim",
+    "/abs/dir",
+    "..",
+    ".",
+    " ",
+    "a\\b",
+    "C:",
+    "a\nb",
+    "x" * 300,
+    "results.json",
+    "model",
+    "nul",
+]
+
+
+def listed(form: Form, category: str, defect: str) -> tuple[str, str]:
+    """A list of one anomalous image, and the name of its file."""
+    image = "img/001.png"
+    if form == "csv":
+        file = io.StringIO(newline="")
+        csv.writer(file).writerows(
+            [["image", "label", "category", "defect"], [image, 1, category or " ", defect]]
+        )
+        return "manifest.csv", file.getvalue()
+    if form == "lines":
+        item = {"filename": image, "label": 1, "label_name": defect, "clsname": category}
+        return "test.jsonl", json.dumps(item)
+    if form == "inctrl":
+        return "x.json", json.dumps([{"image_path": image, "target": 1, "type": category}])
+    item = {"img_path": image, "cls_name": category, "specie_name": defect, "anomaly": 1}
+    return "meta.json", json.dumps({"test": {"x": [item]}})
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+@pytest.mark.parametrize("what", ["category", "defect"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_that_leads_elsewhere_is_refused_with_its_line(
+    tmp_path: Path, form: Form, what: str, name: str
+) -> None:
+    if what == "defect" and (form == "inctrl" or name in ("results.json", "model", " ")):
+        return  # no place for a defect, no folder that a run needs, or nothing said
+    if what == "category" and form == "csv" and name == " ":
+        return  # the folder's name
+    file, text = listed(form, name if what == "category" else "nut", name if what == "defect" else "bent")
+    (tmp_path / file).write_text(text, newline="")
+    with pytest.raises(BadValue, match=rf"{file}, line \d+: the {what} .*rename it"):
+        load_splits("folder", tmp_path / file)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a.png,,,Nut,\nb.png,,,nut,", "categories 'Nut' and 'nut' are one folder"),
+        ("a.png,1,test,nut,Bent\nb.png,1,test,nut,bent", "defects 'Bent' and 'bent' are one folder"),
+        ("a.png,1,test,nut,good", "line 2: an anomalous image whose defect is 'good'"),
+        ("a.png,0,train,nut,\n./a.png,0,test,nut,", r"line 3: \./a\.png stands in .*, line 2 too"),
+        ("a.png,0,test,nut,\na.png,1,test,nut,bent", "line 3: a.png stands in"),
+        ("a.png,,,nut,\na.png,,,nut,", "would train and test"),
+    ],
+)
+def test_lines_that_contradict_each_other_are_refused_before_files_are_looked_for(
+    tmp_path: Path, rows: str, message: str
+) -> None:
+    (tmp_path / "manifest.csv").write_text(f"image,label,split,category,defect\n{rows}\n")
+    with pytest.raises(BadValue, match=message):
+        load_splits("folder", tmp_path)
+
+
+def test_an_image_that_is_listed_twice_is_said(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    row = "alpha/test/spot/000.png,1,test\n"
+    (tree / "list.csv").write_text(f"image,label,split\nalpha/train/good/000.png,0,train\n{row}{row}")
+    (split,) = load_splits("folder", tree / "list.csv").values()
+    assert len(split.test) == 2
+    assert "1 images are listed more than once" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("form", "categories", "per_category"),
+    [("lines", ("uni", "nut"), True), ("inctrl", ("nut", "nut_val"), False)],
+)
+def test_two_lists_never_share_a_file(
+    tmp_path: Path, form: Form, categories: tuple[str, ...], per_category: bool
+) -> None:
+    splits = load_splits("folder", make_mvtec(tmp_path / "data", categories=categories))
+    with pytest.raises(BadValue, match="two lists would be called"):
+        write_manifest(form, tmp_path / "lists", splits, None, per_category=per_category)
+    assert not (tmp_path / "lists").exists()

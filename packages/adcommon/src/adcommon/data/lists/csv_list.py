@@ -12,6 +12,7 @@ from pathlib import Path
 from adcommon.data.lists.entries import Entry, ListedSplit, listed_path
 from adcommon.data.lists.json_lists import read_text
 from adcommon.errors import BadValue
+from adcommon.types.names import as_name
 from adcommon.types.records import Split
 
 COLUMNS = ("image", "label", "split", "category", "defect", "mask")
@@ -38,7 +39,7 @@ def parse_csv(path: Path) -> list[Entry]:
         if label == 1 and row["split"] == "train":
             raise BadValue(f"{where}: an anomalous image cannot train; give it the split test")
         defect = (row["defect"] or "anomalous") if label else "good"
-        category = row["category"] or path.resolve().parent.name
+        category = row["category"] or as_name(path.resolve().parent.name)
         masks = (row["mask"],) if row["mask"] else ()
         entries.append(Entry(where, row["image"], category, label, defect, masks, _SPLITS[row["split"]]))
     return entries

@@ -5,6 +5,7 @@ absolute paths are taken as they are; a path that climbs out of those folders wi
 """
 
 import hashlib
+import logging
 import posixpath
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,10 @@ from adcommon.data.sources.splits import split_normals
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, MaskMissing
 from adcommon.io.cache import cache_folder, made_once
 from adcommon.io.images import list_images
+from adcommon.types.names import check_category, check_distinct, check_name
 from adcommon.types.records import Record, Split
+
+logger = logging.getLogger(__name__)
 
 ListedSplit = Literal["train", "test", ""]
 """Where an entry belongs; "": a quarter of the normal images tests, and every anomalous one."""
@@ -37,6 +41,13 @@ class Entry:
     masks: tuple[str, ...] = ()
     """Several belong together: their union is the mask."""
     split: ListedSplit = ""
+
+    def __post_init__(self) -> None:
+        """Refuse names that cannot be those of folders, with their place in the list."""
+        check_category(self.category, self.where)
+        check_name(self.defect, "defect", self.where)
+        if self.label and self.defect == "good":
+            raise BadValue(f"{self.where}: an anomalous image whose defect is 'good'; name the defect")
 
 
 def to_records(entries: Sequence[Entry], folders: Sequence[Path]) -> list[Record]:
@@ -84,6 +95,7 @@ def to_splits(entries: Sequence[Entry], folders: Sequence[Path], *, seed: int = 
     for entry in entries:
         if entry.split == "train" and entry.label == 1:
             raise BadValue(f"{entry.where}: an anomalous image cannot train; give it to the test")
+    _refuse_twins(entries)
     categories: dict[str, dict[str, list[Record]]] = {}
     for entry, record in zip(entries, to_records(entries, folders), strict=True):
         parts = categories.setdefault(entry.category, {"train": [], "test": [], "": []})
@@ -131,6 +143,30 @@ def listed_masks(mask: Path | None, root: Path | None) -> tuple[str, ...]:
         return ()
     parts = list_images(mask) if mask.is_dir() else [mask]
     return tuple(listed_path(part, root) for part in parts)
+
+
+def _refuse_twins(entries: Sequence[Entry]) -> None:
+    """Names that are one folder on some systems, and images that would train and test."""
+    first: dict[tuple[str, str], Entry] = {}
+    defects: dict[str, set[str]] = {}
+    repeated = 0
+    for entry in entries:
+        defects.setdefault(entry.category, set()).add(entry.defect)
+        other = first.setdefault((entry.category, posixpath.normpath(entry.image)), entry)
+        if other is entry:
+            continue
+        parts = {"test" if one.label else one.split for one in (entry, other)}
+        if other.label != entry.label or parts not in ({"train"}, {"test"}):
+            raise BadValue(
+                f"{entry.where}: {entry.image} stands in {other.where} too, and would train and test, or be "
+                "normal and anomalous; keep one of the two lines"
+            )
+        repeated += 1
+    if repeated:
+        logger.warning("%s: %d images are listed more than once", entries[0].where, repeated)
+    check_distinct(defects, "categories")
+    for names in defects.values():
+        check_distinct(sorted(names), "defects")
 
 
 def _exists(path: Path | None, kind: Callable[[Path], bool] = Path.exists) -> bool:

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adcommon.data.lists.entries import Entry, ListedSplit, listed_masks, listed_path
-from adcommon.data.sources.layouts import defect_of
+from adcommon.data.sources.layouts import NORMAL_NAMES, defect_of
 from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.types.names import as_name
 from adcommon.types.records import Record, Split
 
 _LABEL_NAMES = ("good", "defective")
@@ -230,7 +231,7 @@ def _masks(value: object, where: str) -> tuple[str, ...]:
 def _defect_in(image: str) -> str:
     """The kind of anomaly of `<category>/<split>/<defect>/<file>`."""
     folder = PurePosixPath(image).parent.name
-    return defect_of(folder) if folder else "anomalous"
+    return "anomalous" if folder.casefold() in ("", *NORMAL_NAMES) else as_name(defect_of(folder))
 
 
 def _category_in(image: str, where: str) -> str:

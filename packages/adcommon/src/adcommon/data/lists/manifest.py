@@ -9,6 +9,7 @@ csv      manifest.csv, see `adcommon.data.lists.csv_list`
 A list's paths begin at the folder of the list, at the data root it is read with, or where the command runs.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -146,25 +147,31 @@ def write_manifest(
         root: where the lists' paths begin; files elsewhere are named by absolute paths. None: paths as they
             are in the records.
         per_category: name JSON lines as RealNet does, for each category and for all.
+
+    Raises:
+        BadValue: two lists would have one name, or a file name is not UTF-8.
     """
-    texts: dict[str, str] = {}
+    texts: list[tuple[str, str]] = []
     if form == "csv":
-        texts[TABLE] = csv_text(splits, root)
+        texts.append((TABLE, csv_text(splits, root)))
     elif form == "ader":
-        texts[META] = meta_text(splits, root)
+        texts.append((META, meta_text(splits, root)))
     elif form == "inctrl":
         for category, split in splits.items():
-            texts |= inctrl_texts(category, split, root)
+            texts += inctrl_texts(category, split, root).items()
     else:
         train, test = LINES[per_category]
-        texts[train] = lines_text([record for split in splits.values() for record in split.train], root)
-        texts[test] = lines_text([record for split in splits.values() for record in split.test], root)
+        texts.append((train, lines_text([one for split in splits.values() for one in split.train], root)))
+        texts.append((test, lines_text([one for split in splits.values() for one in split.test], root)))
         for category, split in splits.items() if per_category else ():
-            texts[f"train_{category}.json"] = lines_text(split.train, root)
-            texts[f"test_{category}.json"] = lines_text(split.test, root)
-    for name, text in texts.items():
+            texts.append((f"train_{category}.json", lines_text(split.train, root)))
+            texts.append((f"test_{category}.json", lines_text(split.test, root)))
+    files = Counter(name.casefold() for name, _ in texts)
+    if twice := [name for name, _ in texts if files[name.casefold()] > 1]:
+        raise BadValue(f"two lists would be called {twice[0]}, by the names of categories; rename one")
+    for name, text in texts:
         atomic_write(folder / name, _encoded(text, form))
-    return [folder / name for name in texts]
+    return [folder / name for name, _ in texts]
 
 
 def inctrl_texts(category: str, split: Split, root: Path | None) -> dict[str, str]:

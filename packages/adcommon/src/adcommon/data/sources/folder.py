@@ -30,6 +30,7 @@ from adcommon.data.sources.layouts import (
 from adcommon.data.sources.splits import split_normals
 from adcommon.errors import DatasetNotFound
 from adcommon.io.images import list_images
+from adcommon.types.names import check_distinct
 from adcommon.types.records import Record, Split
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def folder_categories(root: Path) -> dict[str, Path]:
         raise DatasetNotFound(f"no such folder: {root}\n  Expected a folder of images, or a list of them.")
     entries = entries_of(root)
     if entries is not None:
+        check_distinct((entry.category for entry in entries), "categories")
         return dict.fromkeys((entry.category for entry in entries), root)
     if _is_category(root):
         return {root.resolve().name: root}
