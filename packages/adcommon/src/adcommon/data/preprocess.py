@@ -12,6 +12,8 @@ from PIL import Image
 
 from adcommon.errors import BadValue, MaskSizeMismatch
 from adcommon.io.images import image_size, open_image, open_mask
+from adcommon.io.schema import check_fields
+from adcommon.types.values import AboveZero, Side
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,9 +33,9 @@ class Preprocess:
     `Preprocess(**asdict(preprocess))` is the same again, also after a detour through JSON.
     """
 
-    image_size: int = 256
+    image_size: Side = 256
     """Side after the resize, pixels."""
-    crop_size: int | None = None
+    crop_size: Side | None = None
     """Side of the centre crop, pixels; None: as `image_size`."""
     fit: Literal["stretch", "short_side"] = "stretch"
     """"stretch": both sides become `image_size`; "short_side": the shorter one does, the proportions stay."""
@@ -41,7 +43,7 @@ class Preprocess:
     """Pillow's filter, antialiased when shrinking."""
     mean: Sequence[float] = IMAGENET_MEAN
     """Of red, green and blue in [0, 1]; kept as a tuple."""
-    std: Sequence[float] = IMAGENET_STD
+    std: Sequence[AboveZero] = IMAGENET_STD
     """The same."""
     mask_rule: Literal["nearest", "any", "half"] = "nearest"
     """Which pixels of the resized mask are anomalous. "nearest": where the nearest pixel is; "any": where the
@@ -57,10 +59,9 @@ class Preprocess:
         """Accept lists from JSON and refuse impossible sizes."""
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
+        check_fields(self)
         if len(self.mean) != 3 or len(self.std) != 3:
             raise BadValue(f"mean is {self.mean}, std {self.std}; expected three values each")
-        if self.image_size < 1:
-            raise BadValue(f"image_size is {self.image_size}; expected at least 1 pixel")
         if not 1 <= self.size <= self.image_size:
             raise BadValue(
                 f"crop_size is {self.crop_size}; expected 1 to image_size = {self.image_size} pixels"

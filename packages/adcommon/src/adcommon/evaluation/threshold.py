@@ -2,31 +2,16 @@
 
 import logging
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from adcommon.errors import BadValue
+from adcommon.types.threshold import Threshold
 
 logger = logging.getLogger(__name__)
 
 _ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996 in floating point, and means 29
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Threshold:
-    """An image is called anomalous if its score is greater than `value`."""
-
-    value: float
-    """In the units of the detector's image scores."""
-    false_alarm_rate: float
-    """Fraction of normal images that may be called anomalous, in (0, 1)."""
-    images: int
-    """Normal images it was calibrated on."""
-    supported: bool
-    """False: too few images for this rate; `value` is then their highest score, and the rate that holds is
-    1 / (images + 1)."""
 
 
 def calibrate(scores: Float[np.ndarray, " images"], false_alarm_rate: float = 0.01) -> Threshold:
