@@ -1,8 +1,6 @@
 """Files and folders that are either complete or untouched: written beside their place, then swapped in."""
 
-import csv
 import errno
-import io
 import json
 import math
 import numbers
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adcommon.errors import BadValue, OutputExists, OutputFailed, UserError
+from adcommon.io.text import csv_cell
 
 _FREE_SPACE = (
     "Free some space or choose another --out, then run the command again (a training: with --resume)."
@@ -29,6 +28,7 @@ _WHAT_TO_DO = {
     errno.EROFS: _MAKE_WRITABLE,
     errno.EACCES: _MAKE_WRITABLE,
     errno.EPERM: _MAKE_WRITABLE,
+    errno.ENAMETOOLONG: "The path is too long for this system; choose a shorter --out.",
     errno.ENOTDIR: "Part of this path is a file; choose another --out.",
     errno.EEXIST: "A file has the name of a folder that is needed; choose another --out.",
 }
@@ -44,7 +44,8 @@ def atomic_write(path: Path, content: str | bytes | Callable[[BinaryIO], object]
 
     Args:
         path: missing parent folders are made.
-        content: text (UTF-8), bytes, or a function that writes into the open file it is given.
+        content: text (UTF-8; what it has no bytes for as Python's escapes, which JSON reads back), bytes, or
+            a function that writes into the open file it is given.
 
     Raises:
         OutputFailed: the disk is full or the place cannot be written; what was at `path` is intact.
@@ -58,7 +59,9 @@ def atomic_write(path: Path, content: str | bytes | Callable[[BinaryIO], object]
                 if callable(content):
                     content(file)
                 else:
-                    file.write(content.encode() if isinstance(content, str) else content)
+                    file.write(
+                        content.encode(errors="backslashreplace") if isinstance(content, str) else content
+                    )
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -197,15 +200,13 @@ def json_text(value: object) -> str:
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Comma-separated values with one line per row; None is an empty cell.
+    """Comma-separated values with one line per row; see `csv_cell` for what a cell becomes.
 
     >>> print(csv_text([["name", "score"], ["a,b", None]]), end="")
     name,score
     "a,b",
     """
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return "".join(",".join(map(csv_cell, row)) + "\n" for row in rows)
 
 
 def csv_columns(rows: Sequence[Mapping[str, object]]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adcommon.io.files import MARKER
 from adcommon.io.images import is_image
+from adcommon.io.text import printable as printable
 
 DANGLING = "links that lead nowhere"
 UNREADABLE = "folders that cannot be read"
@@ -66,11 +67,6 @@ def describe(passed_over: Mapping[str, Sequence[Path]]) -> str:
         first = ", ".join(map(printable, paths[:_SHOWN])) + (", ..." if len(paths) > _SHOWN else "")
         lines.append(f"{len(paths)} {reason}: {first}")
     return "\n".join(lines)
-
-
-def printable(path: Path | str) -> str:
-    r"""A path as text that can be written: bytes that are not UTF-8 as \xe9."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def is_junk(name: str) -> bool:

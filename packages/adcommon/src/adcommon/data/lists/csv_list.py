@@ -12,6 +12,8 @@ from pathlib import Path
 from adcommon.data.lists.entries import Entry, ListedSplit, listed_path
 from adcommon.data.lists.json_lists import read_text
 from adcommon.errors import BadValue
+from adcommon.io.files import csv_text as table
+from adcommon.io.text import csv_value
 from adcommon.types.names import as_name
 from adcommon.types.records import Split
 
@@ -47,16 +49,14 @@ def parse_csv(path: Path) -> list[Entry]:
 
 def csv_text(splits: Mapping[str, Split], root: Path | None) -> str:
     """Splits as a table, with paths below `root`; what `parse_csv` reads."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(COLUMNS)
+    rows: list[tuple[object, ...]] = [COLUMNS]
     for split in splits.values():
         for name, records in (("train", split.train), ("test", split.test)):
             for record in records:
                 mask = "" if record.mask is None else listed_path(record.mask, root)
                 image = listed_path(record.image, root)
-                writer.writerow([image, record.label, name, record.category, record.defect, mask])
-    return file.getvalue()
+                rows.append((image, record.label, name, record.category, record.defect, mask))
+    return table(rows)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -70,7 +70,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         for row in reader:
             if None in row:
                 raise BadValue(f"{path}, line {reader.line_num}: more fields than the {len(names)} columns")
-            values = {name: (value or "").strip() for name, value in row.items()}
+            values = {name: csv_value((value or "").strip()) for name, value in row.items()}
             yield reader.line_num, dict.fromkeys(COLUMNS, "") | values
     except csv.Error as error:
         raise BadValue(f"{path}, line {reader.line_num}: {error}") from None

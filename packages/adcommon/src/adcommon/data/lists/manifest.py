@@ -149,7 +149,7 @@ def write_manifest(
         per_category: name JSON lines as RealNet does, for each category and for all.
 
     Raises:
-        BadValue: two lists would have one name, or a file name is not UTF-8.
+        BadValue: two lists would have one name.
     """
     texts: list[tuple[str, str]] = []
     if form == "csv":
@@ -170,7 +170,7 @@ def write_manifest(
     if twice := [name for name, _ in texts if files[name.casefold()] > 1]:
         raise BadValue(f"two lists would be called {twice[0]}, by the names of categories; rename one")
     for name, text in texts:
-        atomic_write(folder / name, _encoded(text, form))
+        atomic_write(folder / name, text)
     return [folder / name for name, _ in texts]
 
 
@@ -204,14 +204,3 @@ def _folders(root: Path | None, *lists: Path) -> list[Path]:
     """Where paths begin: the folders of the lists, the root, and the working folder, as InCTRL's do."""
     given = [] if root is None else [root]
     return list(dict.fromkeys([*(path.parent for path in lists), *given, Path()]))
-
-
-def _encoded(text: str, form: Form) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        name = text[max(error.start - 30, 0) : error.end].encode("utf-8", "replace").decode()
-        raise BadValue(
-            f"a file name is not UTF-8, which a list of the form {form} cannot hold: ...{name}\n"
-            "  Rename the file, or take another form."
-        ) from None
