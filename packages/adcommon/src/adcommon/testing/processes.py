@@ -16,6 +16,8 @@ from adcommon.testing.commands import Done
 
 TIMEOUT_S = 120
 """A command that takes longer hangs."""
+_CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
+"""Python's audit events of a change of the disk."""
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
@@ -145,6 +147,37 @@ class SignalWhenSaving:
             self._left -= 1
             if self._left == 0:
                 os.kill(self._process or os.getpid(), self._number)
+
+
+class KilledAtChange:
+    """Kills its process before it changes the disk for the n-th time below a folder, from the call on."""
+
+    def __init__(self, folder: Path, change: int, counted: Path | None = None) -> None:
+        """Do nothing before the call.
+
+        Args:
+            change: which one, from 1.
+            counted: file for the number of changes, at each of them.
+        """
+        self._folder, self._left, self._counted = str(folder.resolve()), change, counted
+        self._seen = 0
+
+    def __call__(self) -> None:
+        """Look at every change in this process from now on."""
+        sys.addaudithook(self._see)
+
+    def _see(self, event: str, arguments: Sequence[object]) -> None:
+        if event not in _CHANGES or not str(arguments[0]).startswith(self._folder):
+            return
+        if event == "open" and not (
+            isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        ):
+            return
+        self._seen += 1
+        if self._counted is not None:
+            self._counted.write_text(str(self._seen))
+        if self._seen == self._left:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _run(
