@@ -170,17 +170,21 @@ def test_a_finished_category_is_known_and_its_resume_state_gone(tmp_path: Path) 
     assert not again.state.parent.exists()
 
 
-def test_opening_a_run_disturbs_no_writer_and_rewinding_cleans_up(tmp_path: Path) -> None:
-    """Other processes open the folder while the first one writes."""
-    run = Run(tmp_path / "wood")
-    run.state.parent.mkdir()
-    halves = [folder / ".state.pt.writing-0" for folder in (run.folder, run.state.parent)]
-    for half in halves:
+def test_a_run_disturbs_no_writer_and_opening_the_group_cleans_up(tmp_path: Path) -> None:
+    """Other processes look at the folder while the first one writes."""
+    run = RunGroup(tmp_path / "out").run("wood")
+    token = "0123456789abcdef" * 2
+    halves = [folder / f".state.pt.writing-{token}" for folder in (run.folder, run.folder / "maps/good")]
+    others = [run.folder / ".state.pt.writing-mine", run.folder / ".hidden"]
+    for half in (*halves, *others):
+        half.parent.mkdir(parents=True, exist_ok=True)
         half.write_text("half")
-    Run(tmp_path / "wood")
+    again = RunGroup(tmp_path / "out", resume=True)
+    again.run("wood").rewind(0)
     assert all(half.exists() for half in halves)
-    run.rewind(0)
+    again.open()
     assert not any(half.exists() for half in halves)
+    assert all(other.exists() for other in others)
 
 
 def test_a_place_that_cannot_be_a_folder_is_explained(tmp_path: Path) -> None:

@@ -118,9 +118,12 @@ def download_gone_wrong(path: Path) -> str | None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left half written in `folder` itself; nobody else may be writing there."""
-    for path in folder.glob(_LEFTOVER.format(name="*", token="*")):
-        delete(path)
+    """Delete what killed processes left half written below a folder of our own, which is locked."""
+    for path in list(folder.rglob(_LEFTOVER.format(name="*", token="[0-9a-f]" * 32))):
+        if path.is_dir():  # may have lost its mark when it was being deleted
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def mark(folder: Path) -> None:

@@ -87,8 +87,6 @@ class Run:
 
         A resumed run calls it once, in the process that writes, before it logs.
         """
-        remove_leftovers(self.folder)
-        remove_leftovers(self.state.parent)
         if self._columns:
             rows = [row for row in _read_table(self.metrics)[1] if int(row[0]) <= step]
             atomic_write(self.metrics, csv_text([self._columns, *rows]))
@@ -158,8 +156,9 @@ class RunGroup:
         """
         self._look()
         mark(self.folder)
-        if self._force:
-            with output_errors(self.folder):
+        with output_errors(self.folder):
+            remove_leftovers(self.folder)
+            if self._force:
                 for below in filter(is_own, self.folder.iterdir()):
                     for name in _OF_A_RUN:
                         _remove(below / name)
