@@ -6,7 +6,7 @@ from pathlib import Path
 from adcommon.io.files import atomic_write
 from adcommon.results.rows import METRICS, Row, grouped
 from adcommon.results.spread import spread
-from adcommon.results.tables import percent
+from adcommon.results.tables import markdown_row, percent
 from inctrl.published import PUBLISHED
 
 _SHOWN = ("image_auroc", "image_ap", "pixel_auroc", "aupro")
@@ -35,7 +35,7 @@ def summary(rows: Sequence[Row], *, paper: bool) -> str:
                 )
             lines.append(line)
     rule = "|" + " --- |" * len(lines[0])
-    body = ["| " + " | ".join(line) + " |" for line in lines]
+    body = list(map(markdown_row, lines))
     return "\n".join([body[0], rule, *body[1:]]) + "\n"
 
 

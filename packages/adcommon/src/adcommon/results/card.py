@@ -6,8 +6,10 @@ from typing import Any
 
 from adcommon.data import DATASETS
 from adcommon.io.files import plain
+from adcommon.io.text import printable
 from adcommon.io.versions import command_line
 from adcommon.results.rows import markdown
+from adcommon.results.tables import in_markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,9 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
             f"{threshold['false_alarm_rate']:g}"
             f"{'.' if threshold['supported'] else ', which that few cannot support.'}"
         )
-    state = "".join(f"- {name}: {value}\n" for name, value in values.get("training", {}).items())
+    state = "".join(
+        f"- {name}: {in_markdown(str(value))}\n" for name, value in values.get("training", {}).items()
+    )
     measured = state or "Not evaluated.\n"
     if rows:
         measured = f'{markdown(rows)}\nEach table names its protocol: "standard" numbers compare with other '
@@ -55,16 +59,16 @@ or from Python:
     import adcommon as ad
     result = ad.load("THIS_FOLDER"{keyword}).predict("IMAGE")
     result.score, result.is_anomalous, result.anomaly_map"""
-    recipe = "\n".join(f"- `{name}`: {value}" for name, value in values["recipe"].items())
+    recipe = "\n".join(f"- `{name}`: {in_markdown(str(value))}" for name, value in values["recipe"].items())
     return f"""---
 library_name: adcommon
 tags: [anomaly-detection, {method}]
 ---
-# {paper.title}: {values["category"]}
+# {paper.title}: {in_markdown(values["category"])}
 
 Paper: {paper.citation}
 
-Backbone: `{values["backbone"]}`. {decision}
+Backbone: {in_markdown(values["backbone"])}. {decision}
 
 ## How to use it
 
@@ -75,7 +79,7 @@ Backbone: `{values["backbone"]}`. {decision}
 {measured}
 ## Training
 
-    {command_line()}
+    {printable(command_line())}
 
 {recipe}
 

@@ -4,6 +4,7 @@ One HTML file beside the pictures; it opens from disk, without a server or a net
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from adcommon.io.files import atomic_write
+from adcommon.io.text import printable
 
 PAGE = "index.html"
 """Name of the file, in the folder of the pictures."""
@@ -41,12 +43,16 @@ def write_gallery(
             is none.
     """
     shown = [
-        asdict(image) | {"picture": None if image.picture is None else quote(image.picture)}
+        asdict(image)
+        | {
+            "name": printable(image.name),
+            "picture": None if image.picture is None else quote(os.fsencode(image.picture)),
+        }
         for image in images
     ]
     data = json.dumps({"images": shown, "threshold": threshold}, allow_nan=False)
     page = files("adcommon.results").joinpath("gallery.html").read_text(encoding="utf-8")
     # `<` is escaped so that no name can end the script.
-    values = {"title": escape(title), "data": data.replace("<", "\\u003c")}
+    values = {"title": escape(printable(title)), "data": data.replace("<", "\\u003c")}
     atomic_write(folder / PAGE, re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], page))
     return folder / PAGE

@@ -1,12 +1,17 @@
 """A table of text, set for a terminal, for Markdown, and for a page in a browser."""
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from adcommon.io.text import printable
 from adcommon.results.gallery import PAGE
+
+_MARKUP = re.compile(r"[\\`|*~]|\](?=[\[(:])|(?<![^\W_])_|_(?![^\W_])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,27 +26,43 @@ class Table:
 
 def aligned(table: Table) -> str:
     """For a terminal: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*table.lines, strict=True)]
+    lines = [list(map(printable, line)) for line in table.lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     header, *body = (
         "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in table.lines
+        for line in lines
     )
     return "\n".join([table.title, header, "  ".join("-" * width for width in widths), *body, *table.notes])
 
 
 def markdown(table: Table) -> str:
     """The title in bold, the table, the notes."""
-    header, *body = ("| " + " | ".join(line) + " |" for line in table.lines)
+    header, *body = map(markdown_row, table.lines)
     rule = "|" + " --- |" + " ---: |" * (len(table.lines[0]) - 1)
-    notes = [f"\n{note}" for note in table.notes]
-    return "\n".join([f"**{_sentence(table.title)}**\n", header, rule, *body, *notes])
+    notes = [f"\n{in_markdown(note)}" for note in table.notes]
+    return "\n".join([f"**{in_markdown(_sentence(table.title))}**\n", header, rule, *body, *notes])
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """A row of a table in Markdown."""
+    return "| " + " | ".join(map(in_markdown, cells)) + " |"
+
+
+def in_markdown(text: str) -> str:
+    r"""Text that Markdown shows as it is: no markup, no HTML, one line.
+
+    >>> print(in_markdown("a_1|<i>*c*</i>"))
+    a_1\|&lt;i&gt;\*c\*&lt;/i&gt;
+    """
+    return _MARKUP.sub(r"\\\g<0>", escape(" ".join(printable(text).split()), quote=False))
 
 
 def page(title: str, tables: Sequence[Table], folder: Path) -> str:
     """One HTML page for `folder`: the tables, and links to every page of pictures below it."""
     galleries = sorted(path.parent.relative_to(folder) for path in folder.rglob(PAGE))
     links = [
-        f'<li><a href="{quote(f"{place.as_posix()}/{PAGE}")}">{escape(str(place))}</a>' for place in galleries
+        f'<li><a href="{quote(os.fsencode(place / PAGE))}">{escape(printable(place))}</a>'
+        for place in galleries
     ]
     pictures = ["<h2>Pictures</h2>", "<ul>", *links, "</ul>"] if links else []
     return "\n".join([_HEAD.format(title=escape(title)), *map(_html, tables), *pictures, "</html>", ""])

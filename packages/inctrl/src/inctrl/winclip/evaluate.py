@@ -22,6 +22,7 @@ from adcommon.evaluation.collect import Scores
 from adcommon.evaluation.measure import measure
 from adcommon.io.files import atomic_write
 from adcommon.io.images import open_image
+from adcommon.results.picture_names import names_of
 from adcommon.results.pictures import glow, heat_map, overlay, png
 from adcommon.results.rows import row
 from adcommon.types.facts import Facts
@@ -111,6 +112,7 @@ def score_target(
     references = [winclip.encode(path, windows=True)[0] for path in paths]
     text = text_features(winclip.clip, name or target.category, semantic=False)
     scores = np.empty(len(target.test), dtype=np.float32)
+    names = names_of(target.test)
     for number, record in enumerate(tqdm(target.test, desc=target.category, unit="image", disable=None)):
         query, boxes = winclip.encode(record.image, windows=bool(shot))
         judged = judge(query, references, text, winclip.grid)
@@ -120,7 +122,7 @@ def score_target(
             )
         scores[number] = judged.score
         if maps is not None:
-            picture = maps / target.dataset / target.category / record.defect / f"{record.image.stem}.png"
+            picture = maps / target.dataset / target.category / names[number]
             _draw(record.image, judged, boxes, winclip.grid, picture)
     found = Scores(target.test, winclip.preprocess, scores, None)
     evaluation = measure(found, category=target.category)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.order import epoch_order
 from adcommon.io.files import atomic_write
+from adcommon.results.picture_names import picture_names
 from adcommon.results.pictures import png
 from adcommon.types.records import Record
 from realnet.diffusion.data import labels_of, make_dataset
@@ -51,6 +52,9 @@ class Validation:
         """Nothing is computed before the first measurement; `labels` are the images' class numbers."""
         self.network, self.dataset, self.labels, self.recipe = network, dataset, labels, recipe
         self.process = make_process(recipe, device, recipe.validation_respacing)
+        self.names = picture_names(
+            f"{record.category}/{record.image.parent.name}/{record.image.stem}" for record in dataset.records
+        )
         self.best = float("inf")
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,9 +126,7 @@ class Validation:
     def _write(self, indices: list[int], tiles: list[Images], folder: Path) -> None:
         pixels = [to_pixels(tile).cpu().numpy() for tile in tiles]
         for row, index in enumerate(indices):
-            record = self.dataset.records[index]
-            path = folder / record.category / record.image.parent.name / f"{record.image.stem}.png"
-            atomic_write(path, png(grid([tile[row] for tile in pixels])))
+            atomic_write(folder / self.names[index], png(grid([tile[row] for tile in pixels])))
 
 
 def bound(network: nn.Module, labels: Int64[Tensor, " batch"]) -> Network:

@@ -20,6 +20,7 @@ from adcommon.data.order import batches_per_epoch, train_indices
 from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import save_trained
 from adcommon.models.feature_store import cached_features
+from adcommon.results.picture_names import names_of
 from adcommon.training.devices import distribute, set_seed
 from adcommon.training.resume import restore, save
 from adcommon.training.run import Run
@@ -130,10 +131,10 @@ def train_decoder(
             categories=[category],
         )
         decoder.eval()
-        for index, record in enumerate(records):
+        for index, (record, name) in enumerate(zip(records, names_of(records, ".jpg"), strict=True)):
             with torch.inference_mode():
                 drawn = decoder(features.batch([index])[0].to(device))
-            write_below(run.maps, record, preprocess, unnormalise(drawn, preprocess)[0])
+            write_below(run.maps / name, record.image, preprocess, unnormalise(drawn, preprocess)[0])
     accelerator.wait_for_everyone()
     return []
 

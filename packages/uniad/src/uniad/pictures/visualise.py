@@ -14,6 +14,7 @@ from adcommon.data.loading import AnomalyDataset, test_batches
 from adcommon.data.normalise import unnormalise
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import DatasetNotFound
+from adcommon.results.picture_names import names_of
 from adcommon.types.records import Record
 from uniad.detector import UniADDetector
 from uniad.pictures.decoder import VisDecoder
@@ -32,12 +33,13 @@ def draw_reconstructions(
         Number of pictures.
     """
     dataset = AnomalyDataset(records, detector.preprocess)
+    names = names_of(records, ".jpg")
     for batch in tqdm(test_batches(dataset, batch_size), desc="drawing", unit="batch", disable=None):
         with torch.inference_mode():
             rebuilt = detector.model(batch.images.to(detector.device)).rebuilt
             drawn = unnormalise(decoder(rebuilt), detector.preprocess)
         for index, picture in zip(batch.indices.tolist(), drawn, strict=True):
-            write_below(folder, records[index], detector.preprocess, picture)
+            write_below(folder / names[index], records[index].image, detector.preprocess, picture)
     return len(records)
 
 
@@ -53,8 +55,9 @@ def draw_saved_features(
     Raises:
         DatasetNotFound: a file is missing.
     """
-    for record in tqdm(records, desc="drawing", unit="image", disable=None):
-        path = features / record.defect / f"{record.image.stem}.npy"
+    places = zip(records, names_of(records, ".npy"), names_of(records, ".jpg"), strict=True)
+    for record, stored, picture in tqdm(places, "drawing", len(records), unit="image", disable=None):
+        path = features / stored
         if not path.is_file():
             raise DatasetNotFound(
                 f"no features of {record.image} at {path}; write them with uniad-evaluate --save-features"
@@ -62,7 +65,7 @@ def draw_saved_features(
         rebuilt = torch.from_numpy(np.load(path, allow_pickle=False))[None]
         with torch.inference_mode():
             drawn = unnormalise(decoder(rebuilt.to(next(decoder.parameters()).device)), preprocess)[0]
-        write_below(folder, record, preprocess, drawn)
+        write_below(folder / picture, record.image, preprocess, drawn)
     return len(records)
 
 
