@@ -18,7 +18,7 @@ def test_memory_is_given_in_gigabytes() -> None:
         == TestSettings(feature_memory=0.5).memory_bytes()
         == 2**29
     )
-    with pytest.raises(BadValue, match="expected gigabytes"):
+    with pytest.raises(BadValue, match="feature_memory is"):
         TrainSettings(feature_memory=-1.0)
 
 

@@ -133,7 +133,7 @@ def test_realnet_forward(file: GoldenFile, folder: GoldenFolder) -> None:
     entry = file.entry
     assert entry["mode"] == "eval"
     model = seeded_model(folder, entry, entry["batch"]["gt"]["shape"][-1]).eval()
-    pool = entry["image_score_pool"][0]
+    pool = entry["image_score_pool"]
     with file:
         for precision, name in entry["precisions"].items():
             dtype = getattr(torch, name)
@@ -144,7 +144,7 @@ def test_realnet_forward(file: GoldenFile, folder: GoldenFolder) -> None:
                     file.check(name, forward_value(values, output))
 
 
-def forward_values(model: RealNet, images: Tensor, pool: int) -> dict:
+def forward_values(model: RealNet, images: Tensor, pool: list[int]) -> dict:
     outputs = model(images)
     maps = outputs.logits.softmax(dim=1)[:, 1]
     joined = torch.cat(
@@ -310,7 +310,7 @@ def test_metrics(file: GoldenFile) -> None:
     area = mirrored_auroc if entry["mirror_below_half"] else auroc
     maps = {"preds": file["preds"], "1 - preds": 1 - file["preds"]}
     scores = {
-        name: pooled_max_score(torch.from_numpy(value), entry["image_score_pool"][0]).numpy()
+        name: pooled_max_score(torch.from_numpy(value), entry["image_score_pool"]).numpy()
         for name, value in maps.items()
     }
     best, threshold = f1_max(maps["preds"], masks)

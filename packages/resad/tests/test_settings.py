@@ -23,5 +23,5 @@ def test_the_authors_files_go_to_their_folder_or_stay_with_the_run() -> None:
 def test_two_sources_of_references_are_refused() -> None:
     with pytest.raises(BadValue, match="use one of them"):
         TrainSettings(test_ref_feature_dir=Path("a"), few_shot_dir=Path("b"))
-    with pytest.raises(BadValue, match="feature-memory"):
+    with pytest.raises(BadValue, match="feature_memory is"):
         TrainSettings(feature_memory=-1.0)

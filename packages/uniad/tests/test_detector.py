@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -64,3 +66,14 @@ def test_scoring_leaves_the_global_generator_alone(detector, images) -> None:
     before = torch.get_rng_state()
     detector.score(images)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_windows_of_a_recipe_have_height_and_width() -> None:
+    maps = torch.rand(2, 20, 24, generator=torch.Generator().manual_seed(1))
+    recipe = replace(OWN, image_size=64, pool=(8, 12))
+    by_hand = [
+        max(image[y : y + 8, x : x + 12].mean().item() for y in range(13) for x in range(13))
+        for image in maps
+    ]
+    assert image_scores(recipe.window)["max"](maps).tolist() == pytest.approx(by_hand)
+    assert replace(recipe, pool=(8,)).window == (8, 8)

@@ -87,8 +87,8 @@ def test_arguments_in_another_style_are_rewritten_first(monkeypatch: pytest.Monk
         (["--recipe", "vsa"], "did you mean 'visa'"),
         (["--gpu", "0", "--device", "cpu"], "use one of them"),
         (["--resume", "--force"], "use one of them"),
-        (["--false-alarm-rate", "2"], "between 0 and 1"),
-        (["--save-every", "0"], "at least 1 step"),
+        (["--false-alarm-rate", "2"], "--false-alarm-rate is 2"),
+        (["--save-every", "0"], "--save-every is 0"),
         (["--eval-size", "huge"], "map"),
     ],
 )

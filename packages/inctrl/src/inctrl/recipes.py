@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from adcommon.training.recipes import from_json, refuse_below
+from adcommon.io.schema import check_fields
+from adcommon.training.recipes import from_json
+from adcommon.types.values import Count, Depth, NotNegative, Positive, Seed, Side
 
 Lists = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)]
-_NUMBERS = Annotated[tuple[int, ...], Parameter(consume_multiple=True)]
+_LAYERS = Annotated[tuple[Depth, ...], Parameter(consume_multiple=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +41,12 @@ class Recipe:
     without text, a timm network by its exact tag, `tf_efficientnet_lite0.in1k`."""
     clip_tag: Annotated[str, Parameter(alias="--pretrained")] = "laion400m_e32"
     """Which weights of the CLIP model are meant by --weights pretrained, or expected in a file."""
-    layers: _NUMBERS = (7, 9, 11)
+    layers: _LAYERS = (7, 9, 11)
     """Blocks (of a convolutional network: stages) whose output are the levels of patches; counted from 1."""
-    out_stride: int = 16
+    out_stride: Side = 16
     """Pixels per patch of a timm network, to which all its levels are brought; CLIP has its own."""
 
-    image_size: int = 240
+    image_size: Side = 240
     """Side of the network's input, pixels."""
     fit: Literal["short_side", "stretch"] = "short_side"
     """Resize the shorter side and cut the ends of the longer one, or stretch."""
@@ -53,9 +55,9 @@ class Recipe:
     upright: bool = False
     """Apply the photographs' EXIF orientation."""
 
-    shots: Annotated[tuple[int, ...], Parameter(alias="--shot", consume_multiple=True)] = (2, 4, 8)
+    shots: Annotated[tuple[Positive, ...], Parameter(alias="--shot", consume_multiple=True)] = (2, 4, 8)
     """References of each query; one model is trained for each number."""
-    reference_seeds: _NUMBERS = (0, 1, 2)
+    reference_seeds: Annotated[tuple[Seed, ...], Parameter(consume_multiple=True)] = (0, 1, 2)
     """Seeds of the draws of references at test time; results are the mean and deviation over them."""
     self_reference: bool = True
     """A normal training image may be drawn as its own reference, as in the reference code."""
@@ -66,28 +68,28 @@ class Recipe:
     """Draw the batches on which the reference evaluates after each epoch, and pass over them, so that the
     training batches are the reference's."""
 
-    epochs: int = 10
+    epochs: Positive = 10
     """Epochs, of `steps_per_epoch` optimiser steps each."""
-    steps_per_epoch: int = 100
+    steps_per_epoch: Positive = 100
     """Optimiser steps of an epoch."""
-    batch_size: int = 16
+    batch_size: Positive = 16
     """Queries per step, half of them normal, over all processes."""
-    seed: int = 10
+    seed: Seed = 10
     """Seed of initialisation, order, and references in training."""
-    lr: float = 1e-3
+    lr: NotNegative = 1e-3
     """Learning rate; constant."""
-    weight_decay: float = 0.01
+    weight_decay: NotNegative = 0.01
     """Weight decay of AdamW."""
-    gamma: float = 2.0
+    gamma: NotNegative = 2.0
     """Exponent of the focal loss."""
     loss_on: Literal["logits", "probabilities"] = "logits"
     """`logits` applies a sigmoid to scores that are probabilities already, as the reference does."""
-    select_epoch: Annotated[int | None, Parameter(show_default=False)] = 6
+    select_epoch: Annotated[Positive | None, Parameter(show_default=False)] = 6
     """Epoch whose weights are exported and reported. [default: the paper's 6th; of other data the last]"""
 
-    evaluate_every: int = 0
+    evaluate_every: Count = 0
     """Epochs between evaluations on the test images; 0: at the end only."""
-    test_batch_size: int = 16
+    test_batch_size: Positive = 16
     """Images per batch at test time."""
     cache_features: bool = True
     """Compute the frozen features of each image once."""
@@ -96,13 +98,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        sizes = ("epochs", "steps_per_epoch", "test_batch_size", "image_size", "out_stride", "select_epoch")
-        refuse_below(self, 1, sizes)
-        refuse_below(self, 2, ("batch_size",))  # a normal and an anomalous image
-        if not self.shots or min(self.shots) < 1:
-            raise BadValue(f"shots is {self.shots}; expected one number or more, each at least 1")
-        if not self.reference_seeds:
-            raise BadValue("reference_seeds is empty; expected at least one seed")
+        check_fields(self)
+        if self.batch_size < 2:
+            raise BadValue("batch_size is 1; expected at least 2, a normal and an anomalous image")
+        for name in ("shots", "reference_seeds", "layers"):
+            if not getattr(self, name):
+                raise BadValue(f"{name} is empty; expected one number or more")
+        if len(set(self.shots)) < len(self.shots):
+            raise BadValue(f"shots are {self.shots}; expected different numbers")
         refuse_unpaired(self, "normal_json_path", "outlier_json_path")
         refuse_unpaired(self, "val_normal_json_path", "val_outlier_json_path")
 
@@ -119,10 +122,7 @@ class Recipe:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
         """The recipe in a model's config, where tuples have become lists and paths text."""
-        lists = {
-            name: list(map(Path, value)) for name, value in values.items() if name.endswith("_json_path")
-        }
-        return from_json(cls, {**values, **lists})
+        return from_json(cls, values)
 
 
 def refuse_unpaired(source: object, normal: str, outlier: str) -> None:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, FewShotSettings, Names, Settings
+from adcommon.types.values import Depth, Positive, Seed
 from inctrl.recipes import Lists, refuse_unpaired
 
 
@@ -44,10 +45,10 @@ class TestSettings(FewShotSettings, EvaluateSettings):
     """Dataset to test on; `ad datasets` lists them. [default: the one that has the categories]"""
     category: Names = ()
     """Categories to test. [default: all of the dataset]"""
-    shots: Annotated[int | None, Parameter(alias=("--shot", "--prompts"))] = None
+    shots: Annotated[Positive | None, Parameter(alias=("--shot", "--prompts"))] = None
     """References of each category. [default: as in training; of a few-shot file, all]"""
     reference_seeds: Annotated[
-        tuple[int, ...], Parameter(alias=("--prompt-seeds", "--prompt-seed"), consume_multiple=True)
+        tuple[Seed, ...], Parameter(alias=("--prompt-seeds", "--prompt-seed"), consume_multiple=True)
     ] = (0, 1, 2)
     """Seeds of the draws of references, one evaluation each."""
     few_shot_dir: Path | None = None
@@ -62,7 +63,7 @@ class TestSettings(FewShotSettings, EvaluateSettings):
     """Without effect here; the authors' command lines may have it."""
     backbone: str = "ViT-B-16-plus-240"
     """CLIP model of an authors' checkpoint, which does not name it; a model folder knows its own."""
-    layers: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (7, 9, 11)
+    layers: Annotated[tuple[Depth, ...], Parameter(consume_multiple=True)] = (7, 9, 11)
     """Its blocks whose patches are read, of an authors' checkpoint only; counted from 1."""
     weights: Annotated[str | None, Parameter(alias="--clip-weights")] = None
     """Weights of the frozen network, where they have moved since the training: a file."""

@@ -20,7 +20,7 @@ class RealNetDetector:
         self.model = model.eval()
         self.device = next(model.parameters()).device
         self.preprocess = preprocess
-        self.pool = recipe.pool
+        self.pool = recipe.window
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:

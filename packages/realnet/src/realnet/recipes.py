@@ -7,11 +7,23 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from adcommon.training.recipes import refuse_below
+from adcommon.io.schema import check_fields
+from adcommon.types.values import (
+    AboveZero,
+    Count,
+    Depth,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Side,
+    Width,
+)
 from realnet.network.structure import check_sizes, check_widths, parse_structure
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
-Numbers = Annotated[tuple[int, ...], Parameter(consume_multiple=True)]
+Numbers = Annotated[tuple[Positive, ...], Parameter(consume_multiple=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,30 +44,30 @@ class Recipe:
     structure: Names = ("layer1:256@4", "layer2:512@8", "layer3:512@16", "layer4:256@32")
     """Blocks of features, LAYER:CHANNELS@STRIDE, with + between layers that are joined. layer1 has stride 4,
     in EfficientNets and MobileNets stride 2."""
-    afs_batches: int = 64
+    afs_batches: Positive = 64
     """Batches that the channels are chosen on."""
     reconstruction: Literal["unet", "simple"] = "unet"
     """Kind of the networks that rebuild features."""
-    hidden_ratio: float = 0.5
+    hidden_ratio: AboveZero = 0.5
     """Width of such a network, as a share of its block's channels."""
-    res_blocks: int = 2
+    res_blocks: Depth = 2
     """Residual blocks per level of a `unet`."""
     channel_mult: Numbers = (1, 2, 4)
     """Factors of its width, fine to coarse: one level each."""
     attention_mult: Numbers = (2, 4)
     """Downsampling factors at which it attends."""
-    head_width: int = 64
+    head_width: Width = 64
     """Channels of an attention head."""
-    simple_layers: int = 2
+    simple_layers: Depth = 2
     """Residual layers of a `simple` network."""
     rrs_modes: Names = ("max:256", "mean:256")
     """How residual channels are ranked, and how many are taken: MODE:CHANNELS, MODE max or mean."""
-    rrs_layers: int = 2
+    rrs_layers: Depth = 2
     """Residual layers at the beginning of the decoder."""
     stop_grad: bool = False
     """Keep the segmentation loss from the reconstruction networks."""
 
-    image_size: int = 256
+    image_size: Side = 256
     """Side after the resize, pixels."""
     upright: bool = False
     """Apply the photographs' EXIF orientation."""
@@ -68,19 +80,19 @@ class Recipe:
     """Folder with one folder of SDAS images per category; `{}` in it stands for the category."""
     dtd_dir: Path | None = None
     """Folder of the textures of DTD. [default: as a dataset in the data root]"""
-    normal_share: float = 0.5
+    normal_share: ShareBelowOne = 0.5
     """Share of training items that stay normal."""
-    sdas_share: float = 0.5
+    sdas_share: Share = 0.5
     """With `both`: share of SDAS among the anomalous items."""
-    sdas_opacity: tuple[float, float] = (0.5, 1.0)
+    sdas_opacity: tuple[Share, Share] = (0.5, 1.0)
     """Range of the opacity of SDAS images."""
-    dtd_opacity: tuple[float, float] = (0.2, 1.0)
+    dtd_opacity: tuple[Share, Share] = (0.2, 1.0)
     """Range of the opacity of DTD's textures."""
-    texture_opacity: tuple[float, float] = (0.2, 1.0)
+    texture_opacity: tuple[Share, Share] = (0.2, 1.0)
     """Range of the opacity of our own textures."""
-    perlin_scale: int = 6
+    perlin_scale: Depth = 6
     """Perlin noise has up to 2 ** (this - 1) cells per side."""
-    min_perlin_scale: int = 0
+    min_perlin_scale: Count = 0
     """And at least 2 ** this."""
     redraw_empty: bool = False
     """Draw a mask again that leaves nothing of the anomaly."""
@@ -88,46 +100,46 @@ class Recipe:
     """Where anomalies may lie: `auto`, the paper's rule for the category, everywhere if it has none; `all`,
     `otsu-bright`, `otsu-dark`, `triangle-bright`, `triangle-dark`."""
 
-    epochs: int = 1000
+    epochs: Positive = 1000
     """Passes over the training images."""
-    iterations: int | None = None
+    iterations: Positive | None = None
     """Stop after this many optimiser steps; none: after `epochs`."""
-    batch_size: int = 16
+    batch_size: Positive = 16
     """Images per step, over all processes."""
-    seed: int = 100
+    seed: Seed = 100
     """Seed of initialisation, order and synthetic anomalies; set anew for each model."""
-    lr: float = 1e-4
+    lr: NotNegative = 1e-4
     """Adam's learning rate, constant."""
-    adam_beta1: float = 0.9
+    adam_beta1: ShareBelowOne = 0.9
     """Decay of the first moment."""
-    adam_beta2: float = 0.999
+    adam_beta2: ShareBelowOne = 0.999
     """Decay of the second moment."""
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     """Adam's weight decay, not decoupled."""
     segmentation_loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     """Loss of the map."""
-    segmentation_weight: float = 1.0
+    segmentation_weight: NotNegative = 1.0
     """Its factor."""
-    focal_alpha: float | None = None
+    focal_alpha: Share | None = None
     """Focal loss: weight of normal pixels, the others have 1 minus it; none: both 1."""
-    focal_gamma: float = 2.0
+    focal_gamma: NotNegative = 2.0
     """Focal loss: how little easy pixels count."""
-    feature_weight: float = 1.0
+    feature_weight: NotNegative = 1.0
     """Factor of the squared distance between rebuilt and clean features."""
 
     protocol: Literal["standard", "realnet"] = "realnet"
     """`realnet` adds the paper's columns: image and pixel AUROC with labels from resized masks, its PRO."""
     reference_auroc: bool = False
     """In the paper's columns, replace an AUROC below 0.5 by one minus it, as the reference does."""
-    pool: int = 16
-    """Image score: highest mean of the map over squares of this side, pixels."""
-    evaluate_every: int = 5
+    pool: Annotated[tuple[Side, ...], Parameter(consume_multiple=True)] = (16, 16)
+    """Image score: highest mean of the map over windows of this height and width, pixels, or of this side."""
+    evaluate_every: Positive = 5
     """Epochs between evaluations on the test set."""
     keep_best: bool = True
     """Also keep the model with the best result on the test set, an oracle, in `model-best`; the paper's."""
-    test_batch_size: int = 16
+    test_batch_size: Positive = 16
     """Images per batch at test time."""
-    calibration_share: float = 0.0
+    calibration_share: ShareBelowOne = 0.0
     """Share of the normal training images kept out of training to choose the decision threshold."""
 
     cache_features: bool = True
@@ -143,31 +155,34 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        positive = ("epochs", "iterations", "batch_size", "test_batch_size", "evaluate_every")
-        refuse_below(self, 1, (*positive, "afs_batches", "pool", "res_blocks", "head_width"))
+        check_fields(self)
         blocks = parse_structure(self.structure)
         if self.reconstruction == "unet":
-            if not self.channel_mult or min(self.channel_mult) < 1:
-                raise BadValue(f"channel_mult is {self.channel_mult}; expected factors of at least 1")
+            if not self.channel_mult:
+                raise BadValue("channel_mult is empty; expected factors such as 1 2 4")
             widths = (self.hidden_ratio, self.channel_mult, self.attention_mult, self.head_width)
             check_widths(blocks, *widths)
         levels = len(self.channel_mult) if self.reconstruction == "unet" else 3
         check_sizes(blocks, self.image_size, levels)
-        if self.pool > self.image_size:
-            raise BadValue(f"pool is {self.pool}; expected at most image_size = {self.image_size}")
+        if len(self.pool) not in (1, 2) or max(self.pool) > self.image_size:
+            raise BadValue(
+                f"pool is {self.pool}; expected a side, or height and width, of at most image_size = "
+                f"{self.image_size}"
+            )
         channels = sum(block.channels for block in blocks)
         for mode, count in self.modes():
             if count > channels:
                 raise BadValue(f"rrs_modes takes {count} channels by {mode}; all blocks have {channels}")
-        if not 0 <= self.normal_share < 1:
-            raise BadValue(f"normal_share is {self.normal_share}; expected 0 or more, below 1")
-        if not 0 <= self.sdas_share <= 1:
-            raise BadValue(f"sdas_share is {self.sdas_share}; expected 0 to 1")
         for name, (low, high) in self.opacity().items():
-            if not 0 <= low <= high <= 1:
-                raise BadValue(f"the opacity of {name} is {low} to {high}; expected 0 <= low <= high <= 1")
+            if low > high:
+                raise BadValue(f"{name}_opacity is {low} to {high}; expected the lower one first")
         if (self.meta_train is None) != (self.meta_test is None):
             raise BadValue("--meta-train and --meta-test go together; one of them is missing")
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of the windows of the image score."""
+        return self.pool[0], self.pool[-1]
 
     def modes(self) -> tuple[tuple[str, int], ...]:
         """The rankings of `rrs_modes` and how many channels each takes."""

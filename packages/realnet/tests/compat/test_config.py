@@ -113,7 +113,7 @@ def test_each_value_arrives(tmp_path: Path) -> None:
         {"name": "SegmentFocalLoss", "kwargs": {"weight": 2.0, "alpha": 0.25, "gamma": 3}},
         {"name": "FeatureMSELoss", "kwargs": {"weight": 0.5}},
     ]
-    content["evaluator"]["metrics"][0]["kwargs"]["avgpool_size"] = [8, 8]
+    content["evaluator"]["metrics"][0]["kwargs"]["avgpool_size"] = [8, 12]
     values = read(tmp_path, content)
     expected = {
         "seed": 7,
@@ -135,7 +135,7 @@ def test_each_value_arrives(tmp_path: Path) -> None:
         "focal_alpha": 0.25,
         "focal_gamma": 3.0,
         "feature_weight": 0.5,
-        "pool": 8,
+        "pool": (8, 12),
     }
     assert {name: values[name] for name in expected} == expected
 

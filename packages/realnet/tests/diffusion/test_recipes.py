@@ -56,7 +56,7 @@ def test_a_recipe_survives_the_way_through_json(recipe) -> None:
         (DiffusionRecipe, {"ema_decay": 1.0}, "ema_decay is 1.0"),
         (DiffusionRecipe, {"validation_strengths": (0.0, 0.1)}, "expected three"),
         (SampleRecipe, {"strength": (0.2, 0.1)}, "strength is 0.2 0.1"),
-        (SampleRecipe, {"strength": (-0.1,)}, "strength is -0.1"),
+        (SampleRecipe, {"strength": (-0.1,)}, "strength is"),
         (SampleRecipe, {"sample_number": 0}, "sample_number is 0"),
         (SampleRecipe, {"quality": 0}, "quality is 0"),
     ],

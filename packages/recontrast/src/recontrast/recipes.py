@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from adcommon.errors import BadValue
-from adcommon.training.recipes import refuse_below
+from adcommon.io.schema import check_fields
+from adcommon.types.values import AboveZero, Count, NotNegative, Positive, Seed, Share, ShareBelowOne, Side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +26,14 @@ class Recipe:
     or train but for the categories in `encoder_norm_eval` (auto)."""
     encoder_norm_eval: tuple[str, ...] = ("toothbrush", "leather", "grid", "tile", "wood", "screw")
     """Categories whose encoder norm is in eval mode under `auto`; the authors chose them by their results."""
-    partial_norm: float | None = None
+    partial_norm: NotNegative | None = None
     """Variance threshold of the PartialNorm in the trained encoder; none: ordinary batch norm."""
-    encoder_eps: float | None = None
+    encoder_eps: AboveZero | None = None
     """Epsilon of the trained encoder's norms; none: the backbone's own."""
 
-    image_size: int = 256
+    image_size: Side = 256
     """Side after the resize, pixels."""
-    crop_size: int | None = None
+    crop_size: Side | None = None
     """Side of the centre crop, pixels, a multiple of 32; none: as image-size."""
     upright: bool = False
     """Apply the photographs' EXIF orientation."""
@@ -40,50 +41,50 @@ class Recipe:
     """When a pixel of a resized mask is anomalous: `any` (the reference's rule) if a bilinear filter touches
     an anomalous pixel, which grows regions; `half` if it gives at least 0.5; `nearest` if the nearest is."""
 
-    iterations: int = 2000
+    iterations: Positive = 2000
     """Optimiser steps."""
-    batch_size: int = 16
+    batch_size: Positive = 16
     """Images per step, over all processes."""
     drop_last: bool = False
     """Leave out an epoch's last, smaller batch."""
-    seed: int = 111
+    seed: Seed = 111
     """Seed of initialisation and order; set anew for each model."""
-    decoder_lr: float = 2e-3
+    decoder_lr: NotNegative = 2e-3
     """Learning rate of bottleneck and decoder."""
-    encoder_lr: float = 1e-5
+    encoder_lr: NotNegative = 1e-5
     """Learning rate of the trained encoder."""
-    lr_milestone: float = 1.0
+    lr_milestone: Share = 1.0
     """Fraction of the iterations after which the learning rates are multiplied by `lr_factor`."""
-    lr_factor: float = 1.0
+    lr_factor: NotNegative = 1.0
     """Factor of the learning rates after the milestone."""
-    adam_beta1: float = 0.9
+    adam_beta1: ShareBelowOne = 0.9
     """AdamW's decay of the first moment."""
-    adam_beta2: float = 0.999
+    adam_beta2: ShareBelowOne = 0.999
     """AdamW's decay of the second moment."""
-    adam_eps: float = 1e-8
+    adam_eps: AboveZero = 1e-8
     """AdamW's epsilon."""
     amsgrad: bool = False
     """AdamW's AMSGrad variant."""
-    weight_decay: float = 1e-5
+    weight_decay: NotNegative = 1e-5
     """AdamW's decoupled weight decay."""
-    mining_ramp: float = 0.1
+    mining_ramp: Share = 0.1
     """Fraction of the iterations over which hard mining grows from none to its strongest."""
-    reset_every: int = 0
+    reset_every: Count = 0
     """Iterations between resets of the decoder's and bottleneck's optimiser state; 0: never."""
-    encoder_pause: int = 0
+    encoder_pause: Count = 0
     """Iterations after each reset in which the encoder is not updated."""
 
     protocol: Literal["standard", "recontrast"] = "recontrast"
     """`recontrast` adds the paper's metrics to the standard ones: masks by `mask_rule`, AUPRO per image."""
-    evaluate_every: int = 250
+    evaluate_every: Positive = 250
     """Steps between evaluations on the test set."""
-    test_batch_size: int = 16
+    test_batch_size: Positive = 16
     """Images per batch at test time. The reference's one-class scripts take 1; the numbers are the same."""
     map_protocol: Literal["sum", "mean"] = "sum"
     """How six distance maps become one: sum, Gaussian of 4 pixels; or mean, 5x5 kernel with a zero border."""
     image_score: Literal["max", "top1", "mean"] = "max"
     """Image score: maximum of the map, mean of its largest 1 %, or mean."""
-    calibration_share: float = 0.0
+    calibration_share: ShareBelowOne = 0.0
     """Share of the normal training images kept out of training to choose the decision threshold."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -95,7 +96,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        refuse_below(self, 1, ("iterations", "batch_size", "test_batch_size", "evaluate_every"))
+        check_fields(self)
         side = self.image_size if self.crop_size is None else self.crop_size
         if side < 32 or side % 32:
             raise BadValue(

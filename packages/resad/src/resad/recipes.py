@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from adcommon.training.recipes import refuse_below
+from adcommon.io.schema import check_fields
+from adcommon.types.values import (
+    AboveZero,
+    Count,
+    Depth,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Side,
+    Width,
+)
 
 IMAGEBIND_TAG = "imagebind"
 STRIDES = (4, 8, 16, 32)
@@ -28,19 +40,19 @@ class Recipe:
     setting: str = "visa_to_mvtec"
     """`TRAIN_to_TEST`: any two names of `ad datasets`; the authors' short forms (mvtec3d, mvtecloco) too."""
     shots: Annotated[
-        tuple[int, ...], Parameter(alias=("--eval-shots", "--num-ref-shot"), consume_multiple=True)
+        tuple[Positive, ...], Parameter(alias=("--eval-shots", "--num-ref-shot"), consume_multiple=True)
     ] = (4,)
     """Reference images of each test category; several numbers are evaluated one after the other."""
-    reference_seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (0,)
+    reference_seeds: Annotated[tuple[Seed, ...], Parameter(consume_multiple=True)] = (0,)
     """Seeds of the draws of test references where no files or folder name them; one evaluation per draw."""
     exclude_refs: bool = True
     """Leave out of the test what serves as a reference."""
 
     backbone: str = "wide_resnet50_2.racm_in1k"
     """timm tag with features at strides 4, 8 and 16, or `imagebind`."""
-    feature_levels: int = 3
+    feature_levels: Depth = 3
     """Levels used, finest first; ImageBind has four of one stride."""
-    image_size: int = 224
+    image_size: Side = 224
     """Shorter side after the resize, and side of the centre crop, pixels."""
     upright: bool = False
     """Apply the photographs' EXIF orientation."""
@@ -50,43 +62,43 @@ class Recipe:
     scale_residuals: bool = False
     """Divide each level's residuals by the variance (of differences: by the deviation) of its features on
     normal training images, for backbones whose features are not of a ResNet's size."""
-    num_embeddings: int = 1536
+    num_embeddings: Width = 1536
     """Codes of the vector quantiser, per level."""
-    fdm_alpha: float = 0.4
+    fdm_alpha: Share = 0.4
     """At test time the residuals' distribution moves 1 - `fdm_alpha` of the way to the quantised ones'."""
     flow_arch: Literal["conditional_flow_model", "flow_model"] = "conditional_flow_model"
     """With or without a position code."""
-    coupling_layers: int = 10
+    coupling_layers: Depth = 10
     """Coupling blocks of each level's flow."""
-    clamp_alpha: float = 1.9
+    clamp_alpha: AboveZero = 1.9
     """Largest |log scale| of a coupling block."""
-    pos_embed_dim: int = 256
+    pos_embed_dim: Width = 256
     """Channels of the position code, a multiple of 4."""
 
-    epochs: int = 100
+    epochs: Positive = 100
     """Passes over the training images, both stages together."""
-    first_stage_epochs: int = 10
+    first_stage_epochs: Count = 10
     """Epochs with normal images only; afterwards the training dataset's test images join, with masks."""
-    batch_size: int = 32
+    batch_size: Positive = 32
     """Images per step, over all processes."""
-    flow_batch: int = 8192
+    flow_batch: Positive = 8192
     """Rows per step of a flow; an incomplete last block is dropped. 8192 is the authors', with which the
     coarsest level never trains at 224 pixels and 32 images; 4096 trains it."""
-    lr: float = 1e-5
+    lr: NotNegative = 1e-5
     """Learning rate of all three optimisers."""
-    weight_decay: float = 5e-4
+    weight_decay: NotNegative = 5e-4
     """L2 term in the gradient."""
-    lr_milestones: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (70, 90)
+    lr_milestones: Annotated[tuple[Count, ...], Parameter(consume_multiple=True)] = (70, 90)
     """Epochs after which the learning rates fall to a tenth."""
     legacy_zero_grad: bool = False
     """Zero gradients instead of dropping them, as torch before 2.0: a flow's step then moves all flows."""
-    pos_beta: float = 0.05
+    pos_beta: ShareBelowOne = 0.05
     """Quantile of the normal log-likelihoods that is their boundary."""
-    margin_tau: float = 0.1
+    margin_tau: NotNegative = 0.1
     """Distance between the boundaries of normal and anomalous rows."""
-    bgspp_lambda: float = 1.0
+    bgspp_lambda: NotNegative = 1.0
     """Weight of the boundary losses; ImageBind's is always 1."""
-    train_ref_shot: int = 4
+    train_ref_shot: Positive = 4
     """Reference images drawn for each category of a batch."""
     reference_replacement: bool = True
     """Draw training references with replacement, as the authors do."""
@@ -95,10 +107,10 @@ class Recipe:
     reference_pool: Literal["auto", "train", "normal"] = "auto"
     """Training references are drawn from the normal training images, or from all normal ones; `auto` is
     `normal` for VisA, as the authors do, else `train`."""
-    seed: int = 42
+    seed: Seed = 42
     """Of initialisation, order, and training references."""
 
-    eval_freq: int = 1
+    eval_freq: Count = 1
     """Epochs between evaluations; 0: only after the last."""
     select: Literal["image_auroc", "pixel_auroc"] = "pixel_auroc"
     """Which mean of the merged scores decides when the authors' `_checkpoints.pth` is rewritten; it is read
@@ -107,9 +119,9 @@ class Recipe:
     """AUPRO in the paper's protocol; the authors have switched it off and write -1."""
     protocol: Literal["standard", "resad"] = "resad"
     """`resad` adds the paper's rows: score maps scaled by constants taken from a category's test images."""
-    test_batch_size: int = 16
+    test_batch_size: Positive = 16
     """Images per batch at test time."""
-    calibration_share: float = 0.0
+    calibration_share: ShareBelowOne = 0.0
     """Share of the normal training images kept out of training to choose the decision threshold."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of constraintors and flows' subnets in training; likelihoods and losses stay in fp32."""
@@ -119,19 +131,13 @@ class Recipe:
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
         split_setting(self.setting)
-        least_one = ("epochs", "batch_size", "flow_batch", "train_ref_shot", "test_batch_size", "image_size")
-        refuse_below(self, 1, (*least_one, "coupling_layers", "num_embeddings", "feature_levels"))
-        refuse_below(self, 0, ("first_stage_epochs", "eval_freq"))
-        if not self.shots or min(self.shots) < 1 or len(set(self.shots)) < len(self.shots):
+        check_fields(self)
+        if not self.shots or len(set(self.shots)) < len(self.shots):
             raise BadValue(f"shots are {self.shots}; expected different numbers of at least 1")
-        if not self.reference_seeds or min(self.reference_seeds) < 0:
-            raise BadValue(f"reference_seeds are {self.reference_seeds}; expected at least one, from 0 up")
+        if not self.reference_seeds:
+            raise BadValue("reference_seeds is empty; expected at least one seed")
         if self.conditional and self.pos_embed_dim % 4:
             raise BadValue(f"pos_embed_dim is {self.pos_embed_dim}; expected a multiple of 4")
-        if not 0 <= self.pos_beta < 1:
-            raise BadValue(f"pos_beta is {self.pos_beta}; expected a quantile of at least 0, below 1")
-        if not 0 <= self.fdm_alpha <= 1:
-            raise BadValue(f"fdm_alpha is {self.fdm_alpha}; expected a value from 0 to 1")
         if self.is_imagebind and (self.feature_levels != 4 or self.image_size != 224):
             raise BadValue(
                 f"imagebind with {self.feature_levels} levels of {self.image_size} pixels; it has 4 levels "

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, FewShotSettings, Names, Settings
+from adcommon.types.values import Depth, Positive, Seed, Side
 
 
 @Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
@@ -63,11 +64,11 @@ class TestSettings(FewShotSettings, EvaluateSettings):
     few_shot_dir: Path | None = None
     """Reference images, `CATEGORY/train/good/*`. [default: drawn from the normal training images]"""
     shots: Annotated[
-        tuple[int, ...],
+        tuple[Positive, ...],
         Parameter(alias=("--eval-shots", "--num-ref-shot"), consume_multiple=True, show_default=False),
     ] = ()
     """Reference images of each category. [default: as in training]"""
-    reference_seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    reference_seeds: Annotated[tuple[Seed, ...], Parameter(consume_multiple=True, show_default=False)] = ()
     """Seeds of the draws of references, one evaluation each. [default: as in training]"""
     aligned: Path | None = None
     """Folder of `resad-align`: references of each test image's own."""
@@ -79,9 +80,9 @@ class TestSettings(FewShotSettings, EvaluateSettings):
     """Backbone of an authors' `.pth` file, which does not name it; a model folder knows its own."""
     weights: str = "pretrained"
     """Weights of that backbone."""
-    image_size: int = 224
+    image_size: Side = 224
     """Image size of an authors' `.pth` file, pixels."""
-    feature_levels: int = 3
+    feature_levels: Depth = 3
     """Levels of an authors' `.pth` file with a convolutional backbone."""
 
     def test_root(self) -> Path:

@@ -24,7 +24,7 @@ class UniADDetector:
         preprocess: Preprocess,
         *,
         image_score: Literal["max", "mean", "std"] = "max",
-        pool: int = 16,
+        pool: int | tuple[int, ...] = 16,
     ) -> None:
         """Put the model in evaluation mode and bind it to its preprocessing.
 
@@ -32,7 +32,7 @@ class UniADDetector:
             model: stays where it is; `score` takes images from anywhere.
             preprocess: how its training images were made.
             image_score: how a map becomes a score, see `image_scores`.
-            pool: side of the squares of "max", pixels.
+            pool: side of the windows of "max", pixels, or their height and width.
         """
         self.model = model.eval()
         self.device = next(model.parameters()).device
@@ -66,11 +66,11 @@ class UniADDetector:
 
 
 def image_scores(
-    pool: int = 16,
+    pool: int | tuple[int, ...] = 16,
 ) -> dict[str, Callable[[Float[Tensor, "batch height width"]], Float[Tensor, " batch"]]]:
     """The three ways of the paper to make an image score of a map.
 
-    "max", the paper's for MVTec AD: highest mean of a square of side `pool`; "mean", for CIFAR-10; "std".
+    "max", the paper's for MVTec AD: highest mean of a window, see `pool`; "mean", for CIFAR-10; "std".
     """
     return {
         "max": lambda maps: pooled_max_score(maps, pool),
@@ -93,4 +93,4 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
 
 def make_detector(model: UniAD, preprocess: Preprocess, recipe: Recipe) -> UniADDetector:
     """The detector of a model that was trained by a recipe."""
-    return UniADDetector(model, preprocess, image_score=recipe.image_score, pool=recipe.pool)
+    return UniADDetector(model, preprocess, image_score=recipe.image_score, pool=recipe.window)

@@ -20,7 +20,7 @@ class UniADResult:
     std: float
     """Image AUROC of the map's standard deviation."""
     max: float
-    """Image AUROC of the highest mean of a square of the map; the paper's for MVTec AD."""
+    """Image AUROC of the highest mean of a window of the map; the paper's for MVTec AD."""
     pixel: float
     """Pixel AUROC."""
 
@@ -28,11 +28,14 @@ class UniADResult:
 def uniad_metrics(
     maps: Real[Array, "images height width"],
     masks: Shaped[Array, "mask_images mask_height mask_width"],
-    pool: int = 16,
+    pool: int | list[int] | tuple[int, ...] = 16,
 ) -> UniADResult:
     """All columns of one category.
 
-    An image is anomalous if its resized mask is not empty, whatever its folder. `pool`: side of the square.
+    An image is anomalous if its resized mask is not empty, whatever its folder.
+
+    Args:
+        pool: side of the window, or its height and width.
     """
     maps, masks = as_numpy(maps), as_numpy(masks) > 0
     tensors, anomalous = torch.from_numpy(maps), np.any(masks, axis=(1, 2))

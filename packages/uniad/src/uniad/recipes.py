@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from adcommon.training.recipes import refuse_below
+from adcommon.io.schema import check_fields
+from adcommon.types.values import Count, Depth, NotNegative, Positive, Seed, Share, ShareBelowOne, Side, Width
 
 Initialisation = Literal["xavier_uniform", "xavier_normal", "msra_uniform", "msra_normal", "normal"]
 
@@ -32,14 +33,14 @@ class Recipe:
 
     backbone: str = "tf_efficientnet_b4.aa_in1k"
     """timm tag of the frozen network."""
-    strides: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (2, 4, 8, 16)
+    strides: Annotated[tuple[Side, ...], Parameter(consume_multiple=True)] = (2, 4, 8, 16)
     """Strides of its maps that are rebuilt, pixels per cell; the authors' `outlayers`."""
-    out_stride: int = 16
+    out_stride: Side = 16
     """Stride of the grid that all maps are brought to."""
     fixed_padding: bool = True
     """Pad EfficientNet B0 to B6 as the reference does, for one resolution; False: for the image at hand."""
 
-    image_size: int = 224
+    image_size: Side = 224
     """Side after the resize, pixels."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bilinear"
     """Filter of the resize."""
@@ -51,28 +52,28 @@ class Recipe:
     """Mirror half of the training images top to bottom."""
     rotate: bool = False
     """Turn training images by 0, 90, 180 or 270 degrees."""
-    colorjitter: float = 0.0
+    colorjitter: Share = 0.0
     """Chance of each of four changes of colour of a training image; 0: none."""
-    brightness: float = 0.1
+    brightness: NotNegative = 0.1
     """Largest change of brightness, as a share."""
-    contrast: float = 0.5
+    contrast: NotNegative = 0.5
     """Largest change of contrast."""
-    saturation: float = 0.5
+    saturation: NotNegative = 0.5
     """Largest change of saturation."""
-    hue: float = 0.07
+    hue: Share = 0.07
     """Largest change of hue, in turns of the colour circle."""
 
-    hidden_dim: int = 256
+    hidden_dim: Width = 256
     """Numbers of a token in the transformer."""
-    heads: int = 8
+    heads: Width = 8
     """Attention heads."""
-    encoder_layers: int = 4
+    encoder_layers: Depth = 4
     """Layers of the encoder."""
-    decoder_layers: int = 4
+    decoder_layers: Depth = 4
     """Layers of the decoder, each with queries of its own."""
-    feedforward: int = 1024
+    feedforward: Width = 1024
     """Hidden units of the feed-forward networks."""
-    dropout: float = 0.1
+    dropout: ShareBelowOne = 0.1
     """Dropout while training."""
     activation: Literal["relu", "gelu"] = "relu"
     """Activation of the feed-forward networks; gelu is the exact form."""
@@ -80,7 +81,7 @@ class Recipe:
     """Norms before each part of a layer instead of after it."""
     position: Literal["learned", "sine"] = "learned"
     """Position embedding."""
-    neighbourhood: tuple[int, int] = (7, 7)
+    neighbourhood: tuple[Count, Count] = (7, 7)
     """Height and width around a token, in tokens, that its attention must not see."""
     mask_encoder: bool = True
     """That holds in the encoder."""
@@ -88,42 +89,42 @@ class Recipe:
     """That holds where the decoder's queries look at the encoder's output."""
     mask_previous: bool = True
     """That holds where they look at the decoder layer before."""
-    jitter_scale: float = 20.0
+    jitter_scale: NotNegative = 20.0
     """Noise on the features while training; 20 gives each channel a deviation of 20 |token| / channels."""
-    jitter_prob: float = 1.0
+    jitter_prob: Share = 1.0
     """Share of the training batches that get noise."""
     initialisation: Initialisation = "xavier_uniform"
     """Start values of the linear layers."""
     init_from: Path | None = None
     """Start from the weights of this model folder, or of a checkpoint of the authors."""
 
-    epochs: int = 1000
+    epochs: Positive = 1000
     """Passes over the training images."""
-    iterations: int | None = None
+    iterations: Positive | None = None
     """Stop after this many optimiser steps; none: after `epochs`."""
-    batch_size: int = 8
+    batch_size: Positive = 8
     """Images per step, over all processes. The authors' run on 8 GPUs has 64, with the same learning rate."""
-    seed: int = 133
+    seed: Seed = 133
     """Seed of initialisation, order, noise and dropout."""
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
     """Optimiser."""
-    lr: float = 1e-4
+    lr: NotNegative = 1e-4
     """Learning rate."""
-    adam_beta1: float = 0.9
+    adam_beta1: ShareBelowOne = 0.9
     """Decay of the first moment."""
-    adam_beta2: float = 0.999
+    adam_beta2: ShareBelowOne = 0.999
     """Decay of the second moment."""
-    momentum: float = 0.0
+    momentum: ShareBelowOne = 0.0
     """Of SGD."""
-    weight_decay: float = 1e-4
+    weight_decay: NotNegative = 1e-4
     """Weight decay of every parameter, decoupled under adamw."""
-    lr_step: int = 800
+    lr_step: Positive = 800
     """Epochs after which the learning rate is multiplied by `lr_gamma`, again and again."""
-    lr_gamma: float = 0.1
+    lr_gamma: NotNegative = 0.1
     """Factor of the learning rate."""
-    clip_norm: float = 0.1
+    clip_norm: NotNegative = 0.1
     """Largest norm of all gradients together; 0: no limit."""
-    loss_weight: float = 1.0
+    loss_weight: NotNegative = 1.0
     """Factor of the loss."""
 
     protocol: Literal["standard", "uniad"] = "uniad"
@@ -131,16 +132,16 @@ class Recipe:
     reference_auroc: bool = False
     """In the paper's columns, replace an AUROC below 0.5 by one minus it, as the reference does."""
     image_score: Literal["max", "mean", "std"] = "max"
-    """Image score: maximum of the map averaged over squares, mean, or standard deviation of the map."""
-    pool: int = 16
-    """Side of these squares, pixels."""
-    evaluate_every: int = 10
+    """Image score: maximum of the map averaged over windows, mean, or standard deviation of the map."""
+    pool: Annotated[tuple[Side, ...], Parameter(consume_multiple=True)] = (16, 16)
+    """Height and width of these windows, pixels, or their side."""
+    evaluate_every: Positive = 10
     """Epochs between evaluations on the test set."""
     keep_best: bool = True
     """Also keep the model with the best result on the test set, an oracle, in `model-best`."""
-    test_batch_size: int = 16
+    test_batch_size: Positive = 16
     """Images per batch at test time."""
-    calibration_share: float = 0.0
+    calibration_share: ShareBelowOne = 0.0
     """Share of the normal training images kept out of training to choose the decision threshold."""
 
     cache_features: bool = True
@@ -150,18 +151,29 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        positive = ("epochs", "iterations", "batch_size", "test_batch_size", "evaluate_every", "lr_step")
-        refuse_below(self, 1, (*positive, "pool", "out_stride"))
+        check_fields(self)
+        if not self.strides:
+            raise BadValue("strides is empty; expected such as 2 4 8 16")
         coarsest = max(*self.strides, self.out_stride)
         if self.image_size < coarsest or self.image_size % coarsest:
             raise BadValue(
                 f"image_size is {self.image_size}; expected a multiple of {coarsest} pixels, the coarsest "
                 "stride in use"
             )
-        if not 0 <= self.dropout < 1:
-            raise BadValue(f"dropout is {self.dropout}; expected 0 or more, below 1")
+        if len(self.pool) not in (1, 2) or max(self.pool) > self.image_size:
+            raise BadValue(
+                f"pool is {self.pool}; expected a side, or height and width, of at most image_size = "
+                f"{self.image_size}"
+            )
+        if self.hue > 0.5:
+            raise BadValue(f"hue is {self.hue}; expected at most 0.5 turns of the colour circle")
         if (self.meta_train is None) != (self.meta_test is None):
             raise BadValue("--meta-train and --meta-test go together; one of them is missing")
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of the windows of the image score."""
+        return self.pool[0], self.pool[-1]
 
     @property
     def masked(self) -> tuple[bool, bool, bool]:

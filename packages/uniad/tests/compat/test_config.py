@@ -121,7 +121,7 @@ def test_every_value_reaches_its_field(read) -> None:
         "type: AdamW": "type: Adam",
         "betas: [0.9, 0.999]": "betas: [0.8, 0.99]",
         "weight: 1.0": "weight: 2.0",
-        "avgpool_size: [16, 16]": "avgpool_size: [8, 8]",
+        "avgpool_size: [16, 16]": "avgpool_size: [8, 12]",
         "dropout: 0.1": "dropout: 0.0",
         "input_size: [224, 224]": "input_size: [256, 256]",
     }
@@ -140,7 +140,7 @@ def test_every_value_reaches_its_field(read) -> None:
         "adam_beta1": 0.8,
         "adam_beta2": 0.99,
         "loss_weight": 2.0,
-        "pool": 8,
+        "pool": (8, 12),
         "dropout": 0.0,
         "image_size": 256,
     }

@@ -11,6 +11,7 @@ from adcommon.data.lists.manifest import Form, of_categories, read_lines, read_m
 from adcommon.data.sources.access import find_dataset, locate
 from adcommon.errors import BadValue
 from adcommon.io.places import default_root
+from adcommon.types.values import Positive, Seed
 
 Categories = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)]
 
@@ -27,7 +28,7 @@ def manifest(
     meta_test: Path | None = None,
     image_dir: Path | None = None,
     per_category: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Write lists of a dataset's images, or convert lists from one form to another.
 
@@ -112,12 +113,12 @@ def metadata_app(name: str, summary: str, *, per_category: bool, out: Path) -> A
 
 def few_shot(
     source: str,
-    shots: int,
+    shots: Positive,
     *,
     category: Categories = (),
     out: Path | None = None,
     data_root: Path | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Draw normal reference images and write them to a list, one path a line.
 

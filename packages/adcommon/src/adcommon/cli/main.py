@@ -11,6 +11,7 @@ from adcommon.cli.app import execute
 from adcommon.cli.model_commands import predict_app
 from adcommon.errors import BadValue
 from adcommon.io.places import default_root
+from adcommon.types.values import Positive
 
 app = App(name="ad", help="Visual anomaly detection: what all methods share.", version=__version__)
 app.command(
@@ -120,7 +121,7 @@ def export(
     out: Path | None = None,
     category: str | None = None,
     references: Path | None = None,
-    batch_size: int = 1,
+    batch_size: Positive = 1,
 ) -> None:
     """Write a trained model of any method as one ONNX file, and check that it computes the same.
 

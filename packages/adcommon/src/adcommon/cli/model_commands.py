@@ -5,6 +5,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from adcommon.types.values import Finite, Positive, Workers
+
 
 def predict_app(name: str, method: str | None = None) -> App:
     """The command that scores images with a trained model.
@@ -24,10 +26,10 @@ def predict_app(name: str, method: str | None = None) -> App:
         references: Path | None = None,
         category: str | None = None,
         out: Path = Path("predictions"),
-        threshold: float | None = None,
+        threshold: Finite | None = None,
         maps: bool = True,
-        batch_size: int = 8,
-        workers: int = 2,
+        batch_size: Positive = 8,
+        workers: Workers = 2,
         gpu: str | None = None,
         device: str | None = None,
     ) -> None:

@@ -33,6 +33,7 @@ from adcommon.results.tables import aligned
 from adcommon.training.logging import start_logging
 from adcommon.training.stop import StopSignal
 from adcommon.types.names import check_name
+from adcommon.types.values import Positive, Seed
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,12 @@ class Trial:
 def sweep(
     command: str,
     *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=(), show_default=False)] = (),
+    seeds: Annotated[
+        tuple[Seed, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
+    ] = (),
     vary: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
     out: Path = Path("runs/sweep"),
-    jobs: int = 1,
+    jobs: Positive = 1,
 ) -> None:
     """Run a training command for several seeds or values; mean and standard deviation of what comes out.
 
@@ -159,8 +162,6 @@ def last_line(trial: Trial) -> str:
 
 def _run_all(program: Sequence[str], trials: Sequence[Trial], jobs: int, stop: StopSignal) -> list[Trial]:
     """Run what is not finished, `jobs` at a time; those that failed."""
-    if jobs < 1:
-        raise BadValue(f"--jobs is {jobs}; expected at least 1")
     waiting = iter([trial for trial in trials if not trial.finished])
     running: dict[Trial, subprocess.Popen[bytes]] = {}
     failed: list[Trial] = []

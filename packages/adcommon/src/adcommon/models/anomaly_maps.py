@@ -75,8 +75,10 @@ def top_fraction_score(maps: Float[Tensor, "batch height width"], fraction: floa
     return pixels.topk(max(1, int(fraction * pixels.shape[1])), dim=1).values.mean(dim=1)
 
 
-def pooled_max_score(maps: Float[Tensor, "batch height width"], window: int = 16) -> Float[Tensor, " batch"]:
-    """Image score: the highest mean of a `window` x `window` square that lies inside the map."""
+def pooled_max_score(
+    maps: Float[Tensor, "batch height width"], window: int | list[int] | tuple[int, ...] = 16
+) -> Float[Tensor, " batch"]:
+    """Image score: the highest mean of a window that lies inside the map; its side, or height and width."""
     return F.avg_pool2d(maps[:, None], window, stride=1).amax(dim=(1, 2, 3))
 
 

@@ -2,36 +2,27 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, TypeVar
 
-from adcommon.errors import BadValue
+from adcommon.errors import WrongCheckpoint
+from adcommon.io.schema import build
 
 R = TypeVar("R")
 
 
-def refuse_below(recipe: object, least: float | int, names: Sequence[str]) -> None:
-    """Refuse a recipe with a field below `least`; one that is None says nothing.
+def from_json(cls: type[R], values: Mapping[str, Any]) -> R:
+    """The recipe in a model's config, where tuples have become lists and paths text.
 
     Raises:
-        BadValue: names the field.
+        WrongCheckpoint: names a field that is unknown, or whose value is of another type or out of range.
     """
-    for name in names:
-        value = getattr(recipe, name)
-        if value is not None and value < least:
-            raise BadValue(f"{name} is {value}; expected at least {least:g}")
-
-
-def from_json(cls: type[R], values: Mapping[str, Any]) -> R:
-    """The recipe in a model's config, where tuples have become lists and paths text."""
-    paths = {entry.name for entry in fields(cls) if entry.type in (Path, Path | None)}  # type: ignore[arg-type]
-
-    def restored(name: str, value: Any) -> Any:
-        if isinstance(value, list):
-            return tuple(value)
-        return Path(value) if name in paths and value is not None else value
-
-    return cls(**{name: restored(name, value) for name, value in values.items()})
+    several = {entry.name for entry in fields(cls) if isinstance(entry.default, tuple)}  # type: ignore[arg-type]
+    # a field that takes several numbers now may have held one when the model was written
+    whole = {
+        name: [value] if name in several and isinstance(value, int) else value
+        for name, value in values.items()
+    }
+    return build(cls, whole, "config.json", error=WrongCheckpoint, prefix="recipe.")
 
 
 def flags_of(words: Sequence[str]) -> set[str]:

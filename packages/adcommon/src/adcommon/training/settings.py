@@ -8,6 +8,8 @@ from cyclopts import Group, Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.places import default_root
+from adcommon.io.schema import check_fields
+from adcommon.types.values import NotNegative, Positive, Rate, Workers
 
 SETTINGS_GROUP = Group("Where and how to run", sort_key=1)
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)]
@@ -26,7 +28,7 @@ class _OnImages:
     """Number of the GPU, or `cpu`. [default: the first GPU if there is one]"""
     device: str | None = None
     """Device by its torch name: cpu, cuda:1, mps."""
-    workers: int = 0
+    workers: Workers = 0
     """Processes that load images; 0 loads in this process."""
     cache: bool = True
     """Keep decoded, resized images on disk, so that each is decoded once."""
@@ -37,6 +39,7 @@ class _OnImages:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
+        check_fields(self)
         if self.gpu is not None and self.device is not None:
             raise BadValue("--gpu and --device were both given; use one of them")
 
@@ -49,14 +52,8 @@ class _OnImages:
 class FewShotSettings(_OnImages):
     """What trainings and evaluations of few-shot methods take besides."""
 
-    feature_memory: float = 4.0
+    feature_memory: NotNegative = 4.0
     """Gigabytes of frozen features kept in memory; others are read from a cache or computed again."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that would only fail later."""
-        super().__post_init__()
-        if self.feature_memory < 0:
-            raise BadValue(f"--feature-memory is {self.feature_memory}; expected gigabytes, at least 0")
 
     def memory_bytes(self) -> int:
         """Of frozen features, all together."""
@@ -82,18 +79,14 @@ class Settings(_OnImages):
     """Continue a run that was stopped or killed, from its last saved state."""
     force: bool = False
     """Overwrite the run's folder."""
-    save_every: Annotated[int | None, Parameter(show_default=False)] = None
+    save_every: Annotated[Positive | None, Parameter(show_default=False)] = None
     """Steps between saved states for `--resume`. [default: every evaluation]"""
-    false_alarm_rate: float = 0.05
+    false_alarm_rate: Rate = 0.05
     """Rate at which the stored decision threshold may call a normal image anomalous."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
         super().__post_init__()
-        if not 0 < self.false_alarm_rate < 1:
-            raise BadValue(f"--false-alarm-rate is {self.false_alarm_rate}; expected a value between 0 and 1")
-        if self.save_every is not None and self.save_every < 1:
-            raise BadValue(f"--save-every is {self.save_every}; expected at least 1 step")
         if self.resume and self.force:
             raise BadValue("--resume keeps the run's folder and --force empties it; use one of them")
 
@@ -123,5 +116,5 @@ class EvaluateSettings(_OnImages):
     """Categories to evaluate. [default: those the model was trained on]"""
     out: Path = Path("evaluation")
     """Folder for results.json, tables and pictures."""
-    batch_size: int = 16
+    batch_size: Positive = 16
     """Images per batch."""

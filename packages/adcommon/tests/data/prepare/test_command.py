@@ -64,7 +64,7 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(
     [
         ({"source": ()}, "give either --source"),
         ({"source": (Path("a"),), "from_package": True}, "give either --source"),
-        ({"source": (Path("a"),), "workers": 0}, "--workers is 0"),
+        ({"source": (Path("a"),), "workers": 0}, "workers is 0"),
     ],
 )
 def test_contradictory_flags_are_refused(request_: dict[str, object], message: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from adcommon.cli.app import command
 from adcommon.errors import BadValue
 from adcommon.io.places import default_root
 from adcommon.training.logging import start_logging
+from adcommon.types.values import Positive, Seed, Side
 from inctrl.compat.lists import Endings, Part, scan, write_lists
 
 _Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)]
@@ -71,10 +72,10 @@ def _few_shot(
     images: Path,
     *,
     category: str | None = None,
-    count: Annotated[int, Parameter(alias=("--shots", "--shot"))] = 2,
-    seed: int = 0,
+    count: Annotated[Positive, Parameter(alias=("--shots", "--shot"))] = 2,
+    seed: Seed = 0,
     out: Path = Path("fs_samples"),
-    image_size: int = 240,
+    image_size: Side = 240,
 ) -> None:
     """Make a few-shot file CATEGORY.pt from normal images.
 

@@ -9,6 +9,7 @@ from adcommon.cli.app import command
 from adcommon.io.places import default_root
 from adcommon.results.rows import text, write_results
 from adcommon.training.logging import start_logging
+from adcommon.types.values import Count, Seed
 from inctrl.data import datasets_asked_for, find_targets
 from inctrl.recipes import PAPER_DATASETS
 
@@ -27,8 +28,8 @@ def _test(
     data_root: Path | None = None,
     data: Path | None = None,
     text_name: Annotated[str | None, Parameter(name="--text")] = None,
-    shot: Annotated[int, Parameter(alias="--shots")] = 0,
-    seed: int = 10,
+    shot: Annotated[Count, Parameter(alias="--shots")] = 0,
+    seed: Seed = 10,
     reference_draw: Literal["auto", "reference", "distinct"] = "auto",
     tiles: Literal["along", "reference"] = "along",
     backbone: Annotated[str, Parameter(alias="--model")] = "ViT-B-16-plus-240",

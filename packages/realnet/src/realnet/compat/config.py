@@ -142,7 +142,7 @@ def _training(found: Found, given: Mapping[str, Any], path: Path) -> dict[str, A
         values["adam_beta1"], values["adam_beta2"] = given["betas"]
     if "avgpool_size" in given:
         side = given["avgpool_size"]
-        values["pool"] = side[0] if isinstance(side, list) else side
+        values["pool"] = tuple(side) if isinstance(side, list) else (side,)
     for place, value in found:
         if place[-1] == "type" and "optimizer" in place and value != "Adam":
             raise BadValue(f"{path}: the optimiser is {value}; expected Adam")

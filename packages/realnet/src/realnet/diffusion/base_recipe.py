@@ -7,8 +7,22 @@ from typing import Annotated, ClassVar, Literal
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from adcommon.training.recipes import refuse_below
+from adcommon.io.schema import check_fields
+from adcommon.types.values import (
+    AboveZero,
+    Count,
+    Depth,
+    NotNegative,
+    Positive,
+    Seed,
+    ShareBelowOne,
+    Side,
+    Width,
+)
 from realnet.network.structure import GROUPS
+
+MOST_TIMESTEPS = 100_000
+"""Of the diffusion process; tables of them are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +39,7 @@ class TrainingRecipe:
     image_dir: Path | None = None
     """Folder that the paths in the list are relative to. [default: the folder of the list]"""
 
-    image_size: int = 256
+    image_size: Side = 256
     """Side after the resize, pixels."""
     upright: bool = False
     """Apply the photographs' EXIF orientation."""
@@ -36,50 +50,57 @@ class TrainingRecipe:
     rotate: bool = False
     """Turn training images by 0, 90, 180 or 270 degrees."""
 
-    width: int = 256
+    width: Width = 256
     """Channels of the network, to be multiplied by `channel_mult`."""
-    depth: int = 2
+    depth: Depth = 2
     """Residual blocks on each level."""
-    channel_mult: Annotated[tuple[int | float, ...], Parameter(consume_multiple=True)] = (1, 1, 2, 2, 4, 4)
+    channel_mult: Annotated[tuple[AboveZero | Positive, ...], Parameter(consume_multiple=True)] = (
+        1,
+        1,
+        2,
+        2,
+        4,
+        4,
+    )
     """Channels of each level, finest first, in units of `width`."""
-    attention_at: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (8, 16, 32)
+    attention_at: Annotated[tuple[Positive, ...], Parameter(consume_multiple=True)] = (8, 16, 32)
     """Levels with attention, by their downsampling factor; the authors' `attention_resolutions`."""
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
     """Dropout of the residual blocks while training."""
     checkpoint_activations: bool = False
     """Compute intermediate values a second time instead of keeping them: less memory, a third slower."""
     init_from: Path | None = None
     """Start from this model folder of ours, or from a checkpoint of the authors."""
 
-    timesteps: int = 1000
+    timesteps: Positive = 1000
     """Steps of the diffusion process."""
     noise_schedule: str = "linear"
     """How the noise grows: linear, cosine, or const0.01 and the like."""
     rescale_times: bool = False
     """Tell the network times of a process of 1000 steps, whatever `timesteps` is."""
 
-    epochs: int = 1000
+    epochs: Positive = 1000
     """Passes over the training images."""
-    iterations: int | None = None
+    iterations: Positive | None = None
     """Stop after this many batches; none: after `epochs`."""
-    batch_size: int = 20
+    batch_size: Positive = 20
     """Images per batch, over all processes."""
-    chunk_size: int = 5
+    chunk_size: Positive = 5
     """Images per pass through the network: a batch is passed in parts, which saves memory and changes
     nothing else."""
-    seed: int = 100
+    seed: Seed = 100
     """Seed of initialisation, order, times and noise."""
-    lr: float = 1e-4
+    lr: NotNegative = 1e-4
     """Learning rate of Adam."""
-    adam_beta1: float = 0.9
+    adam_beta1: ShareBelowOne = 0.9
     """Decay of the first moment."""
-    adam_beta2: float = 0.999
+    adam_beta2: ShareBelowOne = 0.999
     """Decay of the second moment."""
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     """Weight decay of every parameter, part of the gradient."""
-    clip_norm: float = 1.0
+    clip_norm: AboveZero = 1.0
     """Largest norm of all gradients together."""
-    keep_epochs: int = 2
+    keep_epochs: Count = 2
     """Number of interim models that are kept, the latest ones."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the network; group norms, losses and weights stay in fp32."""
@@ -89,7 +110,11 @@ class TrainingRecipe:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        refuse_below(self, 1, ("epochs", "iterations", "batch_size", "chunk_size", "depth", "width"))
+        check_fields(self)
+        if not self.channel_mult:
+            raise BadValue("channel_mult is empty; expected factors such as 1 2 4")
+        if self.timesteps > MOST_TIMESTEPS:
+            raise BadValue(f"timesteps is {self.timesteps}; expected at most {MOST_TIMESTEPS}")
         last = len(self.channel_mult) - 1
         if self.image_size < 2**last or self.image_size % 2**last:
             raise BadValue(

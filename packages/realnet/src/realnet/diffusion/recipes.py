@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
-from adcommon.training.recipes import refuse_below
+from adcommon.io.schema import check_fields
+from adcommon.types.values import NotNegative, Positive, Seed, Share, ShareBelowOne, Width
 from realnet.diffusion.base_recipe import TrainingRecipe
 
 Size = Literal["full256", "small128", "small64", "quick64", "tiny"]
@@ -22,21 +23,25 @@ class DiffusionRecipe(TrainingRecipe):
     kind: ClassVar[str] = "diffusion"
 
     pretrained: str | None = "256x256_diffusion.pt"
-    head_width: int = 64
+    head_width: Width = 64
     """Channels of an attention head."""
-    accumulate: int = 3
+    accumulate: Positive = 3
     """Batches whose gradients are added up for one update."""
-    ema_decay: float = 0.9999
+    ema_decay: ShareBelowOne = 0.9999
     """Decay of the average of the weights, which is what is kept."""
     ema_warm_up: bool = False
     """Let the average forget the initial weights: after n updates its decay is at most (1 + n) / (10 + n)."""
-    evaluate_every: int = 10
+    evaluate_every: Positive = 10
     """Epochs between validations, which draw and rebuild training images."""
-    validation_batches: int = 7
+    validation_batches: Positive = 7
     """Batches of a validation."""
     validation_respacing: str = "ddim20"
     """Steps of its sampling."""
-    validation_strengths: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.0, 0.1, 0.2)
+    validation_strengths: Annotated[tuple[NotNegative, ...], Parameter(consume_multiple=True)] = (
+        0.0,
+        0.1,
+        0.2,
+    )
     """Strengths that its pictures show."""
     keep_best: bool = True
     """Also keep the model that rebuilds the validation images best, in `model-best`."""
@@ -44,13 +49,8 @@ class DiffusionRecipe(TrainingRecipe):
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
         super().__post_init__()
-        refuse_below(self, 1, ("accumulate", "evaluate_every", "validation_batches"))
-        if not 0 <= self.ema_decay < 1:
-            raise BadValue(f"ema_decay is {self.ema_decay}; expected 0 or more, below 1")
-        if len(self.validation_strengths) != 3 or min(self.validation_strengths) < 0:
-            raise BadValue(
-                f"validation_strengths is {self.validation_strengths}; expected three of 0 or more"
-            )
+        if len(self.validation_strengths) != 3:
+            raise BadValue(f"validation_strengths is {self.validation_strengths}; expected three of them")
 
     @property
     def head_channels(self) -> int:
@@ -65,10 +65,10 @@ class ClassifierRecipe(TrainingRecipe):
     kind: ClassVar[str] = "classifier"
 
     pretrained: str | None = "256x256_classifier.pt"
-    width: int = 128
-    batch_size: int = 40
-    chunk_size: int = 20
-    evaluate_every: int = 5
+    width: Width = 128
+    batch_size: Positive = 40
+    chunk_size: Positive = 20
+    evaluate_every: Positive = 5
     """Epochs between interim models."""
 
 
@@ -90,40 +90,40 @@ class SampleRecipe:
     runs/realnet-classifier-RECIPE]"""
     guided: Annotated[bool, Parameter(negative=("--no-guided", "--no-classifier"))] = True
     """Draw the samples towards their categories with the classifier's gradient; not done for one category."""
-    classifier_scale: float = 1.0
+    classifier_scale: NotNegative = 1.0
     """Factor of that gradient."""
     network: Size = "full256"
     """Shape of the networks in checkpoints that do not describe it."""
 
-    strength: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True)] = None
+    strength: Annotated[tuple[NotNegative, ...] | None, Parameter(consume_multiple=True)] = None
     """Strength of the anomalies: a range to draw from, or one value; 0 draws normal images.
     [default: 0.1 0.2; with ddim 0.01 0.03]"""
     strength_per_image: bool = False
     """Draw a strength for each image instead of one for each batch."""
     sampler: Literal["ddpm", "ddim"] = "ddpm"
     """How the noise is removed."""
-    eta: float = 0.0
+    eta: Share = 0.0
     """Share of its own noise that the sampler ddim adds."""
     respacing: str = "ddim20"
     """Steps that are taken: ddim20, or 10,15,20 for that many in each third."""
-    sample_number: int = 256
+    sample_number: Positive = 256
     """Images per category, rounded up to whole batches. The authors published 10,000."""
-    batch_size: int = 16
+    batch_size: Positive = 16
     """Images per batch."""
-    seed: int = 100
+    seed: Seed = 100
     """Seed of noise and strengths; together with category and batch it decides an image."""
     grey: bool = False
     """Average the three channels of what was drawn, for products whose images are grey."""
-    quality: int = 75
+    quality: Positive = 75
     """JPEG quality of the files."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the networks."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        refuse_below(self, 1, ("sample_number", "batch_size"))
+        check_fields(self)
         if self.strength is not None and not (
-            len(self.strength) in (1, 2) and 0 <= self.strength[0] <= self.strength[-1]
+            len(self.strength) in (1, 2) and self.strength[0] <= self.strength[-1]
         ):
             raise BadValue(
                 f"strength is {' '.join(map(str, self.strength))}; expected one value of 0 or more, or the "

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.training.settings import SETTINGS_GROUP, Settings
+from adcommon.types.values import Rate
 
 _HIDDEN = Parameter(show=False)
 
@@ -28,7 +29,7 @@ class NetworkSettings(Settings):
 
     maps: Annotated[bool, _HIDDEN] = False
     eval_size: Annotated[Literal["map", "original"], _HIDDEN] = "map"
-    false_alarm_rate: Annotated[float, _HIDDEN] = 0.05
+    false_alarm_rate: Annotated[Rate, _HIDDEN] = 0.05
 
     def __post_init__(self) -> None:
         """Refuse what other trainings take and nothing here would read."""

@@ -51,7 +51,7 @@ class PerlinScales:
         usable = (size & -size).bit_length()  # 1 + the number of times that 2 divides the size
         if self.below > usable:
             raise BadValue(
-                f"perlin_scale is {self.below}: grids of {2 ** (self.below - 1)} cells do not divide "
+                f"perlin_scale is {self.below}: grids of 2^{self.below - 1} cells do not divide "
                 f"images of {size}x{size} pixels; expected at most {usable} at this size"
             )
 

@@ -13,6 +13,7 @@ from adcommon.errors import BadValue
 from adcommon.training.logging import start_logging
 from adcommon.training.settings import Names, Settings
 from adcommon.types.records import Split
+from adcommon.types.values import Positive, Seed, Share, Side
 from resad.recipes import ALIASES, IMAGEBIND_TAG, RECIPES
 
 Several = Parameter(consume_multiple=True, negative_iterable=())
@@ -31,7 +32,7 @@ class Source:
     """Folder that holds the datasets. [default: $AD_DATA, else ./data]"""
     weights: str = "pretrained"
     """Backbone weights: `pretrained`, `random` (for trials only), or a file."""
-    batch_size: int = 8
+    batch_size: Positive = 8
     """Images per pass."""
     gpu: str | None = None
     """Number of the GPU, or `cpu`. [default: the first GPU if there is one]"""
@@ -75,11 +76,11 @@ def _extract(
     source: Source = Source(),
     few_shot_dir: Path | None = None,
     save_dir: Path = Path("ref_features/w50/mvtec_4shot"),
-    shots: int | None = None,
-    published: int | None = None,
-    seed: int = 0,
+    shots: Positive | None = None,
+    published: Positive | None = None,
+    seed: Seed = 0,
     backbone: str = "wide_resnet50_2.racm_in1k",
-    image_size: int = 224,
+    image_size: Side = 224,
 ) -> None:
     """Encode normal reference images of a dataset and write their features.
 
@@ -121,9 +122,9 @@ def _plot_shots(
     *,
     checkpoints: Annotated[tuple[Path, ...], Several] = (Path("checkpoints"),),
     setting: Annotated[tuple[str, ...], Several] = ("mvtec_to_visa",),
-    shots: Annotated[tuple[int, ...], Several] = (2, 4, 6, 8),
+    shots: Annotated[tuple[Positive, ...], Several] = (2, 4, 6, 8),
     out: Path = Path("shots_vs_auroc.png"),
-    ymin: float | None = None,
+    ymin: Share | None = None,
     show: bool = False,
 ) -> None:
     """Plot AUROC against the number of references; the numbers go beside it as CSV.
@@ -147,7 +148,7 @@ def _plot_classes(
     *,
     csv: Path = Path("checkpoints/mvtec_to_visa_4shot/mvtec_to_visa_4shot_epoch19_metrics.csv"),
     metric: str = "Pixel AUC",
-    worst: int = 3,
+    worst: Positive = 3,
     title: str | None = None,
     out: Path = Path("visa_classwise_auroc.png"),
     show: bool = False,
@@ -164,8 +165,6 @@ def _plot_classes(
     """
     from resad.multishot.analysis import plot_classes
 
-    if worst < 1:
-        raise BadValue(f"--worst is {worst}; expected at least 1")
     start_logging(None)
     lowest = plot_classes(
         csv, metric, worst, out, title or f"{metric} per category: {csv.stem}", f"{metric} (fraction)"
@@ -178,9 +177,9 @@ def _align(
     *,
     source: Source = Source(),
     out: Path = Path("references"),
-    count: int = 10,
+    count: Positive = 10,
     backbone: str = "densenet201.tv_in1k",
-    image_size: int = 320,
+    image_size: Side = 320,
 ) -> None:
     """Choose for each test image the training images that look most like it, by bags of visual words.
 

@@ -180,7 +180,7 @@ def _evaluation(given: Mapping[str, Any]) -> dict[str, Any]:
     for metric in (given.get("evaluator.metrics") or {}).get("auc", []):
         window = (metric.get("kwargs") or {}).get("avgpool_size")
         if window:
-            values["pool"] = window[0]
+            values["pool"] = tuple(window) if isinstance(window, list) else (window,)
     return values
 
 

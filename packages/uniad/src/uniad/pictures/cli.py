@@ -10,6 +10,7 @@ from adcommon.errors import BadValue
 from adcommon.training.jobs import run_jobs
 from adcommon.training.logging import start_logging
 from adcommon.training.settings import Settings
+from adcommon.types.values import Positive
 from uniad.recipes import DECODER, Recipe
 
 
@@ -67,7 +68,7 @@ def _vis_recon(
     out: Path = Path("result_vis_recon"),
     gpu: str | None = None,
     device: str | None = None,
-    batch_size: int = 8,
+    batch_size: Positive = 8,
 ) -> None:
     """Draw what a UniAD rebuilds of test images, below the images.
 

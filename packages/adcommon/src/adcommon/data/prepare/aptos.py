@@ -23,6 +23,7 @@ from adcommon.data.prepare.plan import Plan, Step
 from adcommon.data.prepare.raw import Listing, find_level, refuse_missing
 from adcommon.errors import BadValue, EmptySplit
 from adcommon.io.images import open_image
+from adcommon.types.values import Positive, Side
 
 DARK = 30
 """Pixels whose three channels sum to no more than this are background."""
@@ -35,9 +36,9 @@ _ONE = 1 << 11
 class Aptos:
     """Fundus crops, and the split of ReContrast."""
 
-    size: int = 512
+    size: Side = 512
     """Side of the cropped images, pixels."""
-    train_images: int = 1000
+    train_images: Positive = 1000
     """Normal images that train; the others test."""
 
     def plan(self, source: Path, target: Path) -> Plan:

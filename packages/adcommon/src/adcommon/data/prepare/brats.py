@@ -26,6 +26,7 @@ from adcommon.data.prepare.plan import Plan, Step
 from adcommon.data.prepare.raw import decode_all, find_level, quarter, write_truth
 from adcommon.data.sources.layouts import subfolders
 from adcommon.errors import BadValue, DatasetNotFound, MissingPackage, UnreadableImage, UserError
+from adcommon.types.values import Count
 
 Modality = Literal["flair", "t1", "t1ce", "t2"]
 
@@ -36,7 +37,7 @@ _PREFIX = "BraTS2021_"
 class Brats:
     """The rule of ResAD's author; needs the package nibabel."""
 
-    slice: int = 83
+    slice: Count = 83
     """Number of the axial slice, from 0."""
     modality: Modality = "flair"
     """Which of the four scans."""

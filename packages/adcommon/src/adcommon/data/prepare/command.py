@@ -24,6 +24,8 @@ from adcommon.data.prepare.tiles import Aitex, Ksdd
 from adcommon.data.prepare.visa import Visa
 from adcommon.data.sources.embedded import PACKAGES
 from adcommon.errors import BadValue, ChecksumMismatch, DatasetNotFound
+from adcommon.io.schema import check_fields
+from adcommon.types.values import Positive
 
 PREPARERS: dict[str, Preparer] = {
     "mvtec": AsPublished("mvtec"),
@@ -67,7 +69,7 @@ class Request:
     """Instead of --source: take the Python package that is installed with this one (elpv, textile)."""
     link: Link = "copy"
     """How images that stay as they are get there."""
-    workers: int | None = None
+    workers: Positive | None = None
     """Files made at the same time. [default: one per processor, at most 8]"""
     force: bool = False
     """Replace what is in the way."""
@@ -79,8 +81,7 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
-        if self.workers is not None and self.workers < 1:
-            raise BadValue(f"--workers is {self.workers}; expected at least 1")
+        check_fields(self)
         if bool(self.source) == self.from_package:
             raise BadValue("give either --source DIR_OR_ARCHIVE or, for elpv and textile, --from-package")
 

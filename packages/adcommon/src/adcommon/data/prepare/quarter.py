@@ -19,6 +19,7 @@ from adcommon.data.prepare.raw import Listing, copies, find_level, quarter, refu
 from adcommon.data.sources.embedded import Uncertain, read_cells, split_cells
 from adcommon.errors import BadValue
 from adcommon.io.images import list_images
+from adcommon.types.values import Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ def read_labels(path: Path) -> list[tuple[int, int]]:
 class Elpv:
     """A tree of folders with the split of InCTRL; as a dataset, `elpv` needs no preparation."""
 
-    min_probability: float = 1.0
+    min_probability: Share = 1.0
     """Probability of a defect from which a cell is anomalous."""
     include_uncertain: Uncertain = "none"
     """Count the cells between 0 and `min_probability` too, as normal or as anomalous."""
