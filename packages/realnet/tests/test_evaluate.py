@@ -46,7 +46,7 @@ def scores_of(mvtec: Path, tiny, *, inverted: bool = False) -> Scores:
     """Maps that are the truth itself, a little noisy."""
     records = images_of(mvtec)["bottle"]
     preprocess = make_preprocess(tiny)
-    masks = np.stack([preprocess.mask(record.mask, record.image) for record in records])
+    masks = np.stack([preprocess.mask(record) for record in records])
     maps = (masks + np.random.default_rng(0).random(masks.shape) / 10).astype(np.float32)
     maps = 1.1 - maps if inverted else maps
     return Scores(records, preprocess, maps.max(axis=(1, 2)), maps)
@@ -78,7 +78,7 @@ def test_the_papers_columns_are_its_own(mvtec, tiny) -> None:
     standard = measure(scores, category="bottle")
     paper = paper_protocol(scores, standard, tiny)
     assert (paper.protocol, paper.image_auroc, paper.pixel_auroc) == ("realnet", 1.0, 1.0)
-    masks = np.stack([scores.preprocess.mask(record.mask, record.image) for record in scores.records])
+    masks = np.stack([scores.preprocess.mask(record) for record in scores.records])
     assert paper.extra == {"pro": realnet_pro(scores.anomaly_maps, masks)}
     assert paper.aupro is None
     assert paper.pixel_ap is None
@@ -252,7 +252,7 @@ def scores(tmp_path) -> Scores:
             image = tmp_path / f"bottle/test/{defect}/00{number}.png"
             records.append(Record(image, "bottle", 1, defect, mask))
     preprocess = Preprocess(image_size=SIDE)
-    maps = np.stack([preprocess.mask(record.mask, record.image) for record in records]).astype(np.float32)
+    maps = np.stack([preprocess.mask(record) for record in records]).astype(np.float32)
     ramp = np.linspace(0.05, 0.15, SIDE, dtype=np.float32)
     return Scores(records, preprocess, maps.max(axis=(1, 2)), 0.8 * maps + ramp)
 
@@ -269,7 +269,7 @@ def test_every_test_image_gets_a_file_named_after_its_folder_and_itself(scores, 
         assert picture.shape == (SIDE, 3 * SIDE, 3)
         original = Image.open(record.image).resize((SIDE, SIDE))
         assert np.array_equal(picture[:, :SIDE], np.asarray(original))
-        mask = scores.preprocess.mask(record.mask, record.image)
+        mask = scores.preprocess.mask(record)
         expected = triptych(np.asarray(original), mask, anomaly_map, high=high, threshold=threshold)
         assert np.array_equal(picture, expected)
 

@@ -609,7 +609,7 @@ def test_evaluate_dataset(file: GoldenFile, build, tmp_path: Path) -> None:
     for row in rows:
         image = save(tmp_path / entry["layout"]["image"].format(**row), file[row["image"]])
         mask = row["mask"] and save(tmp_path / entry["layout"]["mask"].format(**row), file[row["mask"]])
-        pixels.append(preprocess.pixels(image, mask))
+        pixels.append(preprocess.pixels(image))
         masks.append(preprocess.mask(mask, image))
     images, masks = normalise(np.stack(pixels), preprocess), np.stack(masks)
     labels = np.array([row["label"] for row in rows])

@@ -45,6 +45,10 @@ class MaskSizeMismatch(UserError, ValueError):
     """A mask whose size differs from its image's."""
 
 
+class Leak(UserError, ValueError):
+    """The same image where it must not be twice: in training and test, among references and queries."""
+
+
 class ChecksumMismatch(UserError, ValueError):
     """A file whose SHA-256 is not the expected one."""
 
@@ -63,6 +67,10 @@ class WeightsNotFound(UserError, FileNotFoundError):
 
 class WrongCheckpoint(UserError, ValueError):
     """A file or folder that is not the checkpoint it was taken for."""
+
+
+class Diverged(UserError, ArithmeticError):
+    """A training whose losses or weights are no numbers any more."""
 
 
 class ExportFailed(UserError, ValueError):

@@ -66,7 +66,7 @@ def test_half_of_a_defect_is_enough_where_half_saturates(tmp_path: Path) -> None
     folder = make_mvtec_loco(tmp_path / "pushpins")
     records = load_records("folder", folder, "pushpins").test
     preprocess = Preprocess(image_size=64)
-    truth = np.stack([preprocess.mask(record.mask, record.image) for record in records]).astype(np.float32)
+    truth = np.stack([preprocess.mask(record) for record in records]).astype(np.float32)
     found = measure(Scores(records, preprocess, truth.max(axis=(1, 2)), truth), category="pushpins")
     assert found.extra == {"spro": 1.0, "spro_structural": 1.0, "spro_logical": 1.0}
     rows = np.arange(64)[:, None]
@@ -85,7 +85,7 @@ def test_absolute_thresholds_shrink_with_the_maps(tmp_path: Path) -> None:
     folder = make_mvtec_loco(tmp_path / "pushpins", size=128)
     records = load_records("folder", folder, "pushpins").test
     preprocess = Preprocess(image_size=32)
-    truth = np.stack([preprocess.mask(record.mask, record.image) for record in records]).astype(np.float32)
+    truth = np.stack([preprocess.mask(record) for record in records]).astype(np.float32)
     rows = np.arange(32)[:, None]
     first_row = truth * ((rows < 4) | (rows == 10))  # 4 of the pair's 32 pixels; 20 / 16 of them saturate
     scores = Scores(records, preprocess, truth.max(axis=(1, 2)), first_row)

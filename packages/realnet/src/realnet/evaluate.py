@@ -1,7 +1,6 @@
 """Evaluation: the standard metrics, and the paper's columns, pictures and choice of model beside them."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,10 +18,10 @@ from adcommon.evaluation.measure import maps_with_masks, masks_as_labels
 from adcommon.evaluation.threshold import Threshold
 from adcommon.io.cache import default_cache
 from adcommon.io.files import atomic_write
-from adcommon.io.images import open_image
 from adcommon.metrics import auroc, f1_max
 from adcommon.metrics.variants.rankings import mirrored_auroc
 from adcommon.models.checkpoint import save_trained
+from adcommon.results.picture_names import picture_names
 from adcommon.results.pictures import heat_map, png, reference_overlay
 from adcommon.results.rows import row
 from adcommon.training.run import Run
@@ -199,13 +198,15 @@ def write_triptychs(scores: Scores, folder: Path, threshold: float | None = None
     masks = [mask for _, _, mask in maps_with_masks(scores)]
     best = f1_max(scores.anomaly_maps, np.stack(masks))[1] if has_pixel_truth(scores.records) else None
     high = float(scores.anomaly_maps.max())
-    names = _names(scores.records)
+    names = picture_names(f"{record.image.parent.name}_{record.image.stem}" for record in scores.records)
     for name, record, anomaly_map, mask in zip(
         names, scores.records, scores.anomaly_maps, masks, strict=True
     ):
         height, width = anomaly_map.shape
         # Faithful: from the file and by Pillow's default filter, not as the network saw the image.
-        image = open_image(record.image).resize((width, height), PillowImage.Resampling.BICUBIC)
+        image = scores.preprocess.original(record.image).resize(
+            (width, height), PillowImage.Resampling.BICUBIC
+        )
         picture = triptych(np.asarray(image), mask, anomaly_map, high=high, threshold=best)
         atomic_write(folder / name, png(picture))
 
@@ -229,10 +230,3 @@ def triptych(
         heat[find_boundaries(anomaly_map > threshold, mode="thick")] = OUTLINE
     truth = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
     return np.concatenate([image, truth, heat], axis=1)
-
-
-def _names(records: Sequence[Record]) -> list[str]:
-    """A file name for each record; numbered where two images have the same."""
-    stems = [f"{record.image.parent.name}_{record.image.stem}" for record in records]
-    count = Counter(stems)
-    return [f"{stem}.png" if count[stem] == 1 else f"{stem}_{n}.png" for n, stem in enumerate(stems)]

@@ -16,6 +16,7 @@ from adcommon.evaluation.evaluate import Pictures, Protocol
 from adcommon.evaluation.maps import write_maps
 from adcommon.io.files import atomic_write
 from adcommon.metrics import PixelMetrics
+from adcommon.results.picture_names import picture_names
 from adcommon.results.pictures import heat_map, png, reference_overlay
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, has_pixel_truth
@@ -55,7 +56,7 @@ def paper_protocol(scores: Scores, standard: Evaluation, recipe: Recipe) -> Eval
         best = recontrast_best_f1(scores.image_scores, scores.labels)
         return standard.under("recontrast", extra={"image_f1": best.f1, "image_accuracy": best.accuracy})
     preprocess = replace(scores.preprocess, mask_rule=recipe.mask_rule)
-    masks = np.stack([preprocess.mask(record.mask, record.image) for record in scores.records])
+    masks = np.stack([preprocess.mask(record) for record in scores.records])
     names = [str(record.image) for record in scores.records]
     pixels = PixelMetrics()
     pixels.update(scores.anomaly_maps, masks, labels=scores.labels, names=names)
@@ -75,9 +76,9 @@ def write_reference_pictures(scores: Scores, folder: Path, threshold: float | No
     """
     if scores.anomaly_maps is None:
         return
-    for record, anomaly_map in zip(scores.records, scores.anomaly_maps, strict=True):
+    names = picture_names((f"{record.defect}_{record.image.stem}" for record in scores.records), "")
+    for record, name, anomaly_map in zip(scores.records, names, scores.anomaly_maps, strict=True):
         heat = heat_map(anomaly_map)
-        image = scores.preprocess.pixels(record.image, record.mask)
-        name = f"{record.defect}_{record.image.stem}"
+        image = scores.preprocess.pixels(record.image)
         atomic_write(folder / f"{name}_seg.png", png(heat))
         atomic_write(folder / f"{name}_cam.png", png(reference_overlay(image, heat)))

@@ -191,7 +191,7 @@ class TrainingData:
     def _mask(self, place: int) -> Bool[np.ndarray, "size size"]:
         if place not in self._masks:
             record = self.records[place]
-            self._masks[place] = self.preprocess.mask(record.mask, record.image)
+            self._masks[place] = self.preprocess.mask(record)
         return self._masks[place]
 
     @property

@@ -171,7 +171,7 @@ def paper_scores(
     labels = np.array([record.label for record in target.records])
     masks = None
     if has_pixel_truth(target.records):
-        masks = np.stack([preprocess.mask(record.mask, record.image) for record in target.records])
+        masks = np.stack([preprocess.mask(record) for record in target.records])
     kinds = (logps, bscores, (logps + bscores) / 2)
     return PaperScores(*(_metrics(maps, masks, labels, pro=pro) for maps in kinds))
 

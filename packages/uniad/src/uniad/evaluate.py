@@ -15,9 +15,9 @@ from adcommon.evaluation.evaluate import Pictures, Protocol
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import maps_with_masks, masks_as_labels
 from adcommon.io.files import atomic_write
-from adcommon.io.images import open_image
 from adcommon.metrics import auroc
 from adcommon.metrics.variants.rankings import mirrored_auroc
+from adcommon.results.picture_names import names_of
 from adcommon.results.pictures import png
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, Record, has_pixel_truth
@@ -123,14 +123,15 @@ def write_reference_pictures(
     if scores.anomaly_maps is None:
         return
     low, high = float(scores.anomaly_maps.min()), float(scores.anomaly_maps.max())
-    for record, anomaly_map, mask in maps_with_masks(scores):
-        image = np.asarray(open_image(record.image, upright=scores.preprocess.upright))
+    names = names_of(scores.records)
+    for name, (record, anomaly_map, mask) in zip(names, maps_with_masks(scores), strict=True):
+        image = np.asarray(scores.preprocess.original(record.image))
         if kind == "single":
             picture = single(image, anomaly_map, low=low, high=high)
         else:
             truth = mask if record.label else None
             picture = compound(image, truth, anomaly_map, low=low, high=high)
-        atomic_write(folder / record.defect / f"{record.image.stem}.png", png(picture))
+        atomic_write(folder / name, png(picture))
 
 
 def save_features(
@@ -143,12 +144,11 @@ def save_features(
     """
     for category, records in tests.items():
         dataset = AnomalyDataset(records, detector.preprocess)
+        names = names_of(records, ".npy")
         for batch in test_batches(dataset, batch_size):
             with torch.inference_mode():
                 rebuilt = detector.model(batch.images.to(detector.device)).rebuilt.cpu().numpy()
             for index, features in zip(batch.indices.tolist(), rebuilt, strict=True):
-                record = records[index]
                 file = io.BytesIO()
                 np.save(file, features)
-                path = folder / category / record.defect / f"{record.image.stem}.npy"
-                atomic_write(path, file.getvalue())
+                atomic_write(folder / category / names[index], file.getvalue())

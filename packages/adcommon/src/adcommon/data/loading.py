@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch.utils.data import get_worker_info
 
 import adcommon.data.preprocess
+import adcommon.io.decoding
+import adcommon.io.headers
 import adcommon.io.images
 from adcommon.data.normalise import normalise
 from adcommon.data.order import require, train_indices
@@ -68,10 +70,9 @@ class AnomalyDataset:
         records = [self.records[index] for index in indices]
         pixels = self.pixels(indices)
         masks = np.zeros((len(indices), *pixels.shape[1:3]), dtype=bool)
-        kind = f"mask {self.preprocess.mask_rule}"
-        for mask, index, record in zip(masks, indices, records, strict=True):
-            if record.mask is not None:
-                mask[:] = self.keep(kind, index, partial(self.preprocess.mask, record.mask, record.image))
+        for mask, index in zip(masks, indices, strict=True):
+            if (truth := self.mask(index)) is not None:
+                mask[:] = truth
         return Batch(
             images=normalise(torch.from_numpy(pixels), self.preprocess),
             masks=torch.from_numpy(masks),
@@ -84,14 +85,21 @@ class AnomalyDataset:
         return np.stack([self._pixels(index) for index in indices])
 
     def content_key(self, index: int) -> str:
-        """Text that is equal for equal pixels and mask: their files' content, the preprocessing, its code."""
-        record = self.records[index]
-        mask = "none" if record.mask is None else _content_digest(record.mask)
-        return f"{_content_digest(record.image)} {mask} {self.preprocess.key()} {_code_version()}"
+        """Text that is equal for equal pixels: their file's content, the preprocessing, its code."""
+        return f"{_content_digest(self.records[index].image)} {self.preprocess.key()} {_code_version()}"
 
     def _pixels(self, index: int) -> np.ndarray:
+        return self.keep("pixels", index, partial(self.preprocess.pixels, self.records[index].image))
+
+    def mask(self, index: int) -> Bool[np.ndarray, "size size"] | None:
+        """The mask of the image at this position; None if there is none."""
         record = self.records[index]
-        return self.keep("pixels", index, partial(self.preprocess.pixels, record.image, record.mask))
+        if record.mask is None:
+            return None
+        kind = f"mask {self.preprocess.mask_rule} {record.mask_upright}"
+        if self.cache is not None:
+            kind += f" {_content_digest(record.mask)}"
+        return self.keep(kind, index, partial(self.preprocess.mask, record))
 
     def keep(self, kind: str, index: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """An array made of a record's files: from memory, else from the cache, else made now; left in both.
@@ -202,4 +210,6 @@ def _content_digest(path: Path) -> str:
 
 def _code_version() -> str:
     """Changes with the code and the library that make pixels of a file."""
-    return f"{code_digest(adcommon.io.images, adcommon.data.preprocess)} pillow {PIL.__version__}"
+    io = adcommon.io
+    code = code_digest(io.decoding, io.headers, io.images, adcommon.data.preprocess)
+    return f"{code} pillow {PIL.__version__}"

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float64, Int64, Shaped, UInt8
 from PIL import Image
 
 from adcommon.errors import BadValue, MaskSizeMismatch
-from adcommon.io.images import image_size, open_image, open_mask
+from adcommon.io.headers import read_header, turn_values
+from adcommon.io.images import open_image, open_mask, picture
 from adcommon.io.schema import check_fields
-from adcommon.types.values import AboveZero, Side
+from adcommon.types.records import Record
+from adcommon.types.values import AboveZero, Side, White
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -24,6 +26,7 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_UNSEEN_WORTH_A_WORD = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +53,12 @@ class Preprocess:
     antialiased bilinear filter touches an anomalous one, which grows regions (ReContrast); "half": where that
     filter gives at least 0.5."""
     upright: bool = False
-    """Apply the EXIF orientation. A mask of the other orientation's size overrules it."""
+    """Apply the EXIF orientation, to every image alike."""
     rgb: Literal["first", "last"] = "first"
     """When an image of 8 bits becomes RGB: "last", after resize and crop, as InCTRL does: a palette is then
     resized by nearest neighbour, and alpha is dropped only afterwards."""
+    white: White | None = None
+    """Value of white of images of more than 8 bits, 4095 of a camera of 12; None: 65,535."""
 
     def __post_init__(self) -> None:
         """Accept lists from JSON and refuse impossible sizes."""
@@ -75,50 +80,84 @@ class Preprocess:
     def key(self) -> str:
         """Stable text of everything that changes `pixels`; for caches."""
         last = "-rgb last" if self.rgb == "last" else ""
+        white = "" if self.white is None else f"-white {self.white}"
         return (
             f"{self.image_size}-{self.size}-{self.fit}-{self.interpolation}-"
-            f"{'up' if self.upright else 'raw'}{last}"
+            f"{'up' if self.upright else 'raw'}{last}{white}"
         )
 
-    def pixels(self, image: Path, mask: Path | None = None) -> UInt8[np.ndarray, "size size 3"]:
-        """Decode, resize and crop an image; what a cache of decoded images stores.
+    def size_of(self, image: Path) -> tuple[int, int]:
+        """(width, height) of an image as it is loaded, before it is resized; it is not decoded."""
+        header = read_header(image)
+        return header.upright_size if self.upright else header.size
 
-        Args:
-            mask: the image's mask, whose size decides whether the EXIF orientation counts.
-        """
-        try:
-            opened = self.open(image, None if mask is None else image_size(mask))
-        except MaskSizeMismatch as error:
-            raise MaskSizeMismatch(f"{error}\n  Its mask: {mask}") from None
-        return self.fitted(opened)
+    def unseen(self, width: int, height: int) -> float:
+        """Share of an image of this size that never reaches the network, from 0 to 1."""
+        seen = [self.size / self._resized_side(*sides)[0] for sides in ((width, height), (height, width))]
+        return 1 - seen[0] * seen[1]
 
-    def open(self, image: Path | Image.Image, expected_size: tuple[int, int] | None = None) -> Image.Image:
-        """An image at its own size, the way up that maps of it will have; see `open_image`."""
-        return open_image(
-            image, upright=self.upright, expected_size=expected_size, convert=self.rgb == "first"
+    def unseen_words(self, width: int, height: int) -> str | None:
+        """A warning of what is never looked at in an image of this size; None if that is hardly anything."""
+        share = self.unseen(width, height)
+        if share < _UNSEEN_WORTH_A_WORD:
+            return None
+        side = "its shorter side becomes" if self.fit == "short_side" else "both sides become"
+        return (
+            f"{100 * share:.0f} % of each picture ({width}x{height}) is not looked at: {side} "
+            f"{self.image_size} pixels, of which the middle {self.size}x{self.size} are taken"
         )
 
-    def fitted(self, opened: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
-        """Resize and crop an image that `open` gave."""
-        return self._fit(opened, _RESAMPLING[self.interpolation], rgb=True)
+    def pixels(self, image: Path | Image.Image) -> UInt8[np.ndarray, "size size 3"]:
+        """Decode, resize and crop an image; what a cache of decoded images stores."""
+        return self.read(image)[0]
 
-    def mask(self, mask: Path | None, image: Path) -> Bool[np.ndarray, "size size"]:
-        """The mask as it lies on `pixels`; all False if there is none.
+    def original(self, image: Path) -> Image.Image:
+        """An image at its own size, the way up that maps of it will have: RGB, for pictures."""
+        return open_image(image, upright=self.upright, white=self.white)
+
+    def read(self, image: Path | Image.Image) -> tuple[UInt8[np.ndarray, "size size 3"], tuple[int, int]]:
+        """The same, and the image's own (width, height), the way up that maps of it will have."""
+        late_rgb = self.rgb == "last"
+        with picture(image, upright=self.upright, late_rgb=late_rgb, white=self.white) as opened:
+            return self._fit(opened, _RESAMPLING[self.interpolation], rgb=True), opened.size
+
+    def mask(self, record: Record) -> Bool[np.ndarray, "size size"]:
+        """The mask of an image as it lies on `pixels`; all False if there is none.
 
         Raises:
             MaskSizeMismatch: the mask has not the size of its image.
         """
-        if mask is None:
+        if record.mask is None:
             return np.zeros((self.size, self.size), dtype=bool)
-        stored = open_mask(mask)
-        height, width = stored.shape
-        if image_size(image) != (width, height):
-            self.pixels(image, mask)  # decides with the EXIF orientation, and says what does not fit
-        grey = Image.fromarray(stored.astype(np.uint8) * 255)
+        grey = Image.fromarray(self.as_loaded(open_mask(record.mask), record).astype(np.uint8) * 255)
         if self.mask_rule == "nearest":
             return self._fit(grey, Image.Resampling.NEAREST) > 0
         threshold = 1 if self.mask_rule == "any" else 128
         return self._fit(grey, Image.Resampling.BILINEAR) >= threshold
+
+    def as_loaded(
+        self, values: Shaped[np.ndarray, "height width"], record: Record
+    ) -> Shaped[np.ndarray, "loaded_height loaded_width"]:
+        """What a mask of an image says, the way up that the image is loaded.
+
+        A mask may be drawn on the stored picture or on the upright one: its size tells, or else
+        `Record.mask_upright`.
+
+        Raises:
+            MaskSizeMismatch: it has neither size.
+        """
+        header, size = read_header(record.image), values.shape[::-1]
+        if size not in (header.size, header.upright_size):
+            raise MaskSizeMismatch(
+                f"image and mask differ in size: {record.image} is {header.width}x{header.height}, its mask "
+                f"is {size[0]}x{size[1]} (width x height)\n  Its mask: {record.mask}"
+            )
+        drawn_upright = size == header.upright_size
+        if header.size == header.upright_size:
+            drawn_upright = self.upright if record.mask_upright is None else record.mask_upright
+        if drawn_upright == self.upright:
+            return values
+        return turn_values(values, header.orientation, back=drawn_upright)
 
     def restore(
         self, maps: Float[np.ndarray, "batch map_height map_width"], height: int, width: int

@@ -1,47 +1,138 @@
-"""A look at every file before work starts, so that a damaged one costs seconds and not a night."""
+"""A look at every file before work starts, so that what is wrong costs seconds and not a night."""
 
-from collections.abc import Iterable
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import numpy as np
 from tqdm import tqdm
 
+from adcommon.data.check.looks import Look, MaskLook, look_at, suspicions
+from adcommon.data.check.tree import Problem
+from adcommon.data.leaks import find_copies, find_near_copies, refuse_leak, said
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.messages import lines
 from adcommon.data.preprocess import Preprocess
-from adcommon.errors import UnreadableImage, UserError
+from adcommon.errors import BadValue, UnreadableImage, UserError
 from adcommon.io.cache import DiskCache
-from adcommon.types.records import Split
+from adcommon.io.images import has_transparent_pixels, open_mask
+from adcommon.types.records import Record, Split
+
+logger = logging.getLogger(__name__)
 
 
-def read_splits(splits: Iterable[Split], preprocess: Preprocess, cache: DiskCache | None) -> None:
-    """Decode every training and test image once, which fills the cache; see `read_all`."""
-    records = [[*split.train, *split.test] for split in splits]
-    read_all(AnomalyDataset(both, preprocess, cache, memory_bytes=0) for both in records)
+def read_splits(
+    splits: Iterable[Split],
+    preprocess: Preprocess,
+    cache: DiskCache | None,
+    learned: Sequence[Record] = (),
+) -> None:
+    """Decode every training and test image once, which fills the cache, and judge what was seen.
+
+    Args:
+        learned: images that are trained on besides; none of them may be tested.
+
+    Raises:
+        UnreadableImage: names the files that cannot be used, all of them counted.
+        Leak: images of one's own are trained on and tested; in a published dataset that is a warning.
+        BadValue: masks that are certainly wrong.
+    """
+    splits = list(splits)
+    records = [list(learned), *([*split.train, *split.test] for split in splits)]
+    of_learned, *of_splits = read_all(
+        AnomalyDataset(some, preprocess, cache, memory_bytes=0) for some in records
+    )
+    if learned:
+        _judge(of_learned, preprocess)
+    for split, looks in zip(splits, of_splits, strict=True):
+        _judge(looks, preprocess)
+        count = len(split.train)
+        _compare(split, [*of_learned, *looks[:count]], looks[count:])
 
 
-def read_all(datasets: Iterable[AnomalyDataset]) -> None:
+def read_all(datasets: Iterable[AnomalyDataset]) -> list[list[Look]]:
     """Decode every image and mask once; what was decoded is in the caches of the datasets afterwards.
+
+    Returns:
+        What each image of each dataset shows.
 
     Raises:
         UnreadableImage: names the files that cannot be used, all of them counted.
     """
+    datasets = list(datasets)
     places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
-    total = len(places)
     with ThreadPoolExecutor() as pool:
-        messages = pool.map(_problem, places)
-        shown = tqdm(messages, "reading images", total, unit="image", disable=None, leave=False)
-        problems = [message for message in shown if message is not None]
-    if problems:
+        found = pool.map(_look, places)
+        seen = list(tqdm(found, "reading images", len(places), unit="image", disable=None, leave=False))
+    if problems := [str(look) for look in seen if isinstance(look, UserError)]:
         raise UnreadableImage(
-            f"{len(problems)} of {total} images cannot be used:{lines(problems)}\n"
+            f"{len(problems)} of {len(places)} images cannot be used:{lines(problems)}\n"
             "  Mend or remove them; `uv run ad check` lists every problem of a dataset."
         )
+    looks = iter([look for look in seen if isinstance(look, Look)])
+    return [[next(looks) for _ in range(len(dataset))] for dataset in datasets]
 
 
-def _problem(place: tuple[AnomalyDataset, int]) -> str | None:
+def _look(place: tuple[AnomalyDataset, int]) -> Look | UserError:
     dataset, index = place
+    record = dataset.records[index]
+
+    def has_transparent() -> np.ndarray:
+        return np.array([has_transparent_pixels(record.image)])
+
     try:
-        dataset.batch([index])
+        pixels, mask = dataset.pixels([index])[0], dataset.mask(index)
+        return look_at(
+            record, pixels, mask, lambda: bool(dataset.keep("transparent", index, has_transparent)[0])
+        )
     except UserError as error:
-        return str(error)
-    return None
+        return error
+
+
+def _judge(looks: Sequence[Look], preprocess: Preprocess) -> None:
+    """Warn of what is suspicious about the images of a category, and stop at what is certainly wrong."""
+    category = looks[0].record.category if looks else ""
+    problems = list(suspicions(looks, category))
+    if any(problem.severity == "error" for problem in problems):
+        problems = list(suspicions(list(map(_with_whole_mask, looks)), category))
+    problems += _unseen(looks, preprocess, category)
+    for problem in problems:
+        if problem.severity == "error":
+            raise BadValue(f"{problem.category}: {problem.message}{lines(problem.paths)}")
+        logger.warning("%s: %s%s", problem.category, problem.message, lines(problem.details or problem.paths))
+
+
+def _with_whole_mask(look: Look) -> Look:
+    """The look at the mask as it is, and not at what the network's crop and size leave of it."""
+    if look.mask is None or look.record.mask is None:
+        return look
+    return replace(look, mask=MaskLook.of(look.mask.size, open_mask(look.record.mask)))
+
+
+def _unseen(looks: Sequence[Look], preprocess: Preprocess, category: str) -> Iterator[Problem]:
+    """What the recipe does not look at, or looks at lying."""
+    sizes = Counter(look.header.upright_size if preprocess.upright else look.header.size for look in looks)
+    words = [preprocess.unseen_words(*size) for size, _ in sizes.most_common()]
+    if said := next((word for word in words if word), None):
+        yield Problem("warning", category, said)
+    lying = [look for look in looks if look.header.orientation != 1]
+    if lying and not preprocess.upright:
+        message = (
+            f"{len(lying)} photographs are to be turned by EXIF, and are read as they are stored (--upright)"
+        )
+        yield Problem("warning", category, message, tuple(look.record.image for look in lying))
+
+
+def _compare(split: Split, trained: Sequence[Look], tested: Sequence[Look]) -> None:
+    """Refuse images that are trained on and tested, or warn of them where that is published so."""
+    known, asked = [look.print for look in trained], [look.print for look in tested]
+    what = "test images are training images too, so that the test is too easy"
+    copies = find_copies(known, asked)
+    if split.dataset == "folder":
+        refuse_leak(copies, what, "Remove them from the one or the other.")
+        if near := find_near_copies(known, asked):
+            logger.warning("%d test images are nearly the same as training images:%s", len(near), said(near))
+    elif copies:
+        logger.warning("%s: %d %s:%s", split.dataset, len(copies), what, said(copies))

@@ -10,7 +10,7 @@ from jaxtyping import Integer, Shaped
 
 from adcommon.data.loco import channel_value, group_of, read_saturations
 from adcommon.data.preprocess import Preprocess
-from adcommon.io.images import image_size, list_images, mask_values
+from adcommon.io.images import list_images, mask_values
 from adcommon.metrics.spro import LocoMetrics
 from adcommon.types.records import Record
 
@@ -42,7 +42,7 @@ def saturated_overlap(
         if group is None:
             logger.warning("sPRO leaves out an image of neither group: %s", record.image)
             continue
-        width, height = image_size(record.image)
+        width, height = preprocess.size_of(record.image)
         if eval_size == "original":
             anomaly_map = preprocess.restore(anomaly_map[None], height, width)[0]
         channels = _channels(record, preprocess, eval_size, anomaly_map.shape)
@@ -67,8 +67,10 @@ def _channels(
     """The channels of an image, zero but for the value of their defect; none of a normal image."""
     files = [] if record.mask is None or record.label == 0 else list_images(record.mask)
     if eval_size == "original":
-        channels = [mask_values(file) for file in files]
+        channels = [preprocess.as_loaded(mask_values(file), record) for file in files]
     else:
         nearest = replace(preprocess, mask_rule="nearest")
-        channels = [nearest.mask(file, record.image) * np.int64(channel_value(file)) for file in files]
+        channels = [
+            nearest.mask(replace(record, mask=file)) * np.int64(channel_value(file)) for file in files
+        ]
     return np.stack(channels) if channels else np.zeros((0, *shape), dtype=np.int64)

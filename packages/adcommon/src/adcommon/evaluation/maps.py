@@ -5,6 +5,7 @@ from pathlib import Path
 from adcommon.evaluation.collect import Scores
 from adcommon.io.files import atomic_write, csv_text
 from adcommon.results.gallery import ScoredImage, write_gallery
+from adcommon.results.picture_names import names_of
 from adcommon.results.pictures import panel, png
 
 
@@ -22,15 +23,16 @@ def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> 
     low, high = float(scores.anomaly_maps.min()), float(scores.anomaly_maps.max())
     images = []
     rows: list[list[object]] = [["image", "category", "defect", "label", "score", "threshold", "decision"]]
-    for record, score, anomaly_map in zip(
-        scores.records, scores.image_scores.tolist(), scores.anomaly_maps, strict=True
+    names = names_of(scores.records)
+    for record, name, score, anomaly_map in zip(
+        scores.records, names, scores.image_scores.tolist(), scores.anomaly_maps, strict=True
     ):
-        image = scores.preprocess.pixels(record.image, record.mask)
-        mask = None if record.mask is None else scores.preprocess.mask(record.mask, record.image)
+        image = scores.preprocess.pixels(record.image)
+        mask = None if record.mask is None else scores.preprocess.mask(record)
         picture = panel(image, mask, anomaly_map, score=score, threshold=threshold, low=low, high=high)
-        place = f"{record.defect}/{record.image.stem}.png"
-        atomic_write(folder / place, png(picture))
-        images.append(ScoredImage(f"{record.defect}/{record.image.name}", score, record.label > 0, place))
+        atomic_write(folder / name, png(picture))
+        shown = f"{record.defect}/{record.image.name}"
+        images.append(ScoredImage(shown, score, record.label > 0, name.as_posix()))
         decision = "unknown" if threshold is None else "anomalous" if score > threshold else "normal"
         rows.append([record.image, record.category, record.defect, record.label, score, threshold, decision])
     atomic_write(folder / "scores.csv", csv_text(rows))

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Shaped
 from adcommon.data.loco import find_config
 from adcommon.evaluation.collect import Scores
 from adcommon.evaluation.loco import saturated_overlap
-from adcommon.io.images import image_size, open_mask
+from adcommon.io.images import open_mask
 from adcommon.metrics import PixelMetrics, image_metrics
 from adcommon.types.records import Evaluation, Record, has_pixel_truth
 
@@ -90,12 +90,12 @@ def maps_with_masks(
     preprocess = replace(scores.preprocess, mask_rule="nearest")
     for record, anomaly_map in zip(scores.records, scores.anomaly_maps, strict=True):
         if eval_size == "map":
-            yield record, anomaly_map, preprocess.mask(record.mask, record.image)
+            yield record, anomaly_map, preprocess.mask(record)
             continue
         if record.mask is not None:
-            mask = open_mask(record.mask)
+            mask = preprocess.as_loaded(open_mask(record.mask), record)
         else:
-            width, height = image_size(record.image)
+            width, height = preprocess.size_of(record.image)
             mask = np.zeros((height, width), dtype=bool)
         yield record, preprocess.restore(anomaly_map[None], *mask.shape)[0], mask
 

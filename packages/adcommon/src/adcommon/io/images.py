@@ -1,7 +1,7 @@
-"""Open one RGB image or one mask; the only caller of Pillow's decoder."""
+"""Images and masks as they are meant, and which files are images."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,25 +9,15 @@ from jaxtyping import Bool, Shaped
 from PIL import Image
 
 from adcommon.errors import DatasetNotFound, MaskMissing, MaskSizeMismatch, UnreadableImage
-from adcommon.io.files import download_gone_wrong
+from adcommon.io.decoding import FORMATS, header, opened
+from adcommon.io.headers import is_deep_image, orientation_of, turn_image
 
-IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_EXTENSIONS = frozenset(FORMATS)
 """Suffixes, in lower case, of the files that count as images."""
 
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_EXIF_ORIENTATION = 0x0112
-_SWAPS_SIDES = (5, 6, 7, 8)
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes an image of each EXIF orientation upright; Pillow's own function fails where EXIF is damaged."""
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_WHITE_16 = 2**16 - 1
+_BLOCK_PIXELS = 2**22
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -55,48 +45,66 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_EXTENSIONS and not path.name.startswith(".") and path.is_file()
 
 
-def open_image(
-    source: Path | Image.Image,
-    *,
-    upright: bool = False,
-    expected_size: tuple[int, int] | None = None,
-    convert: bool = True,
-) -> Image.Image:
-    """Decode an image to 8-bit RGB.
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a file as stored, without decoding it; of a mask in parts, its first part's."""
+    with header(_parts(path)[0] if path.is_dir() else path) as image:
+        return image.size
 
-    Grey is replicated, 16-bit values are scaled by the largest value of their type, alpha is dropped.
+
+@contextmanager
+def picture(
+    source: Path | Image.Image, *, upright: bool = False, late_rgb: bool = False, white: int | None = None
+) -> Iterator[Image.Image]:
+    """Decode an image to 8 bits, grey or RGB, for as long as the block lasts; not to be changed there.
+
+    Alpha is dropped.
 
     Args:
         source: a file, or an image that is open already, which stays as it is.
         upright: apply the EXIF orientation.
-        convert: False leaves 8-bit modes (grey, palette, with alpha, CMYK) as they are, for those who resize
-            first; `convert("RGB")` does the rest.
-        expected_size: (width, height) of the mask. Of the stored and the upright image, the one of this size
-            is taken; `upright` decides where both fit.
+        late_rgb: leave 8-bit modes (palette, with alpha, CMYK) as they are, for those who resize first;
+            `convert("RGB")` does the rest.
+        white: value of white of images of more than 8 bits; None: 65,535.
 
     Raises:
-        UnreadableImage: not an image, or a damaged one.
-        MaskSizeMismatch: neither orientation has the expected size.
+        UnreadableImage: not an image, a damaged one, or one above the limit of pixels.
     """
-    try:
-        with nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as image:
+    if isinstance(source, Path):
+        with opened(source) as image:
+            orientation = orientation_of(image) if upright else 1
+            if white is not None and is_deep_image(image) and not image.mode.startswith("I"):
+                raise ValueError(
+                    "colour of 16 bits is read as 8, to which --white does not apply; save it with 8 bits"
+                )
             image.load()
-            if expected_size is not None:
-                upright = _is_upright_expected(source, image, upright, expected_size)
-            turn = _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1)) if upright else None
-            turned = image if turn is None else image.transpose(turn)
-            return turned.copy() if not convert and image.mode in _EIGHT_BIT else _to_rgb(turned)
-    except MaskSizeMismatch:
-        raise
-    except _DECODER_ERRORS as error:
-        if isinstance(source, Image.Image):
-            name = getattr(source, "filename", "") or "in memory"
-            raise UnreadableImage(f"cannot read the image {name}: {error}") from None
-        raise _unreadable(source, error) from None
+            yield _eight_bit(turn_image(image, orientation), late_rgb, white)
+        return
+    try:
+        source.load()
+        ready = _eight_bit(turn_image(source, orientation_of(source) if upright else 1), late_rgb, white)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        name = getattr(source, "filename", "") or "in memory"
+        raise UnreadableImage(f"cannot read the image {name}: {error}") from None
+    yield ready
+
+
+def open_image(
+    source: Path | Image.Image, *, upright: bool = False, late_rgb: bool = False, white: int | None = None
+) -> Image.Image:
+    """As `picture`, to keep: an RGB image, or with `late_rgb` one of 8 bits."""
+    with picture(source, upright=upright, late_rgb=late_rgb, white=white) as image:
+        ready = image if late_rgb or image.mode == "RGB" else image.convert("RGB")
+        return ready.copy() if ready is source else ready
+
+
+def has_transparent_pixels(path: Path) -> bool:
+    """True if any pixel of an image is not fully opaque: its colour may be anything."""
+    with opened(path) as image:
+        return image.has_transparency_data and bool((np.asarray(image.convert("RGBA"))[..., 3] < 255).any())
 
 
 def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
-    """Decode a mask at its own size: True where any stored value (grey, palette index or colour) is above 0.
+    """Decode a mask at its own size: True where it is not black.
 
     A folder is a mask in several parts, whose union is returned.
     """
@@ -106,56 +114,75 @@ def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
 
 
 def mask_values(path: Path) -> Shaped[np.ndarray, "height width"]:
-    """The stored values of a mask's file: grey, palette index, or the largest of its colours; alpha apart."""
-    try:
-        with Image.open(path) as image:
-            values = np.asarray(image)
-            has_alpha = image.mode in ("LA", "PA", "RGBA")
-    except _DECODER_ERRORS as error:
-        raise _unreadable(path, error) from None
-    if values.ndim == 3:
-        values = (values[..., :-1] if has_alpha else values).max(axis=-1)
-    return np.asarray(values)
+    """The values of a mask's file: grey, or the largest of a pixel's colours, also of those in a palette.
+
+    Where colours say nothing and some pixels are transparent, these are 0 and the others not.
+
+    Raises:
+        UnreadableImage: not an image, or one whose values can be understood in two ways.
+    """
+    with opened(path) as image:
+        return _mask_values(image)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a file as stored, without decoding it; of a mask in parts, its first part's."""
-    if path.is_dir():
-        path = _parts(path)[0]
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except _DECODER_ERRORS as error:
-        raise _unreadable(path, error) from None
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, late_rgb: bool, white: int | None) -> Image.Image:
     if image.mode == "F":
         raise ValueError(
             "floating-point pixels have no known white; save the image with 8 or 16 bits per channel"
         )
     if image.mode.startswith("I"):
-        values = np.asarray(image)
-        white = np.iinfo(values.dtype).max
-        return Image.fromarray(np.rint(values.clip(0) * (255 / white)).astype(np.uint8)).convert("RGB")
+        return _scaled(np.asarray(image), white or _WHITE_16)
+    if image.mode == "L" or (late_rgb and image.mode in _EIGHT_BIT):
+        return image
+    if image.mode == "1":
+        return image.convert("L")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _is_upright_expected(
-    source: Path | Image.Image, image: Image.Image, preferred: bool, expected_size: tuple[int, int]
-) -> bool:
-    width, height = image.size
-    turned = image.getexif().get(_EXIF_ORIENTATION) in _SWAPS_SIDES
-    sizes = {False: (width, height), True: (height, width) if turned else (width, height)}
-    fitting = [upright for upright, size in sizes.items() if size == expected_size]
-    if not fitting:
-        raise MaskSizeMismatch(
-            f"image and mask differ in size: {source} is {width}x{height}, "
-            f"its mask is {expected_size[0]}x{expected_size[1]} (width x height)"
+def _scaled(values: Shaped[np.ndarray, "height width"], white: int) -> Image.Image:
+    """Grey of 8 bits from values up to `white`."""
+    lowest, highest = int(values.min()), int(values.max())
+    if lowest < 0 or highest > _WHITE_16:
+        raise ValueError(
+            f"its 32-bit values go from {lowest} to {highest} and what is white is unknown; save it with 8 "
+            "or 16 bits per channel"
         )
-    return preferred if preferred in fitting else fitting[0]
+    table = np.rint(np.arange(_WHITE_16 + 1).clip(max=white) * (255 / white)).astype(np.uint8)
+    grey = np.empty(values.shape, dtype=np.uint8)
+    rows = max(1, _BLOCK_PIXELS // values.shape[1])
+    for first in range(0, len(values), rows):  # the places in the table take eight bytes a pixel
+        grey[first : first + rows] = table[values[first : first + rows]]
+    return Image.fromarray(grey)
+
+
+def _mask_values(image: Image.Image) -> Shaped[np.ndarray, "height width"]:
+    image.load()
+    if image.mode == "F" or image.mode.startswith("I"):
+        numbers = np.asarray(image)
+        if not (numbers >= 0).all():
+            raise ValueError(
+                "it has values below 0 or that are no numbers; save it with 0 where it is normal"
+            )
+        return numbers
+    if image.mode in ("1", "L") and "transparency" not in image.info:
+        return np.asarray(image)
+    has_alpha = image.has_transparency_data
+    pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+    values: np.ndarray = pixels[..., :3].max(axis=-1)
+    if image.mode == "P" and not values.any() and len(set(image.getdata())) > 1:
+        raise ValueError("its palette is black throughout; save it in grey, with 0 where it is normal")
+    if not has_alpha or (opaque := pixels[..., 3] > 0).all() or not opaque.any():
+        return values
+    if values.all() or not values.any():
+        return pixels[..., 3].copy()
+    if values[~opaque].any():
+        raise ValueError(
+            "it has colours where it is transparent, which can be understood in two ways; save it in grey, "
+            "with 0 where it is normal"
+        )
+    return values
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -177,13 +204,3 @@ def _union(folder: Path) -> Bool[np.ndarray, "height width"]:
             )
         union |= mask
     return union
-
-
-def _unreadable(path: Path, error: Exception) -> UnreadableImage:
-    """The error that says why a file is no image, in the decoder's words or better ones."""
-    reason = str(error) or type(error).__name__
-    if not path.exists():
-        reason = "no such file"
-    elif path.is_file():
-        reason = download_gone_wrong(path) or reason
-    return UnreadableImage(f"cannot read the image {path}: {reason}")

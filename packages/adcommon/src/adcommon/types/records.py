@@ -20,6 +20,9 @@ class Record:
     """Kind of anomaly, the name of its test folder: "broken_large"."""
     mask: Path | None = None
     """Ground-truth mask, or a folder of masks that belong together; None: normal, or without pixel truth."""
+    mask_upright: bool | None = None
+    """True: the mask is drawn on the upright picture, False: on the stored one, where EXIF makes a difference
+    that its size does not tell; None: on the picture as it is loaded."""
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be those of folders: results and pictures lie in such."""

@@ -40,7 +40,7 @@ def cut(
 
     Colours are converted after the resize, as in the reference: a palette is resized by nearest neighbour.
     """
-    image = open_image(path, convert=False)
+    image = open_image(path, late_rgb=True)
     boxes = tile_boxes(*image.size, tiles) or [(0, 0, *image.size)]
     pixels = [
         np.asarray(image.crop(box).resize((size, size), Image.Resampling.BICUBIC).convert("RGB"))

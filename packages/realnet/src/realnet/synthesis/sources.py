@@ -13,6 +13,7 @@ import numpy as np
 import skimage.data
 from jaxtyping import UInt8
 from numpy.random import Generator
+from PIL import Image as PillowImage
 
 import realnet.synthesis.opencv
 from adcommon.data.loading import AnomalyDataset
@@ -51,8 +52,8 @@ class _UnfilteredPixels(Preprocess):
         """Differs from Pillow's resize at the same size."""
         return f"opencv-{self.image_size} {code_digest(realnet.synthesis.opencv)}"
 
-    def pixels(self, image: Path, mask: Path | None = None) -> UInt8[np.ndarray, "size size 3"]:
-        """Decoded and resized; nothing is cropped, and there is no mask."""
+    def pixels(self, image: Path | PillowImage.Image) -> UInt8[np.ndarray, "size size 3"]:
+        """Decoded and resized; nothing is cropped."""
         return resize(np.asarray(open_image(image)), (self.size, self.size))
 
 

@@ -11,7 +11,6 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.io.files import atomic_write
 from adcommon.models.anomaly_maps import upsample
 from adcommon.results.pictures import heat_map
-from adcommon.types.records import Record
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -51,10 +50,9 @@ def single(
     return _blend(image, heat_map(_resized_map(anomaly_map, image.shape[:2]), low, high))
 
 
-def write_below(folder: Path, record: Record, preprocess: Preprocess, drawn: Picture) -> None:
-    """Write `<defect>/<image>.jpg`: an image as the network sees it, and below it what was drawn of it."""
-    image = preprocess.pixels(record.image, record.mask)
-    write_jpeg(folder / record.defect / f"{record.image.stem}.jpg", np.concatenate([image, drawn]))
+def write_below(path: Path, image: Path, preprocess: Preprocess, drawn: Picture) -> None:
+    """Write a JPEG: an image as the network sees it, and below it what was drawn of it."""
+    write_jpeg(path, np.concatenate([preprocess.pixels(image), drawn]))
 
 
 def write_jpeg(path: Path, pixels: np.ndarray) -> None:

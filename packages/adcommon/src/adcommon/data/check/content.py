@@ -1,33 +1,31 @@
 """What decoding every image and mask tells `ad check`."""
 
-import hashlib
 import os
-import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
+from adcommon.data.check.looks import Look, look_at, suspicions
 from adcommon.data.check.tree import Problem, Severity
+from adcommon.data.leaks import Pair, find_copies, find_near_copies
 from adcommon.data.loco import CONFIG, Saturation, find_config, read_saturations
+from adcommon.data.preprocess import Preprocess
 from adcommon.data.sources.layouts import is_normal, pair_masks
 from adcommon.errors import MaskSizeMismatch, UserError
-from adcommon.io.images import image_size, list_images, mask_values, open_image, open_mask
+from adcommon.io.images import has_transparent_pixels, list_images, mask_values, open_mask, picture
 from adcommon.types.records import Record, Split
-
-HUGE_PIXELS = 89_478_485
-"""Above it Pillow suspects a file that was made to exhaust memory; such images are not decoded here."""
 
 _FAULTS: dict[str, tuple[Severity, str]] = {
     "unreadable": ("error", "of the images or masks cannot be read"),
-    "huge": ("warning", "images are huge, and were not decoded"),
     "mismatch": ("error", "masks have not the size of their image"),
 }
+_UPRIGHT = Preprocess(upright=True)
+_CUT = Preprocess(fit="short_side")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +33,8 @@ class Seen:
     """What decoding one image and its mask showed."""
 
     record: Record
-    digest: bytes = b""
-    """Of the decoded pixels; empty if the image was not decoded."""
+    look: Look | None = None
+    """None: it was not decoded."""
     fault: str = ""
     """One of `_FAULTS`, if it was not decoded."""
     reason: str = ""
@@ -52,16 +50,17 @@ class Seen:
 def check_content(split: Split, category: str) -> Iterator[Problem]:
     """Decode everything, in parallel, and report what is found."""
     records = [*split.train, *_with_masks_of_normal_images(split.test)]
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # they are reported as huge
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         looks = pool.map(_look, records)
         seen = list(tqdm(looks, category, len(records), unit="image", disable=None))
     for fault, (severity, message) in _FAULTS.items():
         found = [(item.record, item.reason) for item in seen if item.fault == fault]
         yield from _listed(severity, category, message, found)
+    yield from suspicions([item.look for item in seen if item.look], category)
     yield from _check_masks(seen, category)
     yield from _check_channels(seen, category)
-    yield from _check_duplicates(seen, len(split.train), category)
+    yield from _check_duplicates(seen, len(split.train), category, is_own=split.dataset == "folder")
+    yield from _check_shape(seen, category)
 
 
 def _with_masks_of_normal_images(records: Sequence[Record]) -> list[Record]:
@@ -82,24 +81,20 @@ def _look(record: Record) -> Seen:
     mask = record.mask
     parts = [] if mask is None else list_images(mask) if mask.is_dir() else [mask]
     try:
-        for path in (record.image, *parts):
-            width, height = image_size(path)
-            if width * height > HUGE_PIXELS:
-                size = f"{width}x{height}, {width * height * 3 / 1e9:.1f} GB decoded"
-                return Seen(record, fault="huge", reason=f"{path} ({size})")
         values = [mask_values(part) for part in parts]
         truth = None
         if mask is not None:  # without decoding a single file again
-            truth = values[0] > 0 if len(values) == 1 else open_mask(mask)
-        expected = None if truth is None else (truth.shape[1], truth.shape[0])
-        image = np.asarray(open_image(record.image, expected_size=expected))
+            truth = _UPRIGHT.as_loaded(values[0] > 0 if len(values) == 1 else open_mask(mask), record)
+        with picture(record.image, upright=True) as image:
+            pixels = np.asarray(image.convert("RGB"))
+            look = look_at(record, pixels, truth, lambda: has_transparent_pixels(record.image))
     except MaskSizeMismatch as error:
-        return Seen(record, fault="mismatch", reason=f"{error}; mask: {mask}")
+        return Seen(record, fault="mismatch", reason=str(error))
     except UserError as error:
         return Seen(record, fault="unreadable", reason=str(error))
     return Seen(
         record,
-        hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest(),
+        look,
         marked=truth is not None and bool(truth.any()),
         values=tuple(_distinct(part) for part in values),
         areas=tuple(int(np.count_nonzero(part)) for part in values),
@@ -116,7 +111,7 @@ def _distinct(values: np.ndarray) -> tuple[int, ...]:
 
 
 def _check_masks(seen: list[Seen], category: str) -> Iterator[Problem]:
-    masked = [item for item in seen if item.digest and item.record.mask is not None]
+    masked = [item for item in seen if item.look and item.record.mask is not None]
     empty = [(item.record, "") for item in masked if item.record.label == 1 and not item.marked]
     yield from _listed("warning", category, "anomalous images have an empty mask", empty)
     full = [(item.record, "") for item in masked if item.record.label == 0 and item.marked]
@@ -164,26 +159,47 @@ def _threshold(saturations: dict[int, Saturation], values: tuple[int, ...]) -> f
     return None if saturation is None or saturation.relative else saturation.threshold
 
 
-def _check_duplicates(seen: list[Seen], trained: int, category: str) -> Iterator[Problem]:
+def _check_duplicates(seen: list[Seen], trained: int, category: str, *, is_own: bool) -> Iterator[Problem]:
     """Images whose pixels are equal: in training and test, normal and anomalous, or only twice there."""
-    copies: dict[bytes, list[int]] = defaultdict(list)
-    for index, item in enumerate(seen):
-        if item.digest:
-            copies[item.digest].append(index)
+    prints = [item.look.print if item.look else None for item in seen]
+    known, tested = ([item for item in some if item] for some in (prints[:trained], prints[trained:]))
+    copies = find_copies(known, tested)
+    if copies:
+        message = f"{len(copies)} images are the same in training and test: the test is too easy"
+        paths = tuple(dict.fromkeys(path for pair in copies for path in pair))
+        yield Problem("error" if is_own else "warning", category, message, paths, _pairs(copies))
+    if is_own and (near := find_near_copies(known, tested)):
+        message = f"{len(near)} test images are nearly the same as training images"
+        yield Problem("warning", category, message, tuple(image for image, _ in near), _pairs(near))
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for index, item in enumerate(prints):
+        if item:
+            alike[item.digest].append(index)
     found: dict[str, list[Path]] = {
-        "images are the same in training and test: the test is too easy": [],
         "images are the same, once normal and once anomalous": [],
         "images occur more than once in the same part": [],
     }
-    for indices in copies.values():
+    for indices in alike.values():
         in_both = len({index < trained for index in indices}) == 2
         with_both_labels = len({seen[index].record.label for index in indices}) == 2
         repeated = len(indices) > 1 and not in_both and not with_both_labels
-        for images, holds in zip(found.values(), (in_both, with_both_labels, repeated), strict=True):
+        for images, holds in zip(found.values(), (with_both_labels, repeated), strict=True):
             images += [seen[index].record.image for index in indices] if holds else []
     for message, images in found.items():
         if images:
             yield Problem("warning", category, f"{len(images)} {message}", tuple(images))
+
+
+def _pairs(pairs: Sequence[Pair]) -> tuple[str, ...]:
+    return tuple(f"{image} = {other}" for image, other in pairs)
+
+
+def _check_shape(seen: list[Seen], category: str) -> Iterator[Problem]:
+    """What recipes that cut out the middle would not look at."""
+    sizes = Counter(item.look.header.upright_size for item in seen if item.look)
+    words = next((said for size, _ in sizes.most_common() if (said := _CUT.unseen_words(*size))), None)
+    if words:
+        yield Problem("note", category, f"with recipes that keep the proportions (fit short_side), {words}")
 
 
 def _listed(

@@ -1,0 +1,152 @@
+"""Pillow's decoders behind one door: which formats, how large, one huge picture at a time, whose errors."""
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+from PIL import Image
+from PIL.ImageFile import ImageFile
+
+from adcommon.errors import BadValue, UnreadableImage, UserError
+from adcommon.io.files import download_gone_wrong
+from adcommon.io.text import printable
+
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
+"""Suffix, in lower case, of the files that count as images -> the format that it stands for."""
+if find_spec("pillow_heif") is not None:
+    FORMATS |= {".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF", ".avif": "AVIF"}
+
+MAX_MEGAPIXELS = 100
+"""Larger pictures are refused before they are decoded, unless the variable below says otherwise."""
+MAX_MEGAPIXELS_VARIABLE = "AD_MAX_MEGAPIXELS"
+"""Of the environment, which loader processes inherit."""
+
+_ONE_AT_A_TIME_PIXELS = 20_000_000
+_one_at_a_time = threading.RLock()
+
+
+def allow_megapixels(limit: int) -> None:
+    """Set the largest picture that is decoded, in this process and those that it starts."""
+    os.environ[MAX_MEGAPIXELS_VARIABLE] = str(limit)
+
+
+def max_megapixels() -> int:
+    """The largest picture that is decoded, in millions of pixels.
+
+    Raises:
+        BadValue: the environment says something else than a whole number from 1.
+    """
+    said = os.environ.get(MAX_MEGAPIXELS_VARIABLE, str(MAX_MEGAPIXELS))
+    if not (said.isascii() and said.isdecimal() and 0 < int(said) < 2**31):
+        raise BadValue(f"{MAX_MEGAPIXELS_VARIABLE} is {said!r}; expected a whole number of megapixels from 1")
+    return int(said)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[ImageFile]:
+    """A file's picture, its first page, not decoded yet; the file is closed at the end.
+
+    A huge picture is for one thread at a time: the next waits until this one leaves the block.
+
+    Raises:
+        UnreadableImage: not an image, a damaged one, or one above the limit; also for what goes wrong in the
+            block, where it is decoded.
+    """
+    with _explained(path), path.open("rb") as file:
+        image = _identified(file)
+        _refuse_beyond_limit(image.size)
+        is_huge = image.width * image.height > _ONE_AT_A_TIME_PIXELS
+        with _one_at_a_time if is_huge else nullcontext():
+            yield image
+
+
+@contextmanager
+def header(path: Path) -> Iterator[ImageFile]:
+    """A file's picture for those who do not decode it, of any size; otherwise as `opened`."""
+    with _explained(path), path.open("rb") as file:
+        yield _identified(file)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise anything
+        raise UnreadableImage(f"cannot read the image {printable(path)}: {_reason(path, error)}") from None
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if not path.exists():
+        return "no such file"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    reason = download_gone_wrong(path) if path.is_file() and not isinstance(error, PermissionError) else None
+    return (
+        reason
+        or (error.strerror if isinstance(error, OSError) else None)
+        or str(error)
+        or type(error).__name__
+    )
+
+
+def _identified(file: IO[bytes]) -> ImageFile:
+    prefix = file.read(16)
+    for factory, accepts in _plugins().values():
+        if accepts is not None and accepts(prefix) is True:
+            file.seek(0)
+            return factory(file, "")  # without its path, so that no decoder maps a file that may be cut short
+    known = ", ".join(_plugins())
+    raise ValueError(f"it holds none of the formats that are read here ({known}); convert it to one of them")
+
+
+@cache
+def _plugins() -> dict[str, tuple[Callable[..., ImageFile], Callable[[bytes], bool | str] | None]]:
+    """What opens a file of each format, and what recognises it by its first bytes.
+
+    `Image.open` would warn of what is within our limit, and stop what the limit was raised for.
+    """
+    Image.init()
+    if "HEIF" in FORMATS.values():
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    return {name: Image.OPEN[name] for name in dict.fromkeys(FORMATS.values()) if name in Image.OPEN}
+
+
+def _refuse_beyond_limit(size: tuple[int, int]) -> None:
+    width, height = size
+    limit = max_megapixels()
+    if width * height > limit * 1_000_000:
+        needed = math.ceil(width * height / 1_000_000)
+        raise ValueError(
+            f"{width}x{height} are {needed} megapixels, the limit is {limit}; if that is meant, pass "
+            f"--max-megapixels {needed} or set {MAX_MEGAPIXELS_VARIABLE}={needed}"
+        )
+    if limit > MAX_MEGAPIXELS:
+        Image.MAX_IMAGE_PIXELS = None  # the user has decided; some decoders ask Pillow's own limit
+
+
+def _start_unlocked() -> None:
+    """A forked process gets its own lock: who holds the old one may not exist there."""
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_unlocked)
