@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from torch import Tensor
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.inputs import find_images
-from adcommon.deploy.model import Result, from_detector
+from adcommon.deploy.model import Model, from_detector
+from adcommon.deploy.predict import Predicted, summary
 from adcommon.deploy.predict import predict as predict_with
-from adcommon.deploy.predict import summary
-from adcommon.errors import BadValue, EmptySplit, OutputFailed
+from adcommon.deploy.rows import Row
+from adcommon.errors import BadValue, EmptySplit, OutputExists, OutputFailed
+from adcommon.io.text import csv_value
+from adcommon.testing.surroundings import contents, untouched
 from adcommon.types.prediction import Prediction
 
 
@@ -34,18 +38,28 @@ class BrightnessDetector:
         return Prediction(brightness.mean(dim=(1, 2)), brightness if self.has_maps else None)
 
 
+def model_of(
+    detector: BrightnessDetector, threshold: float | None = None, *, supported: bool = True
+) -> Model:
+    known = {"value": threshold, "images": 4, "false_alarm_rate": 0.05, "supported": supported}
+    config = {"method": "brightness", "category": "photos", "threshold": None if threshold is None else known}
+    return from_detector(detector, config)
+
+
 def predict(
     detector: BrightnessDetector, inputs: Path, out: Path, *, threshold: float | None = None, **flags: Any
-) -> list[Result]:
-    known = None if threshold is None else {"value": threshold}
-    config = {"method": "brightness", "category": "photos", "threshold": known}
-    return predict_with(from_detector(detector, config), inputs, out, **flags)
+) -> list[Row]:
+    return list(predict_with(model_of(detector, threshold), inputs, out, **flags).rows)
 
 
 def save(path: Path, grey: int, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", size, grey).convert(mode).save(path)
     return path
+
+
+def files_of(out: Path) -> dict[str, object]:
+    return {path.relative_to(out).as_posix(): held for path, held in contents(out).items()}
 
 
 @pytest.fixture
@@ -143,18 +157,22 @@ def test_without_a_threshold_nothing_is_decided(photos: Path, tmp_path: Path) ->
     rows = predict(BrightnessDetector(), photos / "a", tmp_path / "out")
     assert {row.decision for row in rows} == {"unknown"}
     assert all(row.score is not None and row.threshold is None for row in rows)
-    assert "without a threshold (--threshold)" in summary(rows, tmp_path / "out")
+    said = summary(Predicted(rows, {}, len(rows)), model_of(BrightnessDetector()), tmp_path / "out")
+    assert "without a threshold (--threshold)" in said
+    assert said.index("part.bmp") < said.index("part.png")
+    assert "score normal images" in said
 
 
 @pytest.mark.parametrize(("maps", "has_maps"), [(False, True), (True, False)])
 def test_no_pictures_without_maps(photos: Path, tmp_path: Path, maps: bool, has_maps: bool) -> None:
     predict(BrightnessDetector(has_maps=has_maps), photos / "a", tmp_path / "out", maps=maps)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {".adcommon", "predictions.csv", "run.json"}
 
 
 def test_pictures_of_an_earlier_prediction_are_no_inputs(photos: Path) -> None:
     first = predict(BrightnessDetector(), photos, photos / "out")
-    again = predict(BrightnessDetector(), photos, photos / "out")
+    again = predict(BrightnessDetector(), photos, photos / "out", force=True)
     assert again == first
 
 
@@ -191,13 +209,42 @@ def test_a_score_that_is_no_number_is_never_called_normal(tmp_path: Path) -> Non
 def test_the_summary_counts_and_names_what_failed(
     photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    model = model_of(BrightnessDetector(), 35 / 255, supported=False)
+    (photos / "a" / "link.png").symlink_to("nowhere")
     with caplog.at_level(logging.WARNING):
-        rows = predict(BrightnessDetector(), photos, tmp_path / "out", threshold=35 / 255)
-    said = summary(rows, tmp_path / "out")
-    assert said.startswith("10 images: 5 anomalous, 3 normal\n2 could not be scored:")
-    assert "broken.png" in said
-    assert "predictions.csv" in said
+        predicted = predict_with(model, photos, tmp_path / "out")
+    said = summary(predicted, model, tmp_path / "out").splitlines()
+    assert said[0] == "10 images: 5 anomalous, 3 normal"
+    assert [Path(line.split()[1]).name for line in said[1:6]] == [
+        "turned.png",
+        "sixteen.png",
+        "part.png",
+        "part.bmp",
+        "part.png",
+    ]
+    assert said[6] == "2 could not be scored:"
+    assert "broken.png" in said[7]
+    assert said[9] == "not used:"
+    assert "link.png" in said[10]
+    assert said[-3].startswith("warning: the threshold comes from 4 normal images")
+    assert said[-2] == f"look at {tmp_path / 'out' / 'maps' / 'index.html'}"
+    assert said[-1].endswith("predictions.csv")
     assert "broken.png" in caplog.text
+    model.threshold = 0.1
+    assert "warning" not in summary(predicted, model, tmp_path / "out")
+
+
+def test_many_are_shown_in_part(tmp_path: Path) -> None:
+    rows = [Row(Path(f"{number}.png"), float(number), 5.0, None) for number in range(40)]
+    rows += [Row(Path("x"), None, 5.0, f"error {number}") for number in range(30)]
+    said = summary(Predicted(rows, {}, 80), model_of(BrightnessDetector(), 5.0), tmp_path).splitlines()
+    assert said[:3] == [
+        "70 images: 34 anomalous, 6 normal",
+        "stopped after 70 of 80; the same command with --resume goes on",
+        "  39  39.png",
+    ]
+    assert said[12] == "  ... and 24 more"
+    assert said[-2] == "  ... and 20 more"
 
 
 def test_inputs_that_are_not_there_are_said(tmp_path: Path) -> None:
@@ -219,3 +266,188 @@ def test_a_place_that_cannot_be_written_ends_the_prediction(photos: Path, tmp_pa
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputFailed, match="choose another --out"):
         predict(BrightnessDetector(), photos, tmp_path / "out")
+
+
+def test_nothing_is_written_over_what_is_there(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(BrightnessDetector(), photos, out)
+    with untouched(out), pytest.raises(OutputExists, match=r"--resume(.|\n)*--force"):
+        predict(BrightnessDetector(), photos / "a", out)
+    rows = predict(BrightnessDetector(), photos / "a", out, force=True)
+    assert len(rows) == 2
+    assert {path.name for path in (out / "maps").iterdir()} == {"part.bmp.png", "part.png.png", "index.html"}
+
+    (out / "results.json").write_text("of an evaluation")
+    for flags in ({"force": True}, {"resume": True}):
+        with untouched(out), pytest.raises(OutputExists, match=r"results\.json"):
+            predict(BrightnessDetector(), photos / "a", out, **flags)
+    for name in ("mine.txt", "predictions.csv", "maps/mine.png"):
+        foreign = tmp_path / "foreign" / name
+        foreign.parent.mkdir(parents=True)
+        foreign.write_text("mine")
+        for flags in ({}, {"force": True}, {"resume": True}):
+            with untouched(tmp_path / "foreign"), pytest.raises(OutputExists, match="no run of this product"):
+                predict(BrightnessDetector(), photos / "a", tmp_path / "foreign", **flags)
+        (tmp_path / "foreign").rename(tmp_path / name.replace("/", "-"))
+
+
+def test_a_refused_prediction_leaves_nothing(tmp_path: Path) -> None:
+    with untouched(tmp_path), pytest.raises(BadValue, match="no image or folder"):
+        predict(BrightnessDetector(), tmp_path / "nowhere", tmp_path / "a" / "b")
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Breaking(BrightnessDetector):
+    """Fails after some batches."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__()
+        self.left = batches
+
+    def score(self, images: Tensor) -> Prediction:
+        self.left -= 1
+        if self.left < 0:
+            raise Interrupted
+        return super().score(images)
+
+
+@pytest.mark.parametrize("batches", range(5))
+@pytest.mark.parametrize("torn", [0, 1, 9])
+def test_what_was_scored_is_kept_and_the_rest_is_the_same(
+    photos: Path, tmp_path: Path, batches: int, torn: int
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    predict(BrightnessDetector(), photos, whole, threshold=0.1, batch_size=2)
+    with pytest.raises(Interrupted):
+        predict(Breaking(batches), photos, out, threshold=0.1, batch_size=2)
+    table = out / "predictions.csv"
+    assert len(table.read_text().splitlines()) >= 1 + 2 * batches
+    os.truncate(table, max(0, table.stat().st_size - torn))
+    second = BrightnessDetector()
+    predict(second, photos, out, threshold=0.1, batch_size=2, resume=True)
+    assert files_of(out) == files_of(whole)
+    assert len(second.batches) <= 4 - batches + (2 if torn else 1)
+    predict(Breaking(0), photos, out, threshold=0.1, batch_size=2, resume=True)
+    assert files_of(out) == files_of(whole)
+
+
+def test_a_row_without_its_picture_is_scored_again(photos: Path, tmp_path: Path) -> None:
+    predict(BrightnessDetector(), photos, tmp_path / "out", batch_size=2)
+    before = files_of(tmp_path / "out")
+    (tmp_path / "out" / "maps" / "b" / "palette.png.png").unlink()
+    detector = BrightnessDetector()
+    predict(detector, photos, tmp_path / "out", batch_size=2, resume=True)
+    assert detector.batches == [1, 1, 2]
+    assert files_of(tmp_path / "out") == before
+
+
+def test_a_stop_ends_in_good_order(photos: Path, tmp_path: Path) -> None:
+    asked = iter([False, False, True, True])
+    model, out = model_of(BrightnessDetector()), tmp_path / "out"
+    predicted = predict_with(model, photos, out, batch_size=2, stop=lambda: next(asked))
+    assert (len(predicted.rows), predicted.asked) == (4, 10)
+    page = (out / "maps" / "index.html").read_text()
+    assert page.count('"picture"') == len(list((out / "maps").rglob("*.png"))) == 4
+    assert "stopped after 4 of 10" in summary(predicted, model, out)
+    predict(BrightnessDetector(), photos, out, batch_size=2, resume=True)
+    predict(BrightnessDetector(), photos, tmp_path / "whole", batch_size=2)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+CHANGES = {
+    "threshold": {"threshold": 0.2},
+    "batch_size": {"batch_size": 3},
+    "maps": {"maps": False},
+    "model": {"made_with": {"model": "another"}},
+}
+
+
+@pytest.mark.parametrize("name", [*CHANGES, "images", "images_digest", "removed", "table", "run", "header"])
+def test_another_prediction_is_not_gone_on_with(photos: Path, tmp_path: Path, name: str) -> None:
+    flags: dict[str, Any] = {"threshold": 0.1, "batch_size": 2, "made_with": {"model": "one"}}
+    out, inputs = tmp_path / "out", photos
+    predict(BrightnessDetector(), photos, out, **flags)
+    expected = name
+    if name == "images":
+        inputs = photos / "a"
+    elif name == "images_digest":
+        save(photos / "new.png", 3)
+    elif name == "removed":
+        (photos / "part.png").unlink()
+        expected = "images_digest"
+    elif name in ("table", "header"):
+        table = out / "predictions.csv"
+        table.write_text(table.read_text().replace("score" if name == "header" else "normal", "nonsense", 1))
+        expected = "row 4" if name == "table" else "its header"
+    elif name == "run":
+        (out / "run.json").write_text("[1]")
+        expected = "model"
+    flags |= CHANGES.get(name, {}) | {"resume": True}
+    with untouched(out), pytest.raises(OutputExists, match=rf"{expected}(.|\n)*--force"):
+        predict(BrightnessDetector(), inputs, out, **flags)
+
+
+HOSTILE = [
+    b"caf\xe9.png",
+    b"\xff\xfe.png",
+    b"=cmd.png",
+    b"-dash.png",
+    b"@a;=b.png",
+    b"a\nb.png",
+    b"a\rb.png",
+    b"tab\t.png",
+    b"A.png",
+    b"a.png",
+    b"con.png",
+    b"x ..png",
+    b'q"u<o>t|e*?.png',
+    b"#1%20.png",
+    b"\x1b[2J.png",
+    b"\\x41.png",
+    b"deep/A/x.png",
+    b"deep/a/x.png",
+    b"index.html/x.png",
+    b"dot./x.png",
+    "漢".encode() * 80 + b".png",
+    b"l" * 251 + b".png",
+]
+
+
+def test_any_name_works_in_every_output(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    template = save(tmp_path / "template.png", 50, (8, 8)).read_bytes()
+    for name in HOSTILE:
+        path = folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(template)
+    rows = predict(BrightnessDetector(), folder, out, threshold=0.1, batch_size=5)
+    assert [row.error for row in rows] == [None] * len(HOSTILE)
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert {os.fsencode(csv_value(line["path"])) for line in table} == {
+        os.fsencode(folder) + b"/" + name for name in HOSTILE
+    }
+    pictures = [path.relative_to(out / "maps") for path in (out / "maps").rglob("*.png")]
+    assert len({path.as_posix().casefold() for path in pictures}) == len(HOSTILE)
+    page = (out / "maps" / "index.html").read_text(encoding="utf-8")
+    assert page.count('"picture"') == len(HOSTILE)
+    summary(Predicted(rows, {}, len(rows)), model_of(BrightnessDetector(), 0.1), out).encode()
+    again = BrightnessDetector()
+    before = files_of(out)
+    predict(again, folder, out, threshold=0.1, batch_size=5, resume=True)
+    assert again.batches == []
+    assert files_of(out) == before
+
+
+def test_a_picture_has_a_bounded_size(tmp_path: Path) -> None:
+    save(tmp_path / "wide.png", 50, (5000, 3))
+    save(tmp_path / "high.png", 50, (2, 4096))
+    predict(BrightnessDetector(), tmp_path, tmp_path / "out")
+    sizes = {}
+    for path in (tmp_path / "out" / "maps").glob("*.png"):
+        with Image.open(path) as picture:
+            sizes[path.name] = picture.size
+    assert sizes == {"wide.png.png": (2048, 1), "high.png.png": (1, 2048)}

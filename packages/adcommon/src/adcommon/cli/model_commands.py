@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from adcommon.errors import BadValue
 from adcommon.types.values import Finite, Positive, Workers
 
 
@@ -32,8 +33,14 @@ def predict_app(name: str, method: str | None = None) -> App:
         workers: Workers = 2,
         gpu: str | None = None,
         device: str | None = None,
+        resume: bool = False,
+        force: bool = False,
+        fail_on_anomaly: bool = False,
     ) -> None:
         """Score images with a trained model.
+
+        The exit code is 0 if every image was scored, 1 if one was not, 2 for a mistake in the call, 3 with
+        --fail-on-anomaly if every image was scored and one is anomalous, 143 or 130 if it was stopped.
 
         Args:
             images: An image, or a folder of images at any depth.
@@ -41,19 +48,30 @@ def predict_app(name: str, method: str | None = None) -> App:
                 reads them, a checkpoint of its authors.
             references: Folder of normal images to compare with, or one image; for few-shot methods.
             category: Which of the categories the model knows; for methods that ask.
-            out: Folder for predictions.csv and the pictures.
+            out: Folder for predictions.csv and the pictures, a folder of this prediction alone.
             threshold: Image score above which an image is anomalous. [default: the one stored in the model]
             maps: Write a picture of every anomaly map.
             batch_size: Images per batch.
             workers: Threads that decode images, and as many that draw pictures.
             gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
             device: Device by its torch name: cpu, cuda:1, mps.
+            resume: Continue a prediction that was stopped or killed; images that have a row are not scored
+                again.
+            force: Overwrite a prediction in the folder.
+            fail_on_anomaly: End with exit code 3 if an image is anomalous.
         """
+        from adcommon.deploy.inputs import find_images, list_inputs
         from adcommon.deploy.model import load
-        from adcommon.deploy.predict import predict, summary
+        from adcommon.deploy.predict import predict, refuse_out, summary
+        from adcommon.deploy.rows import file_digest, listing_digest
         from adcommon.training.logging import start_logging
+        from adcommon.training.stop import StopSignal
 
         start_logging(None)
+        if resume and force:
+            raise BadValue("--resume keeps the prediction and --force deletes it; use one of them")
+        refuse_out(out, resume=resume, force=force)
+        list_inputs(images, out)
         chosen = None
         if model.suffix != ".onnx":
             from adcommon.models.devices import choose_device
@@ -62,7 +80,34 @@ def predict_app(name: str, method: str | None = None) -> App:
         loaded = load(model, category=category, references=references, method=method, device=chosen)
         if threshold is not None:
             loaded.threshold = threshold
-        rows = predict(loaded, images, out, batch_size=batch_size, workers=workers, maps=maps)
-        print(summary(rows, out))
+        if fail_on_anomaly and loaded.threshold is None:
+            raise BadValue("--fail-on-anomaly needs a threshold, and the model has none; give --threshold")
+        made_with = {
+            "model": str(model.resolve()),
+            "model_digest": file_digest(model),
+            "category": category,
+            "references": None if references is None else listing_digest(find_images(references)),
+            "device": "cpu" if chosen is None else chosen.type,
+        }
+        with StopSignal() as stop:
+            predicted = predict(
+                loaded,
+                images,
+                out,
+                batch_size=batch_size,
+                workers=workers,
+                maps=maps,
+                resume=resume,
+                force=force,
+                made_with=made_with,
+                stop=lambda: stop.requested,
+            )
+        print(summary(predicted, loaded, out))
+        if stop.number:
+            raise SystemExit(128 + stop.number)
+        if predicted.failed:
+            raise SystemExit(1)
+        if fail_on_anomaly and predicted.anomalous:
+            raise SystemExit(3)
 
     return app

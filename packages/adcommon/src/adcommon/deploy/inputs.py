@@ -13,7 +13,7 @@ from PIL import Image
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, EmptySplit, UserError
-from adcommon.io.images import is_image
+from adcommon.io.listing import Listing, describe, list_tree
 
 Source = str | Path | Image.Image | np.ndarray
 """One image: its file, or uint8 pixels of height x width x 3 (RGB) or height x width (grey)."""
@@ -40,23 +40,30 @@ class Unreadable:
     error: str
 
 
-def find_images(inputs: Path, out: Path | None = None) -> list[Path]:
-    """The image at `inputs`, or all in that folder at any depth, sorted; what is below `out` is left out."""
-    if not inputs.exists():
-        raise BadValue(f"no image or folder at {inputs}; expected an image file or a folder of images")
+def list_inputs(inputs: Path, out: Path | None = None) -> Listing:
+    """The image at `inputs`, or what is in that folder at any depth; what is below `out` is left out.
+
+    Raises:
+        BadValue: nothing is there.
+        EmptySplit: no images are there; it says what is.
+    """
     if inputs.is_file():
-        return [inputs]
-    written = None if out is None else out.resolve()
-    found = sorted(
-        path
-        for path in inputs.rglob("*")
-        if is_image(path) and not (written and path.resolve().is_relative_to(written))
-    )
-    if not found:
+        return Listing([inputs])
+    if not inputs.is_dir():
+        raise BadValue(f"no image or folder at {inputs}; expected an image file or a folder of images")
+    listing = list_tree(inputs, without=out)
+    if not listing.images:
+        found = describe(listing.passed_over).replace("\n", "\n  ")
         raise EmptySplit(
             f"no images in {inputs} or its sub-folders; expected files such as part.png or part.jpg"
+            + (f"\n  Not used: {found}" if found else "")
         )
-    return found
+    return listing
+
+
+def find_images(inputs: Path) -> list[Path]:
+    """The images alone."""
+    return list_inputs(inputs).images
 
 
 def is_single(images: Source | Iterable[Source]) -> bool:
@@ -111,7 +118,7 @@ def _opened(image: object) -> Path | Image.Image:
 def _decode(image: Path | Image.Image, preprocess: Preprocess) -> Decoded | Unreadable:
     path = image if isinstance(image, Path) else None
     try:
-        opened = preprocess.open(image)
-        return Decoded(path, preprocess.fitted(opened), opened.height, opened.width)
+        pixels, (width, height) = preprocess.read(image)
+        return Decoded(path, pixels, height, width)
     except (UserError, OSError) as error:
         return Unreadable(path, str(error))

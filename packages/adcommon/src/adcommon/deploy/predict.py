@@ -2,22 +2,69 @@
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from adcommon.deploy.inputs import find_images
+from adcommon.deploy.inputs import list_inputs
 from adcommon.deploy.model import Model, Result
-from adcommon.io.files import atomic_write, csv_text
-from adcommon.io.images import open_image
-from adcommon.results.gallery import ScoredImage, write_gallery
+from adcommon.deploy.rows import RUN, TABLE, Row, append, listing_digest, read_rows, refuse_other, rewind
+from adcommon.errors import UnreadableImage
+from adcommon.io.files import atomic_write, json_text, output_errors, remove_leftovers
+from adcommon.io.images import picture
+from adcommon.io.listing import describe
+from adcommon.io.lock import locked
+from adcommon.io.outputs import clear, refuse_held
+from adcommon.io.text import printable
+from adcommon.results.gallery import PAGE, ScoredImage, write_gallery
+from adcommon.results.picture_names import picture_names
 from adcommon.results.pictures import glow, heat_map, overlay, png
 
 logger = logging.getLogger(__name__)
+
+WRITTEN = (RUN, TABLE, "maps")
+"""What a prediction leaves in its folder."""
+LONGEST_SIDE = 2048
+"""Of a picture, pixels; larger images are drawn smaller."""
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What a prediction left."""
+
+    rows: Sequence[Row]
+    """Of predictions.csv."""
+    passed_over: Mapping[str, Sequence[Path]]
+    """What lies in the folder and is no input, by the reason why; see `io.listing`."""
+    asked: int
+    """Images there are; more than rows where it was stopped."""
+
+    @property
+    def anomalous(self) -> int:
+        """How many are."""
+        return sum(row.decision == "anomalous" for row in self.rows)
+
+    @property
+    def failed(self) -> list[Row]:
+        """Those that could not be scored."""
+        return [row for row in self.rows if row.error is not None]
+
+
+def refuse_out(out: Path, *, resume: bool, force: bool) -> None:
+    """Refuse a folder that a prediction must not write to, before anything is loaded.
+
+    Raises:
+        OutputExists: it holds another prediction, and neither `resume` nor `force` was asked for, or what
+            somebody else wrote.
+    """
+    remedy = "Continue the prediction in it with --resume, delete it and start afresh with --force"
+    refuse_held(out, WRITTEN, wanted=resume or force, remedy=remedy)
 
 
 def predict(
@@ -28,68 +75,175 @@ def predict(
     batch_size: int = 8,
     workers: int = 2,
     maps: bool = True,
-) -> list[Result]:
+    resume: bool = False,
+    force: bool = False,
+    made_with: Mapping[str, object] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Predicted:
     """Score an image, or every image in a folder at any depth, in the order of their paths.
 
-    Writes `out`/predictions.csv and, for each image, its heat map over it at its own size: `out`/maps/
-    repeats the folders of `inputs` and the full file names, and its index.html shows them all. An unreadable
-    file becomes a row with an error.
+    Appends to `out`/predictions.csv batch by batch and writes, for each image, its heat map over it:
+    `out`/maps/ repeats the folders of `inputs` and the full file names, and its index.html shows them all. An
+    unreadable file becomes a row with an error.
 
     Args:
         inputs: folder or file; nothing below `out` is taken for an input.
-        out: folder for everything that is written.
+        out: folder for everything that is written; one process at a time has it.
         batch_size: images scored at once.
         workers: threads that decode images, and as many that draw pictures, while the model works; 0 is 1.
         maps: write the pictures, if the method has anomaly maps.
+        resume: go on with a prediction in `out`; what comes out is what an unbroken one gives.
+        force: delete a prediction in `out` first.
+        made_with: further facts that must be the same when it is resumed, by name: the model's file.
+        stop: asked after every batch; True ends in good order.
 
-    Returns:
-        The rows of predictions.csv, without their maps.
+    Raises:
+        OutputExists: `out` holds another prediction, or somebody else's files, or another process writes it.
     """
-    paths = find_images(inputs, out)
+    with locked(out):
+        refuse_out(out, resume=resume, force=force)
+        listing = list_inputs(inputs, out)
+        wanted = {
+            **(made_with or {}),
+            "threshold": model.threshold,
+            "batch_size": batch_size,
+            "maps": maps,
+            "images": str(inputs.resolve()),
+            "images_digest": listing_digest(listing.images),
+        }
+        if resume and (out / RUN).exists():
+            refuse_other(out / RUN, wanted)
+            remove_leftovers(out)
+        else:
+            clear(out, WRITTEN)
+            atomic_write(out / RUN, json_text(wanted))
+        rows = _predict(model, inputs, listing.images, out, batch_size, workers, maps, stop)
+    return Predicted(rows, listing.passed_over, len(listing.images))
+
+
+def _predict(
+    model: Model,
+    inputs: Path,
+    paths: Sequence[Path],
+    out: Path,
+    batch_size: int,
+    workers: int,
+    maps: bool,
+    stop: Callable[[], bool],
+) -> list[Row]:
+    """Score what has no row yet; all rows."""
+    folder = out / "maps"
     root = inputs if inputs.is_dir() else inputs.parent
-    rows: list[Result] = []
-    shown: list[ScoredImage] = []
+    names = [path.relative_to(root) for path in paths]
+    pictures = [folder / name for name in picture_names(names)]
+    rows = read_rows(out / TABLE, paths, model.threshold)
+    if folder.is_dir():  # else the method has no maps, or none are wanted
+        lacking = (
+            place for place, row in enumerate(rows) if row.error is None and not pictures[place].exists()
+        )
+        del rows[next(lacking, len(rows)) :]
+    if len(rows) < len(paths):  # a score may depend, in its last digits, on the batch it is in
+        del rows[len(rows) - len(rows) % batch_size :]
+    rewind(out / TABLE, rows)
+
     drawing: deque[Future[None]] = deque()
-    results = model.stream(paths, batch_size=batch_size, workers=workers)
-    progress = tqdm(results, desc="predicting", total=len(paths), unit="image", disable=None)
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for path, result in zip(paths, progress, strict=True):
-            if result.error is not None:
-                logger.warning("skipping %s", result.error)
-            rows.append(replace(result, network_map=None))
-            if maps and result.score is not None and result.network_map is not None:
-                name = path.relative_to(root)
-                picture = name.with_name(f"{name.name}.png")
-                shown.append(ScoredImage(name.as_posix(), result.score, None, picture.as_posix()))
-                drawing.append(pool.submit(_draw, path, result, out / "maps" / picture))
+    results = model.stream(paths[len(rows) :], batch_size=batch_size, workers=workers)
+    bar = tqdm(total=len(paths), initial=len(rows), desc="predicting", unit="image", disable=None)
+    with ThreadPoolExecutor(max(1, workers)) as pool, bar:
+        while not stop() and (batch := list(islice(results, batch_size))):
+            first = len(rows)
+            rows += [_row(path, result) for path, result in zip(paths[first:], batch, strict=False)]
+            drawn = [result.network_map is not None and maps for result in batch]
+            if any(drawn):
+                with output_errors(folder):
+                    folder.mkdir(exist_ok=True)
+            append(out / TABLE, rows[first:])
+            for place, (result, wanted) in enumerate(zip(batch, drawn, strict=True), first):
+                if wanted:
+                    drawing.append(pool.submit(_draw, paths[place], result, pictures[place]))
             while len(drawing) > 2 * batch_size:
                 drawing.popleft().result()
+            bar.update(len(batch))
         for job in drawing:
             job.result()
-    columns = ("path", "score", "threshold", "decision", "error")
-    table = [[getattr(row, name) for name in columns] for row in rows]
-    atomic_write(out / "predictions.csv", csv_text([columns, *table]))
-    if shown:
-        write_gallery(out / "maps", shown, title=f"{len(shown)} images of {root}", threshold=model.threshold)
+    shown = [
+        ScoredImage(
+            name.as_posix(), row.score, None, file.relative_to(folder).as_posix() if file.exists() else None
+        )
+        for name, row, file in zip(names, rows, pictures, strict=False)
+        if row.score is not None
+    ]
+    if folder.is_dir():
+        write_gallery(folder, shown, title=f"{len(shown)} images of {root}", threshold=model.threshold)
     return rows
 
 
-def summary(rows: Sequence[Result], out: Path) -> str:
-    """For a person: how many images of each decision, what could not be read, where everything is."""
-    counts = {decision: sum(row.decision == decision for row in rows) for decision in ("anomalous", "normal")}
-    damaged = [row.error for row in rows if row.error is not None]
-    scored = len(rows) - len(damaged)
-    said = f"{counts['anomalous']} anomalous, {counts['normal']} normal"
-    if scored > sum(counts.values()):
-        said = f"{scored} scored; without a threshold (--threshold) none is called anomalous"
+def _row(path: Path, result: Result) -> Row:
+    if result.error is not None:
+        logger.warning("skipping %s", result.error)
+    return Row(path, result.score, result.threshold, result.error)
+
+
+def _draw(path: Path, result: Result, file: Path) -> None:
+    """Draw the map over its image."""
+    preprocess = result.preprocess
+    scale = min(1.0, LONGEST_SIDE / max(result.width, result.height))
+    width, height = max(1, round(scale * result.width)), max(1, round(scale * result.height))
+    try:
+        with picture(path, upright=preprocess.upright, white=preprocess.white) as image:
+            pixels = np.asarray(image.resize((width, height), reducing_gap=2).convert("RGB"))
+    except UnreadableImage as error:  # it was there when it was scored
+        logger.warning("no picture: %s", error)
+        return
+    assert result.network_map is not None
+    anomaly_map = preprocess.restore(result.network_map[None], height, width)[0]
+    atomic_write(file, png(overlay(pixels, heat_map(anomaly_map, colours=glow))))
+
+
+def summary(predicted: Predicted, model: Model, out: Path) -> str:
+    """For a person: what was found, worst first, what was not scored or not used, where everything is."""
+    rows, failed = predicted.rows, predicted.failed
+    ranked = sorted((row for row in rows if row.score is not None), key=lambda row: -(row.score or 0))
+    anomalous = predicted.anomalous
+    said = f"{anomalous} anomalous, {len(ranked) - anomalous} normal"
+    if model.threshold is None:
+        said = f"{len(ranked)} scored; without a threshold (--threshold) none is called anomalous"
     lines = [f"{len(rows)} images: {said}"]
-    if damaged:
-        lines += [f"{len(damaged)} could not be scored:", *(f"  {error}" for error in damaged)]
-    return "\n".join([*lines, f"scores and decisions are in {out / 'predictions.csv'}"])
+    if len(rows) < predicted.asked:
+        lines.append(
+            f"stopped after {len(rows)} of {predicted.asked}; the same command with --resume goes on"
+        )
+    worst = ranked if model.threshold is None else ranked[:anomalous]
+    lines += _first([f"{row.score:.6g}  {printable(row.path)}" for row in worst])
+    if failed:
+        lines.append(f"{len(failed)} could not be scored:")
+        lines += _first([printable(str(row.error)) for row in failed])
+    if unused := describe(predicted.passed_over):
+        lines += ["not used:", *(f"  {line}" for line in unused.splitlines())]
+    lines += _caution(model)
+    if (page := out / "maps" / PAGE).exists():
+        lines.append(f"look at {page}")
+    return "\n".join([*lines, f"scores and decisions are in {out / TABLE}"])
 
 
-def _draw(path: Path, result: Result, picture: Path) -> None:
-    anomaly_map = result.anomaly_map
-    assert anomaly_map is not None
-    image = np.asarray(open_image(path, upright=result.preprocess.upright))
-    atomic_write(picture, png(overlay(image, heat_map(anomaly_map, colours=glow))))
+def _first(lines: Sequence[str]) -> list[str]:
+    """As many as one wants to read, and how many more there are."""
+    more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return [f"  {line}" for line in [*lines[:_SHOWN], *more]]
+
+
+def _caution(model: Model) -> list[str]:
+    """What the decisions are worth, where it is less than it seems."""
+    if model.threshold is None:
+        return [
+            "no threshold is stored with this model: score normal images, and give --threshold a value that "
+            "few of them exceed"
+        ]
+    stored = model.config.get("threshold")
+    if not isinstance(stored, Mapping) or stored["supported"] or stored["value"] != model.threshold:
+        return []
+    return [
+        f"warning: the threshold comes from {stored['images']} normal images, too few for its false-alarm "
+        f"rate of {stored['false_alarm_rate']:g}: trust the order of the scores, not the decisions; train "
+        "with more normal images, or give --threshold"
+    ]

@@ -17,6 +17,8 @@ class StopSignal:
     def __init__(self) -> None:
         """Not asked to stop; signals are caught only within `with`."""
         self.requested = False
+        self.number = 0
+        """Of the signal that asked; 0: none did."""
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignal":
@@ -34,6 +36,6 @@ class StopSignal:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, self.number = True, number
         # Not through logging: its stream may be in the middle of a line, and cannot be entered twice.
-        os.write(2, b"\nstopping after this step; Ctrl-C once more stops at once\n")
+        os.write(2, b"\nstopping in good order; Ctrl-C once more stops at once\n")
