@@ -1,9 +1,13 @@
+import math
+from collections.abc import Iterator
+
 import pytest
 import torch
 from accelerate import Accelerator
+from torch import nn
 
-from adcommon.errors import Stopped
-from adcommon.training.steps import Readings, steps
+from adcommon.errors import Diverged, Stopped
+from adcommon.training.steps import Readings, Step, refuse_diverged, steps
 from adcommon.training.stop import StopSignal
 
 
@@ -45,10 +49,47 @@ def test_where_no_state_can_be_saved_states_and_stops_wait(accelerator) -> None:
     assert saved == [4, 7]
 
 
+def steps_to(last: int, accelerator: Accelerator, **options) -> Iterator[Step]:
+    return steps(0, last, StopSignal(), accelerator, what="x", **options)
+
+
 def test_readings_keep_their_names_until_they_are_taken(accelerator) -> None:
-    readings = Readings(accelerator)
+    readings = Readings(accelerator, nn.Linear(1, 1))
+    one, two, three = steps_to(3, accelerator)
+    assert not one.is_due
     readings.add(loss=torch.tensor(0.5), rate=2.0)
     readings.add(loss=torch.tensor(0.25), rate=3.0)
-    assert readings.take() == [{"loss": 0.5, "rate": 2.0}, {"loss": 0.25, "rate": 3.0}]
+    assert readings.take(two) == [{"loss": 0.5, "rate": 2.0}, {"loss": 0.25, "rate": 3.0}]
     readings.add(loss=torch.tensor(1.0), rate=4.0)
-    assert len(readings.take()) == 1
+    assert len(readings.take(three)) == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_the_first_loss_that_is_no_number_ends_the_training(accelerator, value: float) -> None:
+    readings = Readings(accelerator, nn.Linear(1, 1))
+    for loss in (0.5, value, math.nan, 0.5):
+        readings.add(loss=torch.tensor(loss), rate=0.1)
+    *_, last = steps_to(7, accelerator)
+    with pytest.raises(Diverged, match=rf"loss is {value} at step 5.*\n.*learning rate"):
+        readings.take(last)
+
+
+def test_a_gradient_that_overflows_is_the_scalers_business(accelerator) -> None:
+    readings = Readings(accelerator, nn.Linear(1, 1))
+    readings.add(loss=torch.tensor(0.5), gradient_norm=torch.tensor(math.inf))
+    (only,) = steps_to(1, accelerator)
+    assert readings.take(only)[0]["gradient_norm"] == math.inf
+
+
+@pytest.mark.parametrize(
+    "options", [{"save_every": 1}, {"evaluate_every": 1}, {"ends_epoch": lambda _: True}]
+)
+def test_weights_that_are_no_numbers_are_never_kept(accelerator, options: dict) -> None:
+    learning = nn.Linear(2, 2)
+    learning.weight.data[0, 0] = math.nan
+    first = next(steps_to(9, accelerator, **options))
+    assert first.keeps
+    with pytest.raises(Diverged, match="a weight is nan at step 1"):
+        refuse_diverged([{"loss": 0.5}], first, learning, accelerator)
+    learning.weight.requires_grad_(False)  # masks and the like may hold infinities
+    refuse_diverged([{"loss": 0.5}], first, learning, accelerator)

@@ -97,7 +97,7 @@ def train(
     total = recipe.epochs * recipe.steps_per_epoch
     logger.info("training %d-shot images %d steps %d", shots, len(records), total)
 
-    readings = Readings(accelerator)
+    readings = Readings(accelerator, model)
     model.train()
     for step in steps(
         first,
@@ -121,7 +121,7 @@ def train(
         readings.add(loss=loss)
 
         if step.is_due:
-            rows = readings.take()
+            rows = readings.take(step)
             if accelerator.is_main_process:
                 interim = _interim(test(seeds=recipe.reference_seeds[:1])) if step.evaluates else {}
                 run.log_rows(step.number, rows, interim)

@@ -109,7 +109,7 @@ def train(
     counts = (len(training), len(held_out), total, per_epoch)
     logger.info("training %s images %d held out %d steps %d, %d an epoch", category, *counts)
 
-    readings = Readings(accelerator)
+    readings = Readings(accelerator, model.trainable())
     model.train()
     for step in steps(
         first,
@@ -128,7 +128,7 @@ def train(
         readings.add(segmentation=segmentation, features=distance)
 
         if step.is_due:
-            rows = [{"loss": _weighted(row, recipe), **row} for row in readings.take()]
+            rows = [{"loss": _weighted(row, recipe), **row} for row in readings.take(step)]
             if accelerator.is_main_process:
                 interim = validation.interim(step.number, run) if step.evaluates else {}
                 run.log_rows(step.number, rows, interim)

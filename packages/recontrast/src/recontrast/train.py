@@ -88,7 +88,7 @@ def train(
     counts = (len(training), len(held_out), recipe.iterations)
     logger.info("training %s images %d held out %d steps %d", category, *counts)
 
-    readings = Readings(accelerator)
+    readings = Readings(accelerator, model)
     model.train()
     for step in steps(
         first,
@@ -109,7 +109,7 @@ def train(
             reset(optimiser)
 
         if step.is_due:
-            rows = readings.take()
+            rows = readings.take(step)
             if accelerator.is_main_process:
                 interim = _interim(model, preprocess, splits, recipe, settings) if step.evaluates else {}
                 run.log_rows(step.number, rows, interim)

@@ -18,7 +18,7 @@ from adcommon.models.checkpoint import save_trained
 from adcommon.training.devices import set_seed
 from adcommon.training.resume import Stateful, restore, save
 from adcommon.training.run import Run
-from adcommon.training.steps import steps
+from adcommon.training.steps import refuse_diverged, steps
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Split
 from resad.backbone import build_backbone, make_preprocess
@@ -116,6 +116,7 @@ def train(
 
         if step.is_due:
             rows = losses.take()
+            refuse_diverged(rows, step, model, accelerator)
             if main:
                 run.log_rows(step.number, rows)
             if step.ends_epoch:

@@ -119,7 +119,7 @@ def train(
     counts = (len(training), len(held_out), total, per_epoch)
     logger.info("training %s images %d held out %d steps %d, %d an epoch", category, *counts)
 
-    readings = Readings(accelerator)
+    readings = Readings(accelerator, model.reconstruction)
     evaluate_every = recipe.evaluate_every * per_epoch
     model.train()
     for step in steps(
@@ -145,7 +145,7 @@ def train(
         readings.add(loss=loss, gradient_norm=norm, lr=lr)
 
         if step.is_due:
-            rows = readings.take()
+            rows = readings.take(step)
             if accelerator.is_main_process:
                 interim = {}
                 if step.evaluates:

@@ -3,23 +3,24 @@
     for step in steps(first, total, stop, accelerator, ...):
         readings.add(loss=update(...))
         if step.is_due:
-            rows = readings.take()
+            rows = readings.take(step)
             ...
 
 The body of the loop stays with the paper; nothing here calls it back.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from adcommon.errors import Stopped
+from adcommon.errors import Diverged, Stopped
 from adcommon.training.devices import any_process
 from adcommon.training.stop import StopSignal
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 LOG_EVERY = 25
 """Steps between readings; a reading waits for the device."""
+GRADIENT_NORM = "gradient_norm"
+"""The reading that may be infinite: under fp16 such a step is not taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,14 @@ class Step:
         return self.saves_state or self.stops
 
     @property
+    def keeps(self) -> bool:
+        """What has been learned may be written down here, in one form or another."""
+        return self.saves or self.ends_epoch or self.evaluates or self.is_last
+
+    @property
     def is_due(self) -> bool:
         """Readings are to be taken: all processes come together here."""
-        return self.saves or self.logs or self.ends_epoch or self.evaluates or self.is_last
+        return self.keeps or self.logs
 
 
 def steps(
@@ -127,9 +135,13 @@ def steps(
 class Readings:
     """Losses and their like, left on the device until they are taken."""
 
-    def __init__(self, accelerator: "Accelerator") -> None:
-        """Nothing was read yet."""
-        self._accelerator = accelerator
+    def __init__(self, accelerator: "Accelerator", learning: nn.Module) -> None:
+        """Nothing was read yet.
+
+        Args:
+            learning: what is trained, and saved at steps that are due.
+        """
+        self._accelerator, self._learning = accelerator, learning
         self._names: tuple[str, ...] = ()
         self._rows: list[Float[Tensor, " names"]] = []
 
@@ -146,8 +158,49 @@ class Readings:
             )
         )
 
-    def take(self) -> list[dict[str, float]]:
-        """The values of the steps since the last call, the mean of all processes; each calls it."""
-        rows = self._accelerator.reduce(torch.stack(self._rows), reduction="mean").tolist()
+    def take(self, step: Step) -> list[dict[str, float]]:
+        """The values of the steps since the last call, the mean of all processes; each calls it.
+
+        Raises:
+            Diverged: see `refuse_diverged`.
+        """
+        values = self._accelerator.reduce(torch.stack(self._rows), reduction="mean").tolist()
         self._rows.clear()
-        return [dict(zip(self._names, row, strict=True)) for row in rows]
+        rows = [dict(zip(self._names, row, strict=True)) for row in values]
+        refuse_diverged(rows, step, self._learning, self._accelerator)
+        return rows
+
+
+def refuse_diverged(
+    rows: Sequence[Mapping[str, float]], step: Step, learning: nn.Module, accelerator: "Accelerator"
+) -> None:
+    """Stop all processes as soon as a loss of one of them, or a weight that would be kept, is no number.
+
+    Args:
+        rows: readings of the steps up to `step`.
+        learning: what is trained.
+
+    Raises:
+        Diverged: names the first such step; nothing of it was saved.
+    """
+    bad = [
+        (step.number - behind, name, value)
+        for behind, row in zip(range(len(rows) - 1, -1, -1), rows, strict=True)
+        for name, value in row.items()
+        if name != GRADIENT_NORM and not math.isfinite(value)
+    ]
+    broken = not bad and step.keeps and not _finite(learning)
+    if any_process(bool(bad) or broken, accelerator):
+        number, name, value = bad[0] if bad else (step.number, "a weight", math.nan)
+        raise Diverged(
+            f"training stopped: {name} is {value} at step {number}, which is no finite number. Nothing was "
+            "saved since; what was saved before is intact.\n"
+            "  The usual cause is a learning rate that is too high; others are --precision fp16, and broken "
+            "values in images or weights.\n  Train with a lower rate into another --out, or afresh with --force."
+        )
+
+
+def _finite(learning: nn.Module) -> bool:
+    """True if all weights that learn are numbers; the device is waited for once."""
+    weights = [weight.detach() for weight in learning.parameters() if weight.requires_grad]
+    return bool(torch.stack([weight.isfinite().all() for weight in weights]).all())

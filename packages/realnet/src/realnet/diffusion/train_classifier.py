@@ -54,7 +54,7 @@ def train(
     }
     first, network, batches = setup.begin(run, state, accelerator)
 
-    readings = Readings(accelerator)
+    readings = Readings(accelerator, classifier)
     classifier.train()
     for step in steps(
         first,
@@ -72,7 +72,7 @@ def train(
         readings.add(loss=loss, gradient_norm=norm, accuracy=correct)
 
         if step.is_due:
-            rows, interim = readings.take(), {}
+            rows, interim = readings.take(step), {}
             accuracy.add([row["accuracy"] for row in rows])
             epoch = math.ceil(step.number / per_epoch)
             if step.ends_epoch or step.is_last:

@@ -61,7 +61,7 @@ def train(
         # Faithful: steps are counted from 0, so that the first update is made of one batch alone.
         return (step - 1) % recipe.accumulate == 0
 
-    readings = Readings(accelerator)
+    readings = Readings(accelerator, unet)
     unet.train()
     for step in steps(
         first,
@@ -81,7 +81,7 @@ def train(
         readings.add(loss=loss, gradient_norm=norm)
 
         if step.is_due:
-            rows, interim = readings.take(), {}
+            rows, interim = readings.take(step), {}
             if step.evaluates or step.is_last:
                 epoch = math.ceil(step.number / per_epoch)
                 error = validation.measure(epoch, run.maps if settings.pictures else None, accelerator)

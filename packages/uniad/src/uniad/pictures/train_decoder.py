@@ -86,7 +86,7 @@ def train_decoder(
         rank=accelerator.process_index,
         world=world,
     )
-    readings = Readings(accelerator)
+    readings = Readings(accelerator, decoder)
     decoder.train()
     for step in steps(
         first,
@@ -109,7 +109,7 @@ def train_decoder(
         readings.add(loss=loss)
 
         if step.is_due:
-            rows = readings.take()
+            rows = readings.take(step)
             if accelerator.is_main_process:
                 run.log_rows(step.number, rows)
                 if step.saves:
