@@ -69,7 +69,7 @@ def test_a_training_leaves_a_model_a_table_over_draws_and_pictures(run: Path) ->
     assert "| visa | candle | 2 | 2 |" in (run / "summary.md").read_text()
     assert len(list((run / "2-shot" / "maps").rglob("*.png"))) == 6
     assert sorted(path.name for path in (run / "2-shot" / "model").iterdir()) == [
-        *("README.md", "config.json", "model.safetensors")
+        *(".adcommon", "README.md", "config.json", "model.safetensors")
     ]
 
 
@@ -165,13 +165,13 @@ def test_a_signal_to_one_of_two_processes_stops_both(root: Path, tiny_clip: Path
 
 def test_two_processes_learn_from_a_half_of_each_batch_each(root: Path, tmp_path: Path) -> None:
     words = [*categories(root), *small(**VISION, epochs="1", steps_per_epoch="3", batch_size="8")]
-    both = run_together("inctrl-train", *words, "--out", tmp_path)
+    both = run_together("inctrl-train", *words, "--out", tmp_path / "run")
     assert [done.returncode for done in both] == [0, 0], both[0].stderr
     assert "processes 2" in both[0].stderr
-    losses = [float(row["loss"]) for row in read_table(tmp_path / "2-shot" / "metrics.csv")]
+    losses = [float(row["loss"]) for row in read_table(tmp_path / "run" / "2-shot" / "metrics.csv")]
 
     # The same in one process: the mean loss of both halves, each with batch norm's statistics of its own.
-    config = json.loads((tmp_path / "2-shot" / "model" / "config.json").read_text())
+    config = json.loads((tmp_path / "run" / "2-shot" / "model" / "config.json").read_text())
     recipe = Recipe.from_json(config["recipe"])
     records = training_records(recipe, root, ("bottle", "cable"))
     set_seed(recipe.seed)

@@ -64,7 +64,7 @@ def test_a_model_per_category_leaves_metrics_tables_and_pictures(trained: Path) 
     assert [int(entry["step"]) for entry in table] == [1, 2, 3, 4]
     for folder in ("model", "model-best"):
         names = sorted(path.name for path in (run / "bottle" / folder).iterdir())
-        assert names == ["README.md", "config.json", "model.safetensors"]
+        assert names == [".adcommon", "README.md", "config.json", "model.safetensors"]
     assert len(list((run / "bottle" / "maps").glob("*/*.png"))) == 6
 
 
@@ -192,10 +192,10 @@ def test_two_processes_choose_the_channels_together_and_train_one_model(
     trained: Path, tmp_path: Path
 ) -> None:
     words = ["--data-root", trained, "--category", "bottle", *small(iterations="2", afs_batches="1")]
-    for done in run_together("realnet-train", *words, "--out", tmp_path):
+    for done in run_together("realnet-train", *words, "--out", tmp_path / "run"):
         assert done.returncode == 0, done.stderr
-    assert len(read_table(tmp_path / "bottle" / "metrics.csv")) == 2
-    kept = load_file(tmp_path / "bottle" / "model" / "model.safetensors")["afs.indexes.block2_layer2"]
+    assert len(read_table(tmp_path / "run" / "bottle" / "metrics.csv")) == 2
+    kept = load_file(tmp_path / "run" / "bottle" / "model" / "model.safetensors")["afs.indexes.block2_layer2"]
     assert len(set(kept.tolist())) == 64
     assert kept.tolist() == sorted(kept.tolist())
 

@@ -58,6 +58,7 @@ def test_mvtec_leaves_models_metrics_tables_and_pictures(trained: Path) -> None:
     assert (run / "recipe.yaml").exists()
     assert "RANDOM" in (run / "results.md").read_text().upper()
     assert sorted(path.name for path in (run / "cable" / "model").iterdir()) == [
+        ".adcommon",
         "README.md",
         "config.json",
         "model.safetensors",

@@ -69,6 +69,7 @@ def test_multishot_leaves_the_extensions_folders_both_plots_and_a_model(trained:
     assert len(keys) == len(rows) == 2 * 2 * 2 * 2
     assert "RANDOM" in (run / "results.md").read_text().upper()
     assert sorted(path.name for path in (run / "model_of_all/model").iterdir()) == [
+        ".adcommon",
         "README.md",
         "config.json",
         "model.safetensors",

@@ -58,7 +58,7 @@ def test_one_model_for_all_leaves_metrics_tables_and_pictures(trained: Path) -> 
     assert [bool(entry["cable/aupro"]) for entry in table] == [False, False, True, False, False, False]
     for folder in ("model", "model-best"):
         names = sorted(path.name for path in (run / "all" / folder).iterdir())
-        assert names == ["README.md", "config.json", "model.safetensors"]
+        assert names == [".adcommon", "README.md", "config.json", "model.safetensors"]
     assert {path.parent.parent.name for path in (run / "all" / "maps").glob("*/*/*.png")} == {
         "bottle",
         "cable",

@@ -1,17 +1,12 @@
 """A model folder holds everything, nothing wrong is loaded, and no file's code runs."""
 
-import argparse
 import json
-import random
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from adcommon.data.preprocess import Preprocess
@@ -56,7 +51,12 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_a_model_folder_gives_back_what_was_saved(model: Path) -> None:
-    assert sorted(path.name for path in model.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in model.iterdir()) == [
+        ".adcommon",
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     loaded, tensors = load_model(model, method="recontrast")
     assert torch.equal(tensors["weight"], torch.arange(6.0).reshape(2, 3))
     assert Preprocess(**loaded["preprocess"]) == Preprocess(image_size=64)
@@ -176,143 +176,3 @@ def test_load_strict_names_every_key_that_differs_and_copies_nothing() -> None:
 
     load_strict(module, {name: torch.full_like(tensor, 5) for name, tensor in before.items()}, where="it")
     assert all((tensor == 5).all() for tensor in module.state_dict().values())
-
-
-def test_a_training_resumes_from_its_state_bit_for_bit(tmp_path: Path) -> None:
-    def steps(module: nn.Linear, optimiser: torch.optim.Optimizer, count: int) -> None:
-        for _ in range(count):
-            optimiser.zero_grad()
-            module(torch.randn(4, 3)).square().sum().backward()
-            optimiser.step()
-
-    def begin() -> tuple[nn.Linear, torch.optim.Optimizer]:
-        torch.manual_seed(0)
-        module = nn.Linear(3, 2)
-        return module, torch.optim.AdamW(module.parameters(), lr=0.1, amsgrad=True)
-
-    unbroken, optimiser = begin()
-    steps(unbroken, optimiser, 6)
-
-    module, optimiser = begin()
-    steps(module, optimiser, 3)
-    state = {
-        "step": 3,
-        "model": module.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "torch": torch.get_rng_state(),
-        "python": random.getstate(),
-    }
-    save_resume(tmp_path / "resume" / "state.pt", state)
-    module, optimiser = begin()
-    loaded = load_resume(tmp_path / "resume" / "state.pt")
-    assert loaded is not None
-    module.load_state_dict(loaded["model"])
-    optimiser.load_state_dict(loaded["optimiser"])
-    torch.set_rng_state(loaded["torch"])
-    steps(module, optimiser, 3)
-    assert torch.equal(module.weight, unbroken.weight)
-    assert loaded["python"] == random.getstate()
-
-
-@pytest.mark.parametrize(
-    ("value", "where"),
-    [
-        (np.float64(0.5), r"state\['losses'\]\[1\] is a float64"),
-        (np.zeros(2), "is a ndarray"),
-        (Path("x"), "is a PosixPath|is a WindowsPath"),
-        (nn.Identity(), "is a Identity"),
-    ],
-)
-def test_a_state_that_could_not_be_loaded_is_refused_while_the_run_is_there(
-    tmp_path: Path, value: object, where: str
-) -> None:
-    with pytest.raises(TypeError, match=where):
-        save_resume(tmp_path / "state.pt", {"losses": [0.5, value]})
-    assert not (tmp_path / "state.pt").exists()
-
-
-def test_no_state_is_none_and_a_damaged_one_is_said(tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
-    assert load_resume(path) is None
-    save_resume(path, {"w": torch.arange(1000.0)})
-    whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", b"garbage", whole[:100] + b"\xff" * 50 + whole[150:]):
-        path.write_bytes(damaged)
-        with pytest.raises(WrongCheckpoint, match=r"cannot read the resume state .*\n.*--force"):
-            load_resume(path)
-
-
-class Harmful:
-    """Unpickled by the unrestricted loader it would leave a file behind."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
-        return open, (self.path, "w")
-
-
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip format", "older format"])
-@pytest.mark.parametrize("name", ["model.pth", "model.pt", "model.pth.tar"])
-def test_authors_files_load_in_both_formats_whatever_their_suffix(
-    tmp_path: Path, name: str, zipped: bool
-) -> None:
-    content = {"state_dict": OrderedDict(w=torch.arange(4.0)), "epoch": 3, "best": [0.5, None, "x"]}
-    torch.save(content, tmp_path / name, _use_new_zipfile_serialization=zipped)
-    loaded = load_foreign(tmp_path / name)
-    assert torch.equal(loaded["state_dict"]["w"], torch.arange(4.0))
-    assert (loaded["epoch"], loaded["best"]) == (3, [0.5, None, "x"])
-
-
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip format", "older format"])
-def test_code_in_a_file_does_not_run(tmp_path: Path, zipped: bool) -> None:
-    trap = tmp_path / "harm"
-    torch.save({"w": Harmful(str(trap))}, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WrongCheckpoint, match=r"bad\.pth: it holds an object of class \S*open"):
-        load_foreign(tmp_path / "bad.pth")
-    assert not trap.exists()
-
-
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip format", "older format"])
-def test_a_class_must_be_named_to_be_built(tmp_path: Path, zipped: bool) -> None:
-    path = tmp_path / "args.pth"
-    content = {"args": argparse.Namespace(lr=0.1), "w": torch.ones(1)}
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WrongCheckpoint, match=r"class argparse\.Namespace"):
-        load_foreign(path)
-    assert load_foreign(path, safe_classes=[argparse.Namespace])["args"].lr == 0.1
-    with pytest.raises(WrongCheckpoint, match=r"class argparse\.Namespace"):
-        load_foreign(path)  # what was allowed once is not allowed for ever
-
-
-def test_a_stand_in_replaces_a_class_that_is_not_installed(tmp_path: Path) -> None:
-    path = tmp_path / "cfg.pth"
-    torch.save({"args": argparse.Namespace(lr=0.1)}, path)
-    path.write_bytes(path.read_bytes().replace(b"argparse", b"argpars_"))  # the zip keeps its length
-    with pytest.raises(WrongCheckpoint, match=r"class argpars_\.Namespace"):
-        load_foreign(path)
-
-    class StandIn(argparse.Namespace):
-        pass
-
-    assert load_foreign(path, safe_classes=[(StandIn, "argpars_.Namespace")])["args"].lr == 0.1
-
-
-def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:
-    path = tmp_path / "weights.pth"
-    with pytest.raises(WrongCheckpoint, match=r"no checkpoint at .*weights\.pth"):
-        load_foreign(path)
-    for text, reason in (
-        ("version https://git-lfs.github.com/spec/v1", "git lfs pull"),
-        ("<!DOCTYPE html>", "HTML"),
-        ("", "empty"),
-    ):
-        path.write_text(text)
-        with pytest.raises(WrongCheckpoint, match=reason):
-            load_foreign(path)
-    torch.save([torch.ones(1)], path)
-    with pytest.raises(WrongCheckpoint, match="holds a list, expected a dict"):
-        load_foreign(path)
-    save_file({"w": torch.ones(1)}, path)
-    with pytest.raises(WrongCheckpoint, match="cannot read the checkpoint"):
-        load_foreign(path)
