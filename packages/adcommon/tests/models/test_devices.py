@@ -1,5 +1,3 @@
-import logging
-
 import pytest
 import torch
 
@@ -7,19 +5,25 @@ from adcommon.errors import BadValue
 from adcommon.models.devices import choose_device
 
 
-def test_a_gpu_that_is_not_there_means_the_cpu_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert choose_device(gpu="99") == torch.device("cpu")
-    assert "GPU 99 is not available" in caplog.text
-    assert choose_device(gpu="cpu") == torch.device("cpu")
+@pytest.mark.parametrize("gpu", ["99", "9" * 30, "1000000000"])
+def test_a_gpu_that_is_not_there_is_refused_and_the_way_out_named(gpu: str) -> None:
+    with pytest.raises(BadValue, match=r"--gpu is 9|--gpu is 1.*were found.*--gpu cpu"):
+        choose_device(gpu=gpu)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "tpu", "cuda:x"])
+def test_the_cpu_can_be_asked_for_in_two_ways_but_not_in_both() -> None:
+    assert choose_device(gpu="cpu") == choose_device(device="cpu") == torch.device("cpu")
+    with pytest.raises(BadValue, match="use one of them"):
+        choose_device(gpu="cpu", device="cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cuda:256", "cuda:1000", "cpu:3", "tpu", "cuda:x", "", "meta"])
 def test_a_device_asked_for_by_name_must_exist(device: str) -> None:
     with pytest.raises(BadValue, match="--device is"):
         choose_device(device=device)
 
 
-def test_a_gpu_number_must_be_a_number() -> None:
+@pytest.mark.parametrize("gpu", ["first", "-1", "", "1.0", "\N{SUPERSCRIPT TWO}", "cuda:0"])
+def test_a_gpu_number_must_be_a_number(gpu: str) -> None:
     with pytest.raises(BadValue, match="expected a number"):
-        choose_device(gpu="first")
+        choose_device(gpu=gpu)

@@ -31,6 +31,7 @@ def predict_app(name: str, method: str | None = None) -> App:
         maps: bool = True,
         batch_size: Positive = 8,
         workers: Workers = 2,
+        max_megapixels: Annotated[Positive | None, Parameter(show_default=False)] = None,
         gpu: str | None = None,
         device: str | None = None,
         resume: bool = False,
@@ -53,6 +54,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             maps: Write a picture of every anomaly map.
             batch_size: Images per batch.
             workers: Threads that decode images, and as many that draw pictures.
+            max_megapixels: Largest picture that is decoded, in millions of pixels.
+                [default: $AD_MAX_MEGAPIXELS, else 100]
             gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
             device: Device by its torch name: cpu, cuda:1, mps.
             resume: Continue a prediction that was stopped or killed; images that have a row are not scored
@@ -64,10 +67,13 @@ def predict_app(name: str, method: str | None = None) -> App:
         from adcommon.deploy.model import load
         from adcommon.deploy.predict import predict, refuse_out, summary
         from adcommon.deploy.rows import file_digest, listing_digest
+        from adcommon.io.decoding import allow_megapixels
         from adcommon.training.logging import start_logging
         from adcommon.training.stop import StopSignal
 
         start_logging(None)
+        if max_megapixels is not None:
+            allow_megapixels(max_megapixels)
         if resume and force:
             raise BadValue("--resume keeps the prediction and --force deletes it; use one of them")
         refuse_out(out, resume=resume, force=force)
@@ -77,6 +83,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             from adcommon.models.devices import choose_device
 
             chosen = choose_device(gpu, device)
+        elif (gpu or device or "cpu") != "cpu":
+            raise BadValue(f"{model} runs on the CPU; leave out --gpu and --device")
         loaded = load(model, category=category, references=references, method=method, device=chosen)
         if threshold is not None:
             loaded.threshold = threshold

@@ -1,49 +1,43 @@
 """The device that a model computes on."""
 
-import logging
-
 import torch
 
 from adcommon.errors import BadValue
-
-logger = logging.getLogger(__name__)
 
 
 def choose_device(gpu: str | None = None, device: str | None = None) -> torch.device:
     """The device that `--gpu N|cpu` or `--device NAME` asks for; by default the first GPU, else the CPU.
 
-    A GPU that is asked for by number and does not exist falls back to the CPU, as in the papers' scripts,
-    and the log says so; a device asked for by name must exist.
-
     Raises:
-        BadValue: an unknown device name, or one this machine does not have.
+        BadValue: both were given, or one this machine does not have.
     """
+    if gpu is not None and device is not None:
+        raise BadValue("--gpu and --device were both given; use one of them")
     if device is not None:
         return _named_device(device)
-    if gpu == "cpu":
+    found = torch.cuda.device_count()
+    if gpu == "cpu" or (gpu is None and not found):
         return torch.device("cpu")
-    if gpu is not None and not gpu.isdigit():
-        raise BadValue(f"--gpu is '{gpu}'; expected a number (0, 1, ...) or 'cpu'")
-    number = int(gpu or 0)
-    if number < torch.cuda.device_count():
-        return torch.device("cuda", number)
-    if gpu is not None:
-        logger.warning(
-            "GPU %s is not available (%d found): running on the CPU", gpu, torch.cuda.device_count()
+    if gpu is not None and not (gpu.isascii() and gpu.isdecimal()):
+        raise BadValue(f"--gpu is {gpu!r}; expected a number (0, 1, ...) or 'cpu'")
+    if gpu is not None and (len(gpu) > 4 or int(gpu) >= found):
+        raise BadValue(
+            f"--gpu is {gpu[:20]}; {found} GPUs were found, counted from 0. Use one of them, or --gpu cpu"
         )
-    return torch.device("cpu")
+    return torch.device("cuda", int(gpu or 0))
 
 
 def _named_device(name: str) -> torch.device:
     try:
         chosen = torch.device(name)
     except RuntimeError:
-        raise BadValue(f"--device is '{name}'; expected a torch device: cpu, cuda:0, mps") from None
-    available = {
-        "cpu": True,
-        "cuda": (chosen.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
+        raise BadValue(f"--device is {name[:60]!r}; expected a torch device: cpu, cuda:0, mps") from None
+    count = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
     }
-    if not available.get(chosen.type, False):
+    # torch keeps an index in 8 bits, so that cuda:256 would be cuda:0
+    if str(chosen) != name or (chosen.index or 0) >= count.get(chosen.type, 0):
         raise BadValue(f"--device is '{name}', which this machine does not have; try --device cpu")
     return chosen

@@ -127,7 +127,8 @@ def steps(
             bar.update()
             if step.stops:
                 raise Stopped(
-                    f"stopped after step {number} of {what}; run the same command with --resume to go on"
+                    f"stopped after step {number} of {what}; run the same command with --resume to go on",
+                    stop.number,
                 )
             waiting = waiting and not resting
 
@@ -196,7 +197,8 @@ def refuse_diverged(
             f"training stopped: {name} is {value} at step {number}, which is no finite number. Nothing was "
             "saved since; what was saved before is intact.\n"
             "  The usual cause is a learning rate that is too high; others are --precision fp16, and broken "
-            "values in images or weights.\n  Train with a lower rate into another --out, or afresh with --force."
+            "values in images or weights.\n"
+            "  Train with a lower rate into another --out, or afresh with --force."
         )
 
 
