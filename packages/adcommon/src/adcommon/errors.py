@@ -1,5 +1,6 @@
 """Mistakes a user can mend: commands print the message and end with exit code 2, without a traceback."""
 
+import signal
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -82,7 +83,16 @@ class MissingPackage(UserError, ImportError):
 
 
 class Stopped(Exception):
-    """A run that was asked to stop and has saved its state; commands end with exit code 143."""
+    """A run that was asked to stop and has saved its state; commands end with 128 and the signal's number."""
+
+    def __init__(self, message: str, number: int = 0) -> None:
+        """Say what to do next.
+
+        Args:
+            number: of the signal that asked; 0: another process got it, and SIGTERM is taken for it.
+        """
+        super().__init__(message)
+        self.number = number or signal.SIGTERM
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownName:

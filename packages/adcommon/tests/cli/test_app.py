@@ -1,4 +1,5 @@
 import subprocess
+import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,17 +113,38 @@ def test_a_wrong_key_in_a_file_names_file_and_key(
     assert "c.yaml" in text
 
 
-def test_a_stopped_run_ends_with_143_and_says_how_to_go_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("number", "code"), [(0, 143), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_ends_with_the_signals_code_and_says_how_to_go_on(
+    number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(*given: object) -> None:
-        raise Stopped("run again with --resume")
+        raise Stopped("run again with --resume", number)
 
     monkeypatch.setattr(sys, "argv", ["command"])
     with pytest.raises(SystemExit) as done:
         experiment("command", stop, RECIPES, "own", "Summary.")
-    assert done.value.code == 143
+    assert done.value.code == code
     assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "/data/a.png"), "error: Permission denied: /data/a.png"),
+        (MemoryError(), "error: not enough memory"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit) as done:
+        experiment("command", fail, RECIPES, "own", "Summary.")
+    assert done.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:

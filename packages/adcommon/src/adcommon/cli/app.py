@@ -51,9 +51,9 @@ def execute(app: App, rewrite: Callable[[list[str]], list[str]] | None = None) -
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except Stopped as message:
-        print(message, file=sys.stderr)
-        sys.exit(143)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + stopped.number)
     except BrokenPipeError:  # `... | head` has seen enough; nothing may be flushed into the closed pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -96,7 +96,7 @@ def sweep(
         mark(out)
         failed = _run_all([program], trials, jobs, stop)
         if stop.requested:
-            raise Stopped("stopped; run the same command to go on")
+            raise Stopped("stopped; run the same command to go on", stop.number)
     rows: list[Row] = [
         {**row, "varied": trial.varied}
         for trial in trials

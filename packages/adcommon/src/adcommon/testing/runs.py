@@ -19,6 +19,7 @@ class StopsAfter(StopSignal):
 
     def __init__(self, questions: int) -> None:
         """Nobody has asked yet."""
+        self.number = 0
         self._left = questions
 
     @property

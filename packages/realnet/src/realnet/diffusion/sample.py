@@ -134,7 +134,7 @@ def draw_samples(
             stops = True
             break
     if any_process(stops, accelerator):
-        raise Stopped("stopped; run the same command with --resume to draw the rest")
+        raise Stopped("stopped; run the same command with --resume to draw the rest", stop.number)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         complete = drawn_batches(recipe, sampler.categories, out)
