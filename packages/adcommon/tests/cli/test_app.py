@@ -1,5 +1,5 @@
-import subprocess
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
