@@ -37,6 +37,17 @@ def find(method: str, group: str = "adcommon.methods") -> Callable[..., Any]:
     return registered
 
 
+def own_evaluation(method: str) -> Callable[..., None] | None:
+    """What a method does for `ad evaluate`: `evaluate_with` beside its command `<method>-evaluate`.
+
+    A method whose models are measured as any detector is has none.
+    """
+    for point in entry_points(group="console_scripts", name=f"{method}-evaluate"):
+        found: Callable[..., None] | None = getattr(import_module(point.module), "evaluate_with", None)
+        return found
+    return None
+
+
 def commands(method: str) -> list[str]:
     """The console commands of a method's package, sorted."""
     scripts = entry_points(group="console_scripts")

@@ -10,11 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from adcommon.cli.app import command, execute, experiment
+from adcommon.cli.evaluate import WRITTEN
 from adcommon.cli.model_commands import predict_app
 from adcommon.errors import BadValue
+from adcommon.io.outputs import clear, reserved
 from adcommon.results.rows import text, write_results
 from adcommon.training.logging import start_logging
 from adcommon.training.recipes import recipe_for
+from adcommon.training.settings import EvaluateSettings
 from inctrl.compat.overrides import as_flags
 from inctrl.data import datasets_asked_for, find_targets, listed_targets, training_records
 from inctrl.experiment import run
@@ -74,6 +77,11 @@ def _run(base: str, recipe: Recipe, settings: TrainSettings) -> None:
     run(recipe, records, targets, settings, name=f"inctrl-{base}")
 
 
+def evaluate_with(settings: EvaluateSettings) -> None:
+    """What `ad evaluate` does with a model of InCTRL."""
+    _evaluate(settings=TestSettings(**vars(settings)))
+
+
 def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
     """Test InCTRL with k normal images of each category: a CATEGORY is enough.
 
@@ -92,33 +100,37 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
     from inctrl.evaluate import evaluate as evaluate_model
     from inctrl.evaluate import rows_of, write_scores
 
-    trained = load_trained(
-        settings.find_model(),
-        choose_device(settings.gpu, settings.device),
-        weights=settings.weights,
-        backbone=settings.backbone,
-        layers=settings.layers,
-    )
-    model, clip = trained.scorer.model, trained.scorer.backbone.clip
-    if settings.save_official is not None and clip is None:
-        raise BadValue("--save-official: the authors' checkpoints hold a CLIP, and this model is vision-only")
-    began = time.monotonic()
-    outcomes = list(
-        evaluate_model(
-            trained,
-            targets,
-            settings,
-            shots=settings.shots,
-            seeds=settings.reference_seeds,
-            batch_size=settings.batch_size,
-            maps=settings.out / "maps" if settings.maps else None,
+    with reserved(settings.out, WRITTEN, force=settings.force):
+        trained = load_trained(
+            settings.find_model(),
+            choose_device(settings.gpu, settings.device),
+            weights=settings.weights,
+            backbone=settings.backbone,
+            layers=settings.layers,
         )
-    )
-    rows = rows_of(outcomes, trained, seconds=time.monotonic() - began)
-    write_results(settings.out, rows)
-    print(text(rows))
-    paper = trained.recipe.backbone == MVTEC.backbone and trained.facts.dataset in ("mvtec", "visa")
-    print("\n" + write_summary(settings.out, rows, paper=paper))
+        model, clip = trained.scorer.model, trained.scorer.backbone.clip
+        if settings.save_official is not None and clip is None:
+            raise BadValue(
+                "--save-official: the authors' checkpoints hold a CLIP, and this model is vision-only"
+            )
+        clear(settings.out, WRITTEN)
+        began = time.monotonic()
+        outcomes = list(
+            evaluate_model(
+                trained,
+                targets,
+                settings,
+                shots=settings.shots,
+                seeds=settings.reference_seeds,
+                batch_size=settings.batch_size,
+                maps=settings.out / "maps" if settings.maps else None,
+            )
+        )
+        rows = rows_of(outcomes, trained, seconds=time.monotonic() - began)
+        write_results(settings.out, rows)
+        print(text(rows))
+        paper = trained.recipe.backbone == MVTEC.backbone and trained.facts.dataset in ("mvtec", "visa")
+        print("\n" + write_summary(settings.out, rows, paper=paper))
     if settings.output is not None:
         scored = [(out.facts.dataset, str(out.facts.references), out.scores) for out in outcomes]
         write_scores(settings.output, scored)

@@ -8,11 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from adcommon.cli.app import command, execute, experiment
+from adcommon.cli.evaluate import WRITTEN
 from adcommon.cli.model_commands import predict_app
 from adcommon.errors import UserError
+from adcommon.io.outputs import clear, reserved
 from adcommon.results.rows import text, write_results
 from adcommon.training.logging import start_logging
 from adcommon.training.recipes import flags_of
+from adcommon.training.settings import EvaluateSettings
 from adcommon.types.records import Split
 from resad.experiment import run
 from resad.published import PUBLISHED
@@ -107,6 +110,11 @@ def _load(recipe: Recipe, settings: TrainSettings) -> tuple[dict[str, Split], di
     return found[0], found[1]
 
 
+def evaluate_with(settings: EvaluateSettings) -> None:
+    """What `ad evaluate` does with a model of ResAD."""
+    _evaluate(settings=TestSettings(**vars(settings)))
+
+
 def _evaluate(*, settings: TestSettings) -> None:
     """Evaluate a trained ResAD on the categories of a dataset."""
     from adcommon.data import load_splits
@@ -118,44 +126,46 @@ def _evaluate(*, settings: TestSettings) -> None:
     from resad.references import ReferenceSource, make_targets
 
     start_logging(None)
-    device = choose_device(settings.gpu, settings.device)
-    trained = load_trained(settings.model, device, given=_given(settings), weights=settings.weights)
-    own, model = trained.recipe, trained.scorer
-    dataset = FOLDER if settings.data else settings.dataset or own.test_dataset
-    recipe = replace(
-        own.tested_on(dataset),
-        shots=settings.shots or own.shots,
-        reference_seeds=settings.reference_seeds or own.reference_seeds,
-        test_batch_size=settings.batch_size,
-        pro=settings.pro or own.pro,
-    )
-    known = trained.categories if dataset == own.test_dataset else ()
-    splits = load_splits(dataset, settings.test_root(), settings.category or known)
-    targets = make_targets(
-        splits,
-        model.backbone,
-        model.preprocess,
-        recipe,
-        ReferenceSource(
-            features=settings.test_ref_feature_dir, images=settings.few_shot_dir, aligned=settings.aligned
-        ),
-        cache=default_cache("images", enabled=settings.cache),
-        memory_bytes=settings.memory_bytes(),
-    )
-    began = time.monotonic()
-    measured = list(
-        evaluate_model(
-            model,
-            targets,
-            recipe,
-            eval_size=settings.eval_size,
-            thresholds=None if trained.threshold is None else {max(own.shots): trained.threshold},
-            maps=settings.save_maps or (settings.out / "maps" if settings.maps else None),
+    with reserved(settings.out, WRITTEN, force=settings.force):
+        device = choose_device(settings.gpu, settings.device)
+        trained = load_trained(settings.model, device, given=_given(settings), weights=settings.weights)
+        own, model = trained.recipe, trained.scorer
+        dataset = FOLDER if settings.data else settings.dataset or own.test_dataset
+        recipe = replace(
+            own.tested_on(dataset),
+            shots=settings.shots or own.shots,
+            reference_seeds=settings.reference_seeds or own.reference_seeds,
+            test_batch_size=settings.batch_size,
+            pro=settings.pro or own.pro,
         )
-    )
-    seconds = time.monotonic() - began
-    rows = report_rows(measured, facts(recipe, trained.facts.weights), seconds=seconds)
-    write_results(settings.out, rows)
+        known = trained.categories if dataset == own.test_dataset else ()
+        splits = load_splits(dataset, settings.test_root(), settings.category or known)
+        targets = make_targets(
+            splits,
+            model.backbone,
+            model.preprocess,
+            recipe,
+            ReferenceSource(
+                features=settings.test_ref_feature_dir, images=settings.few_shot_dir, aligned=settings.aligned
+            ),
+            cache=default_cache("images", enabled=settings.cache),
+            memory_bytes=settings.memory_bytes(),
+        )
+        clear(settings.out, WRITTEN)
+        began = time.monotonic()
+        measured = list(
+            evaluate_model(
+                model,
+                targets,
+                recipe,
+                eval_size=settings.eval_size,
+                thresholds=None if trained.threshold is None else {max(own.shots): trained.threshold},
+                maps=settings.save_maps or (settings.out / "maps" if settings.maps else None),
+            )
+        )
+        seconds = time.monotonic() - began
+        rows = report_rows(measured, facts(recipe, trained.facts.weights), seconds=seconds)
+        write_results(settings.out, rows)
     print(text(rows))
 
 

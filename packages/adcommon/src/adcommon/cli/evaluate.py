@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from adcommon.io.outputs import clear, reserved
 from adcommon.training.settings import EvaluateSettings
 from adcommon.types.records import Split
 
@@ -17,13 +18,22 @@ if TYPE_CHECKING:
     from adcommon.types.prediction import Detector
 
 Recipe = TypeVar("Recipe")
+WRITTEN = ("results.json", "results.csv", "results.md", "results.html", "summary.md", "maps")
+"""What evaluations leave in their folder."""
 Find = Callable[[Recipe, Sequence[str]], Mapping[str, Split]]
 """The splits of some categories that a model's recipe is to be tested on."""
 
 
 def evaluate(*, settings: EvaluateSettings) -> None:
     """Evaluate a trained model of any method on the test images of a dataset."""
-    from adcommon.methods import load_folder
+    from adcommon.io.model_folder import read_config
+    from adcommon.methods import find, load_folder, own_evaluation
+
+    method = read_config(settings.model)["method"]
+    find(method)
+    if (evaluate_with := own_evaluation(method)) is not None:
+        evaluate_with(settings)
+        return
     from adcommon.models.checkpoint import Trained
 
     def load(path: Path, device: "torch.device") -> "Trained[Detector, None]":
@@ -61,25 +71,29 @@ def evaluate_trained(
     from adcommon.training.logging import start_logging
 
     start_logging(None)
-    trained = load_trained(settings.model, choose_device(settings.gpu, settings.device))
-    dataset = "folder" if settings.data else settings.dataset or trained.facts.dataset
-    categories = settings.category or trained.categories
-    splits = find(trained.recipe, categories) if find else load_splits(dataset, settings.root(), categories)
-    began = time.monotonic()
-    evaluations = measure(
-        trained.scorer,
-        {name: split.test for name, split in splits.items()},
-        batch_size=settings.batch_size,
-        protocols=protocols(trained.recipe),
-        cache=default_cache("images", enabled=settings.cache),
-        workers=settings.workers,
-        eval_size=settings.eval_size,
-        threshold=trained.threshold,
-        maps=settings.out / "maps" if settings.maps else None,
-        pictures=(write_maps,) if pictures is None else pictures(trained.recipe),
-    )
-    facts, seconds = replace(trained.facts, dataset=dataset), time.monotonic() - began
-    rows = [row(evaluation, facts, seconds=seconds) for evaluation in evaluations]
-    write_results(settings.out, rows)
+    with reserved(settings.out, WRITTEN, force=settings.force):
+        trained = load_trained(settings.model, choose_device(settings.gpu, settings.device))
+        dataset = "folder" if settings.data else settings.dataset or trained.facts.dataset
+        categories = settings.category or trained.categories
+        splits = (
+            find(trained.recipe, categories) if find else load_splits(dataset, settings.root(), categories)
+        )
+        clear(settings.out, WRITTEN)
+        began = time.monotonic()
+        evaluations = measure(
+            trained.scorer,
+            {name: split.test for name, split in splits.items()},
+            batch_size=settings.batch_size,
+            protocols=protocols(trained.recipe),
+            cache=default_cache("images", enabled=settings.cache),
+            workers=settings.workers,
+            eval_size=settings.eval_size,
+            threshold=trained.threshold,
+            maps=settings.out / "maps" if settings.maps else None,
+            pictures=(write_maps,) if pictures is None else pictures(trained.recipe),
+        )
+        facts, seconds = replace(trained.facts, dataset=dataset), time.monotonic() - began
+        rows = [row(evaluation, facts, seconds=seconds) for evaluation in evaluations]
+        write_results(settings.out, rows)
     print(text(rows))
     return trained

@@ -1,11 +1,13 @@
 """The folder of a prediction or an evaluation: no work is lost in it, and nothing of two runs is mixed."""
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from adcommon.errors import OutputExists
-from adcommon.io.files import mark, output_errors, refuse_foreign, remove_leftovers
+from adcommon.io.files import LOCK, MARKER, mark, output_errors, refuse_foreign, remove_leftovers
+from adcommon.io.lock import locked
 from adcommon.io.text import printable
 
 
@@ -28,6 +30,22 @@ def refuse_held(folder: Path, written: Collection[str], *, wanted: bool, remedy:
         raise OutputExists(f"{folder} holds '{printable(other[0])}', of another run; choose another --out")
     if held and not wanted:
         raise OutputExists(f"{folder} is not empty. {remedy}, or choose another folder with --out")
+
+
+@contextmanager
+def reserved(folder: Path, written: Collection[str], *, force: bool) -> Iterator[None]:
+    """Lock a folder that is new, or with `force` one that may be cleared; what stays empty is removed again.
+
+    Raises:
+        OutputExists: it is in use, or not to be written to; see `refuse_held`.
+    """
+    with locked(folder):
+        refuse_held(folder, written, wanted=force, remedy="Overwrite it with --force")
+        try:
+            yield
+        finally:
+            if {path.name for path in folder.iterdir() if not path.name.startswith(LOCK)} == {MARKER}:
+                (folder / MARKER).unlink()
 
 
 def clear(folder: Path, written: Collection[str]) -> None:

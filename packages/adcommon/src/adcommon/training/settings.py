@@ -36,10 +36,16 @@ class _OnImages:
     """Write a picture of every test image's anomaly map."""
     eval_size: Literal["map", "original"] = "map"
     """Size of the standard pixel metrics: the network's input, or each image's own."""
+    max_megapixels: Annotated[Positive | None, Parameter(show_default=False)] = None
+    """Largest picture that is decoded, in millions of pixels. [default: $AD_MAX_MEGAPIXELS, else 100]"""
 
     def __post_init__(self) -> None:
-        """Refuse values that would only fail later."""
+        """Refuse values that would only fail later; the largest picture holds for the process from now on."""
         check_fields(self)
+        if self.max_megapixels is not None:
+            from adcommon.io.decoding import allow_megapixels
+
+            allow_megapixels(self.max_megapixels)
         if self.gpu is not None and self.device is not None:
             raise BadValue("--gpu and --device were both given; use one of them")
 
@@ -118,3 +124,5 @@ class EvaluateSettings(_OnImages):
     """Folder for results.json, tables and pictures."""
     batch_size: Positive = 16
     """Images per batch."""
+    force: bool = False
+    """Overwrite an evaluation in `out`."""
