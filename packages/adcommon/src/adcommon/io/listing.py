@@ -16,7 +16,7 @@ JUNK = "hidden or system files"
 _HEIC = "HEIC photographs, which need pillow-heif (uv pip install 'adcommon[heic]')"
 _LINKED = "links to folders, which are not followed"
 _SPECIAL = "names of images that are no regular files"
-_UNKNOWN = "files of an unknown kind, {}"
+UNKNOWN = "files of an unknown kind"
 _SHOWN = 3
 
 _HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
@@ -111,7 +111,7 @@ def _reason(path: Path) -> str | None:
         return _HEIC
     if suffix in _BESIDE_IMAGES or path.stem.casefold().startswith(_WITHOUT_SUFFIX):
         return None
-    return _UNKNOWN.format(printable(suffix) or "without a suffix")
+    return f"{UNKNOWN}, {printable(suffix) or 'without a suffix'}"
 
 
 def _named(error: OSError) -> Path:

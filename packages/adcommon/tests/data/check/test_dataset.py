@@ -201,12 +201,14 @@ def test_names_and_links_that_make_trouble_are_reported(tmp_path: Path) -> None:
     problems = check("mvtec", tmp_path, ("bottle",))
     assert set(about(problems, "differ only in case").paths) == {good / "000.png", good / "000.PNG"}
     assert about(problems, "lead nowhere").paths == (good / "009.png",)
-    assert about(problems, "files that are no images").paths == (good / "010.npy",)
+    assert about(problems, "files of an unknown kind, .npy").paths == (good / "010.npy",)
+    assert about(problems, "links to folders").paths == (good / "loop",)
 
 
 def test_channels_are_compared_with_their_configuration(tmp_path: Path) -> None:
     folder = make_mvtec_loco(tmp_path / "pushpins")
-    assert check("folder", folder) == []
+    (unused,) = check("folder", folder)
+    assert (unused.severity, unused.paths) == ("note", (folder / "validation/good/000.png",))
     channels = folder / "ground_truth/logical_anomalies"
     unknown = np.array(Image.open(channels / "000/000.png")) // 255 * 7
     Image.fromarray(unknown).save(channels / "000/000.png")
@@ -284,7 +286,9 @@ def test_a_list_of_images_is_checked_like_a_folder(tmp_path: Path) -> None:
     rows = ["image,label,split,mask", "good/000.png,0,train,", "good/007.png,0,test,"]
     rows += [f"scratch/00{index}.png,1,test,ground_truth/scratch/00{index}_mask.png" for index in range(3)]
     (tmp_path / "parts/list.csv").write_text("\n".join(rows))
-    assert check("folder", tmp_path / "parts/list.csv") == []
+    (unlisted,) = check("folder", tmp_path / "parts/list.csv")
+    assert (unlisted.severity, len(unlisted.paths)) == ("note", 6)
+    assert "that the list does not name" in unlisted.message
     (tmp_path / "parts/good/007.png").write_bytes(b"<html>")
     assert "HTML page" in str(about(check("folder", tmp_path / "parts/list.csv"), "cannot be read"))
 

@@ -46,7 +46,7 @@ def test_the_dataset_is_drawn_once_into_the_cache(tmp_path: Path) -> None:
     split = load_records("synthetic", None, "brick", seed=3)
     assert (len(split.train), len(split.test)) == (3, 6)
     assert split.pixel_truth
-    folder = tmp_path / f"cache/synthetic-{synthetic.VERSION}-seed3/brick"
+    folder = tmp_path / f"cache/synthetic-{synthetic.VERSION}/seed3/brick"
     assert all(record.image.is_relative_to(folder) for record in split.train)
     assert [path.name for path in folder.parent.iterdir()] == ["brick"]
     drawn = split.test[0].image.stat().st_mtime_ns

@@ -1,8 +1,7 @@
 """What `ad check` reports, and what names of files and folders tell it before any image is decoded."""
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,15 +9,18 @@ from typing import Literal
 from adcommon.data.catalog import Dataset
 from adcommon.data.messages import lines
 from adcommon.data.sources.access import count_differences, extra_masks, missing_masks
+from adcommon.data.sources.category import VALIDATION
+from adcommon.data.sources.folder import UNLISTED
 from adcommon.data.sources.layouts import Scan, subfolders
-from adcommon.io.images import IMAGE_EXTENSIONS
+from adcommon.data.sources.understood import NOT_USED
+from adcommon.io.listing import DANGLING, JUNK, UNKNOWN, UNREADABLE, list_tree
 from adcommon.types.records import Record
 
 Severity = Literal["error", "warning", "note"]
 
-_JUNK = ("thumbs.db", "desktop.ini", "__macosx")
-_BESIDE_IMAGES = frozenset({".csv", ".json", ".txt", ".md", ".pdf"})
-"""Suffixes of the files that a dataset may hold besides images without a word."""
+_ERRORS = (DANGLING, UNREADABLE)
+_NOTES = (JUNK, NOT_USED, UNKNOWN, UNLISTED, VALIDATION)
+"""What lies in a folder without effect; all else that is not used may be a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,47 +69,42 @@ def check_structure(entry: Dataset, scan: Scan, category: str) -> Iterator[Probl
     yield from _check_shared_masks([*scan.split.train, *scan.split.test], category)
 
 
-def check_surroundings(folder: Path, category: str) -> Iterator[Problem]:
-    """Hidden files, files that are no images, links that lead nowhere, names that differ only in case."""
-    found: dict[str, list[Path]] = defaultdict(list)
-    unreadable: list[Path] = []
-    for parent, folders, files in os.walk(folder, onerror=lambda e: unreadable.append(Path(e.filename))):
-        paths = [Path(parent, name) for name in sorted([*folders, *files])]
-        folders[:] = [name for name in folders if not _is_junk(name)]
-        for path in paths:
-            if _is_junk(path.name):
-                found["junk"].append(path)
-            elif path.is_symlink() and not path.exists():
-                found["dangling"].append(path)
-            elif path.name in files and path.suffix.lower() not in IMAGE_EXTENSIONS | _BESIDE_IMAGES:
-                found["other"].append(path)
-        folded = Counter(path.name.casefold() for path in paths)
-        found["case"] += [path for path in paths if folded[path.name.casefold()] > 1]
-    kinds: list[tuple[Severity, str, list[Path]]] = [
-        ("error", "folders that cannot be read", unreadable),
-        ("error", "links that lead nowhere", found["dangling"]),
-        ("warning", "names that differ only in case: Windows and macOS lose files", found["case"]),
-        ("note", "files that are no images are passed over", found["other"]),
-        ("note", "hidden or system files are passed over", found["junk"]),
-    ]
-    for severity, what, paths in kinds:
-        if paths:
-            yield Problem(severity, category, f"{len(paths)} {what}", tuple(paths))
+def check_unused(unused: Mapping[str, Sequence[Path]], category: str) -> Iterator[Problem]:
+    """What lies in the dataset's folder and is not used, with the reason."""
+    for reason, paths in unused.items():
+        severity: Severity = "error" if reason in _ERRORS else "warning"
+        if reason.startswith(_NOTES):
+            severity = "note"
+        yield Problem(severity, category, f"not used: {len(paths)} {reason}", tuple(paths))
+
+
+def check_names(folder: Path, category: str) -> Iterator[Problem]:
+    """Names that differ only in case."""
+    listing = list_tree(folder)
+    paths = {*listing.images, *(path for found in listing.passed_over.values() for path in found)}
+    paths |= {parent for path in paths for parent in path.parents if parent.is_relative_to(folder)}
+    folded = Counter(str(path).casefold() for path in paths)
+    if twins := sorted(path for path in paths if folded[str(path).casefold()] > 1):
+        message = f"{len(twins)} names that differ only in case: Windows and macOS lose files"
+        yield Problem("warning", category, message, tuple(twins))
+
+
+def check_version(folder: Path, category: str) -> Iterator[Problem]:
+    """A folder that tells an older version of a dataset."""
     if (folder / "val").is_dir():
         message = "there is a folder val: an older version, with other test images"
         yield Problem("warning", category, message, (folder / "val",))
 
 
-def _check_shared_masks(records: Iterable[Record], category: str) -> Iterator[Problem]:
-    by_mask: dict[Path, list[Path]] = defaultdict(list)
+def _check_shared_masks(records: Sequence[Record], category: str) -> Iterator[Problem]:
+    listed = Counter(record.image for record in records)
+    if twice := [image for image, count in listed.items() if count > 1]:
+        yield Problem("warning", category, f"{len(twice)} images are listed more than once", tuple(twice))
+    by_mask: dict[Path, set[Path]] = defaultdict(set)
     for record in records:
         if record.mask is not None:
-            by_mask[record.mask].append(record.image)
-    shared = [image for images in by_mask.values() if len(images) > 1 for image in images]
+            by_mask[record.mask].add(record.image)
+    shared = sorted(image for images in by_mask.values() if len(images) > 1 for image in images)
     if shared:
         message = "images have the mask of another image: their names differ in the suffix only"
         yield Problem("warning", category, f"{len(shared)} {message}", tuple(shared))
-
-
-def _is_junk(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in _JUNK

@@ -7,18 +7,31 @@ from pathlib import Path
 
 from adcommon.data.catalog import DATASETS, Dataset
 from adcommon.data.messages import SHOWN, shorten
+from adcommon.data.orientation import settle_masks
 from adcommon.data.sources.cifar10 import has_batches, scan_cifar10
 from adcommon.data.sources.embedded import PACKAGES, scan_elpv, scan_textile
-from adcommon.data.sources.folder import folder_categories, scan_folder
-from adcommon.data.sources.layouts import Scan, mask_places, scan_category, scan_loco, scan_rgb, subfolders
+from adcommon.data.sources.folder import OwnImages
+from adcommon.data.sources.layouts import (
+    Scan,
+    lying_there,
+    mask_places,
+    scan_category,
+    scan_loco,
+    scan_rgb,
+    subfolders,
+)
+from adcommon.data.sources.meaning import Meaning
 from adcommon.data.sources.roots import find_root, given, search
-from adcommon.data.sources.synthetic import draw_category
+from adcommon.data.sources.synthetic import draw_category, drawn_folders
+from adcommon.data.sources.understood import left_over, understood
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, MaskMissing, unknown_name
-from adcommon.io.cache import cache_folder
 from adcommon.io.images import list_images
+from adcommon.io.listing import describe
 from adcommon.types.records import Split
 
 logger = logging.getLogger(__name__)
+NOTHING = Meaning()
+"""The user says nothing; names of folders say all."""
 
 
 def find_dataset(name: str) -> Dataset:
@@ -28,59 +41,88 @@ def find_dataset(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def find_categories(dataset: str, root: Path | None) -> tuple[str, ...]:
+def find_categories(dataset: str, root: Path | None, *, meaning: Meaning = NOTHING) -> tuple[str, ...]:
     """The categories of a dataset that are run by default, in order; those of `folder` are found on disk."""
     entry = find_dataset(dataset)
+    own = find_own(entry, root, meaning)
+    return entry.categories if own is None else tuple(own.categories)
+
+
+def find_own(entry: Dataset, root: Path | None, meaning: Meaning = NOTHING) -> OwnImages | None:
+    """The user's own images; None for the datasets of the catalogue.
+
+    Raises:
+        BadValue: something is said of the folders of a dataset that are known.
+    """
     if entry.layout == "folder":
-        return tuple(folder_categories(given(entry, root)))
-    return entry.categories
+        return OwnImages(given(entry, root), meaning)
+    if meaning:
+        raise BadValue(f"--good, --bad and --masks are for images of your own (--data), not for {entry.name}")
+    return None
 
 
-def load_records(dataset: str, root: Path | None, category: str, *, seed: int = 0) -> Split:
+def load_records(
+    dataset: str, root: Path | None, category: str, *, seed: int = 0, meaning: Meaning = NOTHING
+) -> Split:
     """List the images of one category.
 
     Args:
         root: the folder that holds the dataset's folder, or that folder itself; unused by embedded datasets.
         seed: draws what is drawn: the images of `synthetic`, the split of a `folder` that has none, anomalous
             images of `cifar10` where a setting takes some of them.
+        meaning: what the user says of folders of a `folder`.
 
     Raises:
         DatasetNotFound: says what to download and where to put it, or where else it was seen.
         NotPrepared: the unprepared download; says how to prepare it.
         UnknownName: of the dataset or the category, with the nearest known one.
         EmptySplit: no images to train or to test with.
-        BadValue: anomalous images among the training images, or two masks for one image.
+        BadValue: anomalous images among the training images, two masks for one image, or folders of which it
+            is unclear what they mean.
         MaskMissing: anomalous images without masks where there should be some.
     """
-    entry = find_dataset(dataset)
-    scan = scan_dataset(entry, root, category, seed=seed)
-    if scan.wrong:
-        raise BadValue("\n".join(scan.wrong[:SHOWN]))
-    _refuse_empty(entry, scan.split, category, category_folder(entry, root, category))
-    if scan.extra:
-        logger.warning("dataset %s %s", dataset, extra_masks(scan.extra, category))
-    if scan.missing and (entry.pixel_truth or scan.has_masks):
-        raise MaskMissing(missing_masks(scan.missing, category))
-    for difference in count_differences(entry, scan.split, category):
-        logger.warning("dataset %s %s", dataset, difference)
-    return scan.split
+    return load_splits(dataset, root, (category,), seed=seed, meaning=meaning)[category]
 
 
 def load_splits(
-    dataset: str, root: Path | None, categories: Sequence[str] = (), *, seed: int = 0
+    dataset: str,
+    root: Path | None,
+    categories: Sequence[str] = (),
+    *,
+    seed: int = 0,
+    meaning: Meaning = NOTHING,
 ) -> dict[str, Split]:
-    """List the images of several categories, by default of all, in the order given; see `load_records`."""
-    names = categories or find_categories(dataset, root)
-    return {name: replace(load_records(dataset, root, name, seed=seed), dataset=dataset) for name in names}
+    """List the images of several categories, by default of all, in the order given; see `load_records`.
+
+    What was understood of each is logged, and what lies there and is not used.
+    """
+    entry = find_dataset(dataset)
+    own = find_own(entry, root, meaning)
+    splits = {}
+    for name in categories or (entry.categories if own is None else own.categories):
+        scan = scan_dataset(entry, root, name, seed=seed, own=own)
+        folder = category_folder(entry, root, name, own)
+        _refuse_wrong(entry, scan, name, folder)
+        _say_what_was_understood(entry, scan, name, folder, seed)
+        split = replace(scan.split, dataset=dataset)
+        splits[name] = split if own is None else settle_masks(split)
+    if own is not None and (outside := own.outside()):
+        logger.warning("in %s, not used:\n%s", root, describe(outside))
+    return splits
 
 
-def scan_dataset(entry: Dataset, root: Path | None, category: str, *, seed: int = 0) -> Scan:
-    """Scan one category wherever its dataset keeps it, without judging what was found."""
-    if entry.layout == "folder":
-        found = folder_categories(given(entry, root))
-        if category not in found:
-            raise unknown_name(f"category in {root}", category, found)
-        return scan_folder(found[category], category, seed=seed)
+def scan_dataset(
+    entry: Dataset, root: Path | None, category: str, *, seed: int = 0, own: OwnImages | None = None
+) -> Scan:
+    """Scan one category wherever its dataset keeps it, without judging what was found.
+
+    Args:
+        own: the user's own images, for `folder`.
+    """
+    if own is not None:
+        if category not in own.categories:
+            raise unknown_name(f"category in {root}", category, own.categories)
+        return own.scan(category, seed=seed)
     if entry.layout == "textures":
         uses = ", ".join(entry.uses.values())
         raise BadValue(f"'{entry.name}' has nothing to test; it is used for: {uses}")
@@ -105,8 +147,12 @@ def scan_dataset(entry: Dataset, root: Path | None, category: str, *, seed: int 
             return scan_category(find_root(entry, root) / category, category)
 
 
-def category_folder(entry: Dataset, root: Path | None, category: str) -> Path | None:
+def category_folder(
+    entry: Dataset, root: Path | None, category: str, own: OwnImages | None = None
+) -> Path | None:
     """The folder that holds a category on the user's disk; None for embedded datasets."""
+    if own is not None:
+        return own.folder(category)
     match entry.layout:
         case "elpv" | "textile" | "synthetic":
             return None
@@ -114,8 +160,6 @@ def category_folder(entry: Dataset, root: Path | None, category: str) -> Path | 
             return folder
         case "medical" | "textures":
             return find_root(entry, root)
-        case "folder":
-            return folder_categories(given(entry, root)).get(category)
         case _:
             return find_root(entry, root) / category
 
@@ -149,7 +193,7 @@ def locate(entry: Dataset, root: Path) -> Path | None:
             case "elpv" | "textile":
                 return PACKAGES[entry.layout]()
             case "synthetic":
-                return cache_folder()
+                return drawn_folders()
             case "folder":
                 return None
             case _:
@@ -162,10 +206,11 @@ def missing_masks(missing: dict[Path, Path], category: str) -> str:
     """The message about anomalous images without masks."""
     image, folder = next(iter(missing.items()))
     tried = ", ".join(str(place) for place in mask_places(image, folder))
+    there = "".join(f"\n  There lies {path}: {why}" for path, why in lying_there(image, folder).items())
     return (
         f"{len(missing)} anomalous images of category '{category}' have no mask; the first is {image}\n"
-        f"  Looked for: {tried}\n"
-        "  Copy the masks there; to go without pixel truth, use a dataset `folder` that has no ground_truth."
+        f"  Looked for: {tried}{there}\n"
+        "  Put the masks there; without any folder of masks, a dataset `folder` has no pixel metrics."
     )
 
 
@@ -178,6 +223,31 @@ def count_differences(entry: Dataset, split: Split, category: str) -> list[str]:
     """Where counts differ from the published ones: "bottle train: expected 209 images, found 208"."""
     counts = entry.counts.get(category)
     return [] if counts is None else [f"{category} {text}" for text in counts.differences(split)]
+
+
+def _refuse_wrong(entry: Dataset, scan: Scan, category: str, folder: Path | None) -> None:
+    """Raise the errors of `load_records`, and log what is less than an error."""
+    if scan.wrong:
+        raise BadValue("\n".join(scan.wrong[:SHOWN]))
+    _refuse_empty(entry, scan.split, category, folder)
+    if scan.extra:
+        logger.warning("dataset %s %s", entry.name, extra_masks(scan.extra, category))
+    if scan.missing and (entry.pixel_truth or scan.has_masks):
+        raise MaskMissing(missing_masks(scan.missing, category))
+    for difference in count_differences(entry, scan.split, category):
+        logger.warning("dataset %s %s", entry.name, difference)
+
+
+def _say_what_was_understood(
+    entry: Dataset, scan: Scan, category: str, folder: Path | None, seed: int
+) -> None:
+    logger.info("%s", understood(category, scan, folder, seed))
+    unused = scan.unused
+    if entry.layout != "folder" and folder is not None and not has_batches(folder):
+        unused = left_over(scan, folder)
+    if unused:
+        level = logging.WARNING if entry.layout == "folder" else logging.INFO
+        logger.log(level, "%s: not used:\n%s", category, describe(unused))
 
 
 def _refuse_empty(entry: Dataset, split: Split, category: str, folder: Path | None) -> None:

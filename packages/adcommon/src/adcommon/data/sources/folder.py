@@ -1,105 +1,125 @@
 """The user's own images: any folder that says, by its folders or by a list, which images are normal.
 
-One category is a folder that holds one of
+One category is a folder that holds, at any depth and in any case,
 
     train/good, test/good, test/<defect>, ground_truth/<defect>   as MVTec AD; without test, normals are split
-    good, <defect>, ground_truth/<defect>                         normals are split
+    good, bad or bad/<defect> or <defect>, masks/<defect>         normals are split
     images                                                        all normal, split
     manifest.csv    or another list of `adcommon.data.lists.manifest`; the file itself may be given too
 
-and a folder of such folders is a dataset of several categories. Masks are optional. `good` may be called
-`ok` or `normal`. A split leaves a quarter of the normal images, drawn with a seed, for the test. A folder
-that has `test` but no `train` can only be evaluated.
+and a folder of such folders is a dataset of several categories. What names of folders mean stands in
+`adcommon.data.sources.words`; what is unclear is an error that asks, and `Meaning` answers. A split leaves a
+quarter of the normal images, drawn with a seed, for the test. A folder that has `test` but no `train` can
+only be evaluated.
 """
 
-import logging
-from dataclasses import replace
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from adcommon.data.lists.entries import to_splits
+from adcommon.data.lists.entries import Entry, to_splits
 from adcommon.data.lists.manifest import entries_of, list_folders
-from adcommon.data.sources.layouts import (
-    Scan,
-    in_order,
-    is_normal,
-    normal_records,
-    scan_category,
-    scan_defects,
-    subfolders,
-)
-from adcommon.data.sources.splits import split_normals
-from adcommon.errors import DatasetNotFound
-from adcommon.io.images import list_images
-from adcommon.types.names import check_distinct
-from adcommon.types.records import Record, Split
+from adcommon.data.sources.category import LOOSE, Category
+from adcommon.data.sources.layouts import Scan
+from adcommon.data.sources.meaning import Meaning, Parts
+from adcommon.data.sources.tree import Tree
+from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.io.listing import describe, list_tree
+from adcommon.types.names import as_name, check_distinct
 
-logger = logging.getLogger(__name__)
-
-_RESERVED = ("train", "test", "validation", "ground_truth")
+UNLISTED = "images that the list does not name"
 
 
-def folder_categories(root: Path) -> dict[str, Path]:
-    """The categories found in a folder, by name, each with the folder that holds it.
+class OwnImages:
+    """A folder or a list of the user's own images, and the categories found there."""
 
-    Raises:
-        DatasetNotFound: there are no images, or no such folder.
-    """
-    if not root.exists():
-        raise DatasetNotFound(f"no such folder: {root}\n  Expected a folder of images, or a list of them.")
-    entries = entries_of(root)
-    if entries is not None:
-        check_distinct((entry.category for entry in entries), "categories")
-        return dict.fromkeys((entry.category for entry in entries), root)
-    if _is_category(root):
-        return {root.resolve().name: root}
-    found = {folder.name: folder for folder in subfolders(root) if _is_category(folder)}
-    if not found:
-        raise DatasetNotFound(
-            f"no images found in {root}\n"
-            "  Expected images, or good/ with one folder per defect, or train/good and test/<defect>,\n"
-            "  or one folder of such a form per category."
-        )
-    return found
+    def __init__(self, root: Path, meaning: Meaning) -> None:
+        """Look for lists, else for folders; no image is opened.
+
+        Raises:
+            DatasetNotFound: there are no images, or no such folder.
+            BadValue: names of categories that are one on some systems, or `meaning` names no folder.
+        """
+        if not root.exists():
+            raise DatasetNotFound(
+                f"no such folder: {root}\n  Expected a folder of images, or a list of them."
+            )
+        self.root = root
+        self._entries = entries_of(root)
+        self._tree: Tree | None = None
+        if self._entries is None:
+            self._tree = Tree(root, meaning)
+            if not self._tree.listing.images:
+                raise DatasetNotFound(_no_images(root, describe(self._tree.listing.passed_over)))
+            self.categories = _named(self._tree.categories(), as_name(root.resolve().name))
+        elif meaning:
+            raise BadValue(f"{root}: a list says itself what is normal; leave out --good, --bad, --masks")
+        else:
+            self.categories = dict.fromkeys((entry.category for entry in self._entries), ())
+        check_distinct(self.categories, "categories")
+
+    def folder(self, category: str) -> Path:
+        """The folder that holds a category; of a list, the list."""
+        return self.root.joinpath(*self.categories[category])
+
+    def scan(self, category: str, *, seed: int) -> Scan:
+        """Scan one category, without judging what was found.
+
+        Args:
+            seed: draws the normal images that test, where nothing says which they are.
+
+        Raises:
+            BadValue: it is unclear which images are normal; says what was seen, and asks.
+        """
+        if self._tree is None:
+            return _scan_list(self.root, self._entries or [], category, seed)
+        return Category(self._tree, self.categories[category], category).scan(seed)
+
+    def outside(self) -> dict[str, list[Path]]:
+        """What lies beside the folders of the categories and is not used, by reason in words."""
+        if self._tree is None:
+            return {}
+        tree, inside = self._tree, list(self.categories.values())
+
+        def is_outside(path: Path) -> bool:
+            parts = path.relative_to(self.root).parts
+            return not any(parts[: len(at)] == at for at in inside)
+
+        loose = [path for path in tree.images.get((), ()) if is_outside(path)]
+        found = {LOOSE: loose, **tree.listing.passed_over}
+        left = {reason: list(filter(is_outside, paths)) for reason, paths in found.items()}
+        return {reason: paths for reason, paths in left.items() if paths}
 
 
-def scan_folder(folder: Path, category: str, *, seed: int) -> Scan:
-    """Scan one category of the user's own images; see the module for the forms it may have."""
-    entries = entries_of(folder)
-    if entries is not None:
-        own = [entry for entry in entries if entry.category == category]
-        split = to_splits(own, list_folders(folder), seed=seed)[category]
-        return Scan(split, split.pixel_truth)
-    if (folder / "train").is_dir() or (folder / "test").is_dir():
-        scan = scan_category(folder, category)
-        loose = [Record(image, category, 0) for image in list_images(folder / "train")]
-        train = in_order([*scan.split.train, *loose])
-        if (folder / "test").is_dir():
-            return replace(scan, split=Split(train, scan.split.test))
-        return Scan(_split_normals(train, [], seed, folder), wrong=scan.wrong)
-    defects = {
-        source.name: source
-        for source in subfolders(folder)
-        if not is_normal(source) and source.name not in _RESERVED and list_images(source)
-    }
-    normal = normal_records(folder, category)
-    if not any(is_normal(source) for source in subfolders(folder)):
-        if defects:
-            names = ", ".join(defects)
-            logger.warning("folder %s holds images, so its folders are passed over: %s", folder, names)
-        normal, defects = [Record(image, category, 0) for image in list_images(folder)], {}
-    scan = scan_defects(defects, folder / "ground_truth", category)
-    return replace(scan, split=_split_normals(normal, scan.split.test, seed, folder))
+def _scan_list(root: Path, entries: Sequence[Entry], category: str, seed: int) -> Scan:
+    own = [entry for entry in entries if entry.category == category]
+    split = to_splits(own, list_folders(root), seed=seed)[category]
+    folder = root if root.is_dir() else root.parent
+    named = {posixpath.normpath(name) for entry in entries for name in (entry.image, *entry.masks)}
+    images = list_tree(folder).images
+    left = [path for path in images if not {str(path), path.relative_to(folder).as_posix()} & named]
+    drawn = any(entry.split == "" and entry.label == 0 for entry in own)
+    return Scan(split, split.pixel_truth, unused={UNLISTED: left} if left else {}, drawn=drawn)
 
 
-def _is_category(folder: Path) -> bool:
-    sources = subfolders(folder)
-    divided = any(is_normal(source) or source.name in ("train", "test") for source in sources)
-    return divided or bool(list_images(folder))
+def _named(folders: Sequence[Parts], root: str) -> dict[str, Parts]:
+    """The categories by name: the folder's own, or its path's where several folders have one name."""
+    names = Counter(as_name(folder[-1]) for folder in folders if folder)
+    called: dict[str, Parts] = {}
+    for folder in folders:
+        name = as_name(folder[-1]) if folder else root
+        name = as_name("_".join(folder)) if names[name] > 1 else name
+        if name in called:
+            raise BadValue(f"two folders would be the category '{name}'; rename one of them")
+        called[name] = folder
+    return called
 
 
-def _split_normals(normal: list[Record], anomalous: list[Record], seed: int, root: Path) -> Split:
-    """Keep a quarter of the normal images for the test, drawn from the sorted list."""
-    split = split_normals(in_order(normal), seed)
-    train, test = len(split.train), len(split.test)
-    logger.info("folder %s normal %d train %d test %d seed %d", root, len(normal), train, test, seed)
-    return Split(split.train, in_order([*split.test, *anomalous]))
+def _no_images(root: Path, passed_over: str) -> str:
+    there = f"\n  Found: {passed_over}" if passed_over else ""
+    return (
+        f"no images found in {root}{there}\n"
+        "  Expected images, or good/ with one folder per defect, or train/good and test/<defect>,\n"
+        "  or one folder of such a form per category."
+    )

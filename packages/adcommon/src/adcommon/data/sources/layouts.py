@@ -35,6 +35,10 @@ class Scan:
     """Masks that belong to no image."""
     wrong: list[str] = field(default_factory=list)
     """What must not be loaded: anomalous images among the training images, two masks for one image."""
+    unused: dict[str, list[Path]] = field(default_factory=dict)
+    """Reason in words -> what lies there and is not used."""
+    drawn: bool = False
+    """True if the normal test images were drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,21 @@ def pair_masks(images: Iterable[Path], folder: Path) -> Pairing:
     used = several.union(masks.values())
     extra = [mask for entries in by_stem.values() for mask in entries if mask not in used]
     return Pairing(masks, missing, extra, wrong)
+
+
+def lying_there(image: Path, folder: Path) -> dict[Path, str]:
+    """What is called as the mask of an image, and cannot be it -> why."""
+    names = {name.format(image.stem).casefold() for name in _MASK_NAMES}
+    found = [path for path in list_folder(folder) if path.stem.casefold() in names and path.is_file()]
+    return {path: _why_no_mask(path) for path in found}
+
+
+def _why_no_mask(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in MASK_EXTENSIONS:
+        return "its name differs in the case of letters"
+    lossy = "JPEG changes values" if suffix in (".jpg", ".jpeg") else "masks are PNG, BMP or TIFF"
+    return f"{lossy}; save it as PNG"
 
 
 def mask_places(image: Path, folder: Path) -> list[Path]:

@@ -45,9 +45,14 @@ def defects_of(category: str) -> tuple[str, ...]:
     return PLATE_DEFECTS if category == "plate" else SURFACE_DEFECTS
 
 
+def drawn_folders() -> Path:
+    """Where the drawn images are kept, in a folder for each seed."""
+    return cache_folder() / f"synthetic-{VERSION}"
+
+
 def draw_category(category: str, seed: int) -> Path:
     """Draw a category into the cache, unless it is there, and return its folder, laid out as MVTec AD."""
-    folder = cache_folder() / f"synthetic-{VERSION}-seed{seed}" / category
+    folder = drawn_folders() / f"seed{seed}" / category
 
     def draw(unfinished: Path) -> None:
         logger.info("dataset synthetic category %s drawn into %s", category, folder)
