@@ -32,6 +32,7 @@ from adcommon.models.anomaly_maps import (
 from adcommon.models.backbones import create_trunk
 from adcommon.results import pictures as visualise
 from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, golden_folder, kinds_read
+from adcommon.types.records import Record
 from recontrast.compat.official import load_official
 from recontrast.detector import ReContrastDetector, combine
 from recontrast.losses import global_cosine, mined_global_cosine, mining_alpha, recontrast_loss, region_cosine
@@ -588,7 +589,9 @@ def test_preprocess(file: GoldenFile, tmp_path: Path) -> None:
         values |= {
             case["tensor"]: normalise(preprocess.pixels(image)[None], preprocess)[0],
             case["mask_tensor"]: (grey_mask / np.float32(255)).reshape(file[case["mask_tensor"]].shape),
-            case["mask_bool"]: preprocess.mask(mask, image).reshape(file[case["mask_bool"]].shape),
+            case["mask_bool"]: preprocess.mask(Record(image, "part", 1, mask=mask)).reshape(
+                file[case["mask_bool"]].shape
+            ),
         }
     for case in entry["gray"]:
         grey = save(tmp_path / "grey.png", file["image"][..., case["channel"]])
@@ -610,7 +613,7 @@ def test_evaluate_dataset(file: GoldenFile, build, tmp_path: Path) -> None:
         image = save(tmp_path / entry["layout"]["image"].format(**row), file[row["image"]])
         mask = row["mask"] and save(tmp_path / entry["layout"]["mask"].format(**row), file[row["mask"]])
         pixels.append(preprocess.pixels(image))
-        masks.append(preprocess.mask(mask, image))
+        masks.append(preprocess.mask(Record(image, "part", 1, mask=mask)))
     images, masks = normalise(np.stack(pixels), preprocess), np.stack(masks)
     labels = np.array([row["label"] for row in rows])
 

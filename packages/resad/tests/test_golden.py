@@ -26,6 +26,7 @@ from adcommon.models.anomaly_maps import max_score
 from adcommon.models.backbones import create_trunk
 from adcommon.models.neighbours import nearest
 from adcommon.testing.golden import GoldenFolder, seeded_input, seeded_tensor
+from adcommon.types.records import Record
 from resad import losses
 from resad.backbone import make_preprocess
 from resad.detector import ScoreRange, likelihood_map, merged_map, probability_map
@@ -599,7 +600,7 @@ def test_preprocess(golden, tmp_path: Path) -> None:
         Image.fromarray(np.zeros((*file.arrays[case["mask"]].shape, 3), np.uint8)).save(
             tmp_path / "image.png"
         )
-        values[case["array"]] = base.mask(path, tmp_path / "image.png")[None]
+        values[case["array"]] = base.mask(Record(tmp_path / "image.png", "part", 1, mask=path))[None]
     for case in entry["level_masks"]:
         mask = torch.from_numpy(np.asarray(values[case["from"]]))
         size = (case["size"], case["size"])

@@ -17,6 +17,7 @@ from adcommon.models.checkpoint import load_strict
 from adcommon.models.efficientnet import from_efficientnet_pytorch
 from adcommon.results.pictures import jet
 from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, kinds_read
+from adcommon.types.records import Record
 from uniad.backbone import AlignedFeatures, align
 from uniad.compat.arch import tag_of
 from uniad.compat.official import fill, load_checkpoint, save_checkpoint, to_official
@@ -388,7 +389,7 @@ def test_preprocess(file: GoldenFile, tmp_path: Path) -> None:
     on_disk = Image.open(tmp_path / "image.png").resize((side, side), Image.Resampling.BILINEAR)
     assert np.array_equal(square.pixels(tmp_path / "image.png"), np.asarray(on_disk))
     on_disk = Image.open(tmp_path / "mask.png").resize((side, side), Image.Resampling.NEAREST)
-    got = square.mask(tmp_path / "mask.png", tmp_path / "image.png")
+    got = square.mask(Record(tmp_path / "image.png", "part", 1, mask=tmp_path / "mask.png"))
     assert np.array_equal(got, np.asarray(on_disk) > 0)
     assert entry["mask_interpolation"] == square.mask_rule == "nearest"
 

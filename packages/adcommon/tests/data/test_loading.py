@@ -54,9 +54,9 @@ def decoded(monkeypatch):
     names = []
     pixels = Preprocess.pixels
 
-    def counting(self, image, mask=None):
+    def counting(self, image):
         names.append(image.name)
-        return pixels(self, image, mask)
+        return pixels(self, image)
 
     monkeypatch.setattr(Preprocess, "pixels", counting)
     return names
@@ -78,9 +78,9 @@ def test_a_batch_holds_each_records_own_image_mask_and_label(dataset, records):
     assert batch.indices.tolist() == [5, 0, 5]
     assert batch.labels.tolist() == [1, 0, 1]
     for row, index in enumerate([5, 0, 5]):
-        pixels = SMALL.pixels(records[index].image, records[index].mask)
+        pixels = SMALL.pixels(records[index].image)
         torch.testing.assert_close(batch.images[row], normalise(pixels[None], SMALL)[0], rtol=0, atol=0)
-        np.testing.assert_array_equal(batch.masks[row], SMALL.mask(records[index].mask, records[index].image))
+        np.testing.assert_array_equal(batch.masks[row], SMALL.mask(records[index]))
 
 
 def test_cached_batches_equal_uncached_ones_and_decode_nothing(tmp_path, records, decoded):

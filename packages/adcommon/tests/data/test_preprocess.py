@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from adcommon.data.loading import AnomalyDataset
 from adcommon.data.normalise import normalise, unnormalise
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, MaskSizeMismatch
+from adcommon.io.headers import turn_values
+from adcommon.types.records import Record
 
 
 def save(path: Path, array: np.ndarray) -> Path:
@@ -51,11 +54,11 @@ def test_images_and_masks_equal_the_reference(golden: Golden, tmp_path: Path) ->
         preprocess = Preprocess(
             image_size=case["resize"], crop_size=case["crop"], mask_rule="any", **golden.normalisation
         )
-        images = normalise(preprocess.pixels(image, mask)[None], preprocess)
+        images = normalise(preprocess.pixels(image)[None], preprocess)
         golden.assert_close(images[0].numpy(), case["tensor"])
-        golden.assert_close(preprocess.mask(mask, image)[None], case["mask_bool"])
+        golden.assert_close(preprocess.mask(Record(image, "part", 1, mask=mask))[None], case["mask_bool"])
         touched = golden.arrays[case["mask_tensor"]] > golden.meta["mask_threshold"]
-        assert (preprocess.mask(mask, image) == touched[0]).all()
+        assert (preprocess.mask(Record(image, "part", 1, mask=mask)) == touched[0]).all()
 
 
 def test_grey_images_equal_the_reference(golden: Golden, tmp_path: Path) -> None:
@@ -93,7 +96,7 @@ def test_centre_crop_rounds_halves_to_even(tmp_path: Path, size: int, crop: int,
 def test_an_anomalous_pixel_never_vanishes_under_the_rule_any(pair: tuple[Path, Path]) -> None:
     image, mask = pair
     masks = {
-        rule: Preprocess(image_size=16, mask_rule=rule).mask(mask, image)
+        rule: Preprocess(image_size=16, mask_rule=rule).mask(Record(image, "part", 1, mask=mask))
         for rule in ("nearest", "any", "half")
     }
     assert masks["any"][14, 1]
@@ -107,11 +110,14 @@ def test_masks_are_binarised_before_they_are_resized(pair: tuple[Path, Path], tm
     white = save(tmp_path / "white.png", (np.asarray(Image.open(mask)) > 0).astype(np.uint8) * 255)
     for rule in ("nearest", "any", "half"):
         preprocess = Preprocess(image_size=23, mask_rule=rule)
-        assert (preprocess.mask(mask, image) == preprocess.mask(white, image)).all()
+        assert (
+            preprocess.mask(Record(image, "part", 1, mask=mask))
+            == preprocess.mask(Record(image, "part", 1, mask=white))
+        ).all()
 
 
 def test_no_mask_means_nothing_anomalous(pair: tuple[Path, Path]) -> None:
-    mask = Preprocess(image_size=8, crop_size=6).mask(None, pair[0])
+    mask = Preprocess(image_size=8, crop_size=6).mask(Record(pair[0], "part", 0))
     assert mask.shape == (6, 6)
     assert not mask.any()
 
@@ -120,26 +126,83 @@ def test_mask_of_another_size_names_both_files(pair: tuple[Path, Path], tmp_path
     image, _ = pair
     mask = save(tmp_path / "small.png", np.zeros((40, 59), dtype=np.uint8))
     preprocess = Preprocess(image_size=8)
-    for use in (lambda: preprocess.pixels(image, mask), lambda: preprocess.mask(mask, image)):
-        with pytest.raises(
-            MaskSizeMismatch, match=r"image\.png is 60x40, its mask is 59x40(.|\n)*small\.png"
-        ):
-            use()
+    with pytest.raises(MaskSizeMismatch, match=r"image\.png is 60x40, its mask is 59x40(.|\n)*small\.png"):
+        preprocess.mask(Record(image, "part", 1, mask=mask))
 
 
-def test_image_follows_the_orientation_of_its_mask(tmp_path: Path) -> None:
+def photograph(folder: Path, size: tuple[int, int], orientation: int) -> tuple[Path, np.ndarray]:
+    """A stored picture with a bright corner region, and where it is."""
+    mark = np.zeros(size[::-1], dtype=bool)
+    mark[:6, :10] = True
     exif = Image.Exif()
-    exif[0x0112] = 6
-    stored = np.zeros((20, 30, 3), dtype=np.uint8)
-    stored[:, :15] = 255
-    Image.fromarray(stored).save(tmp_path / "a.jpg", exif=exif, quality=95)
-    mask = save(tmp_path / "mask.png", np.ones((30, 20), dtype=np.uint8))
-    preprocess = Preprocess(image_size=10)
-    assert preprocess.mask(mask, tmp_path / "a.jpg").all()
-    turned = preprocess.pixels(tmp_path / "a.jpg", mask)
-    assert turned[0].min() > 200
-    assert turned[-1].max() < 50
-    assert (turned == replace(preprocess, upright=True).pixels(tmp_path / "a.jpg")).all()
+    exif[0x0112] = orientation
+    Image.fromarray(mark.astype(np.uint8) * 255).save(folder / "a.png", exif=exif)
+    return folder / "a.png", mark
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("drawn_upright", [False, True])
+@pytest.mark.parametrize("size", [(30, 20), (24, 24)])
+def test_a_mask_lies_on_its_image_whichever_way_up_it_was_drawn(
+    tmp_path: Path, orientation: int, upright: bool, drawn_upright: bool, size: tuple[int, int]
+) -> None:
+    image, mark = photograph(tmp_path, size, orientation)
+    drawn = turn_values(mark, orientation) if drawn_upright else mark
+    mask = save(tmp_path / "mask.png", np.ascontiguousarray(drawn).astype(np.uint8))
+    record = Record(image, "part", 1, mask=mask, mask_upright=drawn_upright)
+    preprocess = Preprocess(image_size=12, interpolation="nearest", upright=upright)
+    bright = preprocess.pixels(image)[..., 0] > 0
+    np.testing.assert_array_equal(preprocess.mask(record), bright)
+    whole = preprocess.as_loaded(drawn, record)
+    np.testing.assert_array_equal(whole, np.asarray(preprocess.original(image))[..., 0] > 0)
+    assert preprocess.size_of(image) == whole.shape[::-1]
+
+
+def test_the_mask_has_no_say_in_how_its_image_is_loaded(tmp_path: Path) -> None:
+    image, mark = photograph(tmp_path, (30, 20), 6)
+    mask = save(tmp_path / "mask.png", mark.T.astype(np.uint8))
+    for upright in (False, True):
+        dataset = AnomalyDataset(
+            [Record(image, "part", 1, mask=mask), Record(image, "part", 0)],
+            Preprocess(image_size=10, upright=upright),
+        )
+        with_mask, without = dataset.pixels([0, 1])
+        np.testing.assert_array_equal(with_mask, without)
+
+
+def test_a_mask_of_unknown_orientation_lies_as_its_image(tmp_path: Path) -> None:
+    image, mark = photograph(tmp_path, (24, 24), 3)
+    mask = save(tmp_path / "mask.png", mark.astype(np.uint8))
+    for upright in (False, True):
+        loaded = Preprocess(upright=upright).as_loaded(mark, Record(image, "part", 1, mask=mask))
+        np.testing.assert_array_equal(loaded, mark)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "size", "share"),
+    [
+        (Preprocess(image_size=240, fit="short_side"), (192, 108), 1 - 108 / 192),
+        (Preprocess(image_size=240, fit="short_side"), (108, 192), 1 - 108 / 192),
+        (Preprocess(image_size=240), (192, 108), 0),
+        (Preprocess(image_size=256, crop_size=224), (50, 50), 1 - (224 / 256) ** 2),
+        (Preprocess(image_size=256, crop_size=128, fit="short_side"), (200, 100), 1 - 0.5 * 0.25),
+    ],
+)
+def test_what_never_reaches_the_network_is_known(
+    preprocess: Preprocess, size: tuple[int, int], share: float
+) -> None:
+    assert preprocess.unseen(*size) == pytest.approx(share, abs=0.002)
+    words = preprocess.unseen_words(*size)
+    assert words is None if share == 0 else f"{100 * share:.0f} % of each picture" in str(words)
+
+
+def test_white_of_a_camera_makes_its_pictures_bright(tmp_path: Path) -> None:
+    grey = np.full((8, 8), 200, dtype=np.uint8)
+    deep = save(tmp_path / "deep.png", grey.astype(np.uint16) * 16)
+    white = Preprocess(image_size=8, white=255 * 16).pixels(deep)
+    assert (white == 200).all()
+    assert (Preprocess(image_size=8).pixels(deep) == 12).all()
 
 
 @settings(max_examples=25)
@@ -195,9 +258,10 @@ def test_key_changes_with_what_changes_pixels_and_with_nothing_else() -> None:
             {"interpolation": "bicubic"},
             {"upright": True},
             {"rgb": "last"},
+            {"white": 4095},
         )
     ]
-    assert len({preprocess.key() for preprocess in (base, *changed)}) == 7
+    assert len({preprocess.key() for preprocess in (base, *changed)}) == 8
     assert replace(base, mean=(0.0, 0.0, 0.0), mask_rule="any", crop_size=64).key() == base.key()
 
 

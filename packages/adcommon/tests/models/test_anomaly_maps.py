@@ -20,6 +20,7 @@ from adcommon.models.anomaly_maps import (
     top_fraction_score,
     upsample,
 )
+from adcommon.types.records import Record
 
 
 def test_maps_and_scores_equal_the_golden_values(golden_root: Path, tmp_path: Path) -> None:
@@ -48,7 +49,9 @@ def test_maps_and_scores_equal_the_golden_values(golden_root: Path, tmp_path: Pa
         "mask_resize32_bilinear_any": Preprocess(image_size=32, mask_rule="any"),
         "mask_resize32_short_side_crop_nearest": Preprocess(image_size=32, fit="short_side"),
     }.items():
-        np.testing.assert_array_equal(preprocess.mask(mask, mask), golden.pop(name) > 0, err_msg=name)
+        np.testing.assert_array_equal(
+            preprocess.mask(Record(mask, "part", 1, mask=mask)), golden.pop(name) > 0, err_msg=name
+        )
     assert not golden
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adcommon.data.readable import refuse_references
 from adcommon.errors import EmptySplit
 from adcommon.evaluation.collect import Scores, collect
 from adcommon.evaluation.maps import write_maps
@@ -73,6 +74,7 @@ def evaluate(
         store = feature_store(model.backbone.tower, target.test, model.preprocess, settings)
         chosen = choose_references(target, trained, shots, seeds, settings.few_shot_dir)
         for number, (seed, references) in enumerate(chosen):
+            refuse_references(references.paths, target, model.preprocess, store.dataset.cache)
             pictures = maps if number == 0 else None
             scores = collect(
                 model.bind(target.category, references),

@@ -29,6 +29,7 @@ from adcommon.training.stop import StopSignal
 from adcommon.types.records import Record, Split
 from inctrl.backbone import feature_store, make_backbone, make_preprocess
 from inctrl.batches import training_batches
+from inctrl.checkpoint import Config
 from inctrl.checkpoint import save as save_model
 from inctrl.data import ReferenceDraw, query_indices
 from inctrl.detector import FewShotModel
@@ -136,7 +137,7 @@ def train(
     report: list[dict[str, Any]] = []
     if accelerator.is_main_process:
         epoch = selected_epoch(recipe)
-        _, tensors = load_model(epoch_folder(run, epoch), method="inctrl")
+        _, tensors = load_model(epoch_folder(run, epoch), Config, "inctrl")
         load_strict(model, tensors, where=f"epoch {epoch}")
         outcomes = list(test(seeds=recipe.reference_seeds, maps=run.maps if settings.maps else None))
         report = rows_of(outcomes, trained, seconds=time.monotonic() - began)
@@ -180,4 +181,4 @@ def check_inputs(
     for shots in recipe.shots:
         ReferenceDraw(records, shots, recipe.seed, self_reference=recipe.self_reference)
     cache = default_cache("images", enabled=settings.cache)
-    read_splits([Split(list(records), []), *targets], make_preprocess(recipe), cache)
+    read_splits(targets, make_preprocess(recipe), cache, learned=records)

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from adcommon.data.lists.fewshot import draw_references
 from adcommon.data.loading import AnomalyDataset, test_batches
 from adcommon.data.preprocess import Preprocess
+from adcommon.data.readable import refuse_references
 from adcommon.errors import DatasetNotFound, EmptySplit
 from adcommon.io.cache import DiskCache
 from adcommon.io.images import list_images
@@ -148,6 +149,8 @@ def make_targets(
             records = without_references(records, [name for draw in draws for name in draw.references.names])
             if left_out := len(split.test) - len(records):
                 logger.warning("%s: %d test images serve as references and are left out", category, left_out)
+        files = {name for draw in draws for name in draw.references.names if name.is_file()}
+        refuse_references(sorted(files), replace(split, test=records), preprocess, cache)
         yield Target(category, records, store(records), draws)
 
 

@@ -6,6 +6,7 @@ Epochs and batches are counted from 0, as in the authors' files; a *step* in log
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -178,5 +179,5 @@ def check_inputs(
     backbone, preprocess = build_backbone(recipe, settings.weights), make_preprocess(recipe)
     TrainingData(seen, backbone, preprocess, recipe, memory_bytes=0).plan()
     cache = default_cache("images", enabled=settings.cache)
-    tested = [Split([], split.test) for split in unseen.values()]
-    read_splits([*seen.values(), *tested], preprocess, cache)
+    learned = [record for split in seen.values() for record in (*split.train, *split.test)]
+    read_splits([replace(split, train=[]) for split in unseen.values()], preprocess, cache, learned=learned)

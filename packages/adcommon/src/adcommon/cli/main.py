@@ -39,6 +39,7 @@ app.command(
 app.command("adcommon.cli.list_commands:few_shot", name="few-shot", help="Draw normal reference images.")
 
 Root = Annotated[Path | None, Parameter(name="--data-root")]
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)]
 
 
 def main() -> None:
@@ -79,7 +80,11 @@ def check(
     dataset: str,
     *category: str,
     data_root: Root = None,
+    good: Names = (),
+    bad: Names = (),
+    masks: Names = (),
     json: Annotated[Path | None, Parameter(name="--json")] = None,
+    max_megapixels: Annotated[Positive | None, Parameter(show_default=False)] = None,
 ) -> None:
     """List every problem of a dataset at once; exit code 1 if there are any, besides notes.
 
@@ -87,12 +92,22 @@ def check(
         dataset: Name as `ad datasets` lists it; `folder` for my own images.
         category: Categories to look at; all by default.
         data_root: Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]
+        good: Folders of normal images among my own, by name or path, where their names do not say it.
+        bad: Folders of anomalous ones.
+        masks: Folders of masks.
         json: File for the problems as a list of objects, with every path.
+        max_megapixels: Largest picture that is decoded, in millions of pixels.
+            [default: $AD_MAX_MEGAPIXELS, else 100]
     """
     from adcommon.data.check.dataset import check as look
+    from adcommon.data.sources.meaning import Meaning
+    from adcommon.io.decoding import allow_megapixels
     from adcommon.io.files import atomic_write, json_text
 
-    problems = look(dataset, data_root or default_root(), category)
+    if max_megapixels is not None:
+        allow_megapixels(max_megapixels)
+
+    problems = look(dataset, data_root or default_root(), category, meaning=Meaning(good, bad, masks))
     for problem in problems:
         print(problem)
     counts = Counter(problem.severity for problem in problems)

@@ -1,7 +1,9 @@
 """The same image where it must not be twice: in training and in test, among references and queries."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from filecmp import cmp
 from hashlib import blake2b
 from pathlib import Path
 
@@ -37,12 +39,26 @@ class Fingerprint:
 
 def fingerprint(image: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> Fingerprint:
     """The fingerprint of an image's pixels; those to compare are made alike."""
-    digest = blake2b(repr(pixels.shape).encode(), digest_size=16)
-    digest.update(pixels.tobytes())
     small = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     values = np.asarray(small, dtype=np.float32).ravel()
     values = values - values.mean()
-    return Fingerprint(image, digest.digest(), values / max(float(np.linalg.norm(values)), 1.0))
+    return Fingerprint(image, pixel_digest(pixels), values / max(float(np.linalg.norm(values)), 1.0))
+
+
+def pixel_digest(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    """Equal for equal pixels."""
+    digest = blake2b(repr(pixels.shape).encode(), digest_size=16)
+    digest.update(pixels.tobytes())
+    return digest.digest()
+
+
+def same_files(asked: Sequence[Path], known: Sequence[Path]) -> list[Pair]:
+    """Each asked file with a known one of the same content."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in known:
+        by_size[path.stat().st_size].append(path)
+    pairs = ((path, other) for path in asked for other in by_size.get(path.stat().st_size, []))
+    return [pair for pair in pairs if cmp(*pair, shallow=False)]
 
 
 def find_copies(known: Sequence[Fingerprint], tested: Sequence[Fingerprint]) -> list[Pair]:

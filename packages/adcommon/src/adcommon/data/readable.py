@@ -1,17 +1,18 @@
 """A look at every file before work starts, so that what is wrong costs seconds and not a night."""
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from adcommon.data.check.looks import Look, MaskLook, look_at, suspicions
 from adcommon.data.check.tree import Problem
-from adcommon.data.leaks import find_copies, find_near_copies, refuse_leak, said
+from adcommon.data.leaks import find_copies, find_near_copies, pixel_digest, refuse_leak, said
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.messages import lines
 from adcommon.data.preprocess import Preprocess
@@ -44,8 +45,11 @@ def read_splits(
     of_learned, *of_splits = read_all(
         AnomalyDataset(some, preprocess, cache, memory_bytes=0) for some in records
     )
-    if learned:
-        _judge(of_learned, preprocess)
+    by_category: dict[str, list[Look]] = defaultdict(list)
+    for look in of_learned:
+        by_category[look.record.category].append(look)
+    for looks in by_category.values():
+        _judge(looks, preprocess)
     for split, looks in zip(splits, of_splits, strict=True):
         _judge(looks, preprocess)
         count = len(split.train)
@@ -123,6 +127,33 @@ def _unseen(looks: Sequence[Look], preprocess: Preprocess, category: str) -> Ite
             f"{len(lying)} photographs are to be turned by EXIF, and are read as they are stored (--upright)"
         )
         yield Problem("warning", category, message, tuple(look.record.image for look in lying))
+
+
+def refuse_references(
+    references: Sequence[Path], tested: Split, preprocess: Preprocess, cache: DiskCache | None
+) -> None:
+    """Refuse images of one's own that are tested and compared with at once.
+
+    Args:
+        references: what the test images are compared with.
+        tested: has the test images.
+
+    Raises:
+        Leak: names them.
+    """
+    if tested.dataset != "folder" or not references:
+        return
+    dataset = AnomalyDataset(tested.test, preprocess, cache, memory_bytes=0)
+    known = {pixel_digest(preprocess.pixels(path)): path for path in references}
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(lambda index: pixel_digest(dataset.pixels([index])[0]), range(len(dataset)))
+        pairs = [
+            (record.image, known[digest])
+            for record, digest in zip(tested.test, digests, strict=True)
+            if digest in known
+        ]
+    what = "test images are references too, and would be compared with themselves"
+    refuse_leak(pairs, what, "Leave them out of the test, or take other references.")
 
 
 def _compare(split: Split, trained: Sequence[Look], tested: Sequence[Look]) -> None:

@@ -3,9 +3,10 @@
 Torch is imported for a model folder only: a file that `ad export` wrote runs without it.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -13,13 +14,17 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from adcommon.data.leaks import pixel_digest
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy.inputs import Decoded, Source, decoded, each, find_images, is_single
+from adcommon.deploy.inputs import Decoded, Source, Unreadable, decoded, each, find_images, is_single
 from adcommon.errors import BadValue, UserError, WrongCheckpoint
+from adcommon.io.text import printable
 from adcommon.types.prediction import Detector, Prediction
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 ScorePixels = Callable[[UInt8[np.ndarray, "batch size size 3"]], Prediction]
 """From pixels, not yet normalised, to a `Prediction` in NumPy: all that a runtime has to offer."""
@@ -81,6 +86,8 @@ class Model:
     """That it scores; several, joined by "+", where it was trained on them."""
     detector: Detector | None = None
     """The same in torch, if this is torch's; it can be exported."""
+    references: Sequence[Path] = ()
+    """Normal images that were given to compare with; none of them can be scored."""
 
     def __repr__(self) -> str:
         """Method, category and threshold."""
@@ -129,7 +136,15 @@ class Model:
         return self._results(each(images), batch_size, workers)
 
     def _results(self, images: Iterable[Source], batch_size: int, workers: int) -> Iterator[Result]:
-        for batch in decoded(images, self.preprocess, batch_size, workers):
+        known = {pixel_digest(self.preprocess.pixels(path)): path for path in self.references}
+        unseen: str | None = None
+        for some in decoded(images, self.preprocess, batch_size, workers):
+            batch = [_unless_known(image, known) for image in some]
+            for image in batch:
+                if unseen is None and isinstance(image, Decoded):
+                    unseen = self.preprocess.unseen_words(image.width, image.height)
+                    if unseen is not None:
+                        logger.warning(unseen)
             scored = self._scored([image for image in batch if isinstance(image, Decoded)])
             for image in batch:
                 if isinstance(image, Decoded):
@@ -202,7 +217,9 @@ def load(
         detector, config = load_folder(
             path, method=method, category=category, references=normal, device=chosen
         )
-    return from_detector(detector, config, category=category, device=chosen)
+    model = from_detector(detector, config, category=category, device=chosen)
+    model.references = normal
+    return model
 
 
 def from_detector(
@@ -248,17 +265,25 @@ def _load_onnx(path: Path, method: str | None, references: object) -> Model:
 
     exported = OnnxDetector(path)
     facts = exported.facts
-    if method not in (None, facts["method"]):
-        raise WrongCheckpoint(f"{path} holds a model of {facts['method']}, not of {method}")
+    if method not in (None, facts.method):
+        raise WrongCheckpoint(f"{path} holds a model of {facts.method}, not of {method}")
     if references is not None:
         raise BadValue(f"{path} was exported with its reference images; export it again with others")
     return Model(
         exported.score_pixels,
         exported.preprocess,
-        facts,
-        threshold=facts["threshold"],
-        category=facts["category"],
+        asdict(facts),
+        threshold=facts.threshold,
+        category=facts.category,
     )
+
+
+def _unless_known(image: Decoded | Unreadable, known: Mapping[bytes, Path]) -> Decoded | Unreadable:
+    """An image, or why it cannot be scored: it is a reference, whatever its file."""
+    if isinstance(image, Unreadable) or not known or (same := known.get(pixel_digest(image.pixels))) is None:
+        return image
+    name = "the image" if image.path is None else printable(image.path)
+    return Unreadable(image.path, f"{name} is the reference {printable(same)}: compared with itself")
 
 
 def _reference_images(references: str | Path | Sequence[str | Path] | None) -> list[Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from adcommon.data.leaks import refuse_leak, same_files
 from adcommon.deploy.inputs import list_inputs
 from adcommon.deploy.model import Model, Result
 from adcommon.deploy.rows import RUN, TABLE, Row, append, listing_digest, read_rows, refuse_other, rewind
@@ -103,6 +104,9 @@ def predict(
     with locked(out):
         refuse_out(out, resume=resume, force=force)
         listing = list_inputs(inputs, out)
+        what = "images are references too, and would be compared with themselves"
+        copies = same_files(listing.images, model.references)
+        refuse_leak(copies, what, "Leave them out, or give other references.")
         wanted = {
             **(made_with or {}),
             "threshold": model.threshold,

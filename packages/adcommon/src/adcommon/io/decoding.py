@@ -67,8 +67,11 @@ def opened(path: Path) -> Iterator[ImageFile]:
             block, where it is decoded.
     """
     with _explained(path), path.open("rb") as file:
+        limit = max_megapixels() * 1_000_000
+        if Image.MAX_IMAGE_PIXELS is not None and Image.MAX_IMAGE_PIXELS < limit:
+            Image.MAX_IMAGE_PIXELS = limit  # some decoders ask for it
         image = _identified(file)
-        _refuse_beyond_limit(image.size)
+        _refuse_beyond(limit, image.size)
         is_huge = image.width * image.height > _ONE_AT_A_TIME_PIXELS
         with _one_at_a_time if is_huge else nullcontext():
             yield image
@@ -129,17 +132,14 @@ def _plugins() -> dict[str, tuple[Callable[..., ImageFile], Callable[[bytes], bo
     return {name: Image.OPEN[name] for name in dict.fromkeys(FORMATS.values()) if name in Image.OPEN}
 
 
-def _refuse_beyond_limit(size: tuple[int, int]) -> None:
+def _refuse_beyond(limit: int, size: tuple[int, int]) -> None:
     width, height = size
-    limit = max_megapixels()
-    if width * height > limit * 1_000_000:
+    if width * height > limit:
         needed = math.ceil(width * height / 1_000_000)
         raise ValueError(
-            f"{width}x{height} are {needed} megapixels, the limit is {limit}; if that is meant, pass "
-            f"--max-megapixels {needed} or set {MAX_MEGAPIXELS_VARIABLE}={needed}"
+            f"{width}x{height} are {needed} megapixels, the limit is {limit // 1_000_000}; if that is meant, "
+            f"pass --max-megapixels {needed} or set {MAX_MEGAPIXELS_VARIABLE}={needed}"
         )
-    if limit > MAX_MEGAPIXELS:
-        Image.MAX_IMAGE_PIXELS = None  # the user has decided; some decoders ask Pillow's own limit
 
 
 def _start_unlocked() -> None:

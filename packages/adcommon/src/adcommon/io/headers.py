@@ -6,7 +6,7 @@ from typing import IO
 
 import numpy as np
 from jaxtyping import Shaped
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 from PIL.ImageFile import ImageFile
 
 from adcommon.io.decoding import header
@@ -103,6 +103,8 @@ def turn_image(image: Image.Image, orientation: int) -> Image.Image:
 
 def orientation_of(image: Image.Image) -> int:
     """EXIF's orientation, from 1 to 8, without decoding the image; what is damaged says nothing."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 1  # the decoder turns it
     try:
         if isinstance(image, PngImagePlugin.PngImageFile) and image.fp and not _has_late_exif(image.fp):
             found = Image.Image.getexif(image).get(_EXIF_ORIENTATION)  # the plugin's own decodes everything

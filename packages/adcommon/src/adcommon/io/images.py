@@ -171,7 +171,7 @@ def _mask_values(image: Image.Image) -> Shaped[np.ndarray, "height width"]:
     has_alpha = image.has_transparency_data
     pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
     values: np.ndarray = pixels[..., :3].max(axis=-1)
-    if image.mode == "P" and not values.any() and len(set(image.getdata())) > 1:
+    if image.mode == "P" and not values.any() and len(np.unique(np.asarray(image))) > 1:
         raise ValueError("its palette is black throughout; save it in grey, with 0 where it is normal")
     if not has_alpha or (opaque := pixels[..., 3] > 0).all() or not opaque.any():
         return values

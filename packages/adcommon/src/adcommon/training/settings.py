@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from adcommon.data.sources.meaning import Meaning
 from adcommon.errors import BadValue
 from adcommon.io.places import default_root
 from adcommon.io.schema import check_fields
@@ -24,6 +25,12 @@ class _OnImages:
     """Folder that holds the datasets, or the dataset itself. [default: $AD_DATA, else ./data]"""
     data: Path | None = None
     """A folder of my own images; short for `--dataset folder --data-root DIR`."""
+    good: Names = ()
+    """Folders of normal images among my own, by name or path, where their names do not say it."""
+    bad: Names = ()
+    """Folders of anomalous ones."""
+    masks: Names = ()
+    """Folders of masks."""
     gpu: str | None = None
     """Number of the GPU, or `cpu`. [default: the first GPU if there is one]"""
     device: str | None = None
@@ -52,6 +59,10 @@ class _OnImages:
     def root(self) -> Path:
         """The folder where datasets are looked for."""
         return self.data or self.data_root or default_root()
+
+    def meaning(self) -> Meaning:
+        """What is said of the folders of images of one's own."""
+        return Meaning(self.good, self.bad, self.masks)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from adcommon.data.check.looks import Look, look_at, suspicions
 from adcommon.data.check.tree import Problem, Severity
 from adcommon.data.leaks import Pair, find_copies, find_near_copies
 from adcommon.data.loco import CONFIG, Saturation, find_config, read_saturations
+from adcommon.data.orientation import settle_masks
 from adcommon.data.preprocess import Preprocess
 from adcommon.data.sources.layouts import is_normal, pair_masks
 from adcommon.errors import MaskSizeMismatch, UserError
@@ -49,6 +50,8 @@ class Seen:
 
 def check_content(split: Split, category: str) -> Iterator[Problem]:
     """Decode everything, in parallel, and report what is found."""
+    if split.dataset == "folder":
+        split = settle_masks(split)
     records = [*split.train, *_with_masks_of_normal_images(split.test)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         looks = pool.map(_look, records)

@@ -15,7 +15,6 @@ from adcommon.data.check.tree import (
     check_version,
 )
 from adcommon.data.sources.access import (
-    NOTHING,
     category_folder,
     dtd_textures,
     find_dataset,
@@ -24,7 +23,7 @@ from adcommon.data.sources.access import (
 )
 from adcommon.data.sources.cifar10 import MD5, has_batches, md5_of, read_batch
 from adcommon.data.sources.folder import OwnImages
-from adcommon.data.sources.meaning import Meaning
+from adcommon.data.sources.meaning import NOTHING, Meaning
 from adcommon.data.sources.roots import find_root
 from adcommon.data.sources.understood import left_over
 from adcommon.errors import UserError, unknown_name

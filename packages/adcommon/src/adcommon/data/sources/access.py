@@ -20,7 +20,7 @@ from adcommon.data.sources.layouts import (
     scan_rgb,
     subfolders,
 )
-from adcommon.data.sources.meaning import Meaning
+from adcommon.data.sources.meaning import NOTHING, Meaning
 from adcommon.data.sources.roots import find_root, given, search
 from adcommon.data.sources.synthetic import draw_category, drawn_folders
 from adcommon.data.sources.understood import left_over, understood
@@ -30,8 +30,6 @@ from adcommon.io.listing import describe
 from adcommon.types.records import Split
 
 logger = logging.getLogger(__name__)
-NOTHING = Meaning()
-"""The user says nothing; names of folders say all."""
 
 
 def find_dataset(name: str) -> Dataset:
@@ -56,8 +54,7 @@ def find_own(entry: Dataset, root: Path | None, meaning: Meaning = NOTHING) -> O
     """
     if entry.layout == "folder":
         return OwnImages(given(entry, root), meaning)
-    if meaning:
-        raise BadValue(f"--good, --bad and --masks are for images of your own (--data), not for {entry.name}")
+    meaning.refuse_for(f"the dataset {entry.name}")
     return None
 
 
