@@ -68,11 +68,17 @@ def _run(base: str, recipe: Recipe, settings: TrainSettings) -> None:
     if not listed and (settings.data is not None or recipe.test_datasets == ("folder",)):
         names = datasets_asked_for(settings.data, None, settings.category)
         recipe = replace(recipe, test_datasets=names)
-    records = training_records(recipe, settings.train_root(), settings.train_category)
+    meaning = settings.meaning()
+    records = training_records(recipe, settings.train_root(), settings.train_category, meaning)
     targets = (
         listed_targets(recipe, settings.root(), settings.category)
         if listed
-        else find_targets(recipe.test_datasets, settings.root(), settings.category)
+        else find_targets(
+            recipe.test_datasets,
+            settings.root(),
+            settings.category,
+            meaning.on("folder" if "folder" in recipe.test_datasets else "", recipe.dataset),
+        )
     )
     run(recipe, records, targets, settings, name=f"inctrl-{base}")
 
@@ -92,7 +98,7 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
         targets = listed_targets(settings, settings.root(), settings.category)
     else:
         names = datasets_asked_for(settings.data, settings.dataset, settings.category)
-        targets = find_targets(names, settings.root(), settings.category)
+        targets = find_targets(names, settings.root(), settings.category, settings.meaning())
 
     from adcommon.models.devices import choose_device
     from inctrl.checkpoint import load_trained

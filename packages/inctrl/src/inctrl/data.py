@@ -11,6 +11,7 @@ import numpy as np
 
 from adcommon.data import DATASETS, load_splits
 from adcommon.data.lists.manifest import of_categories, read_records
+from adcommon.data.sources.meaning import NOTHING, Meaning
 from adcommon.errors import BadValue, EmptySplit, UserError, unknown_name
 from adcommon.io.images import list_images
 from adcommon.types.records import Record, Split
@@ -26,25 +27,33 @@ def labelled(splits: Iterable[Split]) -> list[Record]:
     return [record for split in splits for record in (*split.train, *split.test)]
 
 
-def training_records(recipe: Recipe, root: Path, categories: Sequence[str] = ()) -> list[Record]:
+def training_records(
+    recipe: Recipe, root: Path, categories: Sequence[str] = (), meaning: Meaning = NOTHING
+) -> list[Record]:
     """The same of the recipe's auxiliary dataset or lists.
 
     Args:
         root: where the dataset is looked for, or where the paths of lists begin.
         categories: of the auxiliary dataset; all by default.
+        meaning: what is said of folders of one's own, and of those to test on.
     """
+    meaning = meaning.on(recipe.dataset, *recipe.test_datasets)
     if recipe.normal_json_path:
+        meaning.refuse_for("lists")
         records = read_records([*recipe.normal_json_path, *recipe.outlier_json_path], root)
         return [record for record in records if not categories or record.category in categories]
-    return labelled(load_splits(recipe.dataset, root, categories).values())
+    return labelled(load_splits(recipe.dataset, root, categories, meaning=meaning).values())
 
 
-def find_targets(datasets: Sequence[str], root: Path, categories: Sequence[str] = ()) -> list[Split]:
+def find_targets(
+    datasets: Sequence[str], root: Path, categories: Sequence[str] = (), meaning: Meaning = NOTHING
+) -> list[Split]:
     """The categories to test on; what is missing of all datasets is said at once.
 
     Args:
         datasets: NAME, or NAME/CATEGORY.
         categories: names, wherever they are found; all by default.
+        meaning: what is said of folders of one's own.
     """
     targets: list[Split] = []
     problems: list[str] = []
@@ -54,7 +63,8 @@ def find_targets(datasets: Sequence[str], root: Path, categories: Sequence[str] 
         if categories and (not wanted or (only and only not in categories)):
             continue
         try:
-            targets += load_splits(dataset, root, wanted).values()
+            said = meaning.on(dataset, *datasets)
+            targets += load_splits(dataset, root, wanted, meaning=said).values()
         except UserError as error:
             problems.append(str(error))
     if problems:

@@ -100,7 +100,12 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     recipe = on_own_images(recipe, settings)
     run(
         recipe,
-        find_splits(recipe, settings.root(), settings.category or _first_category(base, recipe)),
+        find_splits(
+            recipe,
+            settings.root(),
+            settings.category or _first_category(base, recipe),
+            settings.meaning(),
+        ),
         settings,
         name=f"realnet-{base}",
         published=PUBLISHED.get(base) if _unchanged(recipe, base) else None,
@@ -128,7 +133,7 @@ def _evaluate(*, settings: RealNetSettings) -> None:
     def find(recipe: Recipe, categories: Sequence[str]) -> Mapping[str, Split]:
         if named := "folder" if settings.data else settings.dataset:
             recipe = replace(recipe, dataset=named, meta_train=None, meta_test=None)
-        return find_splits(recipe, settings.root(), categories)
+        return find_splits(recipe, settings.root(), categories, settings.meaning())
 
     trained = evaluate_trained(
         settings,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adcommon.data import load_splits
 from adcommon.data.lists.manifest import of_categories, read_lines
+from adcommon.data.sources.meaning import NOTHING, Meaning
 from adcommon.training.settings import Settings
 from adcommon.types.records import Split
 from realnet.recipes import Recipe
@@ -19,10 +20,13 @@ def on_own_images(recipe: Recipe, settings: Settings) -> Recipe:
     return replace(recipe, dataset="folder") if settings.data is not None else recipe
 
 
-def find_splits(recipe: Recipe, root: Path, categories: Sequence[str]) -> dict[str, Split]:
+def find_splits(
+    recipe: Recipe, root: Path, categories: Sequence[str], meaning: Meaning = NOTHING
+) -> dict[str, Split]:
     """The images to train and test with, by category; all categories if none are named, or `all`."""
     wanted = () if ALL in categories else categories
     if recipe.meta_train is None:
-        return load_splits(recipe.dataset, root, wanted)
+        return load_splits(recipe.dataset, root, wanted, meaning=meaning)
+    meaning.refuse_for("lists")
     listed = read_lines(recipe.meta_train, recipe.meta_test, recipe.image_dir)
     return of_categories(listed, wanted, recipe.meta_train)

@@ -100,7 +100,12 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     own_order = CATEGORIES.get(base, ()) if recipe.dataset == RECIPES[base].dataset else ()
     run(
         recipe,
-        load_splits(recipe.dataset, settings.root(), settings.category or own_order),
+        load_splits(
+            recipe.dataset,
+            settings.root(),
+            settings.category or own_order,
+            meaning=settings.meaning(),
+        ),
         settings,
         name=f"recontrast-{base}",
         published=PUBLISHED.get(base) if asdict(recipe) == asdict(RECIPES[base]) else None,

@@ -100,7 +100,8 @@ def _load(recipe: Recipe, settings: TrainSettings) -> tuple[dict[str, Split], di
     problems: list[UserError] = []
     for dataset, root, categories in wanted:
         try:
-            found.append(load_splits(dataset, root, categories))
+            said = settings.meaning().on(dataset, recipe.train_dataset, recipe.test_dataset)
+            found.append(load_splits(dataset, root, categories, meaning=said))
         except UserError as error:
             problems.append(error)
     if len(problems) == 1:
@@ -139,7 +140,9 @@ def _evaluate(*, settings: TestSettings) -> None:
             pro=settings.pro or own.pro,
         )
         known = trained.categories if dataset == own.test_dataset else ()
-        splits = load_splits(dataset, settings.test_root(), settings.category or known)
+        splits = load_splits(
+            dataset, settings.test_root(), settings.category or known, meaning=settings.meaning()
+        )
         targets = make_targets(
             splits,
             model.backbone,

@@ -78,7 +78,7 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     recipe = on_own_images(recipe, settings)
     run(
         recipe,
-        find_splits(recipe, settings.root(), settings.category),
+        find_splits(recipe, settings.root(), settings.category, settings.meaning()),
         settings,
         name=f"uniad-{base}",
         published=PUBLISHED.get(base) if asdict(recipe) == asdict(RECIPES[base]) else None,
@@ -95,7 +95,7 @@ def _evaluate(*, settings: UniADSettings) -> None:
         other = "folder" if settings.data else settings.dataset
         if other is not None:
             recipe = replace(recipe, dataset=other, meta_train=None, meta_test=None)
-        return find_splits(recipe, settings.root(), categories)
+        return find_splits(recipe, settings.root(), categories, settings.meaning())
 
     trained = evaluate_trained(
         settings,

@@ -16,6 +16,7 @@ from adcommon.data.loading import AnomalyDataset, train_batches
 from adcommon.data.normalise import normalise, unnormalise
 from adcommon.data.order import train_indices
 from adcommon.data.preprocess import Preprocess
+from adcommon.data.sources.meaning import NOTHING, Meaning
 from adcommon.io.cache import default_cache
 from adcommon.models.feature_store import FeatureStore, cached_features
 from adcommon.training.settings import Settings
@@ -33,14 +34,17 @@ def on_own_images(recipe: Recipe, settings: Settings) -> Recipe:
     return replace(recipe, dataset="folder") if own else recipe
 
 
-def find_splits(recipe: Recipe, root: Path, categories: Sequence[str]) -> dict[str, Split]:
+def find_splits(
+    recipe: Recipe, root: Path, categories: Sequence[str], meaning: Meaning = NOTHING
+) -> dict[str, Split]:
     """The images to train and test with, by category: from lists, CIFAR-10's splits, or any dataset."""
     if recipe.meta_train is not None:
+        meaning.refuse_for("lists")
         splits = read_lines(recipe.meta_train, recipe.meta_test, recipe.image_dir)
         return of_categories(splits, categories, recipe.meta_train)
     if recipe.dataset == "cifar10":
         categories = recipe.normals or categories or CIFAR10_SPLITS
-    return load_splits(recipe.dataset, root, categories)
+    return load_splits(recipe.dataset, root, categories, meaning=meaning)
 
 
 def feature_store(

@@ -76,7 +76,9 @@ def evaluate_trained(
         dataset = "folder" if settings.data else settings.dataset or trained.facts.dataset
         categories = settings.category or trained.categories
         splits = (
-            find(trained.recipe, categories) if find else load_splits(dataset, settings.root(), categories)
+            find(trained.recipe, categories)
+            if find
+            else load_splits(dataset, settings.root(), categories, meaning=settings.meaning())
         )
         clear(settings.out, WRITTEN)
         began = time.monotonic()

@@ -9,6 +9,7 @@ from adcommon.data import DATASETS, load_splits
 from adcommon.data.lists.fewshot import draw_references, write_references
 from adcommon.data.lists.manifest import Form, of_categories, read_lines, read_manifest, write_manifest
 from adcommon.data.sources.access import find_dataset, locate
+from adcommon.data.sources.meaning import Meaning
 from adcommon.errors import BadValue
 from adcommon.io.places import default_root
 from adcommon.types.values import Positive, Seed
@@ -28,6 +29,9 @@ def manifest(
     meta_test: Path | None = None,
     image_dir: Path | None = None,
     per_category: bool = False,
+    good: Categories = (),
+    bad: Categories = (),
+    masks: Categories = (),
     seed: Seed = 0,
 ) -> None:
     """Write lists of a dataset's images, or convert lists from one form to another.
@@ -45,12 +49,18 @@ def manifest(
         image_dir: Where the paths of lists begin, those read and those written; a manifest.csv is written
             with paths that hold wherever it is read. [default: the dataset's folder]
         per_category: Name JSON lines as RealNet does: for each category, and for all.
+        good: Folders of normal images among my own, by name or path, where their names do not say it.
+        bad: Folders of anomalous ones.
+        masks: Folders of masks.
         seed: Draws what has no split of its own.
     """
     if dataset != "folder" and (data or meta_train or meta_test):
         raise BadValue(
             f"the dataset {dataset} and lists or images of your own were both given; use one of them"
         )
+    meaning = Meaning(good, bad, masks)
+    if meta_train or meta_test or (data is not None and image_dir is not None):
+        meaning.refuse_for("lists")
     if meta_train or meta_test:
         splits = read_lines(meta_train, meta_test, image_dir)
     elif data is not None and image_dir is not None:
@@ -58,7 +68,7 @@ def manifest(
     else:
         name = "folder" if data else dataset
         folder = data or data_root or default_root()
-        splits = load_splits(name, folder, category, seed=seed)
+        splits = load_splits(name, folder, category, seed=seed, meaning=meaning)
         image_dir = image_dir or locate(find_dataset(name), folder) or _folder_of(folder)
     chosen = of_categories(splits, category, data or meta_train or dataset)
     root = out if form == "csv" else image_dir

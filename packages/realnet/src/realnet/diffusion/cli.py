@@ -79,7 +79,7 @@ def _default_recipe() -> str:
 def _train(base: str, recipe: DiffusionRecipe | ClassifierRecipe, settings: TrainSettings) -> None:
     """Train the network of a recipe."""
     recipe = on_own_images(recipe, settings)
-    images = training_images(recipe, settings.root(), settings.category)
+    images = training_images(recipe, settings.root(), settings.category, settings.meaning())
     if isinstance(recipe, ClassifierRecipe) and len(images) == 1:
         raise BadValue(
             f"there is one category, {next(iter(images))}, and nothing to classify; realnet-sample draws it "
@@ -124,7 +124,7 @@ def _sample(base: str, recipe: SampleRecipe, settings: SampleSettings) -> None:
     out = settings.folder(f"realnet-sample-{base}")
     accelerator = start(choose_device(settings.gpu, settings.device), recipe.precision)
     if settings.check:
-        images = training_images(recipe, settings.root(), categories)
+        images = training_images(recipe, settings.root(), categories, settings.meaning())
         errors = check_model(diffusion, recipe, images, out / "check", accelerator, settings)
         for name, error in errors.items():
             print(f"{name}: mean square error of rebuilt images {error:.5f}")

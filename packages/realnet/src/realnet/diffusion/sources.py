@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from adcommon.data import DATASETS, load_splits
 from adcommon.data.lists.manifest import of_categories, read_lines
+from adcommon.data.sources.meaning import NOTHING, Meaning
 from adcommon.errors import EmptySplit
 from adcommon.training.settings import Settings
 from adcommon.types.records import Record
@@ -23,7 +24,10 @@ def on_own_images(recipe: R, settings: Settings) -> R:
 
 
 def training_images(
-    recipe: DiffusionRecipe | ClassifierRecipe | SampleRecipe, root: Path, categories: Sequence[str]
+    recipe: DiffusionRecipe | ClassifierRecipe | SampleRecipe,
+    root: Path,
+    categories: Sequence[str],
+    meaning: Meaning = NOTHING,
 ) -> dict[str, list[Record]]:
     """The normal training images, by category.
 
@@ -35,8 +39,9 @@ def training_images(
     """
     wanted = () if ALL in categories else categories
     if recipe.meta_train is None:
-        splits = load_splits(recipe.dataset, root, wanted)
+        splits = load_splits(recipe.dataset, root, wanted, meaning=meaning)
     else:
+        meaning.refuse_for("lists")
         listed = read_lines(recipe.meta_train, None, recipe.image_dir)
         splits = dict(sorted(of_categories(listed, wanted, recipe.meta_train).items()))
     images = {name: split.train for name, split in splits.items()}

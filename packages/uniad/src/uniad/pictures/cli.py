@@ -43,7 +43,7 @@ def _run_decoder(base: str, recipe: Recipe, settings: Settings) -> None:
     from uniad.train import check_inputs
 
     recipe = on_own_images(recipe, settings)
-    splits = find_splits(recipe, settings.root(), settings.category)
+    splits = find_splits(recipe, settings.root(), settings.category, settings.meaning())
     run_jobs(
         "uniad-decoder",
         recipe,

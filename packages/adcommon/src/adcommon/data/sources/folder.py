@@ -53,9 +53,8 @@ class OwnImages:
             if not self._tree.listing.images:
                 raise DatasetNotFound(_no_images(root, describe(self._tree.listing.passed_over)))
             self.categories = _named(self._tree.categories(), as_name(root.resolve().name))
-        elif meaning:
-            raise BadValue(f"{root}: a list says itself what is normal; leave out --good, --bad, --masks")
         else:
+            meaning.refuse_for(f"the list {root}")
             self.categories = dict.fromkeys((entry.category for entry in self._entries), ())
         check_distinct(self.categories, "categories")
 

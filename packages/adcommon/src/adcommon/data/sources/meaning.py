@@ -24,6 +24,19 @@ class Meaning:
         """True if anything is said."""
         return bool(self.good or self.bad or self.masks)
 
+    def on(self, dataset: str, *beside: str) -> "Meaning":
+        """What holds for one of several datasets: folders of one's own, if any of them is of one's own."""
+        return self if dataset == "folder" or "folder" not in beside else NOTHING
+
+    def refuse_for(self, what: str) -> None:
+        """Refuse what says itself what is normal.
+
+        Raises:
+            BadValue: something is said.
+        """
+        if self:
+            raise BadValue(f"--good, --bad and --masks are for folders of images of your own, not for {what}")
+
     def of(self, folder: Parts, category: Parts = ()) -> Kind | None:
         """What is said of a folder; None: nothing.
 
@@ -55,6 +68,10 @@ class Meaning:
 
         good, bad, masks = (tuple(map(relative, names)) for names in (self.good, self.bad, self.masks))
         return Meaning(good, bad, masks)
+
+
+NOTHING = Meaning()
+"""The user says nothing; names of folders say all."""
 
 
 def _names(name: str, folder: Parts, category: Parts) -> bool:
