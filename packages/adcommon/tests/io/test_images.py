@@ -199,6 +199,7 @@ MASKS: dict[str, tuple[Image.Image, list[int]]] = {
     "palette of reds": (paletted([[0, 1, 2]], [*BLACK, 128, 0, 0, *RED]), [0, 1, 1]),
     "palette of an empty mask": (paletted([[3, 3]], [*WHITE, *WHITE, *WHITE, *BLACK]), [0, 0]),
     "two blacks of one palette that has white": (paletted([[0, 1, 2]], [*BLACK, *BLACK, *WHITE]), [0, 0, 1]),
+    "palette that is black throughout": (paletted([[0, 1, 2]], [*BLACK, *BLACK, *BLACK]), [0, 1, 1]),
     "red on transparent black": (rgba((*BLACK, 0), (*RED, 255), (*BLACK, 0)), [0, 1, 0]),
     "black on transparent black": (rgba((*BLACK, 0), (*BLACK, 255), (*BLACK, 0)), [0, 1, 0]),
     "white on transparent white": (rgba((*WHITE, 0), (*WHITE, 255), (*WHITE, 9)), [0, 1, 1]),
@@ -218,6 +219,11 @@ def test_a_mask_is_read_by_what_its_values_mean(tmp_path: Path, name: str) -> No
     assert open_mask(tmp_path / "a.png").astype(int).tolist() == [expected]
 
 
+def test_masks_that_number_kinds_of_defects_go_by_index_if_asked(tmp_path: Path) -> None:
+    paletted([[0, 1, 2]], [*WHITE, *BLACK, *BLACK]).save(tmp_path / "a.png")
+    assert open_mask(tmp_path / "a.png", by_index=True).tolist() == [[False, True, True]]
+
+
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "1", "F", "I"])
 @pytest.mark.parametrize("inverted", [False, True])
 def test_black_is_normal_in_every_mode_of_tiff(tmp_path: Path, mode: str, inverted: bool) -> None:
@@ -230,11 +236,10 @@ def test_black_is_normal_in_every_mode_of_tiff(tmp_path: Path, mode: str, invert
 @pytest.mark.parametrize(
     ("image", "reason"),
     [
-        (paletted([[0, 1]], [*BLACK, *BLACK]), "palette is black throughout"),
         (rgba((*WHITE, 0), (*BLACK, 255)), "two ways"),
         (rgba((*RED, 0), (*RED, 255), (*BLACK, 255)), "two ways"),
     ],
-    ids=["black palette", "white below transparency", "red below transparency"],
+    ids=["white below transparency", "red below transparency"],
 )
 def test_a_mask_that_may_mean_two_things_is_refused(tmp_path: Path, image: Image.Image, reason: str) -> None:
     image.save(tmp_path / "a.png")

@@ -103,25 +103,36 @@ def has_transparent_pixels(path: Path) -> bool:
         return image.has_transparency_data and bool((np.asarray(image.convert("RGBA"))[..., 3] < 255).any())
 
 
-def open_mask(path: Path) -> Bool[np.ndarray, "height width"]:
+def open_mask(path: Path, *, by_index: bool = False) -> Bool[np.ndarray, "height width"]:
     """Decode a mask at its own size: True where it is not black.
 
     A folder is a mask in several parts, whose union is returned.
+
+    Args:
+        by_index: as `mask_values`.
     """
     if path.is_dir():
-        return _union(path)
-    return np.asarray(mask_values(path) > 0)
+        return _union(path, by_index)
+    return np.asarray(mask_values(path, by_index=by_index) > 0)
 
 
-def mask_values(path: Path) -> Shaped[np.ndarray, "height width"]:
+def mask_values(path: Path, *, by_index: bool = False) -> Shaped[np.ndarray, "height width"]:
     """The values of a mask's file: grey, or the largest of a pixel's colours, also of those in a palette.
 
-    Where colours say nothing and some pixels are transparent, these are 0 and the others not.
+    Where colours say nothing and some pixels are transparent, these are 0 and the others not. A palette
+    that is black throughout says nothing either: then its indices count.
+
+    Args:
+        by_index: the indices count in any case; for published masks that number kinds of defects.
 
     Raises:
         UnreadableImage: not an image, or one whose values can be understood in two ways.
     """
     with opened(path) as image:
+        image.load()
+        is_black = image.mode == "P" and not any(image.getpalette() or [])
+        if image.mode == "P" and (by_index or is_black):
+            return np.asarray(image)
         return _mask_values(image)
 
 
@@ -158,7 +169,6 @@ def _scaled(values: Shaped[np.ndarray, "height width"], white: int) -> Image.Ima
 
 
 def _mask_values(image: Image.Image) -> Shaped[np.ndarray, "height width"]:
-    image.load()
     if image.mode == "F" or image.mode.startswith("I"):
         numbers = np.asarray(image)
         if not (numbers >= 0).all():
@@ -171,8 +181,6 @@ def _mask_values(image: Image.Image) -> Shaped[np.ndarray, "height width"]:
     has_alpha = image.has_transparency_data
     pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
     values: np.ndarray = pixels[..., :3].max(axis=-1)
-    if image.mode == "P" and not values.any() and len(np.unique(np.asarray(image))) > 1:
-        raise ValueError("its palette is black throughout; save it in grey, with 0 where it is normal")
     if not has_alpha or (opaque := pixels[..., 3] > 0).all() or not opaque.any():
         return values
     if values.all() or not values.any():
@@ -192,11 +200,11 @@ def _parts(folder: Path) -> list[Path]:
     return parts
 
 
-def _union(folder: Path) -> Bool[np.ndarray, "height width"]:
+def _union(folder: Path, by_index: bool) -> Bool[np.ndarray, "height width"]:
     first, *others = _parts(folder)
-    union = open_mask(first)
+    union = open_mask(first, by_index=by_index)
     for part in others:
-        mask = open_mask(part)
+        mask = open_mask(part, by_index=by_index)
         if mask.shape != union.shape:
             raise MaskSizeMismatch(
                 f"parts of one mask differ in size: {first} is {union.shape[1]}x{union.shape[0]}, "

@@ -16,6 +16,7 @@ from adcommon.testing.trees import (
     make_mvtec,
     make_mvtec_loco,
 )
+from adcommon.types.records import Split
 
 
 def about(problems: list[Problem], words: str) -> Problem:
@@ -100,11 +101,15 @@ def test_two_masks_for_an_image_are_reported_and_the_other_categories_checked(tm
 
 
 def test_an_embedded_category_is_checked_without_a_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    def pixels(path: Path, expected_size: tuple[int, int] | None) -> Image.Image:
-        return Image.fromarray(np.frombuffer(str(path).encode().rjust(300), dtype=np.uint8).reshape(10, 30))
+    seen: list[Split] = []
 
-    monkeypatch.setattr("adcommon.data.check.content.open_image", pixels)
+    def look(split: Split, category: str) -> list[Problem]:
+        seen.append(split)
+        return []
+
+    monkeypatch.setattr("adcommon.data.check.dataset.check_content", look)
     assert check("textile", None) == []
+    assert [split.dataset for split in seen] == ["textile"]
 
 
 def test_nothing_to_check_is_an_error_as_for_loading(tmp_path: Path) -> None:
@@ -169,25 +174,20 @@ def test_images_that_share_a_mask_by_their_stem_are_reported(tmp_path: Path) -> 
     assert set(shared.paths) == {spot / "000.jpg", spot / "000.png"}
 
 
-def test_huge_images_are_reported_and_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_mvtec(tmp_path, categories=("bottle",))
-    monkeypatch.setattr("adcommon.data.check.content.HUGE_PIXELS", 64 * 64)
-    big = tmp_path / "bottle/train/good/000.png"
-    Image.new("L", (65, 64)).save(big)
-    huge = about(check("mvtec", tmp_path, ("bottle",)), "images are huge")
-    assert huge.paths == (big,)
-    assert "(65x64, 0.0 GB decoded)" in str(huge)
-
-
-def test_bombs_are_reported_without_a_warning_of_the_decoder(tmp_path: Path) -> None:
+def test_pictures_above_the_limit_are_errors_without_a_warning_of_the_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_folder(tmp_path / "parts", defects=("scratch",))
-    for side, name in ((10_000, "large.png"), (30_000, "bomb.png")):
-        Image.new("1", (side, side)).save(tmp_path / "parts/good" / name)
+    Image.new("1", (1200, 1000)).save(tmp_path / "parts/good/large.png")
+    monkeypatch.setenv("AD_MAX_MEGAPIXELS", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         problems = check("folder", tmp_path / "parts")
-    assert about(problems, "images are huge").paths == (tmp_path / "parts/good/large.png",)
-    assert "exceeds limit" in str(about(problems, "cannot be read"))
+    refused = about(problems, "cannot be read")
+    assert refused.paths == (tmp_path / "parts/good/large.png",)
+    assert "--max-megapixels 2" in str(refused)
+    monkeypatch.setenv("AD_MAX_MEGAPIXELS", "2")
+    assert not [problem for problem in check("folder", tmp_path / "parts") if problem.severity == "error"]
 
 
 def test_names_and_links_that_make_trouble_are_reported(tmp_path: Path) -> None:

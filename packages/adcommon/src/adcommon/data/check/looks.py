@@ -74,7 +74,7 @@ def look_at(
         record,
         header,
         fingerprint(record.image, pixels),
-        header.is_deep and int(pixels.max()) < _DARK,
+        header.is_deep and int(pixels.max()) <= _DARK,
         header.has_alpha and is_transparent(),
         None if mask is None or record.mask is None else MaskLook.of(image_size(record.mask), mask),
     )

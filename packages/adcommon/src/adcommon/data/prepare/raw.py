@@ -105,7 +105,7 @@ def decode_all(function: Callable[[S], T], sources: Sequence[S], what: str) -> l
 
 def write_mask(source: Path, target: Path) -> None:
     """Rewrite a mask, or the union of a folder of masks: 8-bit PNG, one channel, 0 normal, 255 anomalous."""
-    write_truth(source, target, mask=open_mask(source))
+    write_truth(source, target, mask=open_mask(source, by_index=True))
 
 
 def write_truth(source: Path, target: Path, *, mask: Bool[np.ndarray, "height width"]) -> None:
