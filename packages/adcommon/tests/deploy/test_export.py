@@ -56,8 +56,8 @@ def test_a_detector_without_maps_has_none_in_its_file(tmp_path: Path) -> None:
     export(edges(maps=False), tmp_path / "a.onnx")
     exported = OnnxDetector(tmp_path / "a.onnx")
     assert exported.score_pixels(np.zeros((1, 16, 16, 3), np.uint8)).anomaly_maps is None
-    assert exported.facts["category"] == "bottle"
-    assert exported.facts["preprocess"]["image_size"] == 16
+    assert exported.facts.category == "bottle"
+    assert exported.facts.preprocess.image_size == 16
 
 
 def test_nothing_is_written_if_the_file_would_compute_something_else(

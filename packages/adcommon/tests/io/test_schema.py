@@ -90,7 +90,7 @@ def test_unknown_and_missing_fields_and_values_that_do_not_go_together() -> None
         build(Outer, {**GOOD, "new": 1}, "config.json")
     with pytest.raises(BadValue, match=r"config\.json: the field name is missing"):
         build(Outer, {}, "config.json")
-    with pytest.raises(BadValue, match=r"config\.json: it is \[\]; expected an object"):
+    with pytest.raises(BadValue, match=r"config\.json is \[\]; expected an object"):
         build(Outer, [], "config.json")
     with pytest.raises(BadValue, match=r"config\.json: share is too large with flag"):
         build(Outer, {"name": "x", "share": 1.0}, "config.json")

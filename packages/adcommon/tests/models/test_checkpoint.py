@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.errors import WrongCheckpoint
 from adcommon.evaluation.threshold import Threshold
 from adcommon.io.model_folder import FORMAT_VERSION
-from adcommon.models.checkpoint import load_foreign, load_model, load_strict, save_model
-from adcommon.training.resume import load_resume, save_resume
+from adcommon.models.checkpoint import load_model, load_strict, save_model
+from adcommon.models.config import ModelConfig
+from adcommon.types.values import Positive, Side
 
 ROW = {
     "method": "recontrast",
@@ -31,10 +33,31 @@ ROW = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    iterations: Positive = 1
+    decoder_lr: float = 0.1
+    crop_size: Side | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ModelConfig[Recipe]):
+    recipe: Recipe
+
+
+def load(folder: Path) -> tuple[Config, dict[str, Tensor]]:
+    return load_model(folder, Config, "recontrast")
+
+
 def config() -> dict[str, Any]:
     return {
         "method": "recontrast",
         "category": "wood",
+        "categories": ["wood"],
+        "dataset": "mvtec",
+        "setting": "one-class",
+        "weights": "pretrained",
+        "seed": 1,
         "recipe": {"iterations": 2000, "decoder_lr": 2e-3, "crop_size": None},
         "backbone": "resnet18.tv_in1k",
         "preprocess": Preprocess(image_size=64),
@@ -57,14 +80,15 @@ def test_a_model_folder_gives_back_what_was_saved(model: Path) -> None:
         "config.json",
         "model.safetensors",
     ]
-    loaded, tensors = load_model(model, method="recontrast")
+    loaded, tensors = load(model)
     assert torch.equal(tensors["weight"], torch.arange(6.0).reshape(2, 3))
-    assert Preprocess(**loaded["preprocess"]) == Preprocess(image_size=64)
-    assert Threshold(**loaded["threshold"]).value == 1.25
-    assert loaded["recipe"] == config()["recipe"]
-    assert loaded["format_version"] == FORMAT_VERSION
-    assert loaded["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert loaded["versions"].keys() >= {"python", "adcommon", "recontrast"}
+    assert loaded.preprocess == config()["preprocess"]
+    assert (loaded.threshold, loaded.decision) == (config()["threshold"], 1.25)
+    assert loaded.recipe == Recipe(iterations=2000, decoder_lr=2e-3)
+    assert loaded.facts.known() == {name: ROW[name] for name in loaded.facts.known()}
+    assert loaded.format_version == FORMAT_VERSION
+    assert loaded.versions["torch"] == torch.__version__.split("+")[0]
+    assert loaded.versions.keys() >= {"python", "adcommon", "recontrast"}
 
 
 def awkward_tensors() -> dict[str, Tensor]:
@@ -88,7 +112,7 @@ def awkward_tensors() -> dict[str, Tensor]:
 def test_tensors_that_share_memory_or_are_strided_keep_their_values(tmp_path: Path, name: str) -> None:
     expected = awkward_tensors()
     save_model(tmp_path / "model", tensors=expected, config=config(), card="")
-    loaded = load_model(tmp_path / "model")[1]
+    loaded = load(tmp_path / "model")[1]
     assert loaded.keys() == expected.keys()
     assert torch.equal(loaded[name], expected[name].detach())
     assert loaded[name].dtype == expected[name].dtype
@@ -97,8 +121,8 @@ def test_tensors_that_share_memory_or_are_strided_keep_their_values(tmp_path: Pa
 
 def test_saving_again_replaces_the_model_as_a_whole(model: Path) -> None:
     save_model(model, tensors={"other": torch.ones(1)}, config=config() | {"category": "tile"}, card="")
-    loaded, tensors = load_model(model)
-    assert (loaded["category"], list(tensors)) == ("tile", ["other"])
+    loaded, tensors = load(model)
+    assert (loaded.category, list(tensors)) == ("tile", ["other"])
 
 
 def test_a_config_without_what_a_reader_needs_is_not_saved(tmp_path: Path) -> None:
@@ -124,8 +148,13 @@ def cut(path: Path) -> None:
         (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors; copy the whole"),
         (lambda folder: cut(folder / "model.safetensors"), "cannot read .*model.safetensors"),
         (lambda folder: cut(folder / "config.json"), "cannot read .*config.json"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "is not an object"),
-        (lambda folder: (folder / "config.json").write_text("{}"), "lacks method, category, recipe"),
+        (lambda folder: (folder / "config.json").write_text("[]"), r"is \[\]; expected the object"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "the field format_version is missing"),
+        (lambda folder: edit_config(folder, format_version="1"), "format_version is '1'; expected a whole"),
+        (lambda folder: edit_config(folder, method=["a"]), r"method is \['a'\]; expected text"),
+        (lambda folder: edit_config(folder, method="../x"), "the method '../x' cannot be the name"),
+        (lambda folder: edit_config(folder, seed=-1), "config.json: seed is -1; expected a whole number"),
+        (lambda folder: edit_config(folder, new=1), "unknown field 'new'; was it written by a newer version"),
         (lambda folder: edit_config(folder, method="uniad"), "model of uniad, not of recontrast; use uniad-"),
         (lambda folder: edit_config(folder, format_version=99), "format version 99, adcommon reads up to 1"),
         (
@@ -143,18 +172,18 @@ def test_a_wrong_model_folder_says_what_is_wrong(
 ) -> None:
     damage(model)
     with pytest.raises(WrongCheckpoint, match=message):
-        load_model(model, method="recontrast")
+        load(model)
 
 
 def test_a_wrong_path_points_to_the_model_that_may_be_meant(model: Path, tmp_path: Path) -> None:
     with pytest.raises(WrongCheckpoint, match=f"Did you mean {model}"):
-        load_model(model.parent)
+        load(model.parent)
     with pytest.raises(WrongCheckpoint, match=f"Did you mean {model}"):
-        load_model(model.parent.parent)
+        load(model.parent.parent)
     with pytest.raises(WrongCheckpoint, match=r"no model at .*nowhere; expected a folder"):
-        load_model(tmp_path / "nowhere")
+        load(tmp_path / "nowhere")
     with pytest.raises(WrongCheckpoint, match="is a file; expected a folder"):
-        load_model(model / "model.safetensors")
+        load(model / "model.safetensors")
 
 
 def test_load_strict_names_every_key_that_differs_and_copies_nothing() -> None:

@@ -223,7 +223,7 @@ def test_what_is_no_weights_file_is_refused_by_name(tmp_path, name, content):
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):
     torch.save({"model": Path}, tmp_path / "a.pth")
-    with pytest.raises(WrongCheckpoint, match="cannot be read as weights"):
+    with pytest.raises(WrongCheckpoint, match="is refused: it holds an object of class"):
         weights.resolve(RESNET, str(tmp_path / "a.pth"))
 
 

@@ -84,10 +84,10 @@ def test_results_round_trip_through_strict_json(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "no results at .*; expected the --out folder"),
-        ("{", "cannot read .* as results.json"),
+        ("{", r"cannot read .*results\.json as JSON"),
         ('{"method": 1}', "expected a list of rows"),
-        ("[1]", "expected a list of rows"),
-        ('[{"method": "m", "dataset": "d"}]', "row 0 has no category, protocol, image_auroc"),
+        ("[1]", "row 0 is 1; expected an object with fields"),
+        ('[{"method": "m", "dataset": "d"}]', "row 0: the field category is missing"),
     ],
 )
 def test_a_file_that_is_no_results_is_refused(tmp_path: Path, content: str | None, message: str) -> None:

@@ -367,3 +367,28 @@ def test_outside_the_main_thread_nothing_is_caught() -> None:
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("step,loss\nmany,0.5\n", "line 2: expected 2 values, the first a step"),
+        ("step,loss\n1\n", "line 2: expected 2 values"),
+        ("loss\n1\n", "line 2: expected 1 values, the first a step"),
+        (b"step\n\xff\n", "cannot read .*metrics"),
+    ],
+)
+def test_a_table_that_no_run_wrote_is_refused_with_the_way_out(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    run = Run(tmp_path / "run")
+    run.metrics.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(BadValue, match=rf"(?s)metrics\.csv.*{message}.*--force|{message}.*--force"):
+        Run(tmp_path / "run")
+
+
+def test_rows_of_a_finished_run_that_no_run_wrote_are_refused(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.results.write_text('[{"method": 3}]')
+    with pytest.raises(BadValue, match=r"(?s)results\.json, row 0: .*--force"):
+        run.finished()

@@ -23,6 +23,7 @@ from adcommon.errors import BadValue, ChecksumMismatch, WeightsNotFound, WrongCh
 from adcommon.io.cache import default_cache
 from adcommon.models.backbones import normalisation
 from adcommon.models.feature_store import FeatureStore, cached_features
+from adcommon.models.outline import outlined
 from adcommon.models.weights import is_random, read_state, verify_file
 from adcommon.training.settings import FewShotSettings
 from adcommon.types.records import Record
@@ -76,7 +77,8 @@ class Backbone:
 def make_backbone(recipe: Recipe, weights: str, device: torch.device | str = "cpu") -> Backbone:
     """The frozen networks of a recipe, on a device; weights are "pretrained", "random", or a file."""
     if not recipe.is_clip:
-        logger.warning("vision-only: %s has no text tower; the text score is left out", recipe.backbone)
+        if not outlined():
+            logger.warning("vision-only: %s has no text tower; the text score is left out", recipe.backbone)
         tower = VisionTower(
             recipe.backbone,
             weights,
@@ -86,9 +88,8 @@ def make_backbone(recipe: Recipe, weights: str, device: torch.device | str = "cp
         )
         return Backbone(tower.to(device), None)
     config = model_config(recipe.backbone)
-    return clip_backbone(
-        recipe, build_clip(config, resolve_clip(recipe.backbone, recipe.clip_tag, weights)), device
-    )
+    state = None if outlined() else resolve_clip(recipe.backbone, recipe.clip_tag, weights)
+    return clip_backbone(recipe, build_clip(config, state), device)
 
 
 def clip_backbone(recipe: Recipe, clip: open_clip.CLIP, device: torch.device | str = "cpu") -> Backbone:

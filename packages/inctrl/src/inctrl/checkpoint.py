@@ -1,7 +1,7 @@
 """A trained InCTRL and what is known of it: in a model folder, or in a checkpoint of the authors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,10 @@ from torch import Tensor
 
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.models.checkpoint import Trained, load_model, load_strict, save_trained
+from adcommon.models.config import ModelConfig
+from adcommon.models.outline import build_to_fit
+from adcommon.models.weights import named_in_config
+from adcommon.types.values import Positive
 from inctrl.backbone import Backbone, clip_backbone, make_backbone, make_preprocess
 from inctrl.compat.official import load_checkpoint
 from inctrl.detector import FewShotModel, InCTRLDetector
@@ -19,6 +23,17 @@ from inctrl.network.clip import build_clip, model_config
 from inctrl.published import PAPER
 from inctrl.recipes import MVTEC, Recipe
 from inctrl.references import from_images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ModelConfig[Recipe]):
+    """What config.json of a model says."""
+
+    recipe: Recipe
+    epoch: Positive
+    """That the weights are of."""
+    frozen: str
+    """Digest of the frozen network."""
 
 
 def load_detector(
@@ -71,28 +86,40 @@ def load_trained(
         WrongCheckpoint: not one, or one that was trained on other frozen weights.
     """
     if path.is_file():
-        config = model_config(backbone)
-        size = config["vision_cfg"].get("image_size", 224)
+        sizes = model_config(backbone)
+        size = sizes["vision_cfg"].get("image_size", 224)
         recipe = replace(MVTEC, backbone=backbone, layers=layers, image_size=size)
         checkpoint = load_checkpoint(path)
-        frozen = clip_backbone(recipe, build_clip(config, checkpoint.clip), device)
+        frozen = clip_backbone(recipe, build_clip(sizes, checkpoint.clip), device)
         model = _filled(frozen, recipe, checkpoint.trained, path)
         return Trained(model, recipe, facts(recipe, str(path), None))
-    config, tensors = load_model(path, method="inctrl")
-    recipe = Recipe.from_json(config["recipe"])
-    source = weights or config["weights"]
+    config, tensors = load_model(path, Config, "inctrl")
+    recipe = config.recipe
+    source = weights or named_in_config(config.weights, path)
+    with torch.device("meta"):
+        _build_trained(make_backbone(recipe, source, "meta"), tensors, path)
     frozen = make_backbone(recipe, source, device)
-    if frozen.digest != config["frozen"]:
+    if frozen.digest != config.frozen:
         raise WrongCheckpoint(
             f"{path} was trained on other weights of '{recipe.backbone}': their digest is "
-            f"{config['frozen']}, that of {source} is {frozen.digest}; pass the right file with --weights"
+            f"{config.frozen}, that of {source} is {frozen.digest}; pass the right file with --weights"
         )
-    return Trained.of(_filled(frozen, recipe, tensors, path), recipe, {**config, "weights": source})
+    model = _filled(frozen, recipe, tensors, path)
+    known = replace(config.facts, weights=source)
+    return Trained(model, recipe, known, config.categories, config.decision)
+
+
+def _build_trained(frozen: Backbone, tensors: dict[str, Tensor], where: Path) -> InCTRL:
+    return build_to_fit(
+        lambda: InCTRL(frozen.tower.embed, frozen.patches),
+        lambda model: load_strict(model, tensors, str(where)),
+        tensors,
+        str(where),
+    )
 
 
 def _filled(frozen: Backbone, recipe: Recipe, tensors: dict[str, Tensor], where: Path) -> FewShotModel:
-    model = InCTRL(frozen.tower.embed, frozen.patches)
-    load_strict(model, tensors, where=str(where))
+    model = _build_trained(frozen, tensors, where)
     device = next(frozen.tower.parameters()).device
     return FewShotModel(model.to(device).eval(), frozen, make_preprocess(recipe))
 

@@ -1,18 +1,30 @@
 """A trained RealNet and what is known of it, from a model folder or from a checkpoint of the authors."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.checkpoint import Trained, load_model, load_strict
-from adcommon.training.recipes import from_json
+from adcommon.models.config import ModelConfig
+from adcommon.models.outline import build_to_fit
+from adcommon.types.values import Count
 from realnet.compat.official import load_checkpoint, save_checkpoint
 from realnet.detector import RealNetDetector, make_preprocess
 from realnet.evaluate import facts
 from realnet.model import RealNet
 from realnet.recipes import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ModelConfig[Recipe]):
+    """What config.json of a model says."""
+
+    recipe: Recipe
+    step: Count = 0
+    """Of the training, after which it was saved."""
 
 
 def load_detector(
@@ -42,11 +54,16 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained[Real
         recipe = checkpoint.recipe
         detector = ready(checkpoint.model(), make_preprocess(recipe), recipe)
         return Trained(detector, recipe, facts(recipe, weights=str(path)))
-    config, tensors = load_model(path, method="realnet")
-    recipe = from_json(Recipe, config["recipe"])
-    model = RealNet(recipe, weights=None)
-    load_strict(model, tensors, where=str(path))
-    return Trained.of(ready(model, Preprocess(**config["preprocess"]), recipe), recipe, config)
+    config, tensors = load_model(path, Config, "realnet")
+    recipe, where = config.recipe, str(path)
+    model = build_to_fit(
+        lambda: RealNet(recipe, weights=None),
+        lambda model: load_strict(model, tensors, where),
+        tensors,
+        where,
+    )
+    detector = ready(model, config.preprocess, recipe)
+    return Trained(detector, recipe, config.facts, config.categories, config.decision)
 
 
 def save_official(path: Path, trained: Trained[RealNetDetector, Recipe], source: Path) -> None:

@@ -1,14 +1,17 @@
 """A trained ResAD and what is known of it, from a model folder or from a checkpoint of the authors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from adcommon.data.preprocess import Preprocess
-from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
 from adcommon.models.checkpoint import Trained, load_model, load_strict
-from adcommon.training.recipes import from_json
+from adcommon.models.config import ModelConfig
+from adcommon.models.outline import build_to_fit
+from adcommon.models.weights import named_in_config
+from adcommon.types.values import Count
 from resad.backbone import build_backbone, make_preprocess
 from resad.compat.official import load_official_file
 from resad.detector import FewShotModel, ResADDetector, ScoreRange
@@ -16,6 +19,18 @@ from resad.evaluate import facts
 from resad.model import ResAD
 from resad.recipes import PAPER, Recipe
 from resad.references import encode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ModelConfig[Recipe]):
+    """What config.json of a model says."""
+
+    recipe: Recipe
+    scale: ScoreRange
+    residual_scale: tuple[float, ...]
+    references: Mapping[str, tuple[str, ...]]
+    """Files of the reference images, by category."""
+    untrained_levels: tuple[Count, ...] = ()
 
 
 def load_detector(
@@ -36,8 +51,8 @@ def load_detector(
         BadValue: no references were given and several categories are recorded, or none.
         DatasetNotFound: a recorded reference image is gone.
     """
-    config, _ = load_model(folder, method="resad")
-    images = list(references) or recorded_references(config["references"], category, folder)
+    config, _ = load_model(folder, Config, "resad")
+    images = list(references) or recorded_references(config.references, category, folder)
     few_shot = load_trained(folder, device).scorer
     return few_shot.bind(encode(few_shot.backbone, images, few_shot.preprocess))
 
@@ -57,15 +72,26 @@ def load_trained(
         model, recipe = load_official_file(path, given, list(backbone.channels))
         few_shot = FewShotModel(backbone, model.to(device).eval(), make_preprocess(recipe), None)
         return Trained(few_shot, recipe, facts(recipe, weights))
-    config, tensors = load_model(path, method="resad")
-    recipe = from_json(Recipe, config["recipe"])
-    backbone = build_backbone(recipe, config["weights"], device)
-    model = ResAD(list(backbone.channels), recipe, config["residual_scale"])
-    load_strict(model, tensors, where=str(path))
-    scale = ScoreRange(tuple(config["scale"]["levels"]), config["scale"]["total"])
-    preprocess = Preprocess(**config["preprocess"])
-    few_shot = FewShotModel(backbone, model.to(device).eval(), preprocess, scale)
-    return Trained.of(few_shot, recipe, {**config, "trained_on": recipe.train_dataset})
+    config, tensors = load_model(path, Config, "resad")
+    recipe, where = config.recipe, str(path)
+    weights = named_in_config(config.weights, path)
+    with torch.device("meta"):
+        channels = list(build_backbone(recipe, weights, "meta").channels)
+    if not len(channels) == len(config.scale.levels) == len(config.residual_scale):
+        raise WrongCheckpoint(
+            f"{path} has {len(channels)} levels, {len(config.scale.levels)} in scale, "
+            f"{len(config.residual_scale)} in residual_scale; expected one number of each level"
+        )
+    model = build_to_fit(
+        lambda: ResAD(channels, recipe, config.residual_scale),
+        lambda model: load_strict(model, tensors, where),
+        tensors,
+        where,
+    )
+    backbone = build_backbone(recipe, weights, device)
+    few_shot = FewShotModel(backbone, model.to(device).eval(), config.preprocess, config.scale)
+    known = replace(config.facts, trained_on=recipe.train_dataset)
+    return Trained(few_shot, recipe, known, config.categories, config.decision)
 
 
 def recorded_references(

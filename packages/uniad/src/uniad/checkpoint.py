@@ -1,18 +1,26 @@
 """A trained UniAD and what is known of it, from a model folder or from a checkpoint of the authors."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from adcommon.data.preprocess import Preprocess
 from adcommon.models.checkpoint import Trained, load_model, load_strict
-from adcommon.training.recipes import from_json
+from adcommon.models.config import ModelConfig
+from adcommon.models.outline import build_to_fit
 from uniad.compat.official import fill, load_checkpoint, save_checkpoint
 from uniad.detector import UniADDetector, make_detector, make_preprocess
 from uniad.evaluate import facts
 from uniad.model import UniAD, build
 from uniad.recipes import CIFAR10_SPLITS, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ModelConfig[Recipe]):
+    """What config.json of a model says."""
+
+    recipe: Recipe
 
 
 def load_detector(
@@ -41,12 +49,13 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained[UniA
         detector = make_detector(checkpoint.model().to(device), make_preprocess(recipe), recipe)
         categories = CIFAR10_SPLITS if recipe.dataset == "cifar10" else ()
         return Trained(detector, recipe, facts(recipe, str(path)), categories)
-    config, tensors = load_model(path, method="uniad")
-    recipe = from_json(Recipe, config["recipe"])
-    model = build(recipe, weights=None)
-    load_strict(model, tensors, where=str(path))
-    detector = make_detector(model.to(device), Preprocess(**config["preprocess"]), recipe)
-    return Trained.of(detector, recipe, config)
+    config, tensors = load_model(path, Config, "uniad")
+    recipe, where = config.recipe, str(path)
+    model = build_to_fit(
+        lambda: build(recipe, weights=None), lambda model: load_strict(model, tensors, where), tensors, where
+    )
+    detector = make_detector(model.to(device), config.preprocess, recipe)
+    return Trained(detector, recipe, config.facts, config.categories, config.decision)
 
 
 def start_from(model: UniAD, path: Path) -> None:
@@ -54,7 +63,7 @@ def start_from(model: UniAD, path: Path) -> None:
     if path.is_file():
         fill(model, load_checkpoint(path).state, model.backbone.tag, where=str(path))
     else:
-        load_strict(model, load_model(path, method="uniad")[1], where=str(path))
+        load_strict(model, load_model(path, Config, "uniad")[1], where=str(path))
 
 
 def save_official(path: Path, trained: Trained[UniADDetector, Recipe], source: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from adcommon.errors import BadValue, MaskSizeMismatch
 from adcommon.io.headers import read_header, turn_values
 from adcommon.io.images import open_image, open_mask, picture
-from adcommon.io.schema import check_fields
+from adcommon.io.schema import check_fields, shown
 from adcommon.types.records import Record
 from adcommon.types.values import AboveZero, Side, White
 
@@ -66,7 +66,7 @@ class Preprocess:
         object.__setattr__(self, "std", tuple(self.std))
         check_fields(self)
         if len(self.mean) != 3 or len(self.std) != 3:
-            raise BadValue(f"mean is {self.mean}, std {self.std}; expected three values each")
+            raise BadValue(f"mean is {shown(self.mean)}, std {shown(self.std)}; expected three values each")
         if not 1 <= self.size <= self.image_size:
             raise BadValue(
                 f"crop_size is {self.crop_size}; expected 1 to image_size = {self.image_size} pixels"

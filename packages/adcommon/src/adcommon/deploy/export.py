@@ -16,8 +16,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from adcommon.deploy.model import Model
-from adcommon.deploy.runtime import METADATA, session
-from adcommon.errors import BadValue, ExportFailed, require
+from adcommon.deploy.runtime import LARGEST_BATCH, LARGEST_FILE, METADATA, refusals, session
+from adcommon.errors import BadValue, ExportFailed, WrongCheckpoint, require
 from adcommon.io.files import atomic_write, plain
 from adcommon.types.prediction import Detector
 
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 """Largest difference allowed between torch and onnxruntime, as a share of the largest output."""
-_LARGEST_FILE = 2**31 - 1  # bytes; protobuf's limit
 
 
 class Pixels(nn.Module):
@@ -67,8 +66,8 @@ def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
         MissingPackage: what writes or runs ONNX files is not installed.
         ExportFailed: the graph cannot be written, or computes something else.
     """
-    if batch_size < 1:
-        raise BadValue(f"--batch-size is {batch_size}; expected at least 1")
+    if not 1 <= batch_size <= LARGEST_BATCH:
+        raise BadValue(f"--batch-size is {batch_size}; expected 1 to {LARGEST_BATCH}")
     detector = model.detector
     if detector is None:
         raise BadValue("this model is an ONNX file already; export the folder that it was made of")
@@ -90,9 +89,9 @@ def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
             raise ExportFailed(f"this model cannot be written as ONNX: {error}") from error
     assert exported is not None  # torch gives None only to its old exporter's callers
     proto = exported.model_proto
-    if proto.ByteSize() > _LARGEST_FILE:
+    if proto.ByteSize() > LARGEST_FILE:
         raise ExportFailed(
-            f"the model has {proto.ByteSize()} bytes; an ONNX file holds at most {_LARGEST_FILE}"
+            f"the model has {proto.ByteSize()} bytes; an ONNX file holds at most {LARGEST_FILE}"
         )
     entry = proto.metadata_props.add()
     entry.key = METADATA
@@ -107,7 +106,12 @@ def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
 
 def _compare(content: bytes, pixels: UInt8[Tensor, "batch size size 3"], wanted: tuple[Tensor, ...]) -> float:
     """Largest relative difference of the outputs of an ONNX model from those wanted."""
-    got = session(content).run(None, {"pixels": pixels.numpy()})
+    where = "the exported model"
+    try:
+        with refusals(where):
+            got = session(content, where).run(None, {"pixels": pixels.numpy()})
+    except WrongCheckpoint as error:
+        raise ExportFailed(f"{error}; nothing was written") from error
     differences = [
         float(np.abs(ours - theirs.numpy()).max() / max(float(theirs.abs().max()), np.finfo(np.float32).tiny))
         for ours, theirs in zip(got, wanted, strict=True)

@@ -1,47 +1,52 @@
 """The model folder as files: config.json, model.safetensors, README.md.
 
-No torch here; `models.checkpoint` has the tensors.
+No torch here; `models.config` has the schema, `models.checkpoint` the tensors.
 """
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from adcommon.errors import WrongCheckpoint
-from adcommon.io.files import download_gone_wrong
+from msgspec import Meta
+
+from adcommon.errors import BadValue, WrongCheckpoint
+from adcommon.io.schema import convert, read_json, shown
+from adcommon.types.names import check_name
 
 FORMAT_VERSION = 1
 """Of the model folder; a folder with a higher one was written by a later version of this package."""
 
 NEEDED = ("method", "category", "recipe", "backbone", "preprocess", "threshold", "metrics")
 """What every method's config says."""
-_ADDED = ("format_version", "versions")
 TENSORS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
 def read_config(folder: Path, method: str | None = None) -> dict[str, Any]:
-    """The config of a model folder; of any method if none is named.
+    """The config of a model folder, of any method if none is named; all but method and format is unchecked.
 
     Raises:
-        WrongCheckpoint: no model folder, one whose config.json is damaged or lacks something, another
-            method's, or a newer format.
+        WrongCheckpoint: no model folder, one whose config.json is damaged, another method's, or a newer
+            format.
     """
     file = folder / CONFIG
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise WrongCheckpoint(_not_a_model(folder)) from None
-    except (ValueError, OSError) as error:
-        raise WrongCheckpoint(f"cannot read {file}: {download_gone_wrong(file) or error}") from error
-    wanted = (*NEEDED, *_ADDED)
-    if not isinstance(config, dict) or (missing := [name for name in wanted if name not in config]):
-        lacks = "is not an object" if not isinstance(config, dict) else f"lacks {', '.join(missing)}"
-        raise WrongCheckpoint(f"{file} {lacks}; expected the one that a training wrote")
+    if not file.is_file():
+        raise WrongCheckpoint(_not_a_model(folder))
+    config = read_json(file, error=WrongCheckpoint)
+    if not isinstance(config, dict):
+        raise WrongCheckpoint(f"{file} is {shown(config)}; expected the object that a training wrote")
+    hints = {"format_version": Annotated[int, Meta(ge=1)], "method": str}
+    for name, hint in hints.items():
+        if name not in config:
+            raise WrongCheckpoint(f"{file}: the field {name} is missing; expected what a training wrote")
+        convert(config[name], hint, f"{file}: {name}", error=WrongCheckpoint)
     if config["format_version"] > FORMAT_VERSION:
         raise WrongCheckpoint(
             f"{folder} has format version {config['format_version']}, adcommon reads up to {FORMAT_VERSION}; "
-            f"update it (the model was written with adcommon {config['versions'].get('adcommon', 'unknown')})"
+            "update it"
         )
+    try:
+        check_name(config["method"], "method", str(file))
+    except BadValue as error:
+        raise WrongCheckpoint(str(error)) from None
     if method is not None and config["method"] != method:
         raise WrongCheckpoint(
             f"{folder} is a model of {config['method']}, not of {method}; use {config['method']}-predict, "

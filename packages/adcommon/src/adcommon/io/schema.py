@@ -57,12 +57,13 @@ def build(
         UserError: `error`, which names file and field, its value and what was expected.
     """
     at = f"{where}: " if where else ""
+    all_of_it = f"{at}{prefix}".rstrip(".: ")
     if not isinstance(values, Mapping):
-        raise error(f"{at}{prefix.rstrip('.') or 'it'} is {shown(values)}; expected an object with fields")
+        raise error(f"{all_of_it} is {shown(values)}; expected an object with fields")
     known = {entry.name: entry for entry in fields(cls) if entry.init}  # type: ignore[arg-type]
     if unknown := [str(name) for name in values if name not in known]:
         raise error(
-            f"{at}unknown field {', '.join(shown(prefix + name) for name in unknown[:5])}; "
+            f"{all_of_it}: unknown field {', '.join(map(shown, unknown[:5]))}; "
             "was it written by a newer version?"
         )
     needed = [
@@ -71,7 +72,7 @@ def build(
         if entry.default is MISSING and entry.default_factory is MISSING and name not in values
     ]
     if needed:
-        raise error(f"{at}the field {prefix}{needed[0]} is missing")
+        raise error(f"{all_of_it}: the field {needed[0]} is missing")
     hints = _hints(cls)  # type: ignore[arg-type]
     converted = {
         name: convert(value, hints[name], f"{at}{prefix}{name}", error=error)
@@ -80,7 +81,7 @@ def build(
     try:
         return cls(**converted)
     except UserError as problem:  # the values do not go together
-        raise error(f"{at}{problem}") from None
+        raise error(f"{all_of_it}: {problem}") from None
 
 
 def convert(value: object, hint: Any, name: str, *, error: type[UserError] = BadValue) -> Any:
@@ -95,9 +96,10 @@ def convert(value: object, hint: Any, name: str, *, error: type[UserError] = Bad
         return build(nested, value, "", error=error, prefix=f"{name}.")
     try:
         converted = msgspec.convert(value, hint, strict=True, dec_hook=_path)
+        sound = _finite(converted)
     except (msgspec.ValidationError, ValueError, RecursionError):
-        converted = MISSING
-    if converted is MISSING or not _finite(converted):
+        sound = False
+    if not sound:
         raise error(f"{name} is {shown(value)}; expected {describe(hint)}")
     return converted
 

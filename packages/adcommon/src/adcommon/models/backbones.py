@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adcommon.data.messages import shorten
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.models import weights as weight_files
 from adcommon.models.efficientnet import entry_names
+from adcommon.models.outline import is_outline, outlined, refuse_large
 
 
 @contextmanager
@@ -37,8 +39,10 @@ def create_trunk(
     import timm
 
     weight_files.check_tag(tag, weights or "random")
-    out_indices = _out_indices(tag, strides)
-    state = None if weights is None else weight_files.resolve(tag, weights)
+    out_indices = _out_indices(
+        tag, strides, is_random=weights is not None and weight_files.is_random(weights)
+    )
+    state = None if weights is None or outlined() else weight_files.resolve(tag, weights)
     with repeatable_draws():
         trunk = timm.create_model(
             tag.partition(".")[0], pretrained=False, features_only=True, out_indices=out_indices
@@ -52,8 +56,10 @@ def create_trunk(
 def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], tag: str) -> None:
     """Fill every entry of a trunk from timm's names; only layers of the network above it may be left over.
 
+    A trunk on the meta device is only compared.
+
     Raises:
-        WrongCheckpoint: names every entry that is missing, unexpected or of another shape.
+        WrongCheckpoint: names the entries that are missing, unexpected or of another shape.
     """
     wanted = trunk.state_dict()
     given = {_flat(name): tensor for name, tensor in state.items()}
@@ -66,9 +72,10 @@ def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], tag: str) -> None:
     misshapen = [name for name, tensor in found.items() if tensor.shape != wanted[name].shape]
     problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
     if any(problems.values()):
-        found_words = "; ".join(f"{word}: {', '.join(names)}" for word, names in problems.items() if names)
+        found_words = "; ".join(f"{word}: {shorten(names)}" for word, names in problems.items() if names)
         raise WrongCheckpoint(f"the weights do not fit the backbone '{tag}': {found_words}")
-    trunk.load_state_dict(found, strict=False)
+    if not is_outline(trunk):
+        trunk.load_state_dict(found, strict=False)
 
 
 def normalisation(tag: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -122,17 +129,40 @@ class FeaturePyramid(nn.Module):
             return self.trunk(images)
 
 
-def _out_indices(tag: str, strides: Sequence[int]) -> tuple[int, ...]:
-    """Positions of the strides among the maps that the backbone can give."""
+def map_channels(tag: str) -> dict[int, int]:
+    """Channels of the maps that a backbone can give, by stride, fine to coarse; nothing is loaded.
+
+    Raises:
+        UserError: no such backbone, or it gives no maps.
+    """
+    weight_files.check_tag(tag, weights="random")
+    info = _feature_info(_described(tag))
+    strides = info.reduction()
+    return {
+        stride: channels
+        for stride, channels in zip(strides, info.channels(), strict=True)
+        if strides.count(stride) == 1
+    }
+
+
+def _described(tag: str) -> nn.Module:
+    """A backbone that gives its maps, without memory."""
     import timm
 
-    if not strides or list(strides) != sorted(set(strides)):
-        raise BadValue(f"strides are {tuple(strides)}; expected rising numbers such as (4, 8, 16)")
     try:
         with torch.device("meta"):
-            network = timm.create_model(tag.partition(".")[0], pretrained=False, features_only=True)
+            return timm.create_model(tag.partition(".")[0], pretrained=False, features_only=True)
     except (RuntimeError, AttributeError) as error:
         raise BadValue(f"the backbone '{tag}' gives no feature maps: {error}") from error
+
+
+def _out_indices(tag: str, strides: Sequence[int], *, is_random: bool) -> tuple[int, ...]:
+    """Positions of the strides among the maps that the backbone can give."""
+    if not strides or list(strides) != sorted(set(strides)):
+        raise BadValue(f"strides are {tuple(strides)}; expected rising numbers such as (4, 8, 16)")
+    network = _described(tag)
+    if is_random:
+        refuse_large(network, tag)
     has = _feature_info(network).reduction()
     if any(has.count(stride) != 1 for stride in strides):
         raise BadValue(

@@ -1,40 +1,30 @@
-"""Tensors of a model folder, and the authors' own files.
+"""Model folders, safetensors and JSON, written and read, and modules that fit the tensors of a file."""
 
-Nothing here executes code from a file: models are safetensors and JSON, everything else is read by torch's
-restricted unpickler.
-"""
-
-import pickle
-import re
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
-from numpy._core.multiarray import scalar
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from adcommon.data.messages import lines
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import WrongCheckpoint
-from adcommon.io.files import atomic_folder, download_gone_wrong, json_text, plain
+from adcommon.io.files import atomic_folder, json_text, plain
 from adcommon.io.model_folder import CARD, CONFIG, FORMAT_VERSION, NEEDED, TENSORS, read_config
+from adcommon.io.schema import build
 from adcommon.io.versions import library_versions
+from adcommon.models.config import ModelConfig
+from adcommon.models.outline import is_outline
+from adcommon.models.pickles import read_safetensors
 from adcommon.results.card import Paper, model_card
 from adcommon.types.facts import Facts
 
 Scorer = TypeVar("Scorer")
 Recipe = TypeVar("Recipe")
-
-DAMAGED = (
-    *(RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError),
-    *(AssertionError, OverflowError, MemoryError),
-)
-"""What torch raises on a file cut short or overwritten, depending on where the damage lies."""
+C = TypeVar("C", bound=ModelConfig[Any])
 
 
 def save_model(folder: Path, *, tensors: Mapping[str, Tensor], config: Mapping[str, Any], card: str) -> None:
@@ -116,27 +106,32 @@ class Trained(Generic[Scorer, Recipe]):
         return cls(scorer, recipe, Facts.of(config), tuple(config["categories"]), threshold)
 
 
-def load_model(folder: Path, method: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config, see `read_config`, and the tensors, on the CPU, of a model folder.
+def load_model(folder: Path, kind: type[C], method: str) -> tuple[C, dict[str, Tensor]]:
+    """The config and the tensors, on the CPU, of a model folder.
+
+    Args:
+        kind: what the method's config says.
+        method: that the model must be of.
 
     Raises:
-        WrongCheckpoint: also if the tensors are missing or damaged.
+        WrongCheckpoint: no model folder, another method's, a damaged one, or a config whose field, which is
+            named, has no place or another type or range.
     """
-    config = read_config(folder, method)
+    values = read_config(folder, method)
+    config = build(kind, values, str(folder / CONFIG), error=WrongCheckpoint)
     file = folder / TENSORS
     if not file.is_file():
         raise WrongCheckpoint(f"{folder} has no {TENSORS}; copy the whole folder that the training wrote")
-    try:
-        return config, load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise WrongCheckpoint(f"cannot read {file}: {download_gone_wrong(file) or error}") from error
+    return config, read_safetensors(file)
 
 
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Copy tensors, which came from `where`, into a module; every key must match in name and shape.
 
+    Of a module on the meta device, which has no memory, they are only compared with it.
+
     Raises:
-        WrongCheckpoint: names every key that is missing, left over or of another shape; nothing was copied.
+        WrongCheckpoint: names the keys that are missing, left over or of another shape; nothing was copied.
     """
     own = module.state_dict()
     problems = [f"missing: {name} {tuple(own[name].shape)}" for name in own if name not in tensors]
@@ -149,58 +144,7 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
     if problems:
         raise WrongCheckpoint(
             f"{where} does not fit {type(module).__name__}: {len(problems)} entries differ; was it trained "
-            "with another backbone or recipe?\n  " + "\n  ".join(problems)
+            f"with another backbone or recipe?{lines(problems)}"
         )
-    module.load_state_dict(dict(tensors), strict=True)
-
-
-SafeClass = Callable[..., object] | tuple[Callable[..., object], str]
-"""A class, or a stand-in for one that is not installed and its name: `(dict, "yacs.config.CfgNode")`."""
-EASYDICT_AND_SCALARS: tuple[SafeClass, ...] = (
-    (OrderedDict, "easydict.EasyDict"),
-    (scalar, "numpy.core.multiarray.scalar"),  # NumPy 1 wrote this name, NumPy 2 the next
-    (scalar, "numpy._core.multiarray.scalar"),
-    *(np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType),
-)
-"""What several authors' files hold besides tensors: options as EasyDict, measurements as NumPy's scalars."""
-
-
-def load_foreign(path: Path, safe_classes: Sequence[SafeClass] = ()) -> dict[str, Any]:
-    """The dict in an authors' checkpoint; see `load_safely`.
-
-    Raises:
-        WrongCheckpoint: also a file that holds no dict.
-    """
-    content = load_safely(path, safe_classes)
-    if not isinstance(content, dict):
-        raise WrongCheckpoint(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
-    return content
-
-
-def load_safely(path: Path, safe_classes: Sequence[SafeClass] = ()) -> Any:
-    """What is in an authors' file (torch's zip and older format, whatever the suffix), on the CPU.
-
-    Besides tensors and plain values only `safe_classes` are built; no other code of the file runs.
-
-    Raises:
-        WrongCheckpoint: no such file, a damaged one, or one that holds another class.
-    """
-    if not path.is_file():
-        raise WrongCheckpoint(f"no checkpoint at {path}; expected the file that the authors published")
-    try:
-        with torch.serialization.safe_globals(list(safe_classes)):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, *DAMAGED) as error:
-        if refused := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
-            reason = (
-                f"it holds an object of class {refused.group(1)}, and building it could run code. If you "
-                "trust the file, load it with torch.load(..., weights_only=False) and save its tensors alone"
-            )
-        else:
-            reason = download_gone_wrong(path) or first_line(error)
-        raise WrongCheckpoint(f"cannot read the checkpoint {path}: {reason}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    if not is_outline(module):
+        module.load_state_dict(dict(tensors), strict=True)

@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import logging
 import os
-import pickle
 import re
 import socket
 import sys
@@ -19,13 +18,14 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from adcommon import errors
+from adcommon.io.model_folder import CONFIG
+from adcommon.io.schema import shown
 from adcommon.models.efficientnet import from_efficientnet_pytorch
+from adcommon.models.pickles import load_safely, read_safetensors, state_dict_in
 
 logger = logging.getLogger(__name__)
 
@@ -237,15 +237,30 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         WrongCheckpoint: neither, or a damaged one; no code of the file runs.
     """
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise errors.WrongCheckpoint(f"{path} cannot be read as weights: {error}") from error
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    content = load_safely(path)
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise errors.WrongCheckpoint(f"{path} holds no state dict; expected names and tensors")
-    return dict(content)
+    return state_dict_in(content, str(path))
+
+
+def named_in_config(weights: str, where: Path) -> str:
+    """The weights that a model's config names, if a config may choose them.
+
+    It may not choose a file: whoever sends a model would open any file of its user. One of that name counts
+    in the folder AD_WEIGHTS.
+
+    Raises:
+        WeightsNotFound: says how to name the file.
+    """
+    if weights in ("pretrained", "random"):
+        return weights
+    folder, name = os.environ.get("AD_WEIGHTS"), Path(weights).name
+    if folder and name and (Path(folder).expanduser() / name).is_file():
+        return str(Path(folder).expanduser() / name)
+    raise errors.WeightsNotFound(
+        f"{where / CONFIG}: weights is {shown(weights)}, a file, which only you can name: pass it with "
+        "--weights FILE where the command has it, or set AD_WEIGHTS to the folder that holds it"
+    )

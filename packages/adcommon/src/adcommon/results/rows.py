@@ -1,6 +1,5 @@
 """Results as rows: made from evaluations, averaged, written, read back, set in tables, compared."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,9 @@ from typing import Any
 
 from adcommon.errors import BadValue
 from adcommon.io.files import atomic_write, csv_columns, json_text, plain
+from adcommon.io.schema import read_json
 from adcommon.results import tables
+from adcommon.results.stored import stored_rows
 from adcommon.results.tables import Table, aligned, percent
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
@@ -37,7 +38,6 @@ EXPERIMENT = (
     *("selection", "varied"),
 )
 """What tells experiments apart; rows that agree in it and in the protocol are averaged over categories."""
-_REQUIRED = ("method", "dataset", "category", "protocol", "image_auroc")
 
 
 def row(
@@ -92,20 +92,12 @@ def mean_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def read_results(path: Path) -> list[dict[str, Any]]:
     """The rows of a results.json, given the file or the folder that holds it."""
     file = path / "results.json" if path.is_dir() else path
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadValue(
-            f"no results at {file}; expected the --out folder of a training or evaluation"
-        ) from None
-    except (ValueError, OSError) as error:
-        raise BadValue(f"cannot read {file} as results.json: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(entry, dict) for entry in rows):
+    if not file.is_file():
+        raise BadValue(f"no results at {file}; expected the --out folder of a training or evaluation")
+    rows = read_json(file)
+    if not isinstance(rows, list):
         raise BadValue(f"{file} is not a results.json: expected a list of rows, one object each")
-    for number, entry in enumerate(rows):
-        if missing := [name for name in _REQUIRED if name not in entry]:
-            raise BadValue(f"{file} is not a results.json: row {number} has no {', '.join(missing)}")
-    return rows
+    return stored_rows(rows, str(file))
 
 
 def write_results(folder: Path, rows: Sequence[Row], published: Published | None = None) -> None:

@@ -1,7 +1,6 @@
 """The state of an unfinished training: what `--resume` continues from, to the same bits on a CPU."""
 
 import logging
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,12 +9,17 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from adcommon.errors import WrongCheckpoint
+from adcommon.data.messages import shorten
+from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.files import atomic_write, plain
-from adcommon.models.checkpoint import DAMAGED, first_line
+from adcommon.io.schema import convert
+from adcommon.models.pickles import DAMAGED, first_line, load_foreign
 from adcommon.training.run import Run, refuse_changed
+from adcommon.types.values import Count
 
 logger = logging.getLogger(__name__)
+
+_AFRESH = "It is the state of an unfinished training: start that afresh with --force."
 
 
 def save_resume(path: Path, state: dict[str, Any]) -> None:
@@ -28,16 +32,14 @@ def load_resume(path: Path) -> dict[str, Any] | None:
     """What `save_resume` wrote, with tensors on the CPU; None if there is nothing.
 
     Raises:
-        WrongCheckpoint: the file is damaged.
+        WrongCheckpoint: the file is damaged, or something else.
     """
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, *DAMAGED) as error:
-        raise WrongCheckpoint(
-            f"cannot read the resume state {path}: {first_line(error)}\n  Start afresh with --force"
-        ) from error
+        return load_foreign(path)
+    except WrongCheckpoint as error:
+        raise WrongCheckpoint(f"{error}\n  {_AFRESH}") from error
 
 
 def _check_plain(value: object, where: str) -> None:
@@ -54,6 +56,63 @@ def _check_plain(value: object, where: str) -> None:
         raise TypeError(
             f"{where} is a {type(value).__qualname__}; a resume state holds tensors, numbers and text"
         )
+
+
+def _step_of(value: object, file: Path) -> int:
+    try:
+        return int(convert(value, Count, f"{file}: step"))
+    except BadValue as error:
+        raise WrongCheckpoint(f"{error}\n  {_AFRESH}") from None
+
+
+def _refuse_other(ours: object, theirs: object, file: Path, name: str = "the state") -> None:
+    """Refuse a state of another form than ours at the start; what is empty or None then may be anything."""
+    if expected := _difference(ours, theirs):
+        raise WrongCheckpoint(
+            f"{file}: {name} is a {type(theirs).__name__}; expected {expected}\n  {_AFRESH}"
+        )
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for entry, value in ours.items():
+            _refuse_other(value, theirs[entry], file, f"{name}.{entry}".removeprefix("the state."))
+    elif isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):
+        for number, (value, other) in enumerate(zip(ours, theirs, strict=False)):
+            _refuse_other(value, other, file, f"{name}[{number}]")
+
+
+def _difference(ours: object, theirs: object) -> str | None:
+    """What was expected in the place of `theirs`; None if it fits."""
+    if ours is None or theirs is None:
+        return None
+    if isinstance(ours, Tensor):
+        fits = isinstance(theirs, Tensor) and ours.shape == theirs.shape
+        return None if fits else f"a tensor of shape {tuple(ours.shape)}"
+    if isinstance(ours, Mapping):
+        if not isinstance(theirs, Mapping):
+            return "a dict"
+        missing, unknown = ours.keys() - theirs.keys(), theirs.keys() - ours.keys()
+        other = f"other entries (missing: {shorten(missing)}; unknown: {shorten(unknown)})"
+        if ours and (missing or unknown):
+            return other
+        is_optimiser = {"state", "param_groups"} <= theirs.keys()
+        return None if not is_optimiser or _are_moments(theirs["state"]) else "an optimiser's moments"
+    if isinstance(ours, list | tuple):
+        fits = isinstance(theirs, list | tuple) and len(theirs) == (len(ours) or len(theirs))
+        return None if fits else f"a list of {len(ours)}"
+    fits = isinstance(theirs, str) if isinstance(ours, str) else isinstance(theirs, int | float)
+    return None if fits else f"a value such as {ours!r}"
+
+
+def _are_moments(state: object) -> bool:
+    """True for what an optimiser keeps of each parameter: the same few tensors, of one shape or none."""
+    entries = list(state.values()) if isinstance(state, Mapping) else [None]
+    if not all(isinstance(entry, Mapping) for entry in entries):
+        return False
+    tensors = [[value for value in entry.values() if value is not None] for entry in entries]
+    return (
+        len({frozenset(entry) for entry in entries}) <= 1
+        and all(isinstance(value, Tensor) for values in tensors for value in values)
+        and all(len({value.shape for value in values if value.ndim}) <= 1 for values in tensors)
+    )
 
 
 @runtime_checkable
@@ -95,16 +154,30 @@ def restore(run: Run, recipe: object, parts: Mapping[str, Stateful], accelerator
 
     Raises:
         BadValue: the run was begun with another recipe.
+        WrongCheckpoint: the file is damaged, or what it says does not fit this training.
     """
     state = load_resume(run.state)
-    step = 0 if state is None else int(state["step"])
+    step = 0
     if state is not None:
+        known = {
+            "step": 0,
+            "recipe": {},
+            "parts": {name: part.state_dict() for name, part in parts.items()},
+            "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
+            "torch_generator": torch.get_rng_state(),
+        }
+        _refuse_other(known, state, run.state)
+        step = _step_of(state["step"], run.state)
         refuse_changed(run.folder, state["recipe"], plain(recipe))
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
-        if accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["torch_generator"])
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(state["parts"][name])
+            if accelerator.scaler is not None:
+                accelerator.scaler.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["torch_generator"])
+        except DAMAGED as error:
+            message = f"{run.state} does not fit this training: {first_line(error)}\n  {_AFRESH}"
+            raise WrongCheckpoint(message) from error
         logger.info("resuming after step %d", step)
     if accelerator.is_main_process:
         run.rewind(step)

@@ -7,6 +7,7 @@ Each of these folders carries a mark that says whose it is; none without it is w
 """
 
 import csv
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ from adcommon.types.names import check_distinct, check_name
 
 _OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html")
 _OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps")
+_AFRESH = "It belongs to a run: start that afresh with --force."
 _OF_A_REFUSED_RUN = (MARKER, "recipe.yaml", "log.txt")
 
 
@@ -98,7 +100,10 @@ class Run:
 
     def finished(self) -> list[dict[str, Any]] | None:
         """The rows of a category that is done; None while it is not."""
-        return read_results(self.results) if self.results.exists() else None
+        try:
+            return read_results(self.results) if self.results.exists() else None
+        except BadValue as error:
+            raise BadValue(f"{error}\n  {_AFRESH}") from None
 
 
 class RunGroup:
@@ -242,9 +247,16 @@ def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     """Column names and complete rows; a last line that a killed process left without its end is dropped."""
     if not path.exists():
         return [], []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    complete = [line for line in lines if line.endswith("\n")]
-    columns, *rows = list(csv.reader(complete)) or [[]]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        columns, *rows = list(csv.reader(line for line in lines if line.endswith("\n"))) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadValue(f"cannot read {path}: {error}\n  {_AFRESH}") from None
+    for number, row in enumerate(rows, start=2):
+        if columns[0] != "step" or len(row) != len(columns) or not re.fullmatch("[0-9]{1,12}", row[0]):
+            raise BadValue(
+                f"{path}, line {number}: expected {len(columns)} values, the first a step\n  {_AFRESH}"
+            )
     return columns, rows
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adcommon.errors import WrongCheckpoint
 from adcommon.io.files import atomic_write
-from adcommon.models.checkpoint import load_safely
+from adcommon.models.pickles import load_safely
 
 
 def read_few_shot_file(path: Path, size: int | None = None) -> Float[Tensor, "shots 3 height width"]:

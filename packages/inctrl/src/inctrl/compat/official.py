@@ -5,7 +5,6 @@
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,10 @@ import open_clip
 import torch
 from torch import Tensor
 
+from adcommon.data.messages import shorten
 from adcommon.errors import WrongCheckpoint
 from adcommon.io.files import atomic_write
-from adcommon.models.checkpoint import load_foreign
+from adcommon.models.pickles import load_foreign, state_dict_in
 from inctrl.model import InCTRL
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         WrongCheckpoint: not one, damaged, or with objects that only code of the file could build.
     """
     content = load_foreign(path)
-    state: Mapping[str, Tensor] = content.get("model_state", content)
+    state = state_dict_in(content.get("model_state", content), str(path))
     state = {name.removeprefix("module."): value for name, value in state.items()}
     trained = {name: value for name, value in state.items() if name.startswith(TRAINED)}
     clip = {name: value.float() for name, value in state.items() if name.startswith(_CLIP)}
@@ -57,7 +57,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     unknown = [name for name in state if name not in trained and name not in clip and name not in _UNREAD]
     if unknown:
-        logger.warning("%s: entries without a use: %s", path, ", ".join(unknown))
+        logger.warning("%s: entries without a use: %s", path, shorten(unknown))
     return Checkpoint(trained, clip)
 
 

@@ -1,6 +1,5 @@
 """CLIP through open_clip, frozen: the image tower with patch tokens of chosen blocks, and the text tower."""
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,11 +9,15 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
 
 from adcommon.errors import BadValue, unknown_name
+from adcommon.io.schema import convert, read_json
 from adcommon.models.backbones import repeatable_draws
 from adcommon.models.checkpoint import load_strict
+from adcommon.models.outline import build_random, build_to_fit
+from adcommon.types.values import Width
 from inctrl.network.prompts import sentences
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -35,19 +38,24 @@ def model_config(name: str) -> dict[str, Any]:
         UnknownName: no such model, with the nearest known one.
         BadValue: one whose image tower is no plain ViT.
     """
-    if name.endswith(".json"):
-        try:
-            config = json.loads(Path(name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BadValue(f"cannot read the model configuration {name}: {error}") from None
-    else:
-        config = open_clip.get_model_config(name)
-        if config is None:
-            vits = [known for known in open_clip.list_models() if "ViT" in known]
-            raise unknown_name("CLIP model", name, vits)
-    plain = isinstance(config, dict) and isinstance(config.get("vision_cfg", {}).get("layers"), int)
-    if not plain or config.get("custom_text") or "hf_model_name" in config["text_cfg"]:
+    config = read_json(Path(name)) if name.endswith(".json") else open_clip.get_model_config(name)
+    if config is None and not name.endswith(".json"):
+        vits = [known for known in open_clip.list_models() if "ViT" in known]
+        raise unknown_name("CLIP model", name, vits)
+    known = {"embed_dim": Width, "quick_gelu": bool, "vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg}
+    plain = isinstance(config, dict) and not config.get("custom_text")
+    towers = [config.get(tower) for tower in ("vision_cfg", "text_cfg")] if plain else []
+    for tower in towers:
+        plain &= isinstance(tower, dict) and isinstance(tower.get("layers"), int)
+        plain = plain and not {"timm_model_name", "hf_model_name"} & tower.keys()
+    if not plain:
         raise BadValue(f"'{name}' is no CLIP with two plain transformers; expected one such as ViT-B-16")
+    config = {field: value for field, value in config.items() if field in known}
+    for field, value in config.items():
+        convert(value, known[field], f"{name}: {field}")
+    words = len(tokeniser(1).encoder)
+    if (size := config["text_cfg"].get("vocab_size", words)) < words:
+        raise BadValue(f"{name}: text_cfg.vocab_size is {size}; CLIP's tokeniser has {words} words")
     return config
 
 
@@ -60,13 +68,18 @@ def build_clip(config: Mapping[str, Any], state: Mapping[str, Tensor] | None) ->
     Raises:
         WrongCheckpoint: names every entry that is missing, unknown or of another shape.
     """
-    known = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
-    with repeatable_draws():
-        clip = open_clip.CLIP(**{name: value for name, value in config.items() if name in known})
-    if state is not None:
+
+    def make() -> open_clip.CLIP:
+        with repeatable_draws():
+            return open_clip.CLIP(**config)
+
+    def fill(clip: open_clip.CLIP) -> None:
         optional = {name: value for name, value in clip.state_dict().items() if name in _OPTIONAL}
-        given = {name: value for name, value in state.items() if name not in _OPTIONAL}
+        given = {name: value for name, value in (state or {}).items() if name not in _OPTIONAL}
         load_strict(clip, optional | given, where="the weights of CLIP")
+
+    where = "the configuration of CLIP"
+    clip = build_random(make, where) if state is None else build_to_fit(make, fill, state, where)
     return clip.requires_grad_(False).eval()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from adcommon.errors import BadValue
 from adcommon.models import weights as weight_files
 from adcommon.models.backbones import fill_trunk, repeatable_draws
+from adcommon.models.outline import outlined, refuse_large
 
 
 class VisionTower(nn.Module):
@@ -28,20 +29,20 @@ class VisionTower(nn.Module):
             out_stride: pixels per cell of the grid that all maps are brought to.
         """
         super().__init__()
-        state = weight_files.resolve(tag, weights)
-        with repeatable_draws():
-            self.network: Any = timm.create_model(tag.partition(".")[0], pretrained=False, num_classes=0)
-        if not hasattr(self.network, "forward_intermediates"):
-            raise BadValue(f"timm gives no feature maps of '{tag}'; choose another --backbone")
-        if state is not None:
-            fill_trunk(self.network, state, tag)
-        self.network.requires_grad_(False).eval()
+        weight_files.check_tag(tag, weights)
         self.tag = tag
         self.layers = tuple(layers)
         self.strides = (image_size, *(out_stride for _ in layers))
         self.grid = (image_size // out_stride, image_size // out_stride)
+        with torch.device("meta"):
+            self.network: Any = timm.create_model(tag.partition(".")[0], pretrained=False, num_classes=0)
+        if not hasattr(self.network, "forward_intermediates"):
+            raise BadValue(f"timm gives no feature maps of '{tag}'; choose another --backbone")
+        if weight_files.is_random(weights):
+            refuse_large(self.network, tag)
+        self.network.requires_grad_(False).eval()
         try:
-            seen = self(torch.zeros(1, 3, image_size, image_size))
+            seen = self(torch.zeros(1, 3, image_size, image_size, device="meta"))
         except (IndexError, AssertionError) as error:
             raise BadValue(
                 f"the backbone '{tag}' has no layers {self.layers}, or takes no images of "
@@ -49,6 +50,17 @@ class VisionTower(nn.Module):
             ) from None
         self.embed: int = seen[0].shape[1]
         self.channels: tuple[int, ...] = tuple(level.shape[1] for level in seen[1:])
+        if not outlined():
+            self._build(weights)
+
+    def _build(self, weights: str) -> None:
+        """Put the network itself in the place of its outline."""
+        state = weight_files.resolve(self.tag, weights)
+        with repeatable_draws():
+            network = timm.create_model(self.tag.partition(".")[0], pretrained=False, num_classes=0)
+        if state is not None:
+            fill_trunk(network, state, self.tag)
+        self.network = network.requires_grad_(False).eval()
 
     def extra_repr(self) -> str:
         """What decides the maps besides the weights; caches of features go by it."""

@@ -5,17 +5,22 @@ backbone's entries may be missing from it, since they equal the pretrained weigh
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from adcommon.data.messages import shorten
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.files import atomic_write
+from adcommon.io.schema import build, convert
 from adcommon.models.backbones import fill_trunk
-from adcommon.models.checkpoint import EASYDICT_AND_SCALARS, load_foreign, load_strict
+from adcommon.models.checkpoint import load_strict
+from adcommon.models.outline import build_to_fit
+from adcommon.models.pickles import EASYDICT_AND_SCALARS, load_foreign, number_in, state_dict_in
+from adcommon.types.values import Count
 from realnet.compat.arch import TAGS, network_values
 from realnet.model import RealNet
 from realnet.network.structure import parse_structure
@@ -41,12 +46,12 @@ class Checkpoint:
     @property
     def recipe(self) -> Recipe:
         """The experiment that the file is of; what it does not say is the paper's."""
+        where = f"{self.path}, arch"
         try:
-            return replace(MVTEC, **network_values(self.arch, where=str(self.path)))
-        except TypeError as error:
-            raise WrongCheckpoint(
-                f"{self.path}: cannot use its description of the network: {error}"
-            ) from error
+            values = network_values(self.arch, where=where)
+        except BadValue as error:
+            raise WrongCheckpoint(str(error)) from error
+        return build(Recipe, {**vars(MVTEC), **values}, where, error=WrongCheckpoint)
 
     def model(self, weights: str | None = None) -> RealNet:
         """The trained network, on the CPU.
@@ -54,11 +59,14 @@ class Checkpoint:
         Args:
             weights: of the backbone where the file has none; None: the pretrained ones.
         """
-        recipe = self.recipe
+        recipe, where = self.recipe, str(self.path)
         complete = any(name.startswith(_BACKBONE) for name in self.state)
-        model = RealNet(recipe, weights=None if complete else weights or "pretrained")
-        fill(model, self.state, recipe.backbone, where=str(self.path))
-        return model
+        return build_to_fit(
+            lambda: RealNet(recipe, weights=None if complete else weights or "pretrained"),
+            lambda model: fill(model, self.state, recipe.backbone, where=where),
+            self.state,
+            where,
+        )
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -74,14 +82,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} is no checkpoint of RealNet's authors: it lacks {', '.join(missing)}; expected a file "
             "such as ckpt_best.pth.tar with epoch, arch, state_dict and best_metric"
         )
-    state = {name.removeprefix(_MODULE): tensor for name, tensor in content["state_dict"].items()}
+    state = state_dict_in(content["state_dict"], str(path))
     arch = content["arch"]
     return Checkpoint(
         path,
-        int(content["epoch"]),
-        float(content["best_metric"]),
+        convert(content["epoch"], Count, f"{path}: epoch", error=WrongCheckpoint),
+        number_in(content["best_metric"], f"{path}: best_metric"),
         list(arch) if isinstance(arch, list | tuple) else [arch],
-        state,
+        {name.removeprefix(_MODULE): tensor for name, tensor in state.items()},
     )
 
 
@@ -93,7 +101,7 @@ def fill(model: RealNet, state: Mapping[str, Tensor], tag: str, *, where: str) -
     """
     known = (_BACKBONE, *(f"{part}." for part in _PARTS))
     if unknown := [name for name in state if not name.startswith(known)]:
-        raise WrongCheckpoint(f"{where} has entries that belong to no part: {', '.join(unknown)}")
+        raise WrongCheckpoint(f"{where} has entries that belong to no part: {shorten(unknown)}")
     backbone = {name: value for name, value in state.items() if name.startswith(_BACKBONE)}
     if backbone:
         trunk = {name.removeprefix(_BACKBONE): value for name, value in backbone.items()}

@@ -11,8 +11,9 @@ from torch import nn
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.files import plain
 from adcommon.models.checkpoint import load_model, load_strict, save_trained
+from adcommon.models.config import ModelConfig
+from adcommon.models.outline import build_to_fit
 from adcommon.results.card import Paper
-from adcommon.training.recipes import from_json
 from adcommon.types.facts import Facts
 from realnet.diffusion.base_recipe import TrainingRecipe
 from realnet.diffusion.compat.official import classes_in, fill, find_weights, read_state
@@ -20,10 +21,27 @@ from realnet.diffusion.data import make_preprocess
 from realnet.diffusion.network.blocks import Shape
 from realnet.diffusion.network.classifier import Classifier
 from realnet.diffusion.network.unet import UNet
-from realnet.diffusion.recipes import DiffusionRecipe
+from realnet.diffusion.recipes import ClassifierRecipe, DiffusionRecipe
 from realnet.published import PAPER
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig(ModelConfig[DiffusionRecipe]):
+    """What config.json of a diffusion model says."""
+
+    recipe: DiffusionRecipe
+    training: Mapping[str, Any]
+    """Where the training stood."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig(ModelConfig[ClassifierRecipe]):
+    """What config.json of a classifier says."""
+
+    recipe: ClassifierRecipe
+    training: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +99,7 @@ def start(recipe: TrainingRecipe, classes: int, path: Path | None) -> UNet | Cla
     if path is None:
         logger.info("random weights: training from scratch")
     else:
-        state = read_state(path) if path.is_file() else load_model(path, recipe.method)[1]
+        state = read_state(path) if path.is_file() else load_model(path, _config_of(recipe), recipe.method)[1]
         fill(network, state, where=str(path), new_head=True)  # the classes may be others
     return network
 
@@ -145,8 +163,12 @@ def load(path: Path, base: TrainingRecipe, names: Sequence[str] = ()) -> Learnt:
                 f"{path} has {classes} classes, there are {len(names)} categories ({', '.join(names)}); name "
                 "the dataset it was trained on by --dataset or --data"
             )
-        network = build(base, classes)
-        fill(network, state, where=str(path), new_head=False)
+        network = build_to_fit(
+            lambda: build(base, classes),
+            lambda network: fill(network, state, where=str(path), new_head=False),
+            state,
+            str(path),
+        )
         return Learnt(network.eval(), base, tuple(names))
     places = [path, path / "model", path / base.kind / "model"]
     folder = next((place for place in places if (place / "config.json").is_file()), None)
@@ -155,8 +177,15 @@ def load(path: Path, base: TrainingRecipe, names: Sequence[str] = ()) -> Learnt:
             f"no {base.kind} model in {path}; looked for a file, and for config.json in "
             f"{', '.join(map(str, places))}.\n  Train it with: realnet-train-{base.kind}"
         )
-    config, tensors = load_model(folder, method=base.method)
-    recipe = from_json(type(base), config["recipe"])
-    network = build(recipe, len(config["categories"]))
-    load_strict(network, tensors, where=str(folder))
-    return Learnt(network.eval(), recipe, tuple(config["categories"]))
+    config, tensors = load_model(folder, _config_of(base), base.method)
+    network = build_to_fit(
+        lambda: build(config.recipe, len(config.categories)),
+        lambda network: load_strict(network, tensors, where=str(folder)),
+        tensors,
+        str(folder),
+    )
+    return Learnt(network.eval(), config.recipe, config.categories)
+
+
+def _config_of(base: TrainingRecipe) -> type[DiffusionConfig] | type[ClassifierConfig]:
+    return DiffusionConfig if isinstance(base, DiffusionRecipe) else ClassifierConfig

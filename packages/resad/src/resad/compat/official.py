@@ -12,9 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adcommon.errors import WrongCheckpoint
+from adcommon.data.messages import shorten
+from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.files import atomic_write
-from adcommon.models.checkpoint import load_foreign, load_strict
+from adcommon.models.checkpoint import load_strict
+from adcommon.models.outline import build_to_fit
+from adcommon.models.pickles import load_foreign, state_dict_in
 from resad.model import ResAD
 from resad.recipes import Recipe
 
@@ -40,12 +43,21 @@ def load_official(model: ResAD, checkpoint: Mapping[str, Any], where: str) -> No
         raise WrongCheckpoint(
             f"{where} has unknown parts: {', '.join(unknown)}; the authors' code writes {', '.join(PARTS)}"
         )
-    state: dict[str, Tensor] = {}
-    for part in ("vq_ops", "constraintor"):
-        state |= {f"{part}.{name}": value for name, value in checkpoint.get(part, {}).items()}
-    for level, flow in enumerate(checkpoint.get("estimators", [])):
-        state |= {f"estimators.{level}.{name}": value for name, value in flow.items()}
-    load_strict(model, state, where)
+    load_strict(model, _state(checkpoint, where), where)
+
+
+def _state(checkpoint: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """The entries of all parts under our names."""
+    flows = checkpoint.get("estimators", [])
+    if not isinstance(flows, list | tuple):
+        raise WrongCheckpoint(f"{where}: estimators is a {type(flows).__name__}; expected a list")
+    parts = {part: checkpoint.get(part, {}) for part in ("vq_ops", "constraintor")}
+    parts |= {f"estimators.{level}": flow for level, flow in enumerate(flows)}
+    return {
+        f"{part}.{name}": value
+        for part, entries in parts.items()
+        for name, value in state_dict_in(entries, f"{where}, {part},").items()
+    }
 
 
 def load_official_file(path: Path, recipe: Recipe, channels: list[int]) -> tuple[ResAD, Recipe]:
@@ -57,13 +69,18 @@ def load_official_file(path: Path, recipe: Recipe, channels: list[int]) -> tuple
     checkpoint = load_foreign(path)
     try:
         recipe = replace(recipe, **sizes(checkpoint, channels))
-    except (KeyError, IndexError, AttributeError, TypeError) as error:
+    except (KeyError, IndexError, AttributeError, TypeError, BadValue) as error:
         raise WrongCheckpoint(
-            f"{path} is not a checkpoint of ResAD's authors: it holds {', '.join(map(str, checkpoint))}, "
-            f"expected {', '.join(PARTS)} ({type(error).__name__}: {error})"
+            f"{path} is not a checkpoint of ResAD's authors: it holds {shorten(checkpoint)}; expected "
+            f"{', '.join(PARTS)} ({type(error).__name__}: {error})"
         ) from error
-    model = ResAD(channels, recipe)
-    load_official(model, checkpoint, str(path))
+    state = _state(checkpoint, str(path))
+    model = build_to_fit(
+        lambda: ResAD(channels, recipe),
+        lambda model: load_official(model, checkpoint, str(path)),
+        state,
+        str(path),
+    )
     return model, recipe
 
 

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from adcommon.errors import WeightsNotFound
 from adcommon.models.backbones import repeatable_draws
-from adcommon.models.checkpoint import load_foreign, load_strict
+from adcommon.models.checkpoint import load_strict
+from adcommon.models.outline import outlined
+from adcommon.models.pickles import load_foreign
 
 Images = Float[Tensor, "batch 3 height width"]
 Tokens = Float[Tensor, "batch tokens channels"]
@@ -162,7 +164,7 @@ class ImageBindFeatures(nn.Module):
         """
         super().__init__()
         self.tag = "imagebind"
-        file = None if weights == "random" else find_weights(weights)
+        file = None if weights == "random" or outlined() else find_weights(weights)
         with repeatable_draws():
             self.trunk = ImageTower() if tower is None else tower
         if file is not None:

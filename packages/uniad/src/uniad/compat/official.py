@@ -6,18 +6,24 @@ files are in the container of PyTorch 1.5, later ones in today's.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adcommon.errors import WrongCheckpoint
+from adcommon.data.messages import shorten
+from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.files import atomic_write, plain
+from adcommon.io.schema import build as build_recipe
+from adcommon.io.schema import convert, shown
 from adcommon.models.backbones import fill_trunk
-from adcommon.models.checkpoint import EASYDICT_AND_SCALARS, load_foreign, load_strict
+from adcommon.models.checkpoint import load_strict
 from adcommon.models.efficientnet import from_efficientnet_pytorch, to_efficientnet_pytorch
+from adcommon.models.outline import build_to_fit
+from adcommon.models.pickles import EASYDICT_AND_SCALARS, load_foreign, number_in, state_dict_in
+from adcommon.types.values import Count
 from uniad.compat.arch import BLOCKS, arch_of, name_of, network_values
 from uniad.model import UniAD, build
 from uniad.recipes import CIFAR10, MVTEC, Recipe
@@ -42,15 +48,23 @@ class Checkpoint:
     @property
     def recipe(self) -> Recipe:
         """The experiment that the file is of; what it does not say is the paper's."""
-        values = network_values(self.arch, where=str(self.path))
+        where = f"{self.path}, arch"
+        try:
+            values = network_values(self.arch, where=where)
+        except BadValue as error:
+            raise WrongCheckpoint(str(error)) from error
         base = CIFAR10 if len(values["strides"]) == len(CIFAR10.strides) else MVTEC
-        return replace(base, **values)
+        return build_recipe(Recipe, {**vars(base), **values}, where, error=WrongCheckpoint)
 
     def model(self) -> UniAD:
         """The trained network, on the CPU."""
-        model = build(self.recipe, weights=None)
-        fill(model, self.state, self.recipe.backbone, where=str(self.path))
-        return model
+        recipe, where = self.recipe, str(self.path)
+        return build_to_fit(
+            lambda: build(recipe, weights=None),
+            lambda model: fill(model, self.state, recipe.backbone, where=where),
+            self.state,
+            where,
+        )
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -66,13 +80,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} is no checkpoint of UniAD's authors: it lacks {', '.join(missing)}; expected "
             "a file such as ckpt.pth.tar with epoch, arch, state_dict, best_metric and optimizer"
         )
+    arch, optimizer = content["arch"], content["optimizer"]
+    if not isinstance(arch, list | tuple) or not all(isinstance(part, Mapping) for part in arch):
+        raise WrongCheckpoint(f"{path}: arch is {shown(arch)}; expected backbone, neck and reconstruction")
+    state = state_dict_in(content["state_dict"], str(path))
     return Checkpoint(
         path,
-        int(content["epoch"]),
-        float(content["best_metric"]),
-        [plain(part) for part in content["arch"]],
-        {name.removeprefix(_MODULE): tensor for name, tensor in content["state_dict"].items()},
-        content["optimizer"],
+        convert(content["epoch"], Count, f"{path}: epoch", error=WrongCheckpoint),
+        number_in(content["best_metric"], f"{path}: best_metric"),
+        convert(plain(arch), list[dict[str, Any]], f"{path}: arch", error=WrongCheckpoint),
+        {name.removeprefix(_MODULE): tensor for name, tensor in state.items()},
+        convert(optimizer, dict[str, Any], f"{path}: optimizer", error=WrongCheckpoint),
     )
 
 
@@ -84,7 +102,7 @@ def fill(model: UniAD, state: Mapping[str, Tensor], tag: str, *, where: str) -> 
     """
     unknown = [name for name in state if not name.startswith((_BACKBONE, _RECONSTRUCTION))]
     if unknown:
-        raise WrongCheckpoint(f"{where} has entries that belong to no part: {', '.join(unknown)}")
+        raise WrongCheckpoint(f"{where} has entries that belong to no part: {shorten(unknown)}")
     backbone = below(state, _BACKBONE)
     fill_trunk(model.backbone.pyramid.trunk, from_efficientnet_pytorch(backbone, tag), tag)
     load_strict(model.reconstruction, below(state, _RECONSTRUCTION), where=where)

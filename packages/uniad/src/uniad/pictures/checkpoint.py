@@ -7,6 +7,8 @@ import torch
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import WrongCheckpoint
 from adcommon.models.checkpoint import load_model, load_strict
+from adcommon.models.outline import build_to_fit
+from uniad.checkpoint import Config
 from uniad.compat.official import below, load_checkpoint
 from uniad.pictures.decoder import VisDecoder
 
@@ -41,10 +43,15 @@ def load_decoder(
         tensors = below(load_checkpoint(found).state, "reconstruction.")
         preprocess, stride = Preprocess(image_size=224), 16
     else:
-        config, tensors = load_model(found, method=METHOD)
-        preprocess, stride = Preprocess(**config["preprocess"]), config["recipe"]["out_stride"]
-    if "layer4.0.conv1.weight" not in tensors:
+        config, tensors = load_model(found, Config, METHOD)
+        preprocess, stride = config.preprocess, config.recipe.out_stride
+    first = tensors.get("layer4.0.conv1.weight")
+    if first is None or first.ndim != 4:
         raise WrongCheckpoint(f"{found} is no picture decoder: it has no layer4")
-    decoder = VisDecoder(tensors["layer4.0.conv1.weight"].shape[1], stride)
-    load_strict(decoder, tensors, where=str(found))
+    decoder = build_to_fit(
+        lambda: VisDecoder(first.shape[1], stride),
+        lambda decoder: load_strict(decoder, tensors, where=str(found)),
+        tensors,
+        str(found),
+    )
     return decoder.eval().to(device), preprocess

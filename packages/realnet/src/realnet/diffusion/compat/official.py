@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from adcommon.errors import WeightsNotFound, WrongCheckpoint
 from adcommon.io.files import atomic_write, plain
-from adcommon.models.checkpoint import EASYDICT_AND_SCALARS, load_foreign, load_strict
+from adcommon.models.checkpoint import load_strict
+from adcommon.models.pickles import EASYDICT_AND_SCALARS, load_foreign, state_dict_in
 from realnet.diffusion.base_recipe import TrainingRecipe
 from realnet.diffusion.network.classifier import Classifier
 from realnet.diffusion.network.unet import UNet
@@ -71,11 +72,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         WrongCheckpoint: not one, damaged, or with objects that only code of the file could build.
     """
     content = load_foreign(path, EASYDICT_AND_SCALARS)
-    state = content.get("state_dict", content)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WrongCheckpoint(
-            f"{path} holds no state dict; expected names and tensors, alone or as 'state_dict'"
-        )
+    state = state_dict_in(content.get("state_dict", content), str(path))
     return {name.removeprefix(_MODULE): value for name, value in state.items()}
 
 
@@ -108,7 +105,7 @@ def classes_in(state: Mapping[str, Tensor], kind: type[nn.Module], *, where: str
         WrongCheckpoint: it is no network of this kind.
     """
     head = _HEADS[kind][0]
-    if head not in state:
+    if head not in state or not state[head].ndim:
         raise WrongCheckpoint(f"{where} is no {kind.__name__}: it has no entry {head}")
     return state[head].shape[0]
 

@@ -1,0 +1,122 @@
+"""Networks whose sizes come from outside: looked at without memory before they are built."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from adcommon.errors import BadValue, UserError, WrongCheckpoint
+from adcommon.models.pickles import DAMAGED, first_line
+
+M = TypeVar("M", bound=nn.Module)
+_SLACK_BYTES = 2**29
+"""What a network may need besides its tensors: a frozen part that the file leaves out, tables."""
+_LARGEST_RANDOM = 2**31
+"""Bytes of a network with random weights: for trials, and no file vouches for its size."""
+_MOST_LAYERS = 100_000
+"""Parameters that such a network may have, however small they are."""
+
+
+def build_to_fit(
+    make: Callable[[], M], fill: Callable[[M], object], tensors: Mapping[str, Tensor], where: str
+) -> M:
+    """A module that is as large as the tensors that are to fill it, whatever its description says.
+
+    It is built twice: without memory, to compare its names and shapes with the tensors', and for real.
+
+    Args:
+        make: builds the module.
+        fill: copies the tensors into it, with `load_strict` or `fill_trunk`.
+        where: the description comes from.
+
+    Raises:
+        WrongCheckpoint: the description is no module's, or one's that the tensors do not fill.
+    """
+
+    def compared() -> M:
+        outline = make()
+        fill(outline)
+        return outline
+
+    needed = _bytes_of(_outline(compared, 4 * len(tensors) + 10_000, where))
+    given = sum(tensor.nbytes for tensor in tensors.values())
+    if needed > 2 * given + _SLACK_BYTES:
+        raise WrongCheckpoint(
+            f"{where} describes a network of {needed} bytes; there are {given} bytes of tensors for it"
+        )
+    module = make()
+    fill(module)
+    return module
+
+
+def build_random(make: Callable[[], M], where: str) -> M:
+    """A module with random weights that its description, which is `where`, cannot make too large.
+
+    Raises:
+        WrongCheckpoint: the description is no module's.
+        BadValue: it would take gigabytes.
+    """
+    outline = _outline(make, _MOST_LAYERS, where)
+    if outlined():
+        return outline
+    refuse_large(outline, where)
+    return make()
+
+
+def _outline(make: Callable[[], M], most: int, where: str) -> M:
+    try:
+        with torch.device("meta"), _at_most(most, where):
+            return make()
+    except UserError:
+        raise
+    except DAMAGED as error:
+        raise WrongCheckpoint(f"{where} describes no network: {first_line(error)}") from error
+
+
+def _bytes_of(outline: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*outline.parameters(), *outline.buffers()))
+
+
+@contextmanager
+def _at_most(count: int, where: str) -> Iterator[None]:
+    """Stop the building of a module, in this thread, that gets more than so many parameters."""
+    thread, seen = threading.get_ident(), 0
+
+    def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal seen
+        seen += threading.get_ident() == thread
+        if seen > count:
+            raise WrongCheckpoint(f"{where} describes a network of many more layers than there are tensors")
+
+    handle = register_module_parameter_registration_hook(register)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def outlined() -> bool:
+    """True while only an outline is built: modules without memory, which need no weights."""
+    return torch.get_default_device().type == "meta"
+
+
+def is_outline(module: nn.Module) -> bool:
+    """True for a module without memory."""
+    return any(tensor.is_meta for tensor in module.state_dict().values())
+
+
+def refuse_large(outline: nn.Module, what: str) -> None:
+    """Refuse to draw random weights for a network that would take gigabytes.
+
+    Raises:
+        BadValue: says how large it is.
+    """
+    if (needed := _bytes_of(outline)) > _LARGEST_RANDOM:
+        raise BadValue(
+            f"{what} with random weights takes {needed / 2**30:.1f} GiB; expected at most "
+            f"{_LARGEST_RANDOM / 2**30:.0f} for a trial"
+        )

@@ -1,0 +1,69 @@
+"""What becomes of a file whose values are believed: the same content with one value altered."""
+
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Place = tuple[str | int, ...]
+"""The names and numbers that lead to a value."""
+
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 3, 7, 64, 8192, 10**9, -(10**9), 10**30),
+    *(0.0, 0.5, -0.5, 1e-300, 1e300, float("nan"), float("inf"), float("-inf")),
+    *("", "x", "7", "0.5", "null", "../../x", "/etc/passwd", "evil", "\x1b[31m", "\ud800", "a" * 5000),
+    *([], [0], [1, 2, 3], [10**9], ["x"], [[]], [None], [float("nan")] * 3, [0, 0, 0], [1] * 1000),
+    *({}, {"x": 1}, {"value": 1}, {"value": None}),
+)
+"""What no one had in mind, and some values that may do."""
+
+
+def deep(levels: int = 400) -> list[Any]:
+    """Lists in lists."""
+    content: list[Any] = []
+    for _ in range(levels):
+        content = [content]
+    return content
+
+
+def places(content: object, above: Place = ()) -> Iterator[Place]:
+    """Where values stand in nested dicts and lists, those that hold others included; of a list the first."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield (*above, name)
+            yield from places(value, (*above, name))
+    elif isinstance(content, list) and content:
+        yield (*above, 0)
+        yield from places(content[0], (*above, 0))
+
+
+def alterations(content: Any) -> list[tuple[str, Any]]:
+    """Copies with one value replaced, removed or added, each with a name; the content itself is not among."""
+    found = [("new added", _with(content, ("new",), 1))] if isinstance(content, Mapping) else []
+    for place in places(content):
+        name = ".".join(map(str, place))
+        found += [(f"{name} = {value!r:.40}", _with(content, place, value)) for value in (*VALUES, deep())]
+        without = copy.deepcopy(content)
+        del _holder(without, place)[place[-1]]
+        found.append((f"{name} removed", without))
+        if isinstance(_holder(content, place)[place[-1]], Mapping):
+            found.append((f"{name}.new added", _with(content, (*place, "new"), 1)))
+    return found
+
+
+def sample(content: Any, count: int, seed: int = 0) -> list[tuple[str, Any]]:
+    """So many of the alterations, the same ones for a seed."""
+    all_of_them = alterations(content)
+    return random.Random(seed).sample(all_of_them, min(count, len(all_of_them)))
+
+
+def _holder(content: Any, place: Place) -> Any:
+    for name in place[:-1]:
+        content = content[name]
+    return content
+
+
+def _with(content: Any, place: Place, value: object) -> Any:
+    changed = copy.deepcopy(content)
+    _holder(changed, place)[place[-1]] = copy.deepcopy(value)
+    return changed
