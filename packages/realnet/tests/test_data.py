@@ -26,4 +26,6 @@ def test_lists_give_the_images_of_the_folders(mvtec: Path, tiny, tmp_path: Path)
 
 def test_own_images_are_a_dataset_of_their_own(tiny) -> None:
     assert on_own_images(tiny, Settings(data=Path("images"))).dataset == "folder"
+    listed = replace(tiny, meta_train=Path("train.json"), meta_test=Path("test.json"))
+    assert on_own_images(listed, Settings()).dataset == "folder"
     assert on_own_images(tiny, Settings()) == tiny

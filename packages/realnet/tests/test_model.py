@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from adcommon.errors import BadValue
-from realnet.model import parameter_counts
+from adcommon.models.backbones import map_channels
+from realnet.model import fitted, parameter_counts
 from realnet.network.reconstruction import SimpleReconstruction
-from realnet.recipes import ARCHITECTURE_C
+from realnet.network.structure import check_planes, layers_of, parse_structure
+from realnet.recipes import ARCHITECTURE_C, MVTEC, OWN
 
 
 def test_only_reconstruction_and_decoder_learn_and_the_backbone_stays_in_eval_mode(make_model) -> None:
@@ -100,3 +104,32 @@ def test_the_authors_second_structure_has_two_equal_networks(make_model) -> None
         )
     counts = parameter_counts(model)
     assert counts["block1_recon"] == counts["block2_recon"] > 1e8
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        *("tf_efficientnet_lite0.in1k", "resnet18.tv_in1k", "convnext_tiny.in12k_ft_in1k"),
+        *("mobilenetv3_small_100.lamb_in1k", "regnety_004.pycls_in1k", "wide_resnet101_2.tv_in1k"),
+    ],
+)
+def test_blocks_that_nobody_chose_fit_the_backbone(backbone: str) -> None:
+    recipe = fitted(replace(OWN, backbone=backbone))
+    blocks, channels = parse_structure(recipe.structure), map_channels(backbone)
+    strides = layers_of(blocks, backbone)
+    check_planes(blocks, {layer: channels[stride] for layer, stride in strides.items()}, backbone)
+    assert max(count for _, count in recipe.modes()) <= sum(block.channels for block in blocks)
+    assert fitted(recipe) == recipe
+
+
+def test_blocks_that_fit_or_that_somebody_chose_stay() -> None:
+    assert fitted(MVTEC) is MVTEC
+    chosen = replace(OWN, backbone="tf_efficientnet_lite0.in1k", structure=ARCHITECTURE_C)
+    assert fitted(chosen) is chosen
+
+
+def test_an_impossible_choice_is_answered_with_a_possible_one(make_model) -> None:
+    with pytest.raises(
+        BadValue, match=r"which has 16 in .* to what fits: layer2:24\+layer3:40@8 layer4:64@16"
+    ):
+        make_model(backbone="tf_efficientnet_lite0.in1k", structure=("layer1:256@4",))

@@ -9,10 +9,10 @@ from accelerate import Accelerator
 
 from adcommon.data import load_splits
 from adcommon.errors import DatasetNotFound, UnreadableImage
+from adcommon.io.schema import build
 from adcommon.models.checkpoint import load_model
 from adcommon.testing.commands import read_table
 from adcommon.testing.runs import stopped_and_resumed
-from adcommon.training.recipes import from_json
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
@@ -111,7 +111,9 @@ def test_the_model_folder_says_everything_about_itself(shared_mvtec, tiny, caplo
     config = json.loads((folder / "config.json").read_text())
     assert config["threshold"]["images"] == 1
     assert config["step"] == 2
-    assert from_json(Recipe, config["recipe"]) == replace(tiny, calibration_share=0.2, iterations=2)
+    assert build(Recipe, config["recipe"], "config.json") == replace(
+        tiny, calibration_share=0.2, iterations=2
+    )
     card = (folder / "README.md").read_text()
     assert "CC BY-NC-SA 4.0" in card
     assert "2403.05897" in card

@@ -5,7 +5,7 @@ import pytest
 from adcommon.data import DATASETS
 from adcommon.errors import BadValue
 from adcommon.io.files import plain
-from adcommon.training.recipes import from_json
+from adcommon.io.schema import build
 from resad.recipes import (
     ALIASES,
     IMAGEBIND,
@@ -60,7 +60,7 @@ def test_settings_name_datasets_of_the_catalogue_or_known_ones_to_come() -> None
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_survives_json(name: str) -> None:
-    assert from_json(Recipe, plain(asdict(RECIPES[name]))) == RECIPES[name]
+    assert build(Recipe, plain(asdict(RECIPES[name])), "config.json") == RECIPES[name]
 
 
 def test_unseen_categories_are_tested_between_epochs() -> None:

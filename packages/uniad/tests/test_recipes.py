@@ -5,7 +5,7 @@ import pytest
 
 from adcommon.errors import BadValue
 from adcommon.io.files import plain
-from adcommon.training.recipes import from_json
+from adcommon.io.schema import build
 from uniad.recipes import CIFAR10, MVTEC, OWN, RECIPES, Recipe
 
 
@@ -43,7 +43,7 @@ def test_own_data_get_a_threshold_and_no_oracle() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_survives_json(name: str) -> None:
-    assert from_json(Recipe, plain(RECIPES[name])) == RECIPES[name]
+    assert build(Recipe, plain(RECIPES[name]), "config.json") == RECIPES[name]
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from accelerate import Accelerator
 
 from adcommon.data import load_splits
 from adcommon.errors import UnreadableImage
+from adcommon.io.schema import build
 from adcommon.models.checkpoint import load_model
 from adcommon.testing.commands import read_table
 from adcommon.testing.runs import stopped_and_resumed
-from adcommon.training.recipes import from_json
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
@@ -102,7 +102,7 @@ def test_the_model_folder_says_everything_about_itself(shared_mvtec, tiny, plain
     assert config["categories"] == ["bottle", "cable"]
     assert config["setting"] == "multi-class"
     assert config["threshold"]["images"] == 1
-    assert from_json(Recipe, config["recipe"]) == tiny
+    assert build(Recipe, config["recipe"], "config.json") == tiny
     card = (folder / "README.md").read_text()
     assert "CC BY-NC-SA 4.0" in card
     assert "2206.03687" in card

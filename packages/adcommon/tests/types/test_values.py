@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from adcommon.errors import BadValue, UserError
 from adcommon.io.schema import check_fields
-from adcommon.types.values import Finite, NotNegative, Positive, Seed, Share
+from adcommon.types.values import Finite, NotNegative, Positive, Seed, Share, Window, both_sides
 
 
 @Parameter(name="*")
@@ -95,3 +95,20 @@ def test_whatever_is_typed_is_a_number_in_range_or_an_error(word: str) -> None:
 def test_a_field_given_from_python_is_checked_too() -> None:
     with pytest.raises(BadValue, match="rate is nan"):
         Flags(rate=float("nan"))
+
+
+@pytest.mark.parametrize(("words", "sides"), [((), (16, 16)), (("8",), (8, 8)), (("8", "12"), (8, 12))])
+def test_a_window_has_two_sides(words: tuple[str, ...], sides: tuple[int, int]) -> None:
+    app = App()
+
+    @app.default
+    def command(*, pool: Window = 16) -> tuple[int, int]:
+        return both_sides(pool)
+
+    given = ["--pool", *words] if words else []
+    assert app(given, exit_on_error=False, result_action="return_value") == sides
+
+
+def test_a_window_has_no_more_sides() -> None:
+    with pytest.raises(BadValue, match="height and width"):
+        both_sides((1, 2, 3))

@@ -17,7 +17,8 @@ ALL = "all"
 
 def on_own_images(recipe: Recipe, settings: Settings) -> Recipe:
     """The recipe, with the dataset `folder` if the command line names images of its own."""
-    return replace(recipe, dataset="folder") if settings.data is not None else recipe
+    own = settings.data is not None or recipe.meta_train is not None
+    return replace(recipe, dataset="folder") if own else recipe
 
 
 def find_splits(

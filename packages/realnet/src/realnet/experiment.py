@@ -18,8 +18,10 @@ def run(
     published: Published | None = None,
 ) -> Fitted:
     """Train and evaluate one model per category; arguments as for `run_jobs`."""
+    from realnet.model import fitted
     from realnet.train import check_inputs, train
 
+    recipe = fitted(recipe)
     return run_jobs(
         name,
         recipe,

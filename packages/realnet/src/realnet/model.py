@@ -3,18 +3,30 @@
 image -> backbone -> AFS -> features of each block -> reconstruction -> squared residual -> RRS -> logits
 """
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adcommon.models.backbones import FeaturePyramid
+from adcommon.errors import BadValue
+from adcommon.models.backbones import FeaturePyramid, map_channels
 from realnet.network.afs import AFS, Levels
 from realnet.network.reconstruction import Reconstruction, SimpleReconstruction
 from realnet.network.rrs import RRS
-from realnet.network.structure import Block, check_planes, layers_of, parse_structure
+from realnet.network.structure import (
+    GROUPS,
+    Block,
+    check_planes,
+    check_widths,
+    fitting_structure,
+    layers_of,
+    parse_structure,
+)
 from realnet.recipes import Recipe
+
+logger = logging.getLogger(__name__)
 
 Features = list[Float[Tensor, "batch _channels _height _width"]]
 """Maps of all blocks, in order."""
@@ -110,8 +122,46 @@ def build_backbone(recipe: Recipe, *, weights: str | None) -> FeaturePyramid:
     backbone = FeaturePyramid(
         recipe.backbone, weights, strides=tuple(layers.values()), channels_last=recipe.channels_last
     )
-    check_planes(blocks, dict(zip(layers, backbone.channels, strict=True)), recipe.backbone)
+    try:
+        check_planes(blocks, dict(zip(layers, backbone.channels, strict=True)), recipe.backbone)
+    except BadValue as error:
+        raise BadValue(f"{error} to what fits: {' '.join(_structure_for(recipe))}") from None
     return backbone
+
+
+def fitted(recipe: Recipe) -> Recipe:
+    """The recipe with blocks that fit its backbone, if they are the defaults, which are for another one."""
+    usual = Recipe()
+    if recipe.structure != usual.structure or recipe.backbone == usual.backbone:
+        return recipe
+    blocks, channels = parse_structure(recipe.structure), map_channels(recipe.backbone)
+    kept = [planes for block in blocks for planes in block.layers]
+    strides = layers_of(blocks, recipe.backbone)
+    if all(planes <= channels.get(strides[layer], 0) for layer, planes in kept):
+        return recipe
+    structure = _structure_for(recipe)
+    most = sum(block.channels for block in parse_structure(structure))
+    modes = tuple(f"{mode}:{min(count, most)}" for mode, count in recipe.modes())
+    logger.info(
+        "blocks for %s: --structure %s --rrs-modes %s", recipe.backbone, " ".join(structure), " ".join(modes)
+    )
+    return replace(recipe, structure=structure, rrs_modes=modes)
+
+
+def _structure_for(recipe: Recipe) -> tuple[str, ...]:
+    def suits(width: int) -> bool:
+        if width % GROUPS or recipe.reconstruction == "simple":
+            return width % GROUPS == 0
+        block = Block("block", (("layer1", width),), 1)
+        try:
+            check_widths(
+                [block], recipe.hidden_ratio, recipe.channel_mult, recipe.attention_mult, recipe.head_width
+            )
+        except BadValue:
+            return False
+        return True
+
+    return fitting_structure(map_channels(recipe.backbone), recipe.backbone, suits)
 
 
 def _network(block: Block, recipe: Recipe) -> nn.Module:

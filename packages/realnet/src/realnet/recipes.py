@@ -19,6 +19,8 @@ from adcommon.types.values import (
     ShareBelowOne,
     Side,
     Width,
+    Window,
+    both_sides,
 )
 from realnet.network.structure import check_sizes, check_widths, parse_structure
 
@@ -131,7 +133,7 @@ class Recipe:
     """`realnet` adds the paper's columns: image and pixel AUROC with labels from resized masks, its PRO."""
     reference_auroc: bool = False
     """In the paper's columns, replace an AUROC below 0.5 by one minus it, as the reference does."""
-    pool: Annotated[tuple[Side, ...], Parameter(consume_multiple=True)] = (16, 16)
+    pool: Window = (16, 16)
     """Image score: highest mean of the map over windows of this height and width, pixels, or of this side."""
     evaluate_every: Positive = 5
     """Epochs between evaluations on the test set."""
@@ -164,11 +166,8 @@ class Recipe:
             check_widths(blocks, *widths)
         levels = len(self.channel_mult) if self.reconstruction == "unet" else 3
         check_sizes(blocks, self.image_size, levels)
-        if len(self.pool) not in (1, 2) or max(self.pool) > self.image_size:
-            raise BadValue(
-                f"pool is {self.pool}; expected a side, or height and width, of at most image_size = "
-                f"{self.image_size}"
-            )
+        if max(self.window) > self.image_size:
+            raise BadValue(f"pool is {self.pool}; expected at most image_size = {self.image_size}")
         channels = sum(block.channels for block in blocks)
         for mode, count in self.modes():
             if count > channels:
@@ -182,7 +181,7 @@ class Recipe:
     @property
     def window(self) -> tuple[int, int]:
         """Height and width of the windows of the image score."""
-        return self.pool[0], self.pool[-1]
+        return both_sides(self.pool)
 
     def modes(self) -> tuple[tuple[str, int], ...]:
         """The rankings of `rrs_modes` and how many channels each takes."""

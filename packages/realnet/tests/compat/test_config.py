@@ -140,6 +140,26 @@ def test_each_value_arrives(tmp_path: Path) -> None:
     assert {name: values[name] for name in expected} == expected
 
 
+def test_the_class_that_alpha_weighs_may_be_the_other_one(tmp_path: Path) -> None:
+    content = authors()
+    content["criterion"][0] = {"name": "SegmentFocalLoss", "kwargs": {"alpha": 0.25, "balance_index": 1}}
+    assert read(tmp_path, content)["focal_alpha"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("dataset", {"input_size": value}) for value in (7, [], "x", None)),
+        *(("criterion", value) for value in (7, "x", [3], {"a": 1})),
+        *(("net", value) for value in (7, "x", [[1]])),
+        ("trainer", {"optimizer": {"kwargs": {"betas": 3}}}),
+    ],
+)
+def test_another_form_is_one_error_that_names_the_file(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(BadValue, match=r"realnet\.yaml"):
+        read(tmp_path, authors() | {key: value})
+
+
 def test_lists_of_one_category_are_read_instead_of_folders(tmp_path: Path) -> None:
     content = authors()
     content["dataset"]["train"]["meta_file"] = "train_bottle.json"
@@ -167,6 +187,8 @@ def test_lists_of_one_category_are_read_instead_of_folders(tmp_path: Path) -> No
         (lambda c: c["dataset"]["train"].update(anomaly_types={"normal": 0.5, "dtd": 0.4}), "of sum 1"),
         (lambda c: c["trainer"]["optimizer"].update(type="SGD"), "the optimiser is SGD; expected Adam"),
         (lambda c: c["criterion"].append({"name": "Other"}), "the loss is Other"),
+        (lambda c: c["net"][0].update(frozen=False), "frozen of backbone is False; expected True"),
+        (lambda c: c["net"][2].update(frozen=True), "frozen of recon is True; expected False"),
         (lambda c: c.update(structure=["layer1"]), "cannot read the block"),
     ],
 )
@@ -179,10 +201,11 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, change, message: str) -> N
 
 def test_what_has_no_effect_is_said(tmp_path: Path, caplog) -> None:
     content = authors() | {"nothing_of_ours": 1}
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.WARNING):
         read(tmp_path, content)
-    assert "config key print_freq_step has no effect: metrics.csv has every step" in caplog.text
-    assert "config key nothing_of_ours has no effect" in caplog.text
+    assert "print_freq_step (metrics.csv has every step)" in caplog.text
+    assert "nothing_of_ours (it is not one of RealNet's)" in caplog.text
+    assert "key_metric (" in caplog.text
 
 
 def test_a_file_of_ours_is_left_to_the_command(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from adcommon.errors import BadValue
 from adcommon.io.files import plain
-from adcommon.training.recipes import from_json
+from adcommon.io.schema import build
 from realnet.diffusion.recipes import (
     CLASSIFIER_RECIPES,
     CLASSIFIERS,
@@ -46,7 +46,7 @@ def test_the_three_stages_have_the_same_recipes_and_sizes() -> None:
 
 @pytest.mark.parametrize("recipe", [*DIFFUSION_RECIPES.values(), *CLASSIFIER_RECIPES.values()])
 def test_a_recipe_survives_the_way_through_json(recipe) -> None:
-    assert from_json(type(recipe), plain(asdict(recipe))) == recipe
+    assert build(type(recipe), plain(asdict(recipe)), "config.json") == recipe
 
 
 @pytest.mark.parametrize(

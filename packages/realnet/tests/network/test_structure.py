@@ -4,7 +4,14 @@ import pytest
 
 import realnet.network.structure
 from adcommon.errors import BadValue
-from realnet.network.structure import check_planes, check_sizes, check_widths, layers_of, parse_structure
+from realnet.network.structure import (
+    check_planes,
+    check_sizes,
+    check_widths,
+    fitting_structure,
+    layers_of,
+    parse_structure,
+)
 
 
 def test_examples_in_docstrings_hold() -> None:
@@ -72,3 +79,8 @@ def test_no_more_channels_are_kept_than_a_layer_has() -> None:
     check_planes(blocks, {"layer1": 64}, "resnet18.tv_in1k")
     with pytest.raises(BadValue, match="keeps 64 channels of layer1, which has 24 in 'efficientnet_b4'"):
         check_planes(blocks, {"layer1": 24}, "efficientnet_b4")
+
+
+def test_a_backbone_that_is_too_narrow_everywhere_is_refused() -> None:
+    with pytest.raises(BadValue, match="too few channels"):
+        fitting_structure({4: 8, 32: 8}, "x", lambda width: width % 32 == 0)

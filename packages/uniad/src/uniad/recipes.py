@@ -8,7 +8,19 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
-from adcommon.types.values import Count, Depth, NotNegative, Positive, Seed, Share, ShareBelowOne, Side, Width
+from adcommon.types.values import (
+    Count,
+    Depth,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Side,
+    Width,
+    Window,
+    both_sides,
+)
 
 Initialisation = Literal["xavier_uniform", "xavier_normal", "msra_uniform", "msra_normal", "normal"]
 
@@ -133,7 +145,7 @@ class Recipe:
     """In the paper's columns, replace an AUROC below 0.5 by one minus it, as the reference does."""
     image_score: Literal["max", "mean", "std"] = "max"
     """Image score: maximum of the map averaged over windows, mean, or standard deviation of the map."""
-    pool: Annotated[tuple[Side, ...], Parameter(consume_multiple=True)] = (16, 16)
+    pool: Window = (16, 16)
     """Height and width of these windows, pixels, or their side."""
     evaluate_every: Positive = 10
     """Epochs between evaluations on the test set."""
@@ -160,11 +172,8 @@ class Recipe:
                 f"image_size is {self.image_size}; expected a multiple of {coarsest} pixels, the coarsest "
                 "stride in use"
             )
-        if len(self.pool) not in (1, 2) or max(self.pool) > self.image_size:
-            raise BadValue(
-                f"pool is {self.pool}; expected a side, or height and width, of at most image_size = "
-                f"{self.image_size}"
-            )
+        if max(self.window) > self.image_size:
+            raise BadValue(f"pool is {self.pool}; expected at most image_size = {self.image_size}")
         if self.hue > 0.5:
             raise BadValue(f"hue is {self.hue}; expected at most 0.5 turns of the colour circle")
         if (self.meta_train is None) != (self.meta_test is None):
@@ -173,7 +182,7 @@ class Recipe:
     @property
     def window(self) -> tuple[int, int]:
         """Height and width of the windows of the image score."""
-        return self.pool[0], self.pool[-1]
+        return both_sides(self.pool)
 
     @property
     def masked(self) -> tuple[bool, bool, bool]:

@@ -1,28 +1,23 @@
 """What every recipe does with its values: a recipe is a frozen dataclass, and each paper's is its own."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, TypeVar
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from adcommon.errors import WrongCheckpoint
+from adcommon.errors import BadValue, UserError, WrongCheckpoint
 from adcommon.io.schema import build
 
-R = TypeVar("R")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
-def from_json(cls: type[R], values: Mapping[str, Any]) -> R:
-    """The recipe in a model's config, where tuples have become lists and paths text.
-
-    Raises:
-        WrongCheckpoint: names a field that is unknown, or whose value is of another type or out of range.
-    """
-    several = {entry.name for entry in fields(cls) if isinstance(entry.default, tuple)}  # type: ignore[arg-type]
-    # a field that takes several numbers now may have held one when the model was written
-    whole = {
-        name: [value] if name in several and isinstance(value, int) else value
-        for name, value in values.items()
-    }
-    return build(cls, whole, "config.json", error=WrongCheckpoint, prefix="recipe.")
+def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
+    """The recipe in a model's config, where tuples have become lists and paths text."""
+    return build(cls, values, "config.json", error=WrongCheckpoint, prefix="recipe.")
 
 
 def flags_of(words: Sequence[str]) -> set[str]:
@@ -48,3 +43,32 @@ def recipe_for(words: Sequence[str], papers: Collection[str], own: Collection[st
         given = words[place].partition("=")[2] or "".join(words[place + 1 : place + 2])
         return given if given in papers else "own"
     return "own" if set(own) & set(flags) else next(iter(papers))
+
+
+def say_unused(path: Path, reasons: Mapping[str, str]) -> None:
+    """Name the keys of an authors' file that have no effect here, and why."""
+    if reasons:
+        said = "; ".join(f"{key} ({why})" for key, why in reasons.items())
+        logger.warning("%s: keys without effect here: %s", path, said)
+
+
+def in_authors_form(read: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
+    """A reader of the authors' files, that says so of a file which is none.
+
+    Raises:
+        BadValue: names the file, whose values lie elsewhere or are of other types than in the authors'.
+    """
+
+    @wraps(read)
+    def reader(path: Path, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(path, *args, **kwargs)
+        except UserError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise BadValue(
+                f"{path} is not in the form of the authors' files ({type(error).__name__}: {error}); compare "
+                "it with one of theirs"
+            ) from error
+
+    return reader

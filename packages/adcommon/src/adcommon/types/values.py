@@ -12,7 +12,7 @@ import msgspec
 from cyclopts import Parameter, Token
 from msgspec import Meta
 
-from adcommon.errors import UserError
+from adcommon.errors import BadValue, UserError
 from adcommon.types.describe import describe
 
 
@@ -58,6 +58,8 @@ Seed = Annotated[int, _SEED, _flag(int, _SEED)]
 """Of random numbers: NumPy takes no other."""
 Side = Annotated[int, _SIDE, _flag(int, _SIDE)]
 """Pixels of a side of a network's input."""
+Window = Annotated[tuple[Side, ...] | Side, Parameter(consume_multiple=True)]
+"""Height and width in pixels, or one number that is both; see `both_sides`."""
 Width = Annotated[int, _WIDTH, _flag(int, _WIDTH)]
 """Numbers in a layer of a network."""
 Depth = Annotated[int, _DEPTH, _flag(int, _DEPTH)]
@@ -78,3 +80,18 @@ AboveZero = Annotated[float, _ABOVE_ZERO, _flag(float, _ABOVE_ZERO)]
 """The same where zero makes no sense: epsilons, deviations, temperatures."""
 Finite = Annotated[float, _FINITE, _flag(float, _FINITE)]
 """Any number: a score."""
+
+
+def both_sides(window: tuple[int, ...] | int) -> tuple[int, int]:
+    """Height and width of a window.
+
+    >>> both_sides((8, 12)), both_sides(16)
+    ((8, 12), (16, 16))
+
+    Raises:
+        BadValue: more sides than two, or none.
+    """
+    sides = (window,) if isinstance(window, int) else window
+    if len(sides) not in (1, 2):
+        raise BadValue(f"a window has the sides {sides}; expected height and width, or one number")
+    return sides[0], sides[-1]

@@ -4,7 +4,6 @@ Paths in it are relative to the folder that the command runs in, as the authors'
 by its own name, wherever it lies in the file. No torch here.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 
 from adcommon.errors import BadValue
 from adcommon.io.files import read_yaml
+from adcommon.training.recipes import in_authors_form, say_unused
 from realnet.compat.arch import NETWORK, NETWORK_READ_HERE, leaves, network_values, tag_of
-
-logger = logging.getLogger(__name__)
 
 Found = Sequence[tuple[tuple[str, ...], Any]]
 """Every value of the file under its path of names."""
@@ -32,7 +30,7 @@ _FIELDS = {
 _READ_HERE = (
     *("type", "name", "weight", "betas", "input_size", "pixel_mean", "pixel_std"),
     *("hflip", "vflip", "rotate", "meta_file", "image_dir", "sdas_dir", "dtd_dir", "avgpool_size"),
-    *("key_metric", "normal", "sdas", "dtd", "frozen", "alpha", "gamma", "balance_index"),
+    *("normal", "sdas", "dtd", "frozen", "alpha", "gamma", "balance_index"),
 )
 """Names that `read_config` translates or checks itself."""
 _UNUSED = {
@@ -41,12 +39,14 @@ _UNUSED = {
     "root": "everything goes to --out",
     "port": "torchrun chooses the port",
     "version": "it names the authors' code",
+    "key_metric": "the best model is that with the best mean of image and pixel AUROC",
 }
 """Names without effect here, and why."""
 _IMAGENET = {"pixel_mean": [0.485, 0.456, 0.406], "pixel_std": [0.229, 0.224, 0.225]}
 _DATASETS = ("mvtec", "mpdd", "btad", "visa")
 
 
+@in_authors_form
 def read_config(path: Path) -> dict[str, Any] | None:
     """The values of our flags in a realnet.yaml of the authors; None for a file in our own form.
 
@@ -64,6 +64,10 @@ def read_config(path: Path) -> dict[str, Any] | None:
     for name, field in _FIELDS.items():
         if (value := given.get(name)) is not None:
             values[field] = tuple(value) if isinstance(value, list) else value
+    for part in content.get("net") or ():
+        learns = part.get("name") in ("recon", "rrs")
+        if part.get("frozen", not learns) == learns:
+            raise BadValue(f"{path}: frozen of {part.get('name')} is {learns}; expected {not learns}")
     values |= network_values(content, where=str(path))
     return values | _data(found, given, path) | _training(found, given, path) | _losses(content, path)
 
@@ -74,9 +78,8 @@ def _check_names(names: set[str], path: Path) -> None:
     for name in sorted(names - set(known)):
         if close := get_close_matches(name, known, n=1, cutoff=0.9):
             raise BadValue(f"{path}: unknown key {name} (did you mean {close[0]}?)")
-        logger.warning("config key %s has no effect: it is not one of RealNet's", name)
-    for name in sorted(names & set(_UNUSED)):
-        logger.info("config key %s has no effect: %s", name, _UNUSED[name])
+    unused = sorted((names & set(_UNUSED)) | (names - set(known)))
+    say_unused(path, {name: _UNUSED.get(name, "it is not one of RealNet's") for name in unused})
 
 
 def _data(found: Found, given: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -161,7 +164,10 @@ def _losses(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         elif "Segment" in kind:
             values["segmentation_weight"] = weight
             values["segmentation_loss"] = "focal" if "Focal" in kind else "cross_entropy"
-            values["focal_alpha"] = options.get("alpha")
+            alpha = options.get("alpha")
+            if alpha is not None and options.get("balance_index", 0) == 1:
+                alpha = 1 - alpha  # theirs is of the class balance_index, ours of the normal one
+            values["focal_alpha"] = alpha
             values["focal_gamma"] = float(options.get("gamma", 2.0))
         else:
             raise BadValue(

@@ -5,7 +5,7 @@ A block is written LAYER:CHANNELS@STRIDE, with + between the layers that it join
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adcommon.errors import BadValue
@@ -15,6 +15,8 @@ GROUPS = 32
 _LAYER = re.compile(r"(layer([1-9]\d*)):([1-9]\d*)")
 _STRIDE_2_FIRST = ("efficientnet", "mobilenet", "mnasnet", "mixnet", "fbnet")
 """Kinds of networks whose first layer already has stride 2; that of all others has stride 4."""
+_WIDEST = {4: 256, 8: 512, 16: 512, 32: 256}
+"""Channels that the paper keeps of the layer of each stride."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,39 @@ def check_planes(blocks: Sequence[Block], channels: dict[str, int], tag: str) ->
                     f"{block.name} keeps {planes} channels of {layer}, which has {channels[layer]} in "
                     f"'{tag}'; change --structure"
                 )
+
+
+def fitting_structure(channels: Mapping[int, int], tag: str, suits: Callable[[int], bool]) -> tuple[str, ...]:
+    """Blocks for a backbone, a layer each as in the paper; a layer that is too narrow joins the next one.
+
+    >>> fitting_structure({4: 24, 8: 40, 16: 112}, "efficientnet_b0", lambda width: width % 64 == 0)
+    ('layer2:24+layer3:40@8', 'layer4:64@16')
+
+    Args:
+        channels: of the backbone's maps, by stride.
+        suits: says if the network of a block may have so many channels.
+
+    Raises:
+        BadValue: all layers together are too narrow.
+    """
+    names = {layer_stride(f"layer{number}", tag): f"layer{number}" for number in range(1, 6)}
+    blocks: list[str] = []
+    kept: list[tuple[str, int]] = []
+    for stride, widest in _WIDEST.items():
+        if stride not in channels:
+            continue
+        before, own = sum(planes for _, planes in kept), min(channels[stride], widest)
+        found = next((width for width in range(before + own, before, -1) if suits(width)), None)
+        kept.append((names[stride], own if found is None else found - before))
+        if found is not None:
+            blocks.append(str(Block("block", tuple(kept), stride)))
+            kept = []
+    if not blocks:
+        raise BadValue(
+            f"'{tag}' has too few channels for a block at strides 4 to 32; choose another --backbone, or a "
+            "smaller --head-width"
+        )
+    return tuple(blocks)
 
 
 def _block(name: str, text: str) -> Block:

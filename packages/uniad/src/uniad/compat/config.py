@@ -3,7 +3,6 @@
 Paths in it are relative to its folder, as the authors' scripts are run from there. No torch here.
 """
 
-import logging
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Any
 
 from adcommon.errors import BadValue
 from adcommon.io.files import read_yaml
+from adcommon.training.recipes import in_authors_form, say_unused
 from uniad.compat.arch import network_values
-
-logger = logging.getLogger(__name__)
 
 _KWARGS = "trainer.optimizer.kwargs"
 _FIELDS = {
@@ -94,6 +92,7 @@ _LISTS = (
 """Keys whose value is looked at as a whole."""
 
 
+@in_authors_form
 def read_config(path: Path) -> dict[str, Any] | None:
     """The values of our flags in a config.yaml of the authors; None for a file in our own form.
 
@@ -107,9 +106,7 @@ def read_config(path: Path) -> dict[str, Any] | None:
     known = (*_FIELDS, *_PATHS, *_READ_HERE, *_UNUSED)
     if unknown := [key for key in given if key not in known]:
         raise BadValue(f"{path}: " + "; ".join(_not_known(key, known) for key in unknown))
-    for key in given:
-        if key in _UNUSED:
-            logger.info("config key %s has no effect: %s", key, _UNUSED[key])
+    say_unused(path, {key: _UNUSED[key] for key in given if key in _UNUSED})
     values: dict[str, Any] = {
         field: given[key] for key, field in _FIELDS.items() if given.get(key) is not None
     }
@@ -122,6 +119,8 @@ def read_config(path: Path) -> dict[str, Any] | None:
     values |= _training(given, path)
     values |= _evaluation(given)
     values |= network_values(content["net"], where=str(path))
+    if any((part.get("kwargs") or {}).get("pretrained") is False for part in content["net"]):
+        values["weights"] = "random"
     return values
 
 

@@ -4,7 +4,6 @@ A key is known by its own name, wherever it stands, and whether below something 
 are relative to the folder the command runs in, as in the authors' scripts.
 """
 
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -13,11 +12,10 @@ from typing import Any
 
 from adcommon.errors import BadValue
 from adcommon.io.files import read_yaml
+from adcommon.training.recipes import in_authors_form, say_unused
 from realnet.compat.arch import leaves
 from realnet.diffusion.base_recipe import TrainingRecipe
 from realnet.diffusion.recipes import CLASSIFIERS, UNETS, ClassifierRecipe, DiffusionRecipe
-
-logger = logging.getLogger(__name__)
 
 Place = tuple[str, ...]
 """The path of names that leads to a value."""
@@ -102,6 +100,7 @@ def read_sample(path: Path) -> dict[str, Any] | None:
     return _read(path, lambda given: _sampling(given, path))
 
 
+@in_authors_form
 def _read(path: Path, translate: Callable[[Given], dict[str, Any]]) -> dict[str, Any] | None:
     content = read_yaml(path)
     if not isinstance(content, dict) or not any(isinstance(value, dict) for value in content.values()):
@@ -115,8 +114,9 @@ def _read(path: Path, translate: Callable[[Given], dict[str, Any]]) -> dict[str,
         name, key = _name(place), ".".join(place)
         if name in _FIXED and value != _FIXED[name]:
             raise BadValue(f"{path}: {key} is {value}; expected {_FIXED[name]}")
-        if name in _UNUSED:
-            logger.info("config key %s has no effect: %s", key, _UNUSED[name])
+    say_unused(
+        path, {".".join(place): _UNUSED[_name(place)] for place, _ in given if _name(place) in _UNUSED}
+    )
     return translate(given)
 
 
