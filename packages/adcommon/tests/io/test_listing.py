@@ -81,6 +81,16 @@ def test_folders_that_cannot_be_read_are_said(tmp_path: Path, monkeypatch: pytes
     assert listing.passed_over == {"folders that cannot be read": [tmp_path / "shut"]}
 
 
+@pytest.mark.parametrize("result", ["recipe.yaml", "results.json", "predictions.csv"])
+def test_the_pictures_of_a_run_are_no_images_to_read(tmp_path: Path, result: str) -> None:
+    touch(tmp_path, "a.png", "pred/maps/b.png", f"pred/{result}", "prepared/c.png")
+    mark(tmp_path / "pred")
+    mark(tmp_path / "prepared")
+    listing = list_tree(tmp_path)
+    assert [path.name for path in listing.images] == ["a.png", "c.png"]
+    assert listing.passed_over == {"folders that this product wrote": [tmp_path / "pred"]}
+
+
 @pytest.mark.parametrize(("without", "left"), [("out", ["a"]), ("out/deep", ["a", "b"]), (".", [])])
 def test_a_folder_can_be_left_out(tmp_path: Path, without: str, left: list[str]) -> None:
     touch(tmp_path, "a.png", "out/b.png", "out/deep/c.png")

@@ -14,6 +14,7 @@ DANGLING = "links that lead nowhere"
 UNREADABLE = "folders that cannot be read"
 JUNK = "hidden or system files"
 _HEIC = "HEIC photographs, which need pillow-heif (uv pip install 'adcommon[heic]')"
+_WRITTEN = "folders that this product wrote"
 _LINKED = "links to folders, which are not followed"
 _SPECIAL = "names of images that are no regular files"
 UNKNOWN = "files of an unknown kind"
@@ -25,6 +26,8 @@ _BESIDE_IMAGES = frozenset(
     {".csv", ".json", ".jsonl", ".txt", ".md", ".pdf", ".xml", ".yaml", ".yml", ".html", ".log"}
 )
 """Suffixes of the files that lie beside images in any dataset, not worth a word."""
+_RESULTS = ("recipe.yaml", "results.json", "predictions.csv")
+"""Files of which every run, evaluation and prediction leaves one in its folder."""
 _WITHOUT_SUFFIX = ("readme", "license", "licence", "copying", "checksums")
 
 
@@ -51,7 +54,7 @@ def list_tree(folder: Path, *, without: Path | None = None) -> Listing:
     found: dict[str, list[Path]] = defaultdict(list)
     for path, reason in _walk(folder, left_out):
         (images if reason is None else found[reason]).append(path)
-    order = {_HEIC: 0, UNREADABLE: 1, DANGLING: 2, _LINKED: 3, _SPECIAL: 4, JUNK: 6}
+    order = {_HEIC: 0, UNREADABLE: 1, DANGLING: 2, _LINKED: 3, _SPECIAL: 4, _WRITTEN: 6, JUNK: 7}
     reasons = sorted(found, key=lambda reason: (order.get(reason, 5), reason))
     return Listing(_sorted(images), {reason: _sorted(found[reason]) for reason in reasons})
 
@@ -85,6 +88,8 @@ def _walk(folder: Path, left_out: Path | None) -> Iterator[tuple[Path, str | Non
                 yield path, JUNK
             elif path.is_symlink():
                 yield path, _LINKED
+            elif (path / MARKER).exists() and any((path / name).exists() for name in _RESULTS):
+                yield path, _WRITTEN
             elif left_out is None or path.resolve() != left_out:
                 entered.append(name)
         folders[:] = entered

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import indent
 
 from adcommon.data.catalog import DATASETS, Dataset
 from adcommon.data.messages import SHOWN, shorten
@@ -104,7 +105,7 @@ def load_splits(
         split = replace(scan.split, dataset=dataset)
         splits[name] = split if own is None else settle_masks(split)
     if own is not None and (outside := own.outside()):
-        logger.warning("in %s, not used:\n%s", root, describe(outside))
+        logger.warning("%s: not used:\n%s", root, indent(describe(outside), "  "))
     return splits
 
 
@@ -244,7 +245,7 @@ def _say_what_was_understood(
         unused = left_over(scan, folder)
     if unused:
         level = logging.WARNING if entry.layout == "folder" else logging.INFO
-        logger.log(level, "%s: not used:\n%s", category, describe(unused))
+        logger.log(level, "%s: not used:\n%s", category, indent(describe(unused), "  "))
 
 
 def _refuse_empty(entry: Dataset, split: Split, category: str, folder: Path | None) -> None:

@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from adcommon.data.sources.layouts import MASK_EXTENSIONS, Pairing, Scan, defect_of, in_order
-from adcommon.data.sources.masks import Found, are_black_and_white, masks_beside, nearest, pair, stems
+from adcommon.data.sources.masks import (
+    Found,
+    all_are_masks,
+    any_are_masks,
+    masks_beside,
+    nearest,
+    pair,
+    stems,
+)
 from adcommon.data.sources.meaning import Parts
 from adcommon.data.sources.splits import split_normals
-from adcommon.data.sources.tree import Place, Tree
+from adcommon.data.sources.tree import Tree
 from adcommon.data.sources.words import OPPOSITES, said_by
 from adcommon.errors import BadValue
 from adcommon.io.listing import UNKNOWN, printable
@@ -33,7 +41,7 @@ class Category:
         self._tree, self._at, self._name = tree, at, name
         found: list[Found] = []
         for folder, images in tree.images.items():
-            if (place := self._place(folder)) is not None:
+            if (place := tree.place_in(folder, at)) is not None:
                 masks = masks_beside(images) if place.label != "masks" else set()
                 found += [Found(one, place.as_masks() if one in masks else place) for one in images]
         self._images = [one for one in found if one.place.label != "masks"]
@@ -82,6 +90,7 @@ class Category:
     ) -> Scan:
         """The records of a division; with a seed the normal images are split."""
         pairing = pair(anomalous, self._masks)
+        self._refuse_photographs()
         refused = self._refused_masks(pairing)
         self._refuse_hidden_masks(anomalous, normal)
         normals = in_order(Record(one.path, self._name, 0) for one in normal)
@@ -107,18 +116,6 @@ class Category:
     def _labelled(self, label: str) -> list[Found]:
         return [one for one in self._images if one.place.label == label]
 
-    def _place(self, folder: Parts) -> Place | None:
-        """What a folder of the category says; folders of masks may stand above those of categories."""
-        at = self._at
-        if folder[: len(at)] == at:
-            return self._tree.place(folder, at)
-        for depth in range(len(at)):
-            above, inner = folder[: depth + 1], folder[depth + 1 :]
-            if folder[:depth] == at[:depth] and inner[: len(at) - depth] == at[depth:]:
-                if self._tree.said(above).kind == "masks":
-                    return self._tree.place((*at, above[-1], *inner[len(at) - depth :]), at)
-        return None
-
     def _bad_in_training(self) -> list[str]:
         folders = {one.path.parent: one.place.defect for one in _of(self._bad, "train")}
         return [
@@ -131,7 +128,7 @@ class Category:
     def _refuse_unclear(self) -> None:
         if unclear := {one.place.source for one in self._images if one.place.label == "unclear"}:
             names = ", ".join("/".join(source) for source in sorted(unclear))
-            self._ask(f"names of folders mean good and bad at once ({names})")
+            self._ask(f"names of folders contradict each other ({names})")
         sources = {one.place.source: one.place.sure for one in self._good}
         unsure = ["/".join(source) for source, sure in sources.items() if not sure]
         if unsure and len(unsure) < len(sources):
@@ -148,8 +145,15 @@ class Category:
         if names in OPPOSITES or (self._bad and self._tree.images.get(self._at)):
             self._ask("no folder says which images are normal")
 
+    def _refuse_photographs(self) -> None:
+        """Ask of folders that are called as those of masks are, and hold something else."""
+        guessed = [one for one in self._masks if not self._tree.meaning.of(one.place.source, self._at)]
+        if guessed and not any_are_masks([one.path for one in guessed]):
+            names = sorted({"/".join(one.place.source) for one in guessed})
+            self._ask(f"{', '.join(names)} may hold masks by name, and the pictures are none")
+
     def _refuse_hidden_masks(self, anomalous: Sequence[Found], normal: Sequence[Found]) -> None:
-        """Ask of folders of black and white pictures that are called as the anomalous images are."""
+        """Ask of folders of pictures that look like masks and are called as the anomalous images are."""
         by_source: dict[Parts, list[Found]] = {}
         for one in anomalous:
             by_source.setdefault(one.place.source, []).append(one)
@@ -158,10 +162,9 @@ class Category:
             told = self._tree.meaning.of(source, self._at)
             if told or not all(one.stem in others for one in pictures):
                 continue
-            if are_black_and_white([one.path for one in pictures]) and not (
-                normal and are_black_and_white([normal[0].path])
-            ):
-                self._ask(f"the pictures in {'/'.join(source)} are black and white, as masks are")
+            drawn = bool(normal) and any_are_masks([normal[0].path])
+            if not drawn and all_are_masks([one.path for one in pictures]):
+                self._ask(f"the pictures in {'/'.join(source)} have few values, as masks have")
 
     def _refused_masks(self, pairing: Pairing) -> list[Found]:
         """What lies in folders of masks and cannot be one: JPEG, and files that are no images."""
@@ -173,7 +176,7 @@ class Category:
         ]
         for reason, paths in self._tree.listing.passed_over.items():
             for path in paths if reason.startswith(UNKNOWN) else ():
-                place = self._place(path.relative_to(self._tree.root).parts[:-1])
+                place = self._tree.place_in(path.relative_to(self._tree.root).parts[:-1], self._at)
                 if place is not None and place.label == "masks":
                     found.append(Found(path, place))
         return found
@@ -201,7 +204,8 @@ class Category:
 
     def _ask(self, reason: str) -> NoReturn:
         folder = self._tree.root.joinpath(*self._at)
-        counts = Counter(one.path.parent.relative_to(folder).as_posix() for one in self._images)
+        found = [*self._images, *(one for one in self._masks if one.path.is_relative_to(folder))]
+        counts = Counter(one.path.parent.relative_to(folder).as_posix() for one in found)
         seen = [f"  {printable(name)}: {count} images" for name, count in sorted(counts.items())]
         if len(seen) > _MOST_FOLDERS:
             seen[_MOST_FOLDERS:] = [f"  and {len(seen) - _MOST_FOLDERS} more folders"]

@@ -80,15 +80,15 @@ class OwnImages:
         if self._tree is None:
             return {}
         tree, inside = self._tree, list(self.categories.values())
-
-        def is_outside(path: Path) -> bool:
-            parts = path.relative_to(self.root).parts
-            return not any(parts[: len(at)] == at for at in inside)
-
-        loose = [path for path in tree.images.get((), ()) if is_outside(path)]
-        found = {LOOSE: loose, **tree.listing.passed_over}
-        left = {reason: list(filter(is_outside, paths)) for reason, paths in found.items()}
-        return {reason: paths for reason, paths in left.items() if paths}
+        found: dict[str, list[Path]] = {}
+        for folder, images in tree.images.items():
+            if all(tree.place_in(folder, at) is None for at in inside):
+                found.setdefault(LOOSE, []).extend(images)
+        for reason, paths in tree.listing.passed_over.items():
+            parts = {path: path.relative_to(self.root).parts for path in paths}
+            left = [path for path in paths if not any(parts[path][: len(at)] == at for at in inside)]
+            found |= {reason: left} if left else {}
+        return found
 
 
 def _scan_list(root: Path, entries: Sequence[Entry], category: str, seed: int) -> Scan:

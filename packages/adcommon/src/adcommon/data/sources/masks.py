@@ -19,6 +19,9 @@ from adcommon.errors import UserError
 from adcommon.io.images import mask_values
 
 ENDINGS = ("_mask", "_label", "_gt")
+_MOST_VALUES = 32
+_BLACK_OR_WHITE = 0.98
+"""Share of the pixels."""
 _MIRROR = "  Put the masks into folders that are called as those of the images."
 
 
@@ -86,23 +89,32 @@ def stems(stem: str) -> list[str]:
 
 
 def masks_beside(images: Iterable[Path]) -> set[Path]:
-    """Of the images in one folder those that are the masks of others, by name, and black and white."""
+    """Of the images in one folder those that are the masks of others, by name and by their values."""
     by_stem = {image.stem.casefold(): image for image in images}
     named = [
         image
         for stem, image in by_stem.items()
         if any(stem.endswith(ending) and stem.removesuffix(ending) in by_stem for ending in ENDINGS)
     ]
-    return set(named) if named and are_black_and_white(named) else set()
+    return set(named) if named and all_are_masks(named) else set()
 
 
-def are_black_and_white(pictures: Sequence[Path]) -> bool:
-    """True if the first, the middle and the last of the pictures have two values, as masks have."""
-    return all(map(_has_two_values, {pictures[0], pictures[len(pictures) // 2], pictures[-1]}))
+def all_are_masks(pictures: Sequence[Path]) -> bool:
+    """True if the first, the middle and the last of the pictures look like masks."""
+    return all(map(_has_few_values, _some(pictures)))
 
 
-def _has_two_values(path: Path) -> bool:
-    """True for what a compression like JPEG leaves of two values, too."""
+def any_are_masks(pictures: Sequence[Path]) -> bool:
+    """True if one of the three looks like a mask."""
+    return any(map(_has_few_values, _some(pictures)))
+
+
+def _some(pictures: Sequence[Path]) -> set[Path]:
+    return {pictures[0], pictures[len(pictures) // 2], pictures[-1]}
+
+
+def _has_few_values(path: Path) -> bool:
+    """True for a picture of few values, and for one of two that JPEG or soft edges have blurred."""
     try:
         values = mask_values(path)
     except UserError:
@@ -111,7 +123,8 @@ def _has_two_values(path: Path) -> bool:
     values = values[::step, ::step].astype(np.float64)
     low, high = values.min(), values.max()
     margin = (high - low) / 8
-    return bool(np.mean((values <= low + margin) | (values >= high - margin)) > 0.98)
+    two = np.mean((values <= low + margin) | (values >= high - margin)) > _BLACK_OR_WHITE
+    return bool(two) or len(np.unique(values)) <= _MOST_VALUES
 
 
 def _folders_of_parts(images: Sequence[Found], masks: Sequence[Found]) -> dict[Path, Found]:

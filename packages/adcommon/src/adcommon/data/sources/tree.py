@@ -78,19 +78,31 @@ class Tree:
         loose = bool(self.images.get(at)) or len(inner) < len(below)
         if any(map(self._decides, below)) or self.meaning.of(at) or (loose and not structured):
             return [at]
+        if len(inner) < len(below) and all(is_about_images(folder[-1]) for folder in inner):
+            return [at]
         if {folder[-1].casefold() for folder in inner} in OPPOSITES:
             return [at]
         found = [self.categories(folder) if folder in structured else [folder] for folder in inner]
         return [folder for folders in found for folder in folders]
 
+    def place_in(self, folder: Parts, category: Parts) -> Place | None:
+        """What a folder of a category says, or one of masks above the categories; None: it is another's."""
+        if folder[: len(category)] == category:
+            return self.place(folder, category)
+        for depth in range(len(category)):
+            above, inner, rest = folder[: depth + 1], folder[depth + 1 :], category[depth:]
+            if folder[:depth] == category[:depth] and inner[: len(rest)] == rest:
+                if self.said(above).kind == "masks":
+                    return self.place((*category, above[-1], *inner[len(rest) :]), category)
+        return None
+
     def place(self, folder: Parts, category: Parts) -> Place:
         """What all folders from the category's down to this one say together.
 
         A good folder stays good in whatever lies below it, a bad one is refined by names of defects; good
-        below bad or the reverse is unclear, unless the user said it.
+        below bad or the reverse is unclear, unless the user said it of the lower one.
         """
-        told = self.meaning.of(category, category)
-        label: Kind = told or "other"
+        label: Kind = "other"
         split: Kind = "other"
         defect, sure, generic, source = category[-1] if category else "", True, True, category
         of_normal = False
@@ -112,18 +124,19 @@ class Tree:
                 of_normal = of_normal or said.kind == "good"
                 continue
             if user is not None:
-                told, label, sure, source, defect = user, user, True, here, name
+                label, sure, source, defect = user, True, here, name
                 generic = said.kind not in ("other", "damage")
             elif said.kind in ("good", "unclear") and label != "good":
-                if not told:
-                    label = said.kind if label == "other" else "unclear"
-                    sure, source = said.sure, here
+                label = said.kind if label == "other" else "unclear"
+                sure, source = said.sure, here
             elif said.kind in ("bad", "damage") and label == "good":
-                label = label if told else "unclear"
+                label, source = "unclear", here
             elif said.kind in ("bad", "damage", "other") and label != "good" and generic:
                 sure = said.kind != "other" or (label == "bad" and sure)
                 label = "bad" if label == "other" else label
                 defect, generic, source = name, said.kind == "bad", here
+        if label == "other":
+            label = self.meaning.of(category, category) or label
         return Place(label, sure, defect, split, tuple(key), tuple(named), source, of_normal)
 
     def _decides(self, folder: Parts) -> bool:
