@@ -111,7 +111,7 @@ def test_a_refused_run_changes_nothing_in_a_folder_of_another(tmp_path: Path) ->
 
     with pytest.raises(BadValue, match="no such weights"):
         run(tmp_path / "run", Checked(), "two", force=True)
-    with pytest.raises(BadValue, match="a file in the folder of every run"):
+    with pytest.raises(BadValue, match="a name that the folder of a run needs"):
         run(tmp_path / "run", Trainings(), "results.json", resume=True)
     after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert after == before

@@ -28,17 +28,15 @@ from adcommon.io.files import (
     mark,
     output_errors,
     plain,
-    read_yaml,
     refuse_foreign,
     remove_leftovers,
 )
+from adcommon.io.schema import read_yaml
 from adcommon.io.versions import command_line, git_commit, library_versions
 from adcommon.results.rows import Row, read_results
 from adcommon.training.logging import start_logging
-from adcommon.types.names import check_distinct, check_name
+from adcommon.types.names import OF_A_GROUP, OF_A_RUN, check_category, check_distinct
 
-_OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html")
-_OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps")
 _AFRESH = "It belongs to a run: start that afresh with --force."
 _OF_A_REFUSED_RUN = (MARKER, "recipe.yaml", "log.txt")
 
@@ -125,7 +123,7 @@ class RunGroup:
             BadValue: names that cannot be folders here, or not beside each other.
         """
         self.folder = folder
-        self._names = [_checked(name) for name in names]
+        self._names = [check_category(name) for name in names]
         check_distinct(self._names, "names")
         self._resume, self._force = resume, force
         self._made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
@@ -165,16 +163,16 @@ class RunGroup:
             remove_leftovers(self.folder)
             if self._force:
                 for below in filter(is_own, self.folder.iterdir()):
-                    for name in _OF_A_RUN:
+                    for name in OF_A_RUN:
                         _remove(below / name)
                     if [path.name for path in below.iterdir()] == [MARKER]:
                         _remove(below)
-                for name in _OF_A_GROUP:
+                for name in OF_A_GROUP:
                     _remove(self.folder / name)
 
     def run(self, category: str) -> Run:
         """The run of one category; one that was begun before is continued."""
-        folder = self.folder / _checked(category)
+        folder = self.folder / check_category(category)
         mark(self.folder)
         return Run(folder)
 
@@ -226,13 +224,6 @@ def refuse_changed(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
             f"the run in {folder} was begun with other values: {'; '.join(changed)}.\n"
             "  Resume it with the same ones (its recipe.yaml works with --config), or choose another --out"
         )
-
-
-def _checked(name: str) -> str:
-    """The name of a run, which is no other file's of the group."""
-    if check_name(name, "name").casefold() in _OF_A_GROUP:
-        raise BadValue(f"'{name}' is a file in the folder of every run, and no name of a category; rename it")
-    return name
 
 
 def _remove(path: Path) -> None:

@@ -16,6 +16,7 @@ from adcommon.data.prepare.build import MANIFEST, carry_out
 from adcommon.data.prepare.command import PREPARERS, Request, prepare
 from adcommon.data.prepare.plan import Plan, Preparer
 from adcommon.data.sources.access import dtd_textures
+from adcommon.io.files import MARKER
 from adcommon.testing.downloads import make_download
 
 SMALL: dict[str, Preparer] = {"aptos": Aptos(size=24, train_images=2), "brats": Brats(slice=4)}
@@ -32,11 +33,11 @@ def preparer(name: str) -> Preparer:
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file by its relative path."""
+    """The SHA-256 of every file by its relative path; not of the marks that say whose a folder is."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != MARKER
     }
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from adcommon.data.prepare import archives
 from adcommon.data.prepare.archives import is_archive, sha256, unpack
-from adcommon.errors import OutputFailed, UnreadableArchive
+from adcommon.errors import OutputExists, OutputFailed, UnreadableArchive
+from adcommon.io.files import MARKER
 
 FILES = {"a/train/0.png": b"zero" * 50, "a/test/1 'x' \u00e9.png": b"one", "b.csv": b"id,label\n"}
 PARTS = ["..", ".", "a", "b", "", "a b", "'", "\n", "\u00e9"]
@@ -57,7 +58,7 @@ def link(name: str, target: str, kind: bytes) -> tarfile.TarInfo:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != ".unpacking"]
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in (".unpacking", MARKER)]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
@@ -277,3 +278,11 @@ def test_what_another_archive_left_is_not_kept(tmp_path: Path) -> None:
 def test_sha256_is_that_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_is_somebody_elses_is_neither_deleted_nor_mixed(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine")
+    with pytest.raises(OutputExists, match="holds files that no run of this product wrote"):
+        unpack([make_zip(tmp_path / "1.zip", FILES)], tmp_path / "out", "1")
+    assert content(tmp_path / "out") == {"mine.txt": b"mine"}

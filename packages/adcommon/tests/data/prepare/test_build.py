@@ -11,6 +11,7 @@ from adcommon.data.prepare.build import carry_out
 from adcommon.data.prepare.plan import Plan, Step
 from adcommon.data.prepare.raw import write_mask
 from adcommon.errors import BadValue, EmptySplit, OutputExists, OutputFailed, UnreadableImage
+from adcommon.io.files import MARKER, mark
 from adcommon.testing.trees import make_folder
 
 
@@ -22,7 +23,8 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def tree(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    files = (path for path in folder.rglob("*") if not path.is_dir() and path.name != MARKER)
+    return {path.relative_to(folder).as_posix() for path in files}
 
 
 def test_the_tree_the_manifest_and_nothing_else_is_written(plan: Plan) -> None:
@@ -84,6 +86,9 @@ def test_an_interrupted_run_with_other_options_is_not_resumed(plan: Plan) -> Non
     unfinished = plan.folder.parent / ".toy.preparing"
     (unfinished / "a/train/good").mkdir(parents=True)
     (unfinished / "a/train/good/000.png").write_bytes(b"of other options")
+    with pytest.raises(OutputExists, match="no run of this product wrote"):
+        carry_out(plan)
+    mark(unfinished)
     carry_out(plan)
     assert (plan.folder / "a/train/good/000.png").read_bytes() != b"of other options"
 
@@ -94,8 +99,26 @@ def test_what_is_in_the_way_is_not_overwritten(plan: Plan) -> None:
     (plan.folder / "other.txt").touch()
     with pytest.raises(OutputExists, match=r"already holds a\b(.|\n)*--force"):
         carry_out(plan)
+    with pytest.raises(OutputExists, match="holds a, not made by this product"):
+        carry_out(plan, force=True)
+    assert tree(plan.folder) == {"a/mine.txt", "other.txt"}
+    mark(plan.folder / "a")
     carry_out(plan, force=True)
     assert tree(plan.folder) == {step.target for step in plan.steps} | {"manifest.json", "other.txt"}
+
+
+@pytest.mark.parametrize("old", [".a.replaced", ".toy.preparing", "manifest.json"])
+def test_nothing_of_somebody_elses_is_deleted(plan: Plan, old: str) -> None:
+    (plan.folder / "original").mkdir(parents=True)  # so that entries are moved one by one
+    place = plan.folder.parent / old if old == ".toy.preparing" else plan.folder / old
+    if old == "manifest.json":
+        place.write_text('{"name": "an app"}')
+    else:
+        place.mkdir()
+        (place / "mine.txt").write_text("mine")
+    with pytest.raises(OutputExists):
+        carry_out(plan, force=True)
+    assert "mine" in (place / "mine.txt").read_text() if place.is_dir() else "an app" in place.read_text()
 
 
 def test_the_raw_download_is_neither_written_nor_deleted(plan: Plan, tmp_path: Path) -> None:
@@ -127,6 +150,14 @@ def test_the_summary_counts_every_folder(plan: Plan) -> None:
 def test_a_name_that_leaves_the_tree_is_refused(target: str, plan: Plan) -> None:
     steps = [*plan.steps, Step(target, plan.steps[0].source)]
     with pytest.raises(BadValue, match="names a file that cannot be made"):
+        carry_out(dataclasses.replace(plan, steps=steps))
+    assert not plan.folder.parent.exists()
+
+
+@pytest.mark.parametrize("folder", ["nul", "a.", "x" * 300, "a\nb", "a:b"])
+def test_a_folder_that_some_systems_cannot_have_is_refused(folder: str, plan: Plan) -> None:
+    steps = [*plan.steps, Step(f"{folder}/0.png", plan.steps[0].source)]
+    with pytest.raises(BadValue, match="cannot be the name of a folder"):
         carry_out(dataclasses.replace(plan, steps=steps))
     assert not plan.folder.parent.exists()
 

@@ -110,7 +110,7 @@ def test_four_archives_are_one_download(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").rglob("*.jpg"))) == 5
 
 
-def test_what_was_unpacked_is_kept_for_the_next_try_and_then_removed(tmp_path: Path) -> None:
+def test_what_was_unpacked_of_a_wrong_archive_is_removed(tmp_path: Path) -> None:
     raw = make_download("ksdd", tmp_path / "raw")
     good = (raw / "kos02/Part0_label.bmp").read_bytes()
     draw_mask(raw / "kos02/Part0_label.bmp", (0, 0, 0, 0), size=(9, 10))
@@ -118,8 +118,7 @@ def test_what_was_unpacked_is_kept_for_the_next_try_and_then_removed(tmp_path: P
     request = Request(source=(archive,), target=tmp_path / "place/out")
     with pytest.raises(ValueError, match="its label"):
         prepare("ksdd", PREPARERS["ksdd"], request)
-    unpacked = tmp_path / "place/.out.unpacked"
-    assert (unpacked / "kos02/Part0_label.bmp").is_file()
+    assert list((tmp_path / "place").iterdir()) == []
     (raw / "kos02/Part0_label.bmp").write_bytes(good)
     shutil.make_archive(str(tmp_path / "data"), "tar", raw)
     prepare("ksdd", PREPARERS["ksdd"], request)

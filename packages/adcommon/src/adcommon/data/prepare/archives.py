@@ -25,7 +25,7 @@ from typing import IO
 from tqdm import tqdm
 
 from adcommon.errors import OutputFailed, UnreadableArchive, UserError
-from adcommon.io.files import atomic_write, download_gone_wrong, output_errors
+from adcommon.io.files import MARKER, atomic_write, delete, download_gone_wrong, mark, output_errors
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EO
 """What the decoders raise; an OSError without a number of the system's is that of bz2 or gzip."""
 _LONGEST_NAME = 255
 """Bytes that a disk keeps of a name."""
-_JUNK = ("__MACOSX", ".DS_Store")
+_JUNK = ("__MACOSX", ".DS_Store", MARKER)
 _BLOCK = 1 << 20
 _TAR_END = 512
-_MARKER = ".unpacking"
+_BEGUN = ".unpacking"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,13 @@ def unpack(archives: Sequence[Path], folder: Path, fingerprint: str) -> None:
     Raises:
         UnreadableArchive: damaged, no archive at all, or unsafe; says which entry.
         OutputFailed: the disk is full or cannot be written.
+        OutputExists: the folder is there, and somebody else's.
     """
-    marker = folder / _MARKER
-    if folder.exists() and not (marker.is_file() and marker.read_text() == fingerprint):
-        shutil.rmtree(folder)
-    atomic_write(marker, fingerprint)
+    begun = folder / _BEGUN
+    if folder.exists() and not (begun.is_file() and begun.read_text() == fingerprint):
+        delete(folder)
+    mark(folder)
+    atomic_write(begun, fingerprint)
     for half_written in folder.rglob(".part-*"):
         half_written.unlink()
     seen: dict[str, Path] = {}
@@ -86,7 +88,7 @@ def unpack(archives: Sequence[Path], folder: Path, fingerprint: str) -> None:
         for archive in archives:
             _unpack_one(archive, folder, seen)
     except UnreadableArchive:
-        shutil.rmtree(folder)
+        delete(folder)
         raise
 
 
@@ -128,7 +130,7 @@ def _safe_name(archive: Path, member: Member) -> str:
         raise _refused(archive, member, "leads out of the folder")
     if max(len(os.fsencode(part)) for part in parts) > _LONGEST_NAME:
         raise _refused(archive, member, "has a name that is too long")
-    if parts[-1].startswith(".part-") or parts == [_MARKER]:
+    if parts[-1].startswith(".part-") or parts == [_BEGUN]:
         raise _refused(archive, member, "has a name that is used while unpacking")
     if member.problem:
         raise _refused(archive, member, member.problem)

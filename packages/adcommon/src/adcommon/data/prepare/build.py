@@ -21,7 +21,8 @@ import adcommon
 from adcommon.data.messages import SHOWN, lines
 from adcommon.data.prepare.plan import Plan, Step
 from adcommon.errors import BadValue, EmptySplit, OutputExists, OutputFailed, UserError
-from adcommon.io.files import atomic_write, json_text, plain
+from adcommon.io.files import MARKER, atomic_write, delete, is_own, json_text, mark, plain
+from adcommon.types.names import check_name
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def carry_out(plan: Plan, *, link: Link = "copy", force: bool = False, workers: 
     Raises:
         EmptySplit: there is nothing to make.
         BadValue: two files would get one name, or one outside of the tree.
-        OutputExists: something else is in the way.
+        OutputExists: something else is in the way, which `force` replaces only if this product made it.
         UnreadableImage: and other errors of single files, all in one message; the finished files are kept.
         OutputFailed: the disk is full, or the place cannot be written.
     """
@@ -115,8 +116,10 @@ def _refuse_names(plan: Plan) -> None:
         raise BadValue(f"{len(twice)} files would be made from several sources: {', '.join(twice[:SHOWN])}")
     for target in targets:
         parts = target.split("/")
-        if {"", ".", ".."} & set(parts) or "\\" in target or parts[-1].startswith("."):
+        if {"", ".", ".."} & set(parts) or "\\" in target or "\0" in target or parts[-1].startswith("."):
             raise BadValue(f"{plan.source} names a file that cannot be made: {target!r}")
+        for part in parts[:-1]:
+            check_name(part, "folder", str(plan.source))
 
 
 def _refuse_overlap(plan: Plan, force: bool) -> None:
@@ -135,6 +138,15 @@ def _refuse_overlap(plan: Plan, force: bool) -> None:
         )
     if any(source.is_relative_to(path) for path in in_the_way):
         raise BadValue(f"--force would delete the raw download {plan.source}; choose another --target")
+    if foreign := [path.name for path in in_the_way if not _is_made_here(path)]:
+        raise OutputExists(
+            f"{plan.folder} holds {', '.join(foreign)}, not made by this product, so --force keeps it\n"
+            "  Move that elsewhere, or choose another --target."
+        )
+
+
+def _is_made_here(path: Path) -> bool:
+    return is_own(path) if path.is_dir() else "dataset" in _read_manifest(path.parent)
 
 
 def _holds(unfinished: Path, work: str) -> bool:
@@ -146,14 +158,19 @@ def _holds(unfinished: Path, work: str) -> bool:
 def _begin(unfinished: Path, plan: Plan, work: str) -> None:
     """Keep what an interrupted run of the same plan has finished, and nothing else."""
     if unfinished.exists() and not _holds(unfinished, work):
-        shutil.rmtree(unfinished)
+        delete(unfinished)
     if not unfinished.exists():
         unfinished.mkdir(parents=True)
+        mark(unfinished)
         atomic_write(unfinished / _PLAN, work)
     for half_written in unfinished.rglob(".*"):
-        half_written.unlink()
+        if half_written.name != MARKER:
+            half_written.unlink()
     for folder in plan.counts():
         (unfinished / folder).mkdir(parents=True, exist_ok=True)
+    for entry in unfinished.iterdir():
+        if entry.is_dir():
+            mark(entry)
 
 
 def _run(plan: Plan, unfinished: Path, link: Link, workers: int) -> None:
@@ -209,24 +226,17 @@ def _move_in_place(unfinished: Path, folder: Path) -> None:
     if not folder.exists():
         unfinished.rename(folder)
         return
-    entries = [entry for entry in unfinished.iterdir() if entry.name != _PLAN]
+    entries = [entry for entry in unfinished.iterdir() if entry.name not in (_PLAN, MARKER)]
     for entry in sorted(entries, key=lambda path: (path.name == MANIFEST, path.name)):
         place, old = folder / entry.name, folder / f".{entry.name}.replaced"
-        _remove(old)
+        delete(old)
         if place.exists():
             place.rename(old)
         entry.rename(place)
-        _remove(old)
+        delete(old)
 
 
 def _tidy(unfinished: Path, folder: Path) -> None:
     """Remove what tells how far a run has come, now that all is in place."""
-    _remove(unfinished)
+    delete(unfinished)
     (folder / _PLAN).unlink(missing_ok=True)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

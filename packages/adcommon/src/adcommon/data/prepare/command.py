@@ -1,7 +1,6 @@
 """`ad prepare NAME`: from a download, a folder or its archives, to the tree that training reads."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -23,7 +22,8 @@ from adcommon.data.prepare.quarter import BrainMri, Elpv, HeadCt, Textile
 from adcommon.data.prepare.tiles import Aitex, Ksdd
 from adcommon.data.prepare.visa import Visa
 from adcommon.data.sources.embedded import PACKAGES
-from adcommon.errors import BadValue, ChecksumMismatch, DatasetNotFound
+from adcommon.errors import BadValue, ChecksumMismatch, DatasetNotFound, UserError
+from adcommon.io.files import delete
 from adcommon.io.schema import check_fields
 from adcommon.types.values import Positive
 
@@ -96,7 +96,12 @@ def prepare(name: str, preparer: Preparer, request: Request) -> None:
             print(f"already prepared: {found}")
             return
     with _raw(name, request, archives) as source:
-        plan = replace(preparer.plan(source, request.target), archives=archives)
+        try:
+            plan = replace(preparer.plan(source, request.target), archives=archives)
+        except UserError:  # another archive than it was taken for: nothing of it is kept
+            if archives:
+                delete(source)
+            raise
         print(plan.summary())
         if not request.dry_run:
             link = "hard" if archives and _may_link(source, plan) else request.link
@@ -148,10 +153,15 @@ def _raw(name: str, request: Request, archives: dict[str, str]) -> Iterator[Path
     unpack(request.source, folder, " ".join(archives.values()))
     try:
         yield folder
+    except UserError as error:
+        if not folder.exists() or request.dry_run:
+            raise
+        kept = f"What was unpacked is kept in {folder}, for the next try; delete it if there is none."
+        raise type(error)(f"{error}\n  {kept}") from None
     finally:
         if request.dry_run:
-            shutil.rmtree(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+            delete(folder)
+    delete(folder)
 
 
 def _may_link(unpacked: Path, plan: Plan) -> bool:
