@@ -35,10 +35,19 @@ def test_references_come_from_a_folder_too(tmp_path: Path) -> None:
     assert sorted(draw_references(tmp_path / "good", 5, seed=0)) == sorted((tmp_path / "good").iterdir())
 
 
+def test_a_folder_of_references_is_read_at_any_depth_and_holds_nothing_else(tmp_path: Path) -> None:
+    make_folder(tmp_path / "lot/2", good=3)
+    (tmp_path / "lot/2/good").rename(tmp_path / "lot/3")
+    assert len(draw_references(tmp_path / "lot", 3, seed=0)) == 3
+    (tmp_path / "lot/3").rename(tmp_path / "lot/Defective")
+    with pytest.raises(BadValue, match=r"lot holds Defective, whose images are not normal"):
+        draw_references(tmp_path / "lot", 3, seed=0)
+
+
 def test_impossible_draws_say_how_many_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BadValue, match="shots is 21; the training images has 20 normal images"):
+    with pytest.raises(BadValue, match="shots is 21, and 20 normal images are in the training images of '"):
         draw_references(RECORDS, 21, seed=0)
-    with pytest.raises(BadValue, match="expected 1 to 20"):
+    with pytest.raises(BadValue, match="use --shots 20, or fewer"):
         draw_references(RECORDS, 0, seed=0)
     with pytest.raises(EmptySplit, match="no normal images"):
         draw_references(tmp_path, 1, seed=0)

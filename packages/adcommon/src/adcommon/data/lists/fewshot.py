@@ -1,16 +1,21 @@
 """Reference images for few-shot methods: drawn with a seed, written to a list, read back."""
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 
 from adcommon.data.lists.entries import find_listed, listed_path
+from adcommon.data.sources.words import said_by
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
 from adcommon.io.files import atomic_write
-from adcommon.io.images import list_images
-from adcommon.types.records import Record
+from adcommon.io.listing import describe, list_tree
+from adcommon.types.records import Record, Split
+
+logger = logging.getLogger(__name__)
 
 
 def draw_references(source: Sequence[Record] | Path, shots: int, *, seed: int) -> list[Path]:
@@ -19,24 +24,53 @@ def draw_references(source: Sequence[Record] | Path, shots: int, *, seed: int) -
     With one seed, fewer shots are the beginning of more shots: an 8-shot run extends the 4-shot run.
 
     Args:
-        source: records, of which the normal ones are drawn from, or a folder of normal images.
+        source: records, of which the normal ones are drawn from, or a folder of normal images, at any depth.
 
     Raises:
         EmptySplit: the source has no normal images.
-        BadValue: it has fewer than `shots`.
+        BadValue: it has fewer than `shots`, or folders of other images.
     """
     if isinstance(source, Path):
-        images, where = list_images(source), str(source)
+        images, where = _normal_images(source), str(source)
     else:
-        images, where = [record.image for record in source if record.label == 0], "the training images"
-    if not images:
-        raise EmptySplit(f"no normal images in {where} to draw references from")
-    if not 1 <= shots <= len(images):
-        raise BadValue(
-            f"shots is {shots}; {where} has {len(images)} normal images, expected 1 to {len(images)}"
-        )
+        images, where = [record.image for record in source if record.label == 0], _place_of(source)
+    _refuse_too_few(len(images), where, shots)
     order = np.random.default_rng(seed).permutation(len(images))
     return [images[index] for index in order[:shots]]
+
+
+def refuse_too_few(splits: Iterable[Split], shots: int) -> None:
+    """Refuse categories that `draw_references` could not draw from, before any work."""
+    for split in splits:
+        _refuse_too_few(sum(record.label == 0 for record in split.train), _place_of(split.train), shots)
+
+
+def _normal_images(folder: Path) -> list[Path]:
+    """All images below a folder, none of which may be called anomalous or a mask."""
+    listing = list_tree(folder)
+    for image in listing.images:
+        for name in image.relative_to(folder).parts[:-1]:
+            if said_by(name).kind in ("bad", "damage", "unclear", "masks"):
+                raise BadValue(
+                    f"{folder} holds {name}, whose images are not normal by that name\n"
+                    "  Pass the folder of the normal images alone."
+                )
+    if listing.passed_over:
+        logger.warning("references in %s, not used:\n%s", folder, indent(describe(listing.passed_over), "  "))
+    return listing.images
+
+
+def _place_of(records: Sequence[Record]) -> str:
+    return f"the training images of '{records[0].category}'" if records else "the training images"
+
+
+def _refuse_too_few(found: int, where: str, shots: int) -> None:
+    if not found:
+        raise EmptySplit(f"no normal images in {where} to draw references from")
+    if not 1 <= shots <= found:
+        raise BadValue(
+            f"shots is {shots}, and {found} normal images are in {where}; use --shots {found}, or fewer"
+        )
 
 
 def write_references(path: Path, images: Iterable[Path], root: Path) -> None:
