@@ -113,7 +113,7 @@ def check(
     counts = Counter(problem.severity for problem in problems)
     print(f"errors: {counts['error']}, warnings: {counts['warning']}, notes: {counts['note']}")
     if json is not None:
-        atomic_write(json, json_text(problems))
+        atomic_write(json, json_text([problem.as_facts() for problem in problems]))
     if counts["error"] or counts["warning"]:
         raise SystemExit(1)
 

@@ -1,3 +1,5 @@
+import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -297,3 +299,21 @@ def test_a_long_list_of_files_is_cut_in_the_text_only() -> None:
     problem = Problem("error", "bottle", "broken", tuple(Path(f"{index}.png") for index in range(8)))
     assert str(problem).startswith("error: bottle: broken\n    0.png")
     assert str(problem).endswith("and 3 more")
+
+
+def test_names_that_are_not_utf_8_are_written_and_told_apart(tmp_path: Path) -> None:
+    parts = make_folder(tmp_path / "parts", defects=("scratch",))
+    (parts / "good/000.png").rename(parts / "good" / os.fsdecode(b"caf\xe9.png"))
+    (parts / "good" / os.fsdecode(b"caf\xe8.png")).write_bytes(b"no image")
+    broken = about(check("folder", parts), "cannot be read")
+    str(broken).encode()
+    assert json.loads(json.dumps(broken.as_facts()))["paths"] == [str(parts / "good") + r"/caf\xe8.png"]
+
+
+def test_an_image_that_is_listed_twice_is_not_one_that_shares_a_mask(tmp_path: Path) -> None:
+    make_folder(tmp_path / "parts", defects=("scratch",), masks=True)
+    row = "scratch/000.png,1,test,ground_truth/scratch/000_mask.png\n"
+    (tmp_path / "parts/list.csv").write_text(f"image,label,split,mask\ngood/000.png,0,train,\n{row}{row}")
+    problems = check("folder", tmp_path / "parts/list.csv")
+    assert about(problems, "listed more than once").paths == (tmp_path / "parts/scratch/000.png",)
+    assert not [problem for problem in problems if "mask of another image" in problem.message]

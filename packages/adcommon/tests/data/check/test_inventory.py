@@ -4,6 +4,7 @@ import pytest
 
 from adcommon.data import DATASETS
 from adcommon.data.check.inventory import count_images, describe, found, summarise
+from adcommon.data.sources.synthetic import drawn_folders
 from adcommon.testing.trees import make_mvtec
 
 
@@ -25,6 +26,13 @@ def test_embedded_datasets_are_found_and_the_others_are_not(tmp_path: Path) -> N
     assert missing == set(DATASETS) - {"elpv", "textile", "synthetic", "folder"}
     assert found(DATASETS["elpv"], tmp_path).endswith(", 2624 images")
     assert found(DATASETS["synthetic"], tmp_path) == "not yet, drawn when it is asked for"
+
+
+def test_only_the_images_that_were_drawn_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AD_CACHE", str(tmp_path))
+    make_mvtec(drawn_folders() / "seed0", categories=("plate",), train=2, test_good=1, test_defect=1)
+    make_mvtec(tmp_path / "images", categories=("others",))
+    assert found(DATASETS["synthetic"], tmp_path) == f"{drawn_folders()}, 4 images"
 
 
 def test_batches_of_cifar_10_are_not_counted_as_images(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from adcommon.data.sources.folder import UNLISTED
 from adcommon.data.sources.layouts import Scan, subfolders
 from adcommon.data.sources.understood import NOT_USED
 from adcommon.io.listing import DANGLING, JUNK, UNKNOWN, UNREADABLE, list_tree
+from adcommon.io.text import printable
 from adcommon.types.records import Record
 
 Severity = Literal["error", "warning", "note"]
@@ -38,7 +39,23 @@ class Problem:
 
     def __str__(self) -> str:
         """One line, or a few: "error: bottle: 2 masks ..." with the first of the files."""
-        return f"{self.severity}: {self.category}: {self.message}{lines(self.details or self.paths, 4)}"
+        where = lines(self.details or self.paths, 4)
+        return _written(f"{self.severity}: {self.category}: {self.message}{where}")
+
+    def as_facts(self) -> dict[str, object]:
+        """The same for a JSON file, with every path."""
+        return {
+            "severity": self.severity,
+            "category": self.category,
+            "message": _written(self.message),
+            "paths": [printable(path) for path in self.paths],
+            "details": [_written(text) for text in self.details],
+        }
+
+
+def _written(text: str) -> str:
+    """Text as any terminal and file takes it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def check_categories(entry: Dataset, root: Path) -> Iterator[Problem]:

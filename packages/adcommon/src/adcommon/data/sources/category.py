@@ -22,7 +22,8 @@ from adcommon.data.sources.splits import split_normals
 from adcommon.data.sources.tree import Tree
 from adcommon.data.sources.words import OPPOSITES, said_by
 from adcommon.errors import BadValue
-from adcommon.io.listing import UNKNOWN, printable
+from adcommon.io.listing import UNKNOWN
+from adcommon.io.text import printable
 from adcommon.types.names import as_name
 from adcommon.types.records import Record, Split
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from adcommon.data.sources.meaning import Meaning, Parts
 from adcommon.data.sources.words import OPPOSITES, Kind, Said, is_about_images, said_by
 from adcommon.errors import BadValue
-from adcommon.io.listing import Listing, list_tree, printable
+from adcommon.io.listing import Listing, list_tree
+from adcommon.io.text import printable
 
 _DECIDING = ("good", "bad", "damage", "unclear")
 _SPLITS = ("train", "test", "val")

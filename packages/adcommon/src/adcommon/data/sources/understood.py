@@ -5,7 +5,8 @@ from pathlib import Path
 
 from adcommon.data.sources.layouts import Scan
 from adcommon.data.sources.words import said_by
-from adcommon.io.listing import list_tree, printable
+from adcommon.io.listing import list_tree
+from adcommon.io.text import printable
 
 NOT_USED = "images that the dataset does not use"
 _MOST_FOLDERS = 8
