@@ -9,7 +9,7 @@ from adcommon.data import load_splits
 from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.io.images import list_images
 from adcommon.models.checkpoint import load_model
-from resad.checkpoint import load_detector, load_trained, recorded_references
+from resad.checkpoint import Config, load_detector, load_trained, recorded_references
 from resad.compat.official import write_official
 from resad.experiment import fit
 from resad.recipes import Recipe
@@ -31,10 +31,10 @@ def folder(trees: Path, recipe: Recipe) -> Path:
 
 
 def test_a_model_folder_gives_back_what_was_trained(folder: Path) -> None:
-    trained, (config, tensors) = load_trained(folder), load_model(folder)
+    trained, (config, tensors) = load_trained(folder), load_model(folder, Config, "resad")
     state = trained.scorer.model.state_dict()
     assert all(torch.equal(state[name], value) for name, value in tensors.items())
-    assert list(trained.scorer.scale.levels) == config["scale"]["levels"]
+    assert trained.scorer.scale == config.scale
     assert (trained.facts.dataset, trained.facts.trained_on) == ("visa", "mvtec")
     assert (trained.categories, trained.threshold) == (("candle",), None)
     assert not trained.scorer.model.training
@@ -51,7 +51,7 @@ def test_a_folder_from_before_precision_and_trained_on_loads(folder: Path) -> No
 def test_a_detector_compares_with_given_or_recorded_references(folder: Path, trees: Path) -> None:
     images = torch.randn(2, 3, 32, 32)
     recorded = load_detector(folder)
-    names = load_model(folder)[0]["references"]["candle"]
+    names = load_model(folder, Config, "resad")[0].references["candle"]
     again = load_detector(folder, references=[Path(name) for name in names])
     torch.testing.assert_close(recorded.score(images).image_scores, again.score(images).image_scores)
     other = load_detector(folder, references=list_images(trees / "visa/pcb1/train/good")[:3])

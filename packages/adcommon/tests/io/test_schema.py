@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adcommon.errors import BadValue, UserError, WrongCheckpoint
-from adcommon.io.schema import build, check_fields, read_json
+from adcommon.io.schema import build, check_fields, read_json, read_yaml
 from adcommon.types.values import Positive, Seed, Share
 
 
@@ -113,6 +113,56 @@ values = st.recursive(
 def test_any_value_is_taken_or_refused(name: str, value: object) -> None:
     with suppress(UserError):
         build(Outer, {**GOOD, name: value}, "config.json")
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: !!python/object/apply:os.system [true]", "line 1: could not determine a constructor"),
+        (b"seed: 1\nb: [1", "line 2: "),
+        (b"a: b: c", "line 1: mapping values"),
+        (b"a: \xff", "it is not text in UTF-8"),
+        (b"a: \x00", "special characters"),
+        (b"[" * 5000, "nested too deep"),
+        (b"a: 2020-99-99", "month must be"),
+        (b"? [1]\n: 2", "line 1: found unhashable key"),
+        (b"a: 1\n---\nb: 2", "line 2: but found another document"),
+        (LAUGHS.encode(), "repeats its values by anchors"),
+        (b"a: &a [*a]", "repeats its values by anchors"),
+        (b"x: &x {a: 1}\ny: {<<: *z}", "line 2: found undefined alias"),
+        (b"#" * (2**20 + 1), "bytes; expected YAML of at most"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else None,
+)
+def test_what_is_no_yaml_is_one_error_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_bytes(content)
+    with pytest.raises(BadValue, match=rf"recipe\.yaml.*{message}"):
+        read_yaml(file)
+
+
+def test_yaml_with_a_few_anchors_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("\ufeffa: &a {x: [1, 2.5, null]}\nb: {<<: *a, y: yes}\n", encoding="utf-8")
+    assert read_yaml(file) == {"a": {"x": [1, 2.5, None]}, "b": {"x": [1, 2.5, None], "y": True}}
+    file.write_text("")
+    assert read_yaml(file) is None
+    with pytest.raises(BadValue, match="No such file"):
+        read_yaml(tmp_path / "missing.yaml")
+
+
+@given(st.binary(max_size=60) | st.text(alphabet="ab:-[]{}&*!?|>'\"\n #,0", max_size=60).map(str.encode))
+def test_any_yaml_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.yaml"
+    file.write_bytes(content)
+    with suppress(BadValue):
+        read_yaml(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a": 1}}', b"<html>"])

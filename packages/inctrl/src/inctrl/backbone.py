@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
@@ -29,7 +29,7 @@ from adcommon.training.settings import FewShotSettings
 from adcommon.types.records import Record
 from inctrl.network.clip import MEAN, STD, ClipTower, build_clip, model_config, text_features
 from inctrl.network.features import Tower
-from inctrl.network.vision import VisionTower
+from inctrl.network.vision import VisionTower, shape_of
 from inctrl.recipes import Recipe
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,25 @@ def make_backbone(recipe: Recipe, weights: str, device: torch.device | str = "cp
     return clip_backbone(recipe, build_clip(config, state), device)
 
 
+def fitted(recipe: Recipe) -> Recipe:
+    """The recipe with layers and image size that its backbone has, where they are the defaults of another."""
+    usual = Recipe()
+    if recipe.backbone == usual.backbone:
+        return recipe
+    if recipe.is_clip:
+        vision = model_config(recipe.backbone)["vision_cfg"]
+        depth, side = vision["layers"], vision.get("image_size")
+    else:
+        depth, side = shape_of(recipe.backbone)
+    size = side if side and recipe.image_size == usual.image_size else recipe.image_size
+    layers = recipe.layers
+    if layers == usual.layers and max(layers) > depth:
+        layers = tuple(range(max(depth - 2, 1), depth + 1))
+    if (layers, size) != (recipe.layers, recipe.image_size):
+        logger.info("for %s: --layers %s --image-size %d", recipe.backbone, " ".join(map(str, layers)), size)
+    return replace(recipe, layers=layers, image_size=size)
+
+
 def clip_backbone(recipe: Recipe, clip: open_clip.CLIP, device: torch.device | str = "cpu") -> Backbone:
     """The same of a CLIP that is there already.
 
@@ -126,7 +145,8 @@ def feature_store(
         return FeatureStore(tower, dataset, FEATURE_BATCH, None, memory_bytes=0)
     dataset = AnomalyDataset(records, preprocess, images, memory_bytes=0)
     features = default_cache("features", enabled=settings.cache)
-    return cached_features(tower, dataset, FEATURE_BATCH, features, memory_bytes=settings.memory_bytes())
+    memory, workers = settings.memory_bytes(), settings.workers
+    return cached_features(tower, dataset, FEATURE_BATCH, features, memory_bytes=memory, workers=workers)
 
 
 def make_preprocess(recipe: Recipe, image_size: int | None = None) -> Preprocess:

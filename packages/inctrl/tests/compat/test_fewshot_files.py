@@ -63,10 +63,10 @@ class _Evil:
 def test_a_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save([_Evil()], tmp_path / "nut.pt")
-    with pytest.raises(WrongCheckpoint, match="could run code"):
+    with pytest.raises(WrongCheckpoint, match="refused: it would run"):
         read_few_shot_file(tmp_path / "nut.pt")
     (tmp_path / "nut.pt").write_bytes(pickle.dumps(_Evil()))
-    with pytest.raises(WrongCheckpoint, match="cannot read"):
+    with pytest.raises(WrongCheckpoint, match=r"cannot read|is refused"):
         read_few_shot_file(tmp_path / "nut.pt")
     with pytest.raises(WrongCheckpoint, match="no checkpoint at"):
         read_few_shot_file(tmp_path / "nothing.pt")

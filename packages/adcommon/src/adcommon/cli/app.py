@@ -8,21 +8,24 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, make_dataclass
+from datetime import date
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import App, CycloptsError, Group, Parameter
-from cyclopts.config import Dict, Yaml
+from cyclopts.config import Dict
 from cyclopts.types import ExistingFile
 
-from adcommon.errors import Stopped, UserError, unknown_name
+from adcommon.errors import BadValue, Stopped, UserError, unknown_name
+from adcommon.io.schema import read_yaml, shown
 from adcommon.training.logging import start_logging
 from adcommon.training.settings import SETTINGS_GROUP, Settings
 
 R = TypeVar("R")
 S = TypeVar("S", bound="Settings")
 
+_SCALARS = str | int | float | date | None
 RECIPE_GROUP = Group("Recipe", sort_key=2)
 
 
@@ -75,10 +78,29 @@ def command(
     execute(app, rewrite)
 
 
-def _values(path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] | None) -> Dict | Yaml:
+def _values(path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] | None) -> Dict:
     """What a configuration file says, in our form or in the authors'."""
-    translated = read_config(path) if read_config else None
-    return Yaml(path, must_exist=True) if translated is None else Dict(dict(translated), source=str(path))
+    try:
+        translated = read_config(path) if read_config else None
+    except UserError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise BadValue(f"{path} has not the form of the authors' files: {error}") from error
+    return Dict(_flags_in(path) if translated is None else dict(translated), source=str(path))
+
+
+def _flags_in(path: Path) -> dict[str, Any]:
+    """The values of flags in a file of our form."""
+    content = read_yaml(path)
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise BadValue(f"{path} holds {shown(content)}; expected flags and their values, NAME: VALUE")
+    for name, value in content.items():
+        entries = value if isinstance(value, list) else [value]
+        if not isinstance(name, str) or not all(isinstance(one, _SCALARS) for one in entries):
+            raise BadValue(f"{path}: {name} is {shown(value)}; expected a value, or a list of values")
+    return content
 
 
 def experiment(

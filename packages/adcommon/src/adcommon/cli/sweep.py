@@ -26,6 +26,7 @@ from tqdm import tqdm
 from adcommon.errors import BadValue, Stopped, UserError, unknown_name
 from adcommon.io.files import MARKER, atomic_write, csv_columns, mark, refuse_foreign
 from adcommon.io.lock import locked
+from adcommon.io.schema import read_yaml
 from adcommon.methods import commands, installed
 from adcommon.results.rows import Row, read_results, write_results
 from adcommon.results.spread import spread, spread_tables
@@ -57,7 +58,7 @@ class Trial:
     def finished(self) -> bool:
         """True if this very command line has ended well here."""
         file = self.folder / FINISHED
-        return file.exists() and yaml.safe_load(file.read_text(encoding="utf-8")) == list(self.arguments)
+        return file.exists() and read_yaml(file) == list(self.arguments)
 
 
 def sweep(

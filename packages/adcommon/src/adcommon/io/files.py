@@ -14,7 +14,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adcommon.errors import BadValue, OutputExists, OutputFailed, UserError
+from adcommon.errors import OutputExists, OutputFailed, UserError
 from adcommon.io.text import csv_cell
 
 _FREE_SPACE = (
@@ -216,20 +216,6 @@ def csv_columns(rows: Sequence[Mapping[str, object]]) -> str:
     """The same with a column for each name, in the order of first appearance."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return csv_text([columns, *([row.get(name) for name in columns] for row in rows)])
-
-
-def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
-
-    Raises:
-        BadValue: it cannot be read.
-    """
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadValue(f"cannot read {path} as YAML: {error}") from error
 
 
 def plain(value: object) -> Any:

@@ -22,6 +22,8 @@ from adcommon.types.describe import describe
 T = TypeVar("T")
 _LARGEST_JSON = 256 * 2**20
 """Bytes; a list of a million images has fewer."""
+_LARGEST_YAML, _MOST_YAML_VALUES = 2**20, 100_000
+"""Bytes and values of a file of flags."""
 
 
 def read_json(path: Path, *, error: type[UserError] = BadValue) -> Any:
@@ -40,6 +42,48 @@ def read_json(path: Path, *, error: type[UserError] = BadValue) -> Any:
         raise error(f"cannot read {path}: {problem.strerror}") from None
     except ValueError as problem:
         raise error(f"cannot read {path} as JSON: {download_gone_wrong(path) or problem}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, in plain values.
+
+    Raises:
+        BadValue: no such file, too large, not YAML, or values that only code could build; names the line.
+    """
+    import yaml
+
+    try:
+        if (size := path.stat().st_size) > _LARGEST_YAML:
+            raise BadValue(f"{path} has {size} bytes; expected YAML of at most {_LARGEST_YAML}")
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8-sig"))
+        node = loader.get_single_node()
+        if _values_of(node) > _MOST_YAML_VALUES:
+            raise BadValue(f"{path} repeats its values by anchors more than {_MOST_YAML_VALUES} times")
+        return None if node is None else loader.construct_document(node)
+    except OSError as problem:
+        raise BadValue(f"cannot read {path}: {problem.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadValue(f"cannot read {path} as YAML: it is not text in UTF-8") from None
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark or problem.context_mark
+        line = "" if mark is None else f", line {mark.line + 1}"
+        raise BadValue(f"cannot read {path} as YAML{line}: {problem.problem}") from None
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as problem:
+        if isinstance(problem, UserError):
+            raise
+        reason = "it is nested too deep" if isinstance(problem, RecursionError) else str(problem)[:200]
+        raise BadValue(f"cannot read {path} as YAML: {reason}") from None
+
+
+def _values_of(node: Any) -> int:
+    """How many values a YAML file holds if each anchor is written out; counts no further than it may."""
+    count, waiting = 0, [node]
+    while waiting and count <= _MOST_YAML_VALUES:
+        count += 1
+        value = getattr(waiting.pop(), "value", ())
+        if isinstance(value, list):
+            waiting += [one for entry in value for one in (entry if isinstance(entry, tuple) else (entry,))]
+    return count
 
 
 def build(

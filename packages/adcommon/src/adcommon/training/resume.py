@@ -104,9 +104,9 @@ def _difference(ours: object, theirs: object) -> str | None:
 
 def _are_moments(state: object) -> bool:
     """True for what an optimiser keeps of each parameter: the same few tensors, of one shape or none."""
-    entries = list(state.values()) if isinstance(state, Mapping) else [None]
-    if not all(isinstance(entry, Mapping) for entry in entries):
+    if not isinstance(state, Mapping) or not all(isinstance(entry, Mapping) for entry in state.values()):
         return False
+    entries: list[Mapping[str, Any]] = list(state.values())
     tensors = [[value for value in entry.values() if value is not None] for entry in entries]
     return (
         len({frozenset(entry) for entry in entries}) <= 1

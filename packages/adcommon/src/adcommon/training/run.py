@@ -150,7 +150,10 @@ class RunGroup:
         """
         file = self.folder / "recipe.yaml"
         if self._resume and file.is_file():
-            refuse_changed(self.folder, read_yaml(file), plain(recipe))
+            before = read_yaml(file)
+            if not isinstance(before, Mapping):
+                raise BadValue(f"{file} holds no recipe.\n  {_AFRESH}")
+            refuse_changed(self.folder, before, plain(recipe))
 
     def open(self) -> None:
         """Make the folder; `force` deletes what runs wrote there and nothing else.

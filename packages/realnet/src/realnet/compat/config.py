@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adcommon.errors import BadValue
-from adcommon.io.files import read_yaml
+from adcommon.io.schema import read_yaml
 from adcommon.training.recipes import in_authors_form, say_unused
 from realnet.compat.arch import NETWORK, NETWORK_READ_HERE, leaves, network_values, tag_of
 

@@ -4,7 +4,7 @@ A folder of features has one sub-folder per category with `layer1.npy`, `layer2.
 by image, then row, then column. Ours also have `references.json`, which says what they were made from.
 """
 
-import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,23 @@ from jaxtyping import Float
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import DatasetNotFound, WrongCheckpoint
+from adcommon.io.arrays import read_array
 from adcommon.io.files import atomic_write, json_text, plain
+from adcommon.io.schema import build, read_json
 from resad.backbone import Grids
 from resad.network.residual import ReferenceRows, References
 from resad.recipes import Recipe
 
 FACTS = "references.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What `references.json` says."""
+
+    images: tuple[Path, ...]
+    backbone: str | None = None
+    preprocess: Preprocess | None = None
 
 
 def feature_facts(recipe: Recipe, preprocess: Preprocess) -> dict[str, Any]:
@@ -66,14 +77,12 @@ def read(root: Path, category: str, expected: Grids, facts: dict[str, Any]) -> R
 
 def _load(file: Path) -> Float[np.ndarray, "*shape"]:
     try:
-        return np.load(file, allow_pickle=False).astype(np.float32, copy=False)
+        return np.array(read_array(file, "fiu"), dtype=np.float32)
     except FileNotFoundError:
         raise DatasetNotFound(
             f"no reference features at {file}\n"
             f"  Write them with: uv run resad-extract --save_dir {file.parents[1]}"
         ) from None
-    except (ValueError, OSError, EOFError) as error:
-        raise WrongCheckpoint(f"cannot read the reference features {file}: {error}") from error
 
 
 def _names(folder: Path, facts: dict[str, Any]) -> tuple[Path, ...]:
@@ -81,11 +90,8 @@ def _names(folder: Path, facts: dict[str, Any]) -> tuple[Path, ...]:
     file = folder / FACTS
     if not file.exists():
         return ()
-    known = json.loads(file.read_text(encoding="utf-8"))
-    wanted = plain(facts)
-    other = [
-        f"{name} {known[name]}, not {wanted[name]}" for name in wanted if known.get(name) != wanted[name]
-    ]
-    if other:
+    known = build(Made, read_json(file, error=WrongCheckpoint), str(file), error=WrongCheckpoint)
+    made, wanted = plain(known), plain(facts)
+    if other := [f"{name} {made[name]}, not {wanted[name]}" for name in wanted if made[name] != wanted[name]]:
         raise WrongCheckpoint(f"the features in {folder} were made with {'; '.join(other)}")
-    return tuple(Path(name) for name in known["images"])
+    return known.images

@@ -18,6 +18,7 @@ from torch import Tensor
 from adcommon.data.loading import AnomalyDataset, test_batches
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
+from adcommon.io.arrays import read_array
 from adcommon.io.files import atomic_write
 from adcommon.models.backbones import FeaturePyramid, normalisation
 from adcommon.types.records import Split
@@ -120,11 +121,8 @@ def read_choice(folder: Path, category: str, split: Split, shots: int) -> Int64[
     file = folder / f"{category}_knn_indices.npy"
     if not file.is_file():
         raise DatasetNotFound(f"no {file}; write it with resad-align")
-    try:
-        chosen = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise WrongCheckpoint(f"cannot read {file}: {error}") from error
-    fits = chosen.ndim == 2 and len(chosen) == len(split.test) and chosen.shape[1] >= shots
+    chosen = read_array(file, "iu")
+    fits = chosen.ndim == 2 and chosen.size and len(chosen) == len(split.test) and chosen.shape[1] >= shots
     if not fits or chosen.min() < 0 or chosen.max() >= len(split.train):
         raise WrongCheckpoint(
             f"{file} has shape {chosen.shape}; expected ({len(split.test)}, at least {shots}) positions in "

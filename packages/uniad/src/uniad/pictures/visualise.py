@@ -13,7 +13,8 @@ from tqdm import tqdm
 from adcommon.data.loading import AnomalyDataset, test_batches
 from adcommon.data.normalise import unnormalise
 from adcommon.data.preprocess import Preprocess
-from adcommon.errors import DatasetNotFound
+from adcommon.errors import DatasetNotFound, WrongCheckpoint
+from adcommon.io.arrays import read_array
 from adcommon.results.picture_names import names_of
 from adcommon.types.records import Record
 from uniad.detector import UniADDetector
@@ -62,7 +63,11 @@ def draw_saved_features(
             raise DatasetNotFound(
                 f"no features of {record.image} at {path}; write them with uniad-evaluate --save-features"
             )
-        rebuilt = torch.from_numpy(np.load(path, allow_pickle=False))[None]
+        stored = read_array(path, "f")
+        channels = decoder.get_parameter("layer4.0.conv1.weight").shape[1]
+        if stored.ndim != 3 or len(stored) != channels:
+            raise WrongCheckpoint(f"{path} has shape {stored.shape}; expected ({channels}, height, width)")
+        rebuilt = torch.from_numpy(np.array(stored, dtype=np.float32))[None]
         with torch.inference_mode():
             drawn = unnormalise(decoder(rebuilt.to(next(decoder.parameters()).device)), preprocess)[0]
         write_below(folder / picture, record.image, preprocess, drawn)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adcommon.errors import BadValue
-from adcommon.io.files import read_yaml
+from adcommon.io.schema import read_yaml
 from adcommon.training.recipes import in_authors_form, say_unused
 from realnet.compat.arch import leaves
 from realnet.diffusion.base_recipe import TrainingRecipe
