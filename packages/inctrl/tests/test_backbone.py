@@ -8,9 +8,16 @@ import torch
 from open_clip import pretrained
 
 from adcommon.errors import BadValue, ChecksumMismatch, UnknownName, WeightsNotFound, WrongCheckpoint
-from inctrl.backbone import clip_backbone, make_backbone, make_preprocess, published_digits, resolve_clip
+from inctrl.backbone import (
+    clip_backbone,
+    fitted,
+    make_backbone,
+    make_preprocess,
+    published_digits,
+    resolve_clip,
+)
 from inctrl.network.clip import build_clip
-from inctrl.recipes import MVTEC
+from inctrl.recipes import MVTEC, OWN
 
 NAME, TAG = "ViT-B-16-plus-240", "laion400m_e32"
 
@@ -57,6 +64,29 @@ def test_the_digest_is_of_all_frozen_values_but_the_scale(with_text, vision) -> 
 def test_images_have_the_size_that_clip_reads(clip_recipe, with_text) -> None:
     with pytest.raises(BadValue, match="reads images of 32 pixels"):
         clip_backbone(replace(clip_recipe, image_size=64), with_text.clip)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layers", "size"),
+    [
+        ("tf_efficientnet_lite0.in1k", (3, 4, 5), 240),
+        ("convnext_tiny.in12k_ft_in1k", (2, 3, 4), 240),
+        ("vit_small_patch16_224.augreg_in1k", (7, 9, 11), 224),
+        ("ViT-B-16", (7, 9, 11), 224),
+        (NAME, (7, 9, 11), 240),
+    ],
+)
+def test_layers_and_size_that_nobody_chose_fit_the_backbone(
+    backbone: str, layers: tuple[int, ...], size: int
+) -> None:
+    recipe = fitted(replace(OWN, backbone=backbone))
+    assert (recipe.layers, recipe.image_size) == (layers, size)
+    chosen = replace(OWN, backbone=backbone, layers=(1, 2), image_size=96)
+    assert fitted(chosen) == chosen
+
+
+def test_own_images_are_looked_at_as_a_whole() -> None:
+    assert make_preprocess(OWN).fit == "stretch"
 
 
 def test_the_papers_preprocessing_is_clips() -> None:

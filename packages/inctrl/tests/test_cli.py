@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.optim import AdamW
 
+from adcommon.io.schema import build
 from adcommon.testing.commands import flags, read_rows, read_table, refused, succeed
 from adcommon.testing.processes import run_together
 from adcommon.testing.runs import killed_and_resumed, one_of_two_stopped
@@ -172,7 +173,7 @@ def test_two_processes_learn_from_a_half_of_each_batch_each(root: Path, tmp_path
 
     # The same in one process: the mean loss of both halves, each with batch norm's statistics of its own.
     config = json.loads((tmp_path / "run" / "2-shot" / "model" / "config.json").read_text())
-    recipe = Recipe.from_json(config["recipe"])
+    recipe = build(Recipe, config["recipe"], "config.json")
     records = training_records(recipe, root, ("bottle", "cable"))
     set_seed(recipe.seed)
     backbone = make_backbone(recipe, "random")

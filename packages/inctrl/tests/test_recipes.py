@@ -5,6 +5,7 @@ import pytest
 
 from adcommon.errors import BadValue
 from adcommon.io.files import plain
+from adcommon.io.schema import build
 from inctrl.recipes import MVTEC, OWN, RECIPES, VISA, Recipe
 
 
@@ -32,9 +33,9 @@ def test_what_only_published_numbers_need_is_off_for_other_data() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_recipe_survives_json(recipe: Recipe) -> None:
-    assert Recipe.from_json(plain(recipe)) == recipe
+    assert build(Recipe, plain(recipe), "config.json") == recipe
     lists = Recipe(normal_json_path=(Path("a"),), outlier_json_path=(Path("b"),))
-    assert Recipe.from_json(plain(lists)) == lists
+    assert build(Recipe, plain(lists), "config.json") == lists
 
 
 def test_a_backbone_is_clip_by_its_name() -> None:

@@ -6,7 +6,7 @@ from adcommon.data import load_splits
 from adcommon.data.loading import AnomalyDataset
 from resad.backbone import build_backbone, feature_store, grids, make_preprocess
 from resad.network import imagebind
-from resad.recipes import IMAGEBIND, PAPER, Recipe
+from resad.recipes import IMAGEBIND, PAPER, RECIPES, Recipe
 
 
 def test_grids_are_those_of_the_maps(recipe: Recipe) -> None:
@@ -22,6 +22,9 @@ def test_grids_are_those_of_the_maps(recipe: Recipe) -> None:
 def test_each_backbone_sees_images_as_its_weights_did() -> None:
     paper, tokens = make_preprocess(PAPER), make_preprocess(IMAGEBIND)
     assert (paper.fit, paper.interpolation, paper.size) == ("short_side", "bicubic", 224)
+    assert {make_preprocess(RECIPES[name]).fit for name in ("own", "imagebind_own", "quickstart")} == {
+        "stretch"
+    }
     assert paper.mean == (0.485, 0.456, 0.406)
     assert (tokens.mean, tokens.std) == (imagebind.MEAN, imagebind.STD)
 

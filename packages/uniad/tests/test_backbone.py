@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from adcommon.errors import BadValue
 from adcommon.models.backbones import create_trunk
-from uniad.backbone import AlignedFeatures, align, pad_as_reference
+from uniad.backbone import AlignedFeatures, align, fitted, pad_as_reference
+from uniad.recipes import OWN
 
 PADS = {  # of the strided depth-wise convolutions that differ, by stage, as the reference pads them
     "tf_efficientnet_b0": {},
@@ -28,6 +31,16 @@ def test_padding_changes_where_the_named_resolution_makes_an_odd_side(tag: str) 
         if type(blocks[0].conv_dw) is nn.Conv2d and blocks[0].conv_dw.stride[0] == 2
     }
     assert changed == PADS[tag]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "strides"),
+    [("convnext_tiny.in12k_ft_in1k", (4, 8, 16)), ("tf_efficientnet_lite0.in1k", (2, 4, 8, 16))],
+)
+def test_strides_that_nobody_chose_are_those_of_the_backbone(backbone: str, strides: tuple[int, ...]) -> None:
+    assert fitted(replace(OWN, backbone=backbone)).strides == strides
+    chosen = replace(OWN, backbone=backbone, strides=(2, 32))
+    assert fitted(chosen) is chosen
 
 
 def test_other_backbones_keep_their_padding() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from adcommon.cli.app import command, execute, experiment
 from adcommon.cli.evaluate import WRITTEN
 from adcommon.cli.model_commands import predict_app
-from adcommon.errors import BadValue
+from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.io.outputs import clear, reserved
 from adcommon.results.rows import text, write_results
 from adcommon.training.logging import start_logging
@@ -33,8 +33,9 @@ def train() -> None:
         _run,
         RECIPES,
         default=recipe_for(sys.argv[1:], ("mvtec", "visa"), own=("--data", "--train-data")),
-        summary="Train InCTRL on a dataset with labelled anomalies, and test it with k normal images of "
-        "categories it has not seen: as the paper does, on any dataset, or on your own images (--data DIR).",
+        summary="Train InCTRL on a dataset with labelled anomalies (--dataset, or your own: --train-data "
+        "DIR), and test it on categories it has not seen (--data DIR: your own). From these it does not "
+        "learn: k of their normal training images serve as references.",
         settings_type=TrainSettings,
         rewrite=partial(as_flags, command="train"),
     )
@@ -69,7 +70,13 @@ def _run(base: str, recipe: Recipe, settings: TrainSettings) -> None:
         names = datasets_asked_for(settings.data, None, settings.category)
         recipe = replace(recipe, test_datasets=names)
     meaning = settings.meaning()
-    records = training_records(recipe, settings.train_root(), settings.train_category, meaning)
+    try:
+        records = training_records(recipe, settings.train_root(), settings.train_category, meaning)
+    except DatasetNotFound as error:
+        raise DatasetNotFound(
+            f"{error}\n  InCTRL learns from another dataset than the one it is tested on: name one with "
+            "labelled anomalies by --train-data DIR (your own images), or draw one with --dataset synthetic."
+        ) from None
     targets = (
         listed_targets(recipe, settings.root(), settings.category)
         if listed

@@ -212,8 +212,8 @@ class ReferenceDraw:
             found = len(self.normal.get(category, ()))
             if found < shots:
                 raise BadValue(
-                    f"category '{category}' has {found} normal images to train with, shots is {shots}; "
-                    f"expected at least {shots} of them"
+                    f"category '{category}' has {found} normal images to train with, and shots is {shots}; "
+                    + (f"use --shots {found}, or fewer" if found else "add some, or leave the category out")
                 )
 
     def __call__(self, step: int, queries: Sequence[int]) -> list[list[int]]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from adcommon.data.readable import refuse_references
-from adcommon.errors import EmptySplit
 from adcommon.evaluation.collect import Scores, collect
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure
@@ -18,7 +17,7 @@ from adcommon.types.records import Evaluation, Split, has_pixel_truth
 from inctrl.backbone import feature_store
 from inctrl.detector import FewShotModel
 from inctrl.recipes import Recipe
-from inctrl.references import References, drawn, from_file
+from inctrl.references import References, drawn, from_file, refuse_missing
 from inctrl.settings import TestSettings, TrainSettings
 
 
@@ -116,12 +115,8 @@ def choose_references(
     preprocess = trained.scorer.preprocess
     if few_shot_dir is not None:
         return [(None, from_file(few_shot_dir, target.category, preprocess.size, shots))]
-    if not target.train:
-        raise EmptySplit(
-            f"no normal images of '{target.category}' to draw references from besides those that test: pass "
-            "--normal-json-path LIST, or --few-shot-dir DIR"
-        )
     count = shots or trained.facts.shots or min(trained.recipe.shots)
+    refuse_missing([target], count, None, preprocess.size)
     return [(seed, drawn(target.train, count, seed, preprocess)) for seed in seeds]
 
 

@@ -20,9 +20,11 @@ def run(
         records: all that is trained on, normal and anomalous.
         targets: the categories to test on; none: nothing is tested.
     """
+    from inctrl.backbone import fitted
     from inctrl.train import check_inputs, train
 
-    fitted = run_jobs(
+    recipe = fitted(recipe)
+    done = run_jobs(
         name,
         recipe,
         settings,
@@ -32,9 +34,9 @@ def run(
         ),
         check=lambda: check_inputs(recipe, records, targets, settings),
     )
-    if fitted.rows:
-        print("\n" + write_summary(fitted.folder, fitted.rows, paper=recipe in (MVTEC, VISA)))
-    return fitted
+    if done.rows:
+        print("\n" + write_summary(done.folder, done.rows, paper=recipe in (MVTEC, VISA)))
+    return done
 
 
 def _fit(

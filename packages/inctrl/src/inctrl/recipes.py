@@ -1,15 +1,13 @@
 """Every number of the paper's experiments; no torch here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
-from adcommon.training.recipes import from_json
 from adcommon.types.values import Count, Depth, NotNegative, Positive, Seed, Side
 
 Lists = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)]
@@ -119,11 +117,6 @@ class Recipe:
         """The auxiliary dataset, for reports."""
         return "folder" if self.normal_json_path else self.dataset
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe in a model's config, where tuples have become lists and paths text."""
-        return from_json(cls, values)
-
 
 def refuse_unpaired(source: object, normal: str, outlier: str) -> None:
     """Refuse InCTRL's lists of one kind of image without those of the other."""
@@ -138,6 +131,7 @@ VISA = replace(MVTEC, dataset="visa", test_datasets=("mvtec",))
 OWN = replace(
     MVTEC,
     test_datasets=("folder",),
+    fit="stretch",
     rgb="first",
     upright=True,
     shots=(8,),

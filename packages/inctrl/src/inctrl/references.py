@@ -1,6 +1,6 @@
 """The k normal images of a category: drawn, or read from a few-shot file, and what the tower says of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adcommon.data.lists.fewshot import draw_references
+from adcommon.data.lists.fewshot import draw_references, refuse_too_few
 from adcommon.data.normalise import normalise
 from adcommon.data.preprocess import Preprocess
-from adcommon.errors import BadValue, DatasetNotFound
-from adcommon.types.records import Record
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
+from adcommon.types.records import Record, Split
 from inctrl.compat.fewshot_files import read_few_shot_file
 from inctrl.network.features import Features, Tower, as_features
 
@@ -37,6 +37,24 @@ def drawn(source: Sequence[Record] | Path, shots: int, seed: int, preprocess: Pr
     """Draw references among normal records, or among the images of a folder; see `draw_references`."""
     paths = draw_references(source, shots, seed=seed)
     return References(f"seed {seed}", load_images(paths, preprocess), tuple(paths))
+
+
+def refuse_missing(targets: Iterable[Split], shots: int, few_shot_dir: Path | None, size: int) -> None:
+    """Refuse categories without enough references, before any work.
+
+    Args:
+        few_shot_dir: the folder of their files; None: they are drawn among training images.
+    """
+    for target in targets:
+        if few_shot_dir is not None:
+            from_file(few_shot_dir, target.category, size, shots)
+        elif not target.train:
+            raise EmptySplit(
+                f"no normal images of '{target.category}' to draw references from besides those that test: "
+                "pass --normal-json-path LIST, or --few-shot-dir DIR"
+            )
+        else:
+            refuse_too_few([target], shots)
 
 
 def from_images(paths: Sequence[Path], preprocess: Preprocess) -> References:

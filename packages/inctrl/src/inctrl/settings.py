@@ -20,7 +20,8 @@ class TrainSettings(FewShotSettings, Settings):
     weights: Annotated[str, Parameter(alias="--clip-weights")] = "pretrained"
     """Weights of the frozen network: `pretrained`, `random` (for trials only), or a file."""
     train_data: Path | None = None
-    """A folder of my own images, normal and anomalous, to train on; short for `--dataset folder`."""
+    """A folder of my own images, normal and anomalous, to learn from; short for `--dataset folder`. That of
+    --data is compared only."""
     train_category: Names = ()
     """Categories to train on. [default: all]"""
     few_shot_dir: Path | None = None

@@ -37,6 +37,7 @@ from inctrl.evaluate import Outcome, evaluate, facts, rows_of
 from inctrl.model import InCTRL, trainable
 from inctrl.optimiser import update
 from inctrl.recipes import Recipe
+from inctrl.references import refuse_missing
 from inctrl.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
@@ -171,14 +172,19 @@ def check_inputs(
 
     Every image is decoded once, which fills the cache.
     """
+    names = ", ".join(target.category for target in targets)
+    others = f"; not from {names}, whose normal images serve as references" if targets else ""
+    logger.info("learning from %d images of %s%s", len(records), recipe.is_trained_from, others)
+    preprocess = make_preprocess(recipe)
+    refuse_missing(targets, max(recipe.shots), settings.few_shot_dir, preprocess.size)
+    next(query_indices(records, recipe))
+    for shots in recipe.shots:
+        ReferenceDraw(records, shots, recipe.seed, self_reference=recipe.self_reference)
     backbone = make_backbone(recipe, settings.weights)
     if recipe.batch_order == "reference" and len(set(backbone.tower.channels)) > 1:
         raise BadValue(
             f"batch_order reference mixes levels of equal width, those of '{recipe.backbone}' have "
             f"{backbone.tower.channels}; use --batch-order corrected"
         )
-    next(query_indices(records, recipe))
-    for shots in recipe.shots:
-        ReferenceDraw(records, shots, recipe.seed, self_reference=recipe.self_reference)
     cache = default_cache("images", enabled=settings.cache)
-    read_splits(targets, make_preprocess(recipe), cache, learned=records)
+    read_splits(targets, preprocess, cache, learned=records)

@@ -85,7 +85,7 @@ def train(
     if recipe.cache_features:
         images = AnomalyDataset(training, preprocess, cache, memory_bytes=0)
         disk = default_cache("features", enabled=settings.cache)
-        store = cached_features(model.backbone, images, FEATURE_BATCH, disk)
+        store = cached_features(model.backbone, images, FEATURE_BATCH, disk, workers=settings.workers)
     draw_batches = partial(
         item_batches,
         items,

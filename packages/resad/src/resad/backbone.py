@@ -40,11 +40,11 @@ def build_backbone(recipe: Recipe, weights: str, device: torch.device | str = "c
 
 
 def make_preprocess(recipe: Recipe) -> Preprocess:
-    """Shorter side to `image_size`, bicubic, centre crop, the backbone's own normalisation."""
+    """How the recipe's images are made: bicubic, with the backbone's own normalisation."""
     mean, std = (imagebind.MEAN, imagebind.STD) if recipe.is_imagebind else normalisation(recipe.backbone)
     return Preprocess(
         image_size=recipe.image_size,
-        fit="short_side",
+        fit=recipe.fit,
         interpolation="bicubic",
         mean=mean,
         std=std,
@@ -58,7 +58,9 @@ def grids(backbone: Backbone, preprocess: Preprocess) -> Grids:
     return Grids(tuple(backbone.channels), sides)
 
 
-def feature_store(backbone: Backbone, dataset: AnomalyDataset, memory_bytes: int) -> FeatureStore:
+def feature_store(
+    backbone: Backbone, dataset: AnomalyDataset, memory_bytes: int, workers: int = 0
+) -> FeatureStore:
     """The features of a dataset: computed at once if `memory_bytes` suffice for all, else when asked for.
 
     The last digits of a convolution may depend on the other images of its batch, so a resumed training must
@@ -71,5 +73,5 @@ def feature_store(backbone: Backbone, dataset: AnomalyDataset, memory_bytes: int
     batch_size = ENCODE_BATCH if fits or not on_cpu else 1
     store = FeatureStore(backbone, dataset, batch_size, memory_bytes=memory_bytes)
     if fits:
-        store.fill()
+        store.fill(workers)
     return store

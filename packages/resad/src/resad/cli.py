@@ -31,7 +31,8 @@ def train() -> None:
         RECIPES,
         default=_default_recipe(sys.argv[1:]),
         summary="Train ResAD on one dataset and test it on another's categories (--setting), or on your own "
-        "images (--data DIR).",
+        "images (--data DIR). From these it does not learn: some of their normal training images serve as "
+        "references. Own images are compared by a model of drawn products, unless --setting names another.",
         settings_type=TrainSettings,
     )
 
@@ -66,9 +67,10 @@ def predict() -> None:
 
 def _default_recipe(words: Sequence[str]) -> str:
     """Whose defaults hold: ImageBind's for that backbone, `own` for a user's images, else the authors'."""
+    own = "--data" in flags_of(words)
     if any(word.partition("=")[2] == IMAGEBIND_TAG or word == IMAGEBIND_TAG for word in words):
-        return "imagebind"
-    return "own" if "--data" in flags_of(words) else "paper"
+        return "imagebind_own" if own else "imagebind"
+    return "own" if own else "paper"
 
 
 def _run(base: str, recipe: Recipe, settings: TrainSettings, *, multishot: bool = False) -> None:
@@ -153,6 +155,7 @@ def _evaluate(*, settings: TestSettings) -> None:
             ),
             cache=default_cache("images", enabled=settings.cache),
             memory_bytes=settings.memory_bytes(),
+            workers=settings.workers,
         )
         clear(settings.out, WRITTEN)
         began = time.monotonic()

@@ -88,11 +88,13 @@ class TrainingData:
         *,
         cache: DiskCache | None = None,
         memory_bytes: int,
+        workers: int = 0,
     ) -> None:
         """List the images, and compute their features if all of them fit into memory.
 
         Args:
             memory_bytes: limit of the features that are kept; others are computed whenever they are needed.
+            workers: processes that load images for that; 0 loads in this one.
 
         Raises:
             BadValue: too few images for a batch, or for references without replacement.
@@ -119,7 +121,8 @@ class TrainingData:
         self.preprocess = preprocess
         self.grids = grids(backbone, preprocess)
         self._check()
-        self.store = feature_store(backbone, AnomalyDataset(self.records, preprocess, cache), memory_bytes)
+        images = AnomalyDataset(self.records, preprocess, cache)
+        self.store = feature_store(backbone, images, memory_bytes, workers)
         self._masks: dict[int, Bool[np.ndarray, "size size"]] = {}
 
     def plan(self, world: int = 1) -> Plan:

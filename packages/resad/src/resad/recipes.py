@@ -53,7 +53,9 @@ class Recipe:
     feature_levels: Depth = 3
     """Levels used, finest first; ImageBind has four of one stride."""
     image_size: Side = 224
-    """Shorter side after the resize, and side of the centre crop, pixels."""
+    """Side of the network's input, pixels."""
+    fit: Literal["short_side", "stretch"] = "short_side"
+    """Resize the shorter side and cut the ends of the longer one, or stretch."""
     upright: bool = False
     """Apply the photographs' EXIF orientation."""
     residual: Literal["square", "subtract"] = "square"
@@ -213,6 +215,7 @@ MULTISHOT = replace(
 OWN = replace(
     PAPER,
     setting="synthetic_to_folder",
+    fit="stretch",
     upright=True,
     residual="subtract",
     scale_residuals=True,
@@ -251,6 +254,7 @@ RECIPES: dict[str, Recipe] = {
     "paper": PAPER,
     "paper_all": replace(PAPER, shots=(2, 4, 8)),
     "imagebind": IMAGEBIND,
+    "imagebind_own": replace(IMAGEBIND, setting=OWN.setting, fit=OWN.fit, upright=OWN.upright),
     "imagebind_all": replace(IMAGEBIND, shots=(2, 4, 8)),
     "multishot": MULTISHOT,
     "own": OWN,

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from adcommon.data.lists.fewshot import draw_references
+from adcommon.data.lists.fewshot import draw_references, refuse_too_few
 from adcommon.data.loading import AnomalyDataset, test_batches
 from adcommon.data.preprocess import Preprocess
 from adcommon.data.readable import refuse_references
-from adcommon.errors import DatasetNotFound, EmptySplit
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
 from adcommon.io.cache import DiskCache
 from adcommon.io.images import list_images
 from adcommon.models.feature_store import FeatureStore
@@ -111,17 +111,19 @@ def make_targets(
     *,
     cache: DiskCache | None,
     memory_bytes: int,
+    workers: int = 0,
 ) -> Iterator[Target]:
     """All unseen categories in their order: their references, and their test images without these.
 
     Args:
         memory_bytes: limit of the features that are kept, shared by the categories.
+        workers: processes that load images; 0 loads in this one.
     """
     shots, device = max(recipe.shots), next(backbone.parameters()).device
 
     def store(records: Sequence[Record]) -> FeatureStore:
         share = memory_bytes // len(splits) // 2
-        return feature_store(backbone, AnomalyDataset(records, preprocess, cache), share)
+        return feature_store(backbone, AnomalyDataset(records, preprocess, cache), share, workers)
 
     def drawn(category: str, split: Split) -> Iterator[Draw]:
         """A category's references, read, encoded or drawn, on the backbone's device."""
@@ -152,6 +154,30 @@ def make_targets(
         files = {name for draw in draws for name in draw.references.names if name.is_file()}
         refuse_references(sorted(files), replace(split, test=records), preprocess, cache)
         yield Target(category, records, store(records), draws)
+
+
+def refuse_missing(
+    splits: Mapping[str, Split],
+    backbone: Backbone,
+    preprocess: Preprocess,
+    recipe: Recipe,
+    source: ReferenceSource,
+) -> None:
+    """Refuse categories without enough references, before any work."""
+    shots = max(recipe.shots)
+    if source.features is not None:
+        expected, facts = grids(backbone, preprocess), feature_facts(recipe, preprocess)
+        for category in splits:
+            read(source.features, category, expected, facts).first(shots)
+    elif source.images is not None:
+        for category in splits:
+            if (found := len(few_shot_images(source.images, category))) < shots:
+                raise BadValue(
+                    f"shots is {shots}, and {found} images of '{category}' are in {source.images}; use "
+                    f"--shots {found}, or fewer"
+                )
+    else:
+        refuse_too_few(splits.values(), shots)
 
 
 def few_shot_images(root: Path, category: str) -> list[Path]:

@@ -33,7 +33,7 @@ from resad.multishot.reporting import Reports
 from resad.optimiser import Optimisers, untrained_levels, update
 from resad.published import PAPER
 from resad.recipes import Recipe
-from resad.references import ReferenceSource, make_targets
+from resad.references import ReferenceSource, make_targets, refuse_missing
 from resad.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
@@ -69,11 +69,22 @@ def train(
     backbone = build_backbone(recipe, settings.weights, device)
     cache = default_cache("images", enabled=settings.cache)
     memory = settings.memory_bytes() // 2  # the seen categories' share, and the unseen ones'
-    data = TrainingData(seen, backbone, preprocess, recipe, cache=cache, memory_bytes=memory)
+    data = TrainingData(
+        seen, backbone, preprocess, recipe, cache=cache, memory_bytes=memory, workers=settings.workers
+    )
     source = ReferenceSource(features=settings.test_ref_feature_dir, images=settings.few_shot_dir)
     tested = unseen if main else {}
     targets = list(
-        make_targets(tested, backbone, preprocess, recipe, source, cache=cache, memory_bytes=memory)
+        make_targets(
+            tested,
+            backbone,
+            preprocess,
+            recipe,
+            source,
+            cache=cache,
+            memory_bytes=memory,
+            workers=settings.workers,
+        )
     )
 
     model = ResAD(list(backbone.channels), recipe, data.residual_scale()).to(device)
@@ -176,8 +187,12 @@ def check_inputs(
     recipe: Recipe, seen: Mapping[str, Split], unseen: Mapping[str, Split], settings: TrainSettings
 ) -> None:
     """Fail now and not after hours: weights and references that are missing, images that cannot be used."""
+    others = f"; not from {', '.join(unseen)}, whose normal images serve as references" if unseen else ""
+    logger.info("learning from %s (%s)%s", recipe.train_dataset, ", ".join(seen), others)
     backbone, preprocess = build_backbone(recipe, settings.weights), make_preprocess(recipe)
     TrainingData(seen, backbone, preprocess, recipe, memory_bytes=0).plan()
+    source = ReferenceSource(features=settings.test_ref_feature_dir, images=settings.few_shot_dir)
+    refuse_missing(unseen, backbone, preprocess, recipe, source)
     cache = default_cache("images", enabled=settings.cache)
     learned = [record for split in seen.values() for record in (*split.train, *split.test)]
     read_splits([replace(split, train=[]) for split in unseen.values()], preprocess, cache, learned=learned)

@@ -5,7 +5,9 @@ B4. timm pads for the image it gets. The two differ at those convolutions of str
 side at the named resolution; these get the reference's padding here.
 """
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +15,27 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adcommon.errors import BadValue
-from adcommon.models.backbones import FeaturePyramid
+from adcommon.models.backbones import FeaturePyramid, map_channels
+from uniad.recipes import CIFAR10, MVTEC, Recipe
+
+logger = logging.getLogger(__name__)
 
 NAMED_FOR = {
     f"tf_efficientnet_b{size}": side for size, side in enumerate((224, 240, 260, 300, 380, 456, 528))
 }
 """Resolution in pixels that each EfficientNet of the reference pads for, by timm's name."""
+
+
+def fitted(recipe: Recipe) -> Recipe:
+    """The recipe with strides that its backbone has, if they are the defaults, which are for another one."""
+    if recipe.strides not in (MVTEC.strides, CIFAR10.strides) or recipe.backbone == MVTEC.backbone:
+        return recipe
+    found = map_channels(recipe.backbone)
+    strides = tuple(stride for stride in recipe.strides if stride in found)
+    if strides and strides != recipe.strides:
+        logger.info("for %s: --strides %s", recipe.backbone, " ".join(map(str, strides)))
+        return replace(recipe, strides=strides)
+    return recipe
 
 
 class AlignedFeatures(nn.Module):

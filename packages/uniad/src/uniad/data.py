@@ -48,15 +48,17 @@ def find_splits(
 
 
 def feature_store(
-    model: UniAD, records: Sequence[Record], preprocess: Preprocess, *, cache: bool
+    model: UniAD, records: Sequence[Record], preprocess: Preprocess, *, cache: bool, workers: int = 0
 ) -> FeatureStore:
     """The aligned features of images, computed now where they are not yet stored.
 
     Args:
         cache: keep decoded images and features on disk too, not in memory alone.
+        workers: processes that load images.
     """
     dataset = AnomalyDataset(records, preprocess, default_cache("images", enabled=cache), memory_bytes=0)
-    return cached_features(model.backbone, dataset, FEATURE_BATCH, default_cache("features", enabled=cache))
+    features = default_cache("features", enabled=cache)
+    return cached_features(model.backbone, dataset, FEATURE_BATCH, features, workers=workers)
 
 
 def training_features(
@@ -75,11 +77,11 @@ def training_features(
     Args:
         start: batches to pass over.
         cache: as for `feature_store`.
-        workers: processes that load images, where images are loaded in every epoch.
+        workers: processes that load images.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     if recipe.cache_features and not recipe.augments:
-        store = feature_store(model, records, preprocess, cache=cache)
+        store = feature_store(model, records, preprocess, cache=cache, workers=workers)
         for indices in train_indices(
             len(store), recipe.batch_size, seed=recipe.seed, start=start, rank=rank, world=world
         ):

@@ -23,8 +23,10 @@ def run(
         name: of the run's folder, if the settings do not say.
         published: the paper's numbers, to stand beside ours.
     """
+    from uniad.backbone import fitted
     from uniad.train import check_inputs, train
 
+    recipe = fitted(recipe)
     jobs = {"all": splits} if recipe.multiclass else {name: {name: split} for name, split in splits.items()}
     return run_jobs(
         name,

@@ -97,7 +97,8 @@ def train(
     stores = None  # of the test images, whose features never change; only the main process measures
     if recipe.cache_features and accelerator.is_main_process:
         stores = {
-            name: feature_store(model, test, preprocess, cache=settings.cache) for name, test in tests.items()
+            name: feature_store(model, test, preprocess, cache=settings.cache, workers=settings.workers)
+            for name, test in tests.items()
         }
     measure = partial(
         evaluate,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adcommon.data.loading import AnomalyDataset
+from adcommon.data.processes import results
 from adcommon.errors import BadValue
 from adcommon.io.cache import DiskCache
 
@@ -98,23 +99,24 @@ class FeatureStore:
         wanted = [int(index) for index in indices]
         maps = {index: levels for index in wanted if (levels := self._stored(index)) is not None}
         missing = dict.fromkeys(index for index in wanted if index not in maps)
-        maps.update(self._compute(list(missing)))
+        maps.update(self._compute([*self._groups(list(missing))]))
         by_level = zip(*(maps[index] for index in wanted), strict=True)
         return [torch.from_numpy(np.stack(level)) for level in by_level]
 
-    def fill(self) -> None:
-        """Compute what neither memory nor the cache holds.
+    def fill(self, workers: int = 0) -> None:
+        """Compute what neither memory nor the cache holds; `workers` processes load the images, 0: this one.
 
         An image always passes through the network in the same company, the images of its batch in the
         dataset's order, because the last digits of a convolution may depend on it: so a run that was killed
         here and resumed has the same features as one that was not.
         """
-        computed = 0
-        starts = range(0, len(self), self.batch_size)
-        for first in tqdm(starts, desc="frozen features", unit="batch", disable=None, leave=False):
-            group = range(first, min(first + self.batch_size, len(self)))
-            if not all(map(self._is_stored, group)):
-                computed += sum(1 for _ in self._compute(group))
+        every = self._groups(range(len(self)))
+        groups = [group for group in every if not all(map(self._is_stored, group))]
+        total = sum(map(len, groups))
+        shown = tqdm(
+            self._compute(groups, workers), "frozen features", total, unit="image", disable=None, leave=False
+        )
+        computed = sum(1 for _ in shown)
         logger.info(
             "frozen features backbone=%s images=%d computed=%d", self.network.tag, len(self), computed
         )
@@ -133,13 +135,20 @@ class FeatureStore:
         self._keep(index, levels)
         return levels
 
-    def _compute(self, indices: Sequence[int]) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """The maps of these images as they are stored, in batches."""
-        device = next(self.network.parameters()).device
+    def _groups(self, indices: Sequence[int]) -> Iterator[list[int]]:
+        """The images of one pass after the other."""
         for first in range(0, len(indices), self.batch_size):
-            some = indices[first : first + self.batch_size]
+            yield list(indices[first : first + self.batch_size])
+
+    def _compute(
+        self, groups: Sequence[list[int]], workers: int = 0
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """The maps of the images of each pass, as they are stored."""
+        device = next(self.network.parameters()).device
+        batches = results(self.dataset.batch, groups, workers, seed=0)
+        for some, batch in zip(groups, batches, strict=True):
             with torch.inference_mode():
-                maps = self.network(self.dataset.batch(some).images.to(device))
+                maps = self.network(batch.images.to(device))
             arrays = [level.float().contiguous().cpu().numpy() for level in maps]
             for row, index in enumerate(some):
                 levels = [array[row].copy() for array in arrays]
@@ -171,10 +180,15 @@ def cached_features(
     cache: DiskCache | None = None,
     *,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    workers: int = 0,
 ) -> FeatureStore:
-    """A `FeatureStore` of every image of a dataset, computed now where it is not yet stored."""
+    """A `FeatureStore` of every image of a dataset, computed now where it is not yet stored.
+
+    Args:
+        workers: processes that load images; 0 loads in this one.
+    """
     store = FeatureStore(network, dataset, batch_size, cache, memory_bytes=memory_bytes)
-    store.fill()
+    store.fill(workers)
     return store
 
 

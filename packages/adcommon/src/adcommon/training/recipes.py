@@ -4,20 +4,14 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from adcommon.errors import BadValue, UserError, WrongCheckpoint
-from adcommon.io.schema import build
+from adcommon.errors import BadValue, UserError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
-    """The recipe in a model's config, where tuples have become lists and paths text."""
-    return build(cls, values, "config.json", error=WrongCheckpoint, prefix="recipe.")
 
 
 def flags_of(words: Sequence[str]) -> set[str]:

@@ -15,6 +15,18 @@ from adcommon.models.backbones import fill_trunk, repeatable_draws
 from adcommon.models.outline import outlined, refuse_large
 
 
+def shape_of(tag: str) -> tuple[int, int | None]:
+    """How many layers of a timm network give maps, stages or blocks, and the only side of images it takes.
+
+    None: it takes images of any size.
+    """
+    weight_files.check_tag(tag, weights="random")
+    with torch.device("meta"):
+        network: Any = timm.create_model(tag.partition(".")[0], pretrained=False, num_classes=0)
+    sides = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    return len(getattr(network, "feature_info", ())), sides and sides[0]
+
+
 class VisionTower(nn.Module):
     """A timm network: its pooled features as the token, and maps of chosen layers on one grid."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -81,6 +81,8 @@ def _extract(
     seed: Seed = 0,
     backbone: str = "wide_resnet50_2.racm_in1k",
     image_size: Side = 224,
+    fit: Literal["short_side", "stretch"] = "short_side",
+    upright: bool = False,
 ) -> None:
     """Encode normal reference images of a dataset and write their features.
 
@@ -92,6 +94,8 @@ def _extract(
         seed: Of the draw.
         backbone: timm tag, or imagebind.
         image_size: Side of the network's input, pixels.
+        fit: As the model that compares with them: its authors' is `short_side`, that of own images `stretch`.
+        upright: Apply the photographs' EXIF orientation, as a model of own images does.
     """
     from adcommon.models.devices import choose_device
     from resad.backbone import build_backbone, make_preprocess
@@ -101,7 +105,7 @@ def _extract(
         raise BadValue("--few_shot_dir, --shots and --published name different references; use one of them")
     start_logging(None)
     base = RECIPES["imagebind" if backbone == IMAGEBIND_TAG else "paper"]
-    recipe = replace(base, backbone=backbone, image_size=image_size)
+    recipe = replace(base, backbone=backbone, image_size=image_size, fit=fit, upright=upright)
     if published is not None:
         images = extract.published(source.name, published, source.splits())
     elif shots is not None:

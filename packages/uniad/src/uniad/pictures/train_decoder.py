@@ -75,9 +75,8 @@ def train_decoder(
 
     wrapped = distribute(decoder, accelerator)
     dataset = AnomalyDataset(records, preprocess, default_cache("images", enabled=settings.cache))
-    features = cached_features(
-        backbone, dataset, FEATURE_BATCH, default_cache("features", enabled=settings.cache)
-    )
+    disk = default_cache("features", enabled=settings.cache)
+    features = cached_features(backbone, dataset, FEATURE_BATCH, disk, workers=settings.workers)
     order = train_indices(
         len(records),
         recipe.batch_size,
