@@ -162,6 +162,7 @@ def make_preprocess(recipe: Recipe, image_size: int | None = None) -> Preprocess
         interpolation="bicubic",
         rgb=recipe.rgb,
         upright=recipe.upright,
+        white=recipe.white,
         mean=mean,
         std=std,
     )

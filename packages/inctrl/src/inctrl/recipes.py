@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
-from adcommon.types.values import Count, Depth, NotNegative, Positive, Seed, Side
+from adcommon.types.values import Count, Depth, NotNegative, Positive, Seed, Side, White
 
 Lists = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)]
 _LAYERS = Annotated[tuple[Depth, ...], Parameter(consume_multiple=True)]
@@ -52,6 +52,8 @@ class Recipe:
     """Whether images become RGB before or, as in the reference, after the resize."""
     upright: bool = False
     """Apply the photographs' EXIF orientation."""
+    white: White | None = None
+    """Value of white of images of more than 8 bits, 4095 of a camera of 12; else 65,535."""
 
     shots: Annotated[tuple[Positive, ...], Parameter(alias="--shot", consume_multiple=True)] = (2, 4, 8)
     """References of each query; one model is trained for each number."""

@@ -32,4 +32,6 @@ class RealNetDetector:
 def make_preprocess(recipe: Recipe) -> Preprocess:
     """How the recipe's images are made, normalised as the backbone's weights want it."""
     mean, std = normalisation(recipe.backbone)
-    return Preprocess(image_size=recipe.image_size, upright=recipe.upright, mean=mean, std=std)
+    return Preprocess(
+        image_size=recipe.image_size, upright=recipe.upright, white=recipe.white, mean=mean, std=std
+    )

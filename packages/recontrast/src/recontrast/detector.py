@@ -100,4 +100,5 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
         std=std,
         mask_rule=recipe.mask_rule,
         upright=recipe.upright,
+        white=recipe.white,
     )

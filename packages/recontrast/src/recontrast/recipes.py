@@ -5,7 +5,17 @@ from typing import Literal
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
-from adcommon.types.values import AboveZero, Count, NotNegative, Positive, Seed, Share, ShareBelowOne, Side
+from adcommon.types.values import (
+    AboveZero,
+    Count,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Side,
+    White,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +47,8 @@ class Recipe:
     """Side of the centre crop, pixels, a multiple of 32; none: as image-size."""
     upright: bool = False
     """Apply the photographs' EXIF orientation."""
+    white: White | None = None
+    """Value of white of images of more than 8 bits, 4095 of a camera of 12; else 65,535."""
     mask_rule: Literal["nearest", "any", "half"] = "any"
     """When a pixel of a resized mask is anomalous: `any` (the reference's rule) if a bilinear filter touches
     an anomalous pixel, which grows regions; `half` if it gives at least 0.5; `nearest` if the nearest is."""

@@ -49,6 +49,7 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
         mean=mean,
         std=std,
         upright=recipe.upright,
+        white=recipe.white,
     )
 
 

@@ -17,6 +17,7 @@ from adcommon.types.values import (
     Share,
     ShareBelowOne,
     Side,
+    White,
     Width,
 )
 
@@ -58,6 +59,8 @@ class Recipe:
     """Resize the shorter side and cut the ends of the longer one, or stretch."""
     upright: bool = False
     """Apply the photographs' EXIF orientation."""
+    white: White | None = None
+    """Value of white of images of more than 8 bits, 4095 of a camera of 12; else 65,535."""
     residual: Literal["square", "subtract"] = "square"
     """(f - p)^2 as in the authors' code for convolutional backbones, or f - p as in the paper's text."""
 

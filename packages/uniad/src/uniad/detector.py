@@ -86,6 +86,7 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
         image_size=recipe.image_size,
         interpolation=recipe.interpolation,
         upright=recipe.upright,
+        white=recipe.white,
         mean=mean,
         std=std,
     )

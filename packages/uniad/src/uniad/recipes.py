@@ -17,6 +17,7 @@ from adcommon.types.values import (
     Share,
     ShareBelowOne,
     Side,
+    White,
     Width,
     Window,
     both_sides,
@@ -58,6 +59,8 @@ class Recipe:
     """Filter of the resize."""
     upright: bool = False
     """Apply the photographs' EXIF orientation."""
+    white: White | None = None
+    """Value of white of images of more than 8 bits, 4095 of a camera of 12; else 65,535."""
     hflip: bool = False
     """Mirror half of the training images left to right."""
     vflip: bool = False

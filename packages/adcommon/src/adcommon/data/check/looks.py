@@ -89,14 +89,14 @@ def suspicions(looks: Sequence[Look], category: str) -> Iterator[Problem]:
 
 
 def _check_pixels(looks: Sequence[Look], category: str) -> Iterator[Problem]:
-    deep = [look for look in looks if look.header.is_deep]
-    if deep and all(look.is_dark for look in deep):
+    dark = [look for look in looks if look.is_dark]
+    if dark:
         yield _problem(
             "warning",
             category,
             "images of 16 bits use less than an eighth of their range and are read as almost black: say what "
             "is white (--white 4095 for a camera of 12 bits), or multiply their values",
-            deep,
+            dark,
         )
     transparent = [look for look in looks if look.is_transparent]
     if transparent:
