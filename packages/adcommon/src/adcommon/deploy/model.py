@@ -165,7 +165,7 @@ class Model:
         for place, (image, score) in enumerate(zip(images, prediction.image_scores.tolist(), strict=True)):
             error = None
             if not math.isfinite(score):
-                name = image.path or "an image in memory"
+                name = "an image in memory" if image.path is None else printable(image.path)
                 error = f"the score of {name} is {score}; the model or its input is broken"
             yield Result(
                 path=image.path,

@@ -221,7 +221,7 @@ def summary(predicted: Predicted, model: Model, out: Path) -> str:
     lines += _first([f"{row.score:.6g}  {printable(row.path)}" for row in worst])
     if failed:
         lines.append(f"{len(failed)} could not be scored:")
-        lines += _first([printable(str(row.error)) for row in failed])
+        lines += _first([str(row.error) for row in failed])
     if unused := describe(predicted.passed_over):
         lines += ["not used:", *(f"  {line}" for line in unused.splitlines())]
     lines += _caution(model)
