@@ -72,6 +72,12 @@ UNDERSTOOD = {
     "train/good | 8, test/good | 1, test/x | 3, test/masks/x | 3 | mask": "8 1 x 3 +3",
     "train/good | 8, bad | 3": "6 2 bad 3",
     ". | 8, lot2 | 4": "9 3",
+    "train_good | 8, test_good | 1, test_bad | 3, test_masks | 3 | mask": "8 1 test_bad 3 +3",
+    "normal_dir | 8, abnormal_dir | 3, mask_dir | 3 | mask": "6 2 abnormal_dir 3 +3",
+    "OK | 8, NG | 3, NG_mask | 3 | mask": "6 2 NG 3 +3",
+    "good | 8, crack | 2, dent | 2, Crack-Mask | 2 | mask, dent_gt | 2 | mask": "6 2 crack 2 dent 2 +4",
+    "good | 8, dent | 3, gt | 3 | mask | mask-{:03d}.png": "6 2 dent 3 +3",
+    "good | 8, dent | 3, dent | 3 | mask | {:03d}-seg.png": "6 2 dent 3 +3",
     "good | 8, dent?: | 2, nul | 2": "6 2 _nul 2 dent__ 2",
 }
 
@@ -136,6 +142,13 @@ def test_flags_answer_the_question(tmp_path: Path, layout: str, meaning: Meaning
     (split,) = load_splits("folder", root, meaning=meaning).values()
     assert counts(split) == expected
     assert not [problem for problem in check("folder", root, meaning=meaning) if problem.severity == "error"]
+
+
+def test_the_question_names_what_could_not_be_read(tmp_path: Path) -> None:
+    draw(tmp_path / "elsewhere", ". | 3")
+    draw(tmp_path / "parts", "bad | 3").joinpath("good").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadValue, match=r"not read: 1 links to folders, which are not followed: .*parts/good"):
+        load_splits("folder", tmp_path / "parts")
 
 
 def test_a_user_who_says_good_does_not_make_bad_images_train(tmp_path: Path) -> None:
@@ -212,6 +225,7 @@ UNUSED = {
     "train/good | 8, test/good | 2, test/bad | 2, validation/good | 3": "3 images of a validation part",
     "train/good | 8, test/good | 2, test/bad | 2, test | 1": "1 images of which no folder says",
     "bolt/good | 8, bolt/bad | 2, nut/good | 8, nut/bad | 2, . | 1": "1 images of which no folder says",
+    ". | 8, . | 1 | file | labels.csv": "1 lists; if one says which images are normal",
     "good | 8, bad | 2, gt | 2 | mask, gt | 2 | mask | {}.jpg": "2 files in folders of masks that are none",
 }
 

@@ -40,6 +40,21 @@ def test_a_name_means_what_people_mean_by_it(name: str, kind: Kind) -> None:
     assert said_by(name).kind == kind
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "split"),
+    [
+        ("train_good", "good", "train"),
+        ("TestBad", "bad", "test"),
+        ("NOK test", "bad", "test"),
+        ("test_masks", "masks", "test"),
+        ("test_piece", "test", "test"),
+        ("test_screw", "other", "other"),
+    ],
+)
+def test_a_name_may_say_the_part_too(name: str, kind: Kind, split: Kind) -> None:
+    assert said_by(name)[::2] == (kind, split)
+
+
 @pytest.mark.parametrize("name", ["IO_board", "good_dark", "bad_label"])
 def test_a_word_among_others_is_not_sure(name: str) -> None:
     assert said_by(name).kind in ("good", "bad")

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import indent
 from typing import NoReturn
 
 from adcommon.data.sources.layouts import MASK_EXTENSIONS, Pairing, Scan, defect_of, in_order
@@ -12,17 +13,18 @@ from adcommon.data.sources.masks import (
     Found,
     all_are_masks,
     any_are_masks,
+    image_of,
     masks_beside,
     nearest,
     pair,
-    stems,
 )
 from adcommon.data.sources.meaning import Parts
 from adcommon.data.sources.splits import split_normals
 from adcommon.data.sources.tree import Tree
 from adcommon.data.sources.words import OPPOSITES, said_by
 from adcommon.errors import BadValue
-from adcommon.io.listing import UNKNOWN
+from adcommon.io.images import list_folder
+from adcommon.io.listing import UNKNOWN, describe
 from adcommon.io.text import printable
 from adcommon.types.names import as_name
 from adcommon.types.records import Record, Split
@@ -31,6 +33,8 @@ LOOSE = "images of which no folder says whether they are normal"
 BESIDE = "images beside train and test"
 VALIDATION = "images of a validation part, which nothing uses"
 NO_MASKS = "files in folders of masks that are none; save them as PNG (JPEG changes values)"
+UNREAD = "lists; if one says which images are normal, give it as --data"
+_LISTS = (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".xml")
 _MOST_FOLDERS = 12
 
 
@@ -40,6 +44,7 @@ class Category:
     def __init__(self, tree: Tree, at: Parts, name: str) -> None:
         """Judge every folder of the category, which lies `at` in the tree."""
         self._tree, self._at, self._name = tree, at, name
+        self._folder = tree.root.joinpath(*at)
         found: list[Found] = []
         for folder, images in tree.images.items():
             if (place := tree.place_in(folder, at)) is not None:
@@ -56,7 +61,9 @@ class Category:
         if splits == {"other"}:
             if not self._good:
                 self._refuse_guesses()
-                return self._scan([], self._images, [], {}, seed)
+                scan = self._scan([], self._images, [], {}, seed)
+                lists = list_folder(self._folder, lambda path: path.suffix.lower() in _LISTS)
+                return replace(scan, unused=scan.unused | ({UNREAD: lists} if lists else {}))
             return self._scan([], self._good, self._bad, {LOOSE: self._other}, seed)
         tested = "test" if "test" in splits else "val"
         loose = _of(self._other, tested)
@@ -159,9 +166,9 @@ class Category:
         for one in anomalous:
             by_source.setdefault(one.place.source, []).append(one)
         for source, pictures in by_source.items():
-            others = {name for one in anomalous if one.place.source != source for name in stems(one.stem)}
+            others = {one.stem for one in anomalous if one.place.source != source}
             told = self._tree.meaning.of(source, self._at)
-            if told or not all(one.stem in others for one in pictures):
+            if told or not all({one.stem, image_of(one.stem)} & others for one in pictures):
                 continue
             drawn = bool(normal) and any_are_masks([normal[0].path])
             if not drawn and all_are_masks([one.path for one in pictures]):
@@ -184,11 +191,10 @@ class Category:
 
     def _where(self, image: Found, refused: Sequence[Found]) -> Path:
         """The folder in which the missing mask of an image is looked for."""
-        names = stems(image.stem)
-        for one in nearest(image, [one for one in refused if one.stem in names]):
+        for one in nearest(image, [one for one in refused if image.stem in (one.stem, image_of(one.stem))]):
             return one.path.parent
         folders = [self._tree.root.joinpath(*one.place.source) for one in [*self._masks, *refused]]
-        return Path((folders or [self._tree.root.joinpath(*self._at, "ground_truth")])[0], *image.place.key)
+        return Path((folders or [self._folder / "ground_truth"])[0], *image.place.key)
 
     def _unused(self, unused: dict[str, list[Found]]) -> dict[str, list[Path]]:
         """What lies in the category's folder and is not used, by reason."""
@@ -204,14 +210,15 @@ class Category:
         return path.relative_to(self._tree.root).parts[: len(self._at)] == self._at
 
     def _ask(self, reason: str) -> NoReturn:
-        folder = self._tree.root.joinpath(*self._at)
-        found = [*self._images, *(one for one in self._masks if one.path.is_relative_to(folder))]
-        counts = Counter(one.path.parent.relative_to(folder).as_posix() for one in found)
+        found = [*self._images, *(one for one in self._masks if one.path.is_relative_to(self._folder))]
+        counts = Counter(one.path.parent.relative_to(self._folder).as_posix() for one in found)
         seen = [f"  {printable(name)}: {count} images" for name, count in sorted(counts.items())]
         if len(seen) > _MOST_FOLDERS:
             seen[_MOST_FOLDERS:] = [f"  and {len(seen) - _MOST_FOLDERS} more folders"]
+        if unread := describe(self._unused({})):
+            seen.append(indent(unread, "  not read: "))
         raise BadValue(
-            f"{printable(folder)}: {printable(reason)}\n" + "\n".join(seen) + "\n"
+            f"{printable(self._folder)}: {printable(reason)}\n" + "\n".join(seen) + "\n"
             "  Say it by names or paths of these folders, several after one flag (. is the folder itself):\n"
             "  --good NAME, --bad NAME, --masks NAME"
         )

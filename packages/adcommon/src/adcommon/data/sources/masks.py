@@ -1,10 +1,11 @@
 """Which mask belongs to which of the user's own images: by stem, and by the folders around both.
 
-A mask is called as its image, or so with `_mask`, `_label` or `_gt` at its end, in any case; or it is a
-folder of the image's name that holds parts. Of several masks of one stem, the one counts whose folders repeat
-the image's.
+A mask is called as its image, or so with `_mask`, `_label`, `_gt` and the like at its end, in any case; or it
+is a folder of the image's name that holds parts. Of several masks of one stem, the one counts whose folders
+repeat the image's.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from adcommon.data.sources.tree import Place
 from adcommon.errors import UserError
 from adcommon.io.images import mask_values
 
-ENDINGS = ("_mask", "_label", "_gt")
+_OF_MASK = re.compile(
+    r"[ ._-]?(masks?|labels?|gt|ground[ ._-]?truth|seg|segmentation|annotation)$|^(mask|gt)[ ._-]"
+)
 _MOST_VALUES = 32
 _BLACK_OR_WHITE = 0.98
 """Share of the pixels."""
@@ -43,15 +46,16 @@ def pair(images: Sequence[Found], masks: Sequence[Found]) -> Pairing:
     parts = _folders_of_parts(images, masks)
     inside = {mask.path for mask in masks if mask.path.parent in parts}
     by_stem: dict[str, list[Found]] = defaultdict(list)
+    called = {image.stem for image in images}
     for mask in masks:
         if mask.path not in inside and mask.path.suffix.lower() in MASK_EXTENSIONS:
-            by_stem[mask.stem].append(mask)
+            by_stem[mask.stem if mask.stem in called else image_of(mask.stem)].append(mask)
     for folder, found in parts.items():
         by_stem[folder.name.casefold()].append(found)
     pairing = Pairing({}, [], [], [])
     used: dict[Path, list[Path]] = defaultdict(list)
     for image in images:
-        found_masks = nearest(image, [mask for stem in stems(image.stem) for mask in by_stem.get(stem, ())])
+        found_masks = nearest(image, by_stem.get(image.stem, []))
         for mask in found_masks:
             used[mask.path].append(image.path)
         if len(found_masks) > 1:
@@ -83,19 +87,16 @@ def nearest(image: Found, candidates: Sequence[Found]) -> list[Found]:
     return same_case if len(best) > 1 and same_case else best
 
 
-def stems(stem: str) -> list[str]:
-    """The stems of masks of an image."""
-    return [stem, *(stem + ending for ending in ENDINGS)]
+def image_of(stem: str) -> str:
+    """The stem of the image that a mask's stem names, in lower case: "7" of "7_Mask" and of "mask-7"."""
+    stem = stem.casefold()
+    return _OF_MASK.sub("", stem) or stem
 
 
 def masks_beside(images: Iterable[Path]) -> set[Path]:
     """Of the images in one folder those that are the masks of others, by name and by their values."""
-    by_stem = {image.stem.casefold(): image for image in images}
-    named = [
-        image
-        for stem, image in by_stem.items()
-        if any(stem.endswith(ending) and stem.removesuffix(ending) in by_stem for ending in ENDINGS)
-    ]
+    stems = {image.stem.casefold(): image for image in images}
+    named = [image for stem, image in stems.items() if image_of(stem) != stem and image_of(stem) in stems]
     return set(named) if named and all_are_masks(named) else set()
 
 

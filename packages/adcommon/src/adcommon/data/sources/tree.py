@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from adcommon.data.sources.meaning import Meaning, Parts
-from adcommon.data.sources.words import OPPOSITES, Kind, Said, is_about_images, said_by
+from adcommon.data.sources.words import OPPOSITES, Kind, Said, beside_masks, is_about_images, plain, said_by
 from adcommon.errors import BadValue
 from adcommon.io.listing import Listing, list_tree
 from adcommon.io.text import printable
@@ -111,16 +111,18 @@ class Tree:
         for depth in range(len(category) + 1, len(folder) + 1):
             here, name = folder[:depth], folder[depth - 1]
             said = said_by(name)
-            if said.kind in _SPLITS and split == "other":
-                split = said.kind
+            split = said.split if split == "other" else split
             user = self.meaning.of(here, category)
             if user == "masks" or (said.kind == "masks" and user is None):
                 of_normal = label == "good"
                 label, source = "masks", here
+                if user is None and (defect := beside_masks(name)):
+                    key.append(defect)
+                    named.append(defect)
                 continue
             if not (said.kind in _SPLITS or is_about_images(name)):
-                key.append(name.casefold())
-            named += [name.casefold()] if said.kind in ("other", "damage") else []
+                key.append(plain(name))
+            named += [plain(name)] if said.kind in ("other", "damage") else []
             if label == "masks":
                 of_normal = of_normal or said.kind == "good"
                 continue

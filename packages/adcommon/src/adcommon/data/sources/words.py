@@ -106,6 +106,8 @@ class Said(NamedTuple):
     kind: Kind
     sure: bool = True
     """False if other words stand beside: "IO board" may be good parts, or a product."""
+    split: Kind = "other"
+    """train, test, val; also beside another meaning: "test_bad"."""
 
 
 @lru_cache(maxsize=4096)
@@ -118,7 +120,33 @@ def said_by(name: str) -> Said:
     words = _words(name)
     said = [word for word in words if word not in _IMAGES and word not in _FILLING]
     if len(said) == 1 and said[0] in _SPLITS:
-        return Said(_SPLITS[said[0]])
+        return Said(_SPLITS[said[0]], split=_SPLITS[said[0]])
+    if splits := [word for word in said if word in _SPLITS]:
+        rest = _judge([word for word in said if word not in _SPLITS])
+        if rest.sure and rest.kind in ("good", "bad", "masks"):
+            return rest._replace(split=_SPLITS[splits[0]])
+    return _judge(said)
+
+
+def plain(name: str) -> str:
+    """A name without regard to case and signs: "Crack-Deep" and "crack_deep" are one."""
+    return re.sub(r"[\W_]+", " ", name.casefold()).strip()
+
+
+def beside_masks(name: str) -> str:
+    """What the name of a folder of masks says besides: "crack" of "Crack_mask"; plain."""
+    words = plain(name).split()
+    return " ".join(word for word in words if word not in _MASKS | _LABELS | _OF_MASKS | _IMAGES | _FILLING)
+
+
+def is_about_images(name: str) -> bool:
+    """True for a folder that only says that there are images in it: "images", "rgb"."""
+    words = _words(name)
+    return bool(words) and all(word in _IMAGES for word in words)
+
+
+def _judge(said: Sequence[str]) -> Said:
+    """What the words say that are not filling."""
     if _are_masks(said):
         return Said("masks")
     whole = "".join(said)
@@ -130,12 +158,6 @@ def said_by(name: str) -> Said:
     if kinds:
         return Said(min(kinds), not others) if len(kinds) == 1 else Said("unclear")
     return Said("other" if said else "neutral")
-
-
-def is_about_images(name: str) -> bool:
-    """True for a folder that only says that there are images in it: "images", "rgb"."""
-    words = _words(name)
-    return bool(words) and all(word in _IMAGES for word in words)
 
 
 def _words(name: str) -> list[str]:
@@ -155,7 +177,9 @@ def _are_masks(said: Sequence[str]) -> bool:
     words = set(said)
     if words & _LABELS:
         return words <= _LABELS | _MASKS | _OF_MASKS
-    return bool(words & _MASKS) and all(word in _MASKS | _OF_MASKS or _is_bad(word) for word in words)
+    return bool(words & _MASKS) and all(
+        word in _MASKS | _OF_MASKS or _is_bad(word) or word.startswith(_DAMAGE) for word in words
+    )
 
 
 def _judged(said: Sequence[str]) -> tuple[set[Kind], bool]:
