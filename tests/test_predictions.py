@@ -1,0 +1,176 @@
+"""`predict` and `evaluate` as processes: exit codes, signals, locks, and what is left behind."""
+
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adcommon.testing.commands import Done, call, read_rows, read_table, refused, succeed
+from adcommon.testing.processes import SignalWhenSaving, Started
+from adcommon.testing.surroundings import contents, untouched
+from adcommon.testing.trees import make_mvtec
+
+SMALL = [
+    *("--backbone", "resnet18", "--weights", "random", "--image-size", "64", "--batch-size", "4"),
+    *("--iterations", "2", "--device", "cpu", "--calibration-share", "0.2", "--false-alarm-rate", "0.05"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    make_mvtec(folder / "mvtec", categories=("bottle",), train=12)
+    place = ("--dataset", "mvtec", "--data-root", folder, "--category", "bottle", "--out", folder / "run")
+    succeed("recontrast-train", *place, *SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Path:
+    return trained / "run" / "bottle" / "model"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    generator = np.random.default_rng(0)
+    for number in range(9):
+        path = folder / f"lot{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+def predict(photos: Path, model: Path, *words: str | Path) -> Done:
+    return call("ad", "predict", photos, "--model", model, "--device", "cpu", "--batch-size", "2", *words)
+
+
+def files_of(out: Path) -> dict[str, object]:
+    return {path.relative_to(out).as_posix(): held for path, held in contents(out).items()}
+
+
+@pytest.mark.parametrize(
+    ("broken", "words", "code"),
+    [
+        ("none", ["--threshold", "1e9"], 0),
+        ("none", ["--threshold", "1e9", "--fail-on-anomaly"], 0),
+        ("none", ["--threshold", "0"], 0),
+        ("none", ["--threshold", "0", "--fail-on-anomaly"], 3),
+        ("one", ["--threshold", "0"], 1),
+        ("one", ["--threshold", "0", "--fail-on-anomaly"], 1),
+        ("all", ["--threshold", "0"], 1),
+    ],
+)
+def test_the_exit_code_tells_what_came_out(
+    photos: Path, model: Path, tmp_path: Path, broken: str, words: list[str], code: int
+) -> None:
+    images = sorted(photos.rglob("*.png"))
+    for path in {"none": [], "one": images[:1], "all": images}[broken]:
+        path.write_text("broken")
+    done = predict(photos, model, "--out", tmp_path / "out", *words)
+    assert done.returncode == code, done.stderr
+    assert len(read_table(tmp_path / "out" / "predictions.csv")) == 9
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--batch-size", "0"],
+        ["--threshold", "nan"],
+        ["--threshold", "inf"],
+        ["--workers", "-1"],
+        ["--resume", "--force"],
+        ["--references", "nowhere"],
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    photos: Path, model: Path, tmp_path: Path, words: list[str]
+) -> None:
+    with untouched(tmp_path):
+        refused("ad", "predict", photos, "--model", model, "--out", tmp_path / "a" / "b", *words)
+
+
+def test_a_model_without_a_threshold_cannot_fail_on_an_anomaly(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(model, tmp_path / "bare")
+    text = (bare / "config.json").read_text()
+    start, end = text.index('"threshold": {'), text.index("}", text.index('"threshold": {')) + 1
+    (bare / "config.json").write_text(text[:start] + '"threshold": null' + text[end:])
+    words = ("ad", "predict", photos, "--model", bare, "--out", tmp_path / "out", "--device", "cpu")
+    assert "--fail-on-anomaly needs a threshold" in refused(*words, "--fail-on-anomaly")
+    assert "score normal images, and give --threshold" in succeed(*words).stdout
+
+
+def test_an_unsupported_threshold_is_said_again(photos: Path, model: Path, tmp_path: Path) -> None:
+    shown = predict(photos, model, "--out", tmp_path / "a").stdout
+    assert "warning: the threshold comes from 2 normal images" in shown
+    assert f"look at {tmp_path / 'a' / 'maps' / 'index.html'}" in shown
+    assert "warning" not in predict(photos, model, "--out", tmp_path / "b", "--threshold", "1").stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "picture", "code"),
+    [
+        (signal.SIGTERM, "lot0/0.png.png", 143),
+        (signal.SIGINT, "lot0/8.png.png", 130),
+        (signal.SIGKILL, "lot0/0.png.png", -9),
+        (signal.SIGKILL, "lot1/3.png.png", -9),
+        (signal.SIGKILL, "index.html", -9),
+    ],
+)
+def test_a_stopped_prediction_ends_as_if_it_never_was(
+    photos: Path, model: Path, tmp_path: Path, number: signal.Signals, picture: str, code: int
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    words = ["predict", photos, "--model", model, "--device", "cpu", "--batch-size", "2", "--out"]
+    succeed("ad", *words, whole)
+    at = SignalWhenSaving(out / "maps" / picture, number)
+    done = Started("ad", *words, out, before=at).wait()
+    assert done.returncode == code, done.stderr
+    rows = read_table(out / "predictions.csv")
+    assert rows == read_table(whole / "predictions.csv")[: len(rows)]
+    if code > 0:
+        assert "Traceback" not in done.stderr
+        assert "look at" in done.stdout
+        drawn = list((out / "maps").rglob("*.png"))
+        assert (out / "maps" / "index.html").read_text().count('"picture"') == len(drawn) == len(rows)
+    assert "--resume" in refused("ad", *words, out)
+    succeed("ad", *words, out, "--resume")
+    assert files_of(out) == files_of(whole)
+
+
+def test_two_processes_do_not_write_one_folder(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["predict", photos, "--model", model, "--device", "cpu", "--out", out]
+    at = SignalWhenSaving(out / "maps" / "lot0" / "0.png.png", signal.SIGSTOP)
+    first = Started("ad", *words, before=at)
+    while not (out / "predictions.csv").exists():
+        time.sleep(0.05)
+    for flag in ("--resume", "--force"):
+        assert f"another process, number {first.pid}" in refused("ad", *words, flag)
+    first.kill()
+    succeed("ad", *words, "--resume")
+
+
+def test_an_evaluation_is_never_mixed_with_another(trained: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["evaluate", "--model", model, "--data-root", trained, "--device", "cpu", "--out", out]
+    succeed("ad", *words, "--maps")
+    before = read_rows(out)
+    (out / "maps" / "old.png").touch()
+    with untouched(out):
+        assert "--force" in refused("ad", *words)
+    succeed("ad", *words, "--force")
+    assert read_rows(out) == before
+    assert not (out / "maps").exists()
+    foreign = tmp_path / "foreign"
+    (foreign / "maps").mkdir(parents=True)
+    (foreign / "maps" / "mine.png").touch()
+    with untouched(tmp_path):
+        refused("ad", *words[:-1], foreign, "--force")
+        refused("ad", *words[:-1], tmp_path / "new", "--category", "nothing")
