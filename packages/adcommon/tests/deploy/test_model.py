@@ -298,3 +298,19 @@ def test_a_checkpoint_of_the_authors_is_read_by_the_method_that_is_named(
     assert (model.method, model.category, model.threshold) == ("edges", None, None)
     with pytest.raises(WrongCheckpoint, match="is a file; expected a folder"):
         load(tmp_path / "ckpt.pth", device="cpu")
+
+
+def test_a_reference_is_not_scored_whatever_its_file(parts: Path) -> None:
+    Image.open(parts / "a.png").save(parts.parent / "reference.bmp")
+    model = model_of()
+    model.references = [parts.parent / "reference.bmp"]
+    results = {result.path: result for result in model.predict(parts)}
+    assert results[parts / "b.png"].score is not None
+    assert "a.png is the reference" in str(results[parts / "a.png"].error)
+    with pytest.raises(UserError, match=r"is the reference .*reference\.bmp: compared with itself"):
+        model.predict(np.asarray(Image.open(parts / "a.png")))
+
+
+def test_what_is_never_looked_at_is_said_once(parts: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model_of(Edges(Preprocess(image_size=16, fit="short_side"))).predict(parts)
+    assert sum("is not looked at" in message for message in caplog.messages) == 1

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from adcommon.deploy.model import Model, from_detector
 from adcommon.deploy.predict import Predicted, summary
 from adcommon.deploy.predict import predict as predict_with
 from adcommon.deploy.rows import Row
-from adcommon.errors import BadValue, EmptySplit, OutputExists, OutputFailed
+from adcommon.errors import BadValue, EmptySplit, Leak, OutputExists, OutputFailed
 from adcommon.io.text import csv_value
 from adcommon.testing.surroundings import contents, untouched
 from adcommon.types.prediction import Prediction
@@ -451,3 +452,12 @@ def test_a_picture_has_a_bounded_size(tmp_path: Path) -> None:
         with Image.open(path) as picture:
             sizes[path.name] = picture.size
     assert sizes == {"wide.png.png": (2048, 1), "high.png.png": (1, 2048)}
+
+
+def test_images_that_are_references_are_refused_before_work(photos: Path, tmp_path: Path) -> None:
+    shutil.copy(photos / "part.png", tmp_path / "reference.png")
+    model = model_of(BrightnessDetector())
+    model.references = [tmp_path / "reference.png"]
+    with pytest.raises(Leak, match=r"1 images are references too(.|\n)*part\.png = .*reference\.png"):
+        predict_with(model, photos, tmp_path / "out")
+    assert not (tmp_path / "out" / "predictions.csv").exists()

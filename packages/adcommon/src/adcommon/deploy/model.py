@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from adcommon.data.cautions import Cautions
 from adcommon.data.leaks import pixel_digest
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.inputs import Decoded, Source, Unreadable, decoded, each, find_images, is_single
@@ -137,14 +138,13 @@ class Model:
 
     def _results(self, images: Iterable[Source], batch_size: int, workers: int) -> Iterator[Result]:
         known = {pixel_digest(self.preprocess.pixels(path)): path for path in self.references}
-        unseen: str | None = None
+        cautions = Cautions(self.preprocess)
         for some in decoded(images, self.preprocess, batch_size, workers):
             batch = [_unless_known(image, known) for image in some]
             for image in batch:
-                if unseen is None and isinstance(image, Decoded):
-                    unseen = self.preprocess.unseen_words(image.width, image.height)
-                    if unseen is not None:
-                        logger.warning(unseen)
+                if isinstance(image, Decoded):
+                    for words in cautions.of(image.path, image.pixels, (image.width, image.height)):
+                        logger.warning("%s", words)
             scored = self._scored([image for image in batch if isinstance(image, Decoded)])
             for image in batch:
                 if isinstance(image, Decoded):

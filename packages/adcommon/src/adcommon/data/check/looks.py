@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from adcommon.data.cautions import is_dark
 from adcommon.data.check.tree import Problem, Severity
 from adcommon.data.leaks import Fingerprint, fingerprint
 from adcommon.io.headers import Header, read_header
 from adcommon.io.images import image_size
 from adcommon.types.records import Record
-
-_DARK = 32
-"""Of 256: an eighth of the range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class Look:
     header: Header
     print: Fingerprint
     is_dark: bool
-    """More than 8 bits, of which the upper eighths are not used."""
+    """See `is_dark`."""
     is_transparent: bool
     """Some pixels are; their colours may be anything."""
     mask: MaskLook | None
@@ -74,7 +72,7 @@ def look_at(
         record,
         header,
         fingerprint(record.image, pixels),
-        header.is_deep and int(pixels.max()) <= _DARK,
+        is_dark(header, pixels),
         header.has_alpha and is_transparent(),
         None if mask is None or record.mask is None else MaskLook.of(image_size(record.mask), mask),
     )
