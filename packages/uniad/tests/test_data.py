@@ -151,7 +151,7 @@ def test_own_images_have_no_papers_dataset(lists) -> None:
 def test_cifar_runs_the_papers_splits_unless_told_otherwise(tmp_path, monkeypatch) -> None:
     asked = []
 
-    def load(name, root, categories):
+    def load(name, root, categories, *, meaning):
         asked.append(categories)
         return {}
 
