@@ -1,10 +1,11 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from adcommon.data import load_splits
-from adcommon.errors import EmptySplit
+from adcommon.errors import EmptySplit, Leak
 from adcommon.types.records import Split
 from inctrl.evaluate import evaluate, rows_of, write_scores
 from inctrl.settings import TestSettings
@@ -45,6 +46,14 @@ def test_without_normal_images_references_are_asked_for(trained, target) -> None
     alone = Split([], target.test, "lists")
     with pytest.raises(EmptySplit, match="--few-shot-dir"):
         list(evaluate(trained, [alone], PLAIN, shots=2, seeds=(0,), batch_size=16))
+
+
+def test_a_reference_of_ones_own_is_not_tested(trained, target) -> None:
+    leaking = replace(target, train=target.test[:2], dataset="folder")
+    with pytest.raises(Leak, match="2 test images are references too"):
+        list(evaluate(trained, [leaking], PLAIN, shots=2, seeds=(0,), batch_size=16))
+    published = replace(leaking, dataset="visa")
+    assert list(evaluate(trained, [published], PLAIN, shots=2, seeds=(0,), batch_size=16))
 
 
 def test_scores_are_written_image_by_image(trained, target, tmp_path: Path) -> None:

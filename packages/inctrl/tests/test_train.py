@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from adcommon.errors import BadValue, UnreadableImage
+from adcommon.errors import BadValue, Leak, UnreadableImage
 from adcommon.models.checkpoint import load_model
 from adcommon.testing.commands import read_table
 from adcommon.testing.runs import stopped_and_resumed
@@ -86,3 +86,12 @@ def test_what_cannot_be_trained_is_said_first(data_root, tiny) -> None:
     targets[0].test[0].image.write_bytes(b"no image")
     with pytest.raises(UnreadableImage):
         check_inputs(tiny, records, targets, SETTINGS)
+
+
+def test_own_images_that_are_trained_on_are_not_tested(data_root, tiny) -> None:
+    records, targets = data(data_root, tiny)
+    own = [replace(target, dataset="folder") for target in targets]
+    check_inputs(tiny, records, own, SETTINGS)
+    with pytest.raises(Leak, match="6 test images are training images too"):
+        check_inputs(tiny, [*records, *own[0].test], own, SETTINGS)
+    check_inputs(tiny, [*records, *own[0].test], targets, SETTINGS)  # published so: a warning

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from adcommon.data import load_splits
 from adcommon.data.normalise import normalise
-from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit, Leak
 from adcommon.io.images import list_images
 from adcommon.types.records import Record
 from resad.backbone import build_backbone, make_preprocess
@@ -23,10 +24,11 @@ def make(trees: Path, recipe: Recipe):
     splits = load_splits("visa", trees, ("candle", "pcb1"))
     backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
 
-    def make(source=None, **changed: object):
+    def make(source=None, dataset: str = "visa", **changed: object):
         new = replace(recipe, **changed)
         given = source or ReferenceSource()
-        return list(make_targets(splits, backbone, preprocess, new, given, cache=None, memory_bytes=2**28))
+        named = {name: replace(split, dataset=dataset) for name, split in splits.items()}
+        return list(make_targets(named, backbone, preprocess, new, given, cache=None, memory_bytes=2**28))
 
     return make
 
@@ -67,6 +69,13 @@ def test_a_reference_among_the_test_images_is_left_out_even_as_a_copy(
     assert [record.label for record in candle.records] == [1, 1, 1]
     assert len(pcb1.records) == 6
     assert len(make(source, exclude_refs=False)[0].records) == 6
+    with pytest.raises(Leak, match="3 test images are references too"):
+        make(source, "folder", exclude_refs=False)
+    assert len(make(source, "folder")[0].records) == 3
+    for place in range(3):
+        Image.open(folder / f"renamed{place}.png").save(folder / f"renamed{place}.png", compress_level=0)
+    with pytest.raises(Leak, match="3 test images are references too"):
+        make(source, "folder")
 
 
 def test_feature_files_serve_as_references(make, recipe: Recipe, tmp_path: Path) -> None:

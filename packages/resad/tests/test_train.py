@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 
 from adcommon.data import load_splits
-from adcommon.errors import MaskMissing
+from adcommon.errors import Leak, MaskMissing
 from adcommon.models.checkpoint import load_model
 from adcommon.testing.commands import read_table
 from adcommon.testing.trees import make_mvtec
@@ -105,6 +105,14 @@ def test_unusable_input_is_found_before_training(trees: Path, recipe: Recipe) ->
     image.write_bytes(b"not an image")
     with pytest.raises(Exception, match="cannot be used"):
         check_inputs(recipe, seen, unseen, settings)
+
+
+def test_own_images_that_are_trained_on_are_not_tested(trees: Path, recipe: Recipe) -> None:
+    seen = load_splits("mvtec", trees, ("bottle",))
+    settings = TrainSettings(weights="random", cache=False)
+    own = {"bottle": replace(seen["bottle"], dataset="folder")}
+    with pytest.raises(Leak, match="test images are training images too"):
+        check_inputs(recipe, seen, own, settings)
 
 
 def test_metrics_have_a_row_per_step(plain) -> None:

@@ -1,4 +1,4 @@
-"""What is said of images while they are scored, each thing once: pixels that may not mean what they seem to."""
+"""What is said of images while they are scored, each thing once: where pixels may mean something else."""
 
 from collections.abc import Iterator
 from pathlib import Path

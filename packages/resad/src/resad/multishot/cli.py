@@ -216,5 +216,5 @@ def _done(picture: Path, show: bool) -> None:
     if show:
         from PIL import Image
 
-        with Image.open(picture) as image:
+        with Image.open(picture, formats=("PNG",)) as image:
             image.show()
