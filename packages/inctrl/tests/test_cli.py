@@ -87,6 +87,25 @@ def test_a_category_is_enough_to_test(run: Path, root: Path, tmp_path: Path) -> 
     assert len(read_table(tmp_path / "s.csv")) == 12
 
 
+def test_the_general_command_gives_the_same_rows(run: Path, root: Path, tmp_path: Path) -> None:
+    words = (
+        "--model",
+        run / "2-shot" / "model",
+        "--category",
+        "candle",
+        "--data-root",
+        root,
+        "--device",
+        "cpu",
+    )
+    succeed("inctrl-evaluate", *words, "--out", tmp_path / "a")
+    succeed("ad", "evaluate", *words, "--out", tmp_path / "b", "--maps")
+    assert read_rows(tmp_path / "a") == read_rows(tmp_path / "b")
+    assert (tmp_path / "a" / "summary.md").read_text() == (tmp_path / "b" / "summary.md").read_text()
+    assert len(read_rows(tmp_path / "b")) == 3
+    assert len(list((tmp_path / "b" / "maps").rglob("*.png"))) == 6
+
+
 def test_the_authors_options_test_by_lists_and_few_shot_files(run: Path, root: Path, tmp_path: Path) -> None:
     folder = root / "VisA_pytorch" / "1cls" / "candle"
     write_lists("val", tmp_path, "candle", scan(folder, "candle").split)
@@ -110,7 +129,7 @@ def test_any_images_are_scored_given_some_normal_ones(run: Path, root: Path, tmp
     common = (folder / "test", "--model", run / "2-shot" / "model", "--out", tmp_path, "--device", "cpu")
     succeed("inctrl-predict", *common, "--references", folder / "train" / "good")
     assert len([row for row in read_table(tmp_path / "predictions.csv") if row["score"]]) == 6
-    said = refused("inctrl-predict", *common)
+    said = refused("inctrl-predict", *common, "--force")
     assert "--references DIR" in said
 
 

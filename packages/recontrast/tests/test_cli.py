@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from adcommon.testing.commands import flags, read_rows, read_table, refused, succeed
+from adcommon.testing.commands import call, flags, read_rows, read_table, refused, succeed
 from adcommon.testing.processes import SignalWhenSaving, Started, run_together
 from adcommon.testing.runs import killed_and_resumed, one_of_two_stopped
 from adcommon.testing.trees import make_class_folders, make_folder, make_mvtec
@@ -81,11 +81,12 @@ def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:
 def test_predict_writes_scores_and_maps_and_survives_a_damaged_file(trained: Path, tmp_path: Path) -> None:
     images = make_folder(tmp_path / "images", good=3, defective=0)
     (images / "broken.png").write_bytes(b"not an image")
-    succeed(
+    done = call(
         "recontrast-predict",
         *(images, "--model", trained / "run" / "bottle" / "model", "--out", tmp_path / "out"),
         *("--device", "cpu", "--threshold", "0.5"),
     )
+    assert done.returncode == 1
     rows = read_table(tmp_path / "out" / "predictions.csv")
     assert len(rows) == 4
     assert sum(row["error"] != "" for row in rows) == 1

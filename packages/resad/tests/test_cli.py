@@ -92,6 +92,13 @@ def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:
             assert new[name] == pytest.approx(old[name], abs=1e-6)
 
 
+def test_the_general_command_gives_the_same_rows(trained: Path, tmp_path: Path) -> None:
+    words = ("--model", trained / "run/model_of_all/model", "--data-root", trained, "--device", "cpu")
+    succeed("resad-evaluate", *words, "--out", tmp_path / "a")
+    succeed("ad", "evaluate", *words, "--out", tmp_path / "b")
+    assert read_rows(tmp_path / "a") == read_rows(tmp_path / "b")
+
+
 def test_evaluate_reads_the_authors_file_by_the_papers_protocol(trained: Path) -> None:
     file = trained / "run/checkpoints/mvtec_to_visa_2shot/mvtec_to_visa_2shot_latest.pth"
     succeed(
