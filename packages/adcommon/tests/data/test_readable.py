@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance
 from adcommon.data import load_splits
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
-from adcommon.data.readable import read_all, read_splits, refuse_references
+from adcommon.data.readable import read_all, read_splits, read_tests, refuse_references
 from adcommon.errors import BadValue, Leak, UnreadableImage
 from adcommon.io.cache import DiskCache
 from adcommon.testing.trees import make_mvtec
@@ -96,6 +96,14 @@ def test_a_picture_that_was_changed_a_little_is_warned_of(
     read_splits([own], SMALL, None)
     assert "1 test images are nearly the same as training images" in caplog.text
     assert "002.png" in caplog.text
+
+
+def test_an_evaluation_looks_at_test_images_alone(own: Split) -> None:
+    own.train[0].image.write_bytes(b"")
+    read_tests([own], SMALL, None)
+    own.test[0].image.write_bytes(b"")
+    with pytest.raises(UnreadableImage, match="1 of 6"):
+        read_tests([own], SMALL, None)
 
 
 def test_images_that_are_learned_besides_may_not_be_tested(own: Split) -> None:

@@ -107,6 +107,8 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
         names = datasets_asked_for(settings.data, settings.dataset, settings.category)
         targets = find_targets(names, settings.root(), settings.category, settings.meaning())
 
+    from adcommon.data.readable import read_tests
+    from adcommon.io.cache import default_cache
     from adcommon.models.devices import choose_device
     from inctrl.checkpoint import load_trained
     from inctrl.compat.official import save_checkpoint
@@ -126,6 +128,8 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
             raise BadValue(
                 "--save-official: the authors' checkpoints hold a CLIP, and this model is vision-only"
             )
+        cache = default_cache("images", enabled=settings.cache)
+        read_tests(targets, trained.scorer.preprocess, cache)
         clear(settings.out, WRITTEN)
         began = time.monotonic()
         outcomes = list(

@@ -121,6 +121,7 @@ def evaluate_with(settings: EvaluateSettings) -> None:
 def _evaluate(*, settings: TestSettings) -> None:
     """Evaluate a trained ResAD on the categories of a dataset."""
     from adcommon.data import load_splits
+    from adcommon.data.readable import read_tests
     from adcommon.io.cache import default_cache
     from adcommon.models.devices import choose_device
     from resad.checkpoint import load_trained
@@ -145,6 +146,8 @@ def _evaluate(*, settings: TestSettings) -> None:
         splits = load_splits(
             dataset, settings.test_root(), settings.category or known, meaning=settings.meaning()
         )
+        cache = default_cache("images", enabled=settings.cache)
+        read_tests(splits.values(), model.preprocess, cache)
         targets = make_targets(
             splits,
             model.backbone,
@@ -153,7 +156,7 @@ def _evaluate(*, settings: TestSettings) -> None:
             ReferenceSource(
                 features=settings.test_ref_feature_dir, images=settings.few_shot_dir, aligned=settings.aligned
             ),
-            cache=default_cache("images", enabled=settings.cache),
+            cache=cache,
             memory_bytes=settings.memory_bytes(),
             workers=settings.workers,
         )

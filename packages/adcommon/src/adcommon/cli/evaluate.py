@@ -63,6 +63,7 @@ def evaluate_trained(
         The model, for whatever else is asked of it.
     """
     from adcommon.data import load_splits
+    from adcommon.data.readable import read_tests
     from adcommon.evaluation.evaluate import evaluate as measure
     from adcommon.evaluation.maps import write_maps
     from adcommon.io.cache import default_cache
@@ -80,6 +81,8 @@ def evaluate_trained(
             if find
             else load_splits(dataset, settings.root(), categories, meaning=settings.meaning())
         )
+        cache = default_cache("images", enabled=settings.cache)
+        read_tests(splits.values(), trained.scorer.preprocess, cache)
         clear(settings.out, WRITTEN)
         began = time.monotonic()
         evaluations = measure(
@@ -87,7 +90,7 @@ def evaluate_trained(
             {name: split.test for name, split in splits.items()},
             batch_size=settings.batch_size,
             protocols=protocols(trained.recipe),
-            cache=default_cache("images", enabled=settings.cache),
+            cache=cache,
             workers=settings.workers,
             eval_size=settings.eval_size,
             threshold=trained.threshold,

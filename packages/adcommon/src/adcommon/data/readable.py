@@ -56,6 +56,11 @@ def read_splits(
         _compare(split, [*of_learned, *looks[:count]], looks[count:])
 
 
+def read_tests(splits: Iterable[Split], preprocess: Preprocess, cache: DiskCache | None) -> None:
+    """The same of what an evaluation looks at: the test images alone."""
+    read_splits([replace(split, train=[]) for split in splits], preprocess, cache)
+
+
 def read_all(datasets: Iterable[AnomalyDataset]) -> list[list[Look]]:
     """Decode every image and mask once; what was decoded is in the caches of the datasets afterwards.
 
