@@ -12,9 +12,9 @@ from adcommon.data.leaks import (
     find_copies,
     find_near_copies,
     fingerprint,
+    listed,
     pixel_digest,
     refuse_leak,
-    said,
     same_files,
 )
 from adcommon.errors import Leak
@@ -111,4 +111,4 @@ def test_a_leak_names_the_first_pairs_and_what_to_do() -> None:
     ) as error:
         refuse_leak(pairs, "images are bad", "Do something.")
     assert str(error.value).endswith("Do something.")
-    assert said([(Path("a.png"), Path("a.png"))]) == "\n  a.png"
+    assert listed([(Path("a.png"), Path("a.png"))]) == "\n  a.png"

@@ -113,6 +113,15 @@ def test_images_that_are_learned_besides_may_not_be_tested(own: Split) -> None:
     read_splits([replace(own, train=own.test, test=[])], SMALL, None, learned=own.train)
 
 
+def test_a_warning_is_given_once_for_learned_and_tested_images(
+    own: Split, caplog: pytest.LogCaptureFixture
+) -> None:
+    published = replace(own, dataset="mvtec")
+    learned = [*own.train, *own.test]
+    read_splits([published], Preprocess(image_size=64, crop_size=32), None, learned=learned)
+    assert sum("is not looked at" in message for message in caplog.messages) == 1
+
+
 def test_references_may_not_be_tested_whatever_their_file(own: Split, tmp_path: Path) -> None:
     other = tmp_path / "reference.bmp"
     Image.open(own.test[1].image).save(other)

@@ -100,10 +100,10 @@ def refuse_leak(pairs: Sequence[Pair], what: str, remedy: str) -> None:
         Leak: names them.
     """
     if pairs:
-        raise Leak(f"{len(pairs)} {what}:{said(pairs)}\n  {remedy}")
+        raise Leak(f"{len(pairs)} {what}:{listed(pairs)}\n  {remedy}")
 
 
-def said(pairs: Sequence[Pair]) -> str:
+def listed(pairs: Sequence[Pair]) -> str:
     """The first pairs, each on a line."""
     return lines(
         printable(first) if first == second else f"{printable(first)} = {printable(second)}"

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from adcommon.data.check.looks import Look, MaskLook, look_at, suspicions
 from adcommon.data.check.tree import Problem
-from adcommon.data.leaks import find_copies, find_near_copies, pixel_digest, refuse_leak, said
+from adcommon.data.leaks import find_copies, find_near_copies, listed, pixel_digest, refuse_leak
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.messages import lines
 from adcommon.data.preprocess import Preprocess
@@ -48,10 +48,11 @@ def read_splits(
     by_category: dict[str, list[Look]] = defaultdict(list)
     for look in of_learned:
         by_category[look.record.category].append(look)
+    said: set[str] = set()
     for looks in by_category.values():
-        _judge(looks, preprocess)
+        _judge(looks, preprocess, said)
     for split, looks in zip(splits, of_splits, strict=True):
-        _judge(looks, preprocess)
+        _judge(looks, preprocess, said)
         count = len(split.train)
         _compare(split, [*of_learned, *looks[:count]], looks[count:])
 
@@ -100,8 +101,12 @@ def _look(place: tuple[AnomalyDataset, int]) -> Look | UserError:
         return error
 
 
-def _judge(looks: Sequence[Look], preprocess: Preprocess) -> None:
-    """Warn of what is suspicious about the images of a category, and stop at what is certainly wrong."""
+def _judge(looks: Sequence[Look], preprocess: Preprocess, said: set[str]) -> None:
+    """Warn of what is suspicious about the images of a category, and stop at what is certainly wrong.
+
+    Args:
+        said: warnings that were given already, none of which is given again.
+    """
     category = looks[0].record.category if looks else ""
     problems = list(suspicions(looks, category))
     if any(problem.severity == "error" for problem in problems):
@@ -110,7 +115,10 @@ def _judge(looks: Sequence[Look], preprocess: Preprocess) -> None:
     for problem in problems:
         if problem.severity == "error":
             raise BadValue(f"{problem.category}: {problem.message}{lines(problem.paths)}")
-        logger.warning("%s: %s%s", problem.category, problem.message, lines(problem.details or problem.paths))
+        warning = f"{problem.category}: {problem.message}{lines(problem.details or problem.paths)}"
+        if warning not in said:
+            said.add(warning)
+            logger.warning("%s", warning)
 
 
 def _with_whole_mask(look: Look) -> Look:
@@ -124,8 +132,8 @@ def _unseen(looks: Sequence[Look], preprocess: Preprocess, category: str) -> Ite
     """What the recipe does not look at, or looks at lying."""
     sizes = Counter(look.header.upright_size if preprocess.upright else look.header.size for look in looks)
     words = [preprocess.unseen_words(*size) for size, _ in sizes.most_common()]
-    if said := next((word for word in words if word), None):
-        yield Problem("warning", category, said)
+    if first := next((word for word in words if word), None):
+        yield Problem("warning", category, first)
     lying = [look for look in looks if look.header.orientation != 1]
     if lying and not preprocess.upright:
         message = (
@@ -169,6 +177,8 @@ def _compare(split: Split, trained: Sequence[Look], tested: Sequence[Look]) -> N
     if split.dataset == "folder":
         refuse_leak(copies, what, "Remove them from the one or the other.")
         if near := find_near_copies(known, asked):
-            logger.warning("%d test images are nearly the same as training images:%s", len(near), said(near))
+            logger.warning(
+                "%d test images are nearly the same as training images:%s", len(near), listed(near)
+            )
     elif copies:
-        logger.warning("%s: %d %s:%s", split.dataset, len(copies), what, said(copies))
+        logger.warning("%s: %d %s:%s", split.dataset, len(copies), what, listed(copies))
