@@ -200,13 +200,14 @@ def test_what_lies_where_a_mask_is_missing_is_said(tmp_path: Path, suffix: str, 
 
 def test_several_categories_lie_at_any_depth(tmp_path: Path) -> None:
     draw(tmp_path, "a/bolt/good | 8", "b/bolt/ok | 8", "b/nut/good | 8", "b/nut/NG | 2", "IO_board/good | 8")
-    draw(tmp_path, "IO_board/bad | 2", "resume/good | 4")
-    assert find_categories("folder", tmp_path) == ("IO_board", "a_bolt", "b_bolt", "nut", "_resume")
+    draw(tmp_path, "IO_board/bad | 2", "label/train/good | 4", "label/test/torn | 1", "resume/good | 4")
+    assert find_categories("folder", tmp_path) == ("IO_board", "a_bolt", "b_bolt", "nut", "label", "_resume")
     assert {name: counts(split) for name, split in load_splits("folder", tmp_path).items()} == {
         "IO_board": "6 2 bad 2",
         "a_bolt": "6 2",
         "b_bolt": "6 2",
         "nut": "6 2 NG 2",
+        "label": "4 0 torn 1",
         "_resume": "3 1",
     }
 

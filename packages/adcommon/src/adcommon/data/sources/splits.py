@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -62,7 +63,15 @@ def hold_out(records: Sequence[Record], share: float, seed: int) -> tuple[list[R
         raise BadValue(f"the share of images kept out of training is {share}; expected 0 or more, below 1")
     count = math.floor(share * len(records))
     if share and not count:
-        logger.warning("no decision threshold: too few normal images (%d) to keep any for it", len(records))
+        say_no_threshold(", ".join(dict.fromkeys(record.category for record in records)), len(records))
     kept_out = set(np.random.default_rng(seed).permutation(len(records))[:count].tolist())
     training = [record for position, record in enumerate(records) if position not in kept_out]
     return training, [records[position] for position in sorted(kept_out)]
+
+
+@cache
+def say_no_threshold(categories: str, images: int) -> None:
+    """Warn once per process, which divides the images when it checks them and when it trains."""
+    logger.warning(
+        "no decision threshold for %s: too few normal images (%d) to keep any for it", categories, images
+    )

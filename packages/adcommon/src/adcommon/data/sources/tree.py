@@ -74,7 +74,7 @@ class Tree:
     def categories(self, at: Parts = ()) -> list[Parts]:
         """The folders of the categories, sorted."""
         below = self.below(at)
-        inner = [folder for folder in below if self.said(folder).kind != "masks"]
+        inner = [folder for folder in below if self.said(folder).kind != "masks" or self._is_divided(folder)]
         structured = [folder for folder in inner if self._is_structured(folder)]
         loose = bool(self.images.get(at)) or len(inner) < len(below)
         if any(map(self._decides, below)) or self.meaning.of(at) or (loose and not structured):
@@ -149,6 +149,10 @@ class Tree:
             return True
         certain = said.sure and said.kind in ("good", "bad")
         return said.kind in _DECIDING and (certain or not self._is_structured(folder))
+
+    def _is_divided(self, folder: Parts) -> bool:
+        """True for a product that has the name of masks: label/train."""
+        return any(said_by(child[-1]).kind in _SPLITS for child in self.below(folder))
 
     def _look_for_structure(self, folder: Parts) -> bool:
         """True if folders somewhere below it say which images are normal."""
