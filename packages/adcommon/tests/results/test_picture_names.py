@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adcommon.results.picture_names import picture_names
+from adcommon.results.picture_names import names_of, picture_names
+from adcommon.types.records import Record
 
 PARTS = st.one_of(
     st.text(min_size=1, max_size=8),
@@ -51,6 +52,12 @@ def test_ordinary_names_stay(name: str) -> None:
 def test_a_name_does_not_depend_on_the_order() -> None:
     images = ["A/x", "a/x", "a/con", "b"]
     assert picture_names(images[::-1])[::-1] == picture_names(images)
+
+
+def test_images_that_differ_in_their_suffix_keep_their_own() -> None:
+    records = [Record(Path(f"a/part.{suffix}"), "nut", 0) for suffix in ("png", "bmp", "jpg")]
+    assert len(set(names_of(records))) == 3
+    assert names_of(records[:1]) == [Path("good/part.png")]
 
 
 def test_a_long_way_down_is_cut_short() -> None:

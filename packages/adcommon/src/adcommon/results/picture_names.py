@@ -25,7 +25,7 @@ def picture_names(images: Iterable[str | Path], suffix: str = ".png") -> list[Pa
     """For each image, by its path below some folder, the path of its picture below another.
 
     It is the image's own with a suffix. A name that some system cannot have, or takes for another one's of
-    the images, is made safe and gets letters that depend on the image's path alone.
+    the images, is made safe and gets letters that depend on the image's path alone; equal paths are counted.
 
     >>> picture_names(["good/000", "good/con", "crack/A", "crack/a"])[0].as_posix()
     'good/000.png'
@@ -35,10 +35,13 @@ def picture_names(images: Iterable[str | Path], suffix: str = ".png") -> list[Pa
     keys = [_folded(path) for path in safe]
     taken = Counter(keys)
     taken.update({_folded(parent) for path in safe for parent in path.parents})
-    return [
-        Path(name if taken[key] == 1 else name.with_name(_marked(path.name, path) + suffix))
-        for path, name, key in zip(paths, safe, keys, strict=True)
-    ]
+    names = []
+    times: Counter[PurePath] = Counter()
+    for path, name, key in zip(paths, safe, keys, strict=True):
+        times[path] += 1
+        marked = _marked(path.name, path / str(times[path])) + suffix
+        names.append(Path(name if taken[key] == 1 else name.with_name(marked)))
+    return names
 
 
 def names_of(records: Iterable[Record], suffix: str = ".png") -> list[Path]:
