@@ -57,7 +57,7 @@ WRONG: dict[str, list[Any]] = {
     "fit": ["evil", 1, None],
     "weights": [3, ["a"]],
     "pair": [3, [1], [1, 2, 3], ["a", "b"]],
-    "layers": [[0], 1],
+    "layers": [[0], 1, [1] * 10_001],
     "mean": ["abc", [float("nan")], [["a"]]],
     "flag": [0, "yes"],
     "metrics": [[], {"auroc": "x"}],

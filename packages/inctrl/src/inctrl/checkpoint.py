@@ -11,7 +11,7 @@ from torch import Tensor
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.models.checkpoint import Trained, load_model, load_strict, save_trained
 from adcommon.models.config import ModelConfig
-from adcommon.models.outline import build_to_fit
+from adcommon.models.outline import build_to_fit, outline
 from adcommon.models.weights import named_in_config
 from adcommon.types.values import Positive
 from inctrl.backbone import Backbone, clip_backbone, make_backbone, make_preprocess
@@ -96,8 +96,7 @@ def load_trained(
     config, tensors = load_model(path, Config, "inctrl")
     recipe = config.recipe
     source = weights or named_in_config(config.weights, path)
-    with torch.device("meta"):
-        _build_trained(make_backbone(recipe, source, "meta"), tensors, path)
+    _build_trained(outline(lambda: make_backbone(recipe, source, "meta"), str(path)), tensors, path)
     frozen = make_backbone(recipe, source, device)
     if frozen.digest != config.frozen:
         raise WrongCheckpoint(

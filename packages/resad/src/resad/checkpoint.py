@@ -9,7 +9,7 @@ import torch
 from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
 from adcommon.models.checkpoint import Trained, load_model, load_strict
 from adcommon.models.config import ModelConfig
-from adcommon.models.outline import build_to_fit
+from adcommon.models.outline import build_to_fit, outline
 from adcommon.models.weights import named_in_config
 from adcommon.types.values import Count
 from resad.backbone import build_backbone, make_preprocess
@@ -75,8 +75,7 @@ def load_trained(
     config, tensors = load_model(path, Config, "resad")
     recipe, where = config.recipe, str(path)
     weights = named_in_config(config.weights, path)
-    with torch.device("meta"):
-        channels = list(build_backbone(recipe, weights, "meta").channels)
+    channels = list(outline(lambda: build_backbone(recipe, weights, "meta"), where).channels)
     if not len(channels) == len(config.scale.levels) == len(config.residual_scale):
         raise WrongCheckpoint(
             f"{path} has {len(channels)} levels, {len(config.scale.levels)} in scale, "

@@ -30,6 +30,8 @@ def refuse_unsafe(content: bytes, where: str) -> None:
                 _check_graph(_message(value), where, 0)
             elif number == _FUNCTION:
                 _check_nodes(_message(value), _NODE_OF_FUNCTION, where, 0)
+    except WrongCheckpoint:
+        raise
     except (IndexError, ValueError, TypeError) as error:
         raise WrongCheckpoint(f"{where} is not an ONNX file, or a damaged one") from error
 

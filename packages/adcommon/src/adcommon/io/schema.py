@@ -22,6 +22,10 @@ from adcommon.types.describe import describe
 T = TypeVar("T")
 _LARGEST_JSON = 256 * 2**20
 """Bytes; a list of a million images has fewer."""
+_LONGEST_LIST = 10_000
+"""Numbers or names in one field; a loop over them takes no minutes."""
+_LONGEST_MESSAGE = 400
+"""Letters of what is wrong with values that do not go together."""
 _LARGEST_YAML, _MOST_YAML_VALUES = 2**20, 100_000
 """Bytes and values of a file of flags."""
 
@@ -36,6 +40,8 @@ def read_json(path: Path, *, error: type[UserError] = BadValue) -> Any:
         if (size := path.stat().st_size) > _LARGEST_JSON:
             raise error(f"{path} has {size} bytes; expected JSON of at most {_LARGEST_JSON}")
         return json.loads(path.read_text(encoding="utf-8-sig"))
+    except UserError:
+        raise
     except RecursionError:
         raise error(f"cannot read {path}: it is nested too deep") from None
     except OSError as problem:
@@ -125,7 +131,7 @@ def build(
     try:
         return cls(**converted)
     except UserError as problem:  # the values do not go together
-        raise error(f"{all_of_it}: {problem}") from None
+        raise error(f"{all_of_it}: {str(problem)[:_LONGEST_MESSAGE]}") from None
 
 
 def convert(value: object, hint: Any, name: str, *, error: type[UserError] = BadValue) -> Any:
@@ -138,6 +144,8 @@ def convert(value: object, hint: Any, name: str, *, error: type[UserError] = Bad
     nested = next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
     if nested is not None and isinstance(value, Mapping):
         return build(nested, value, "", error=error, prefix=f"{name}.")
+    if isinstance(value, list | tuple) and len(value) > _LONGEST_LIST and not isinstance(value[0], Mapping):
+        raise error(f"{name} has {len(value)} entries; expected at most {_LONGEST_LIST}")
     try:
         converted = msgspec.convert(value, hint, strict=True, dec_hook=_path)
         sound = _finite(converted)

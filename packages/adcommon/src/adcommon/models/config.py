@@ -52,7 +52,7 @@ class ModelConfig(Generic[R]):
                 raise BadValue(f"{name} is {text[:60]!a}; expected at most {_LONGEST_TEXT} letters")
         for name in ("image_size", "crop_size"):
             ours, theirs = getattr(self.preprocess, name), getattr(self.recipe, name, None)
-            if theirs is not None and ours != theirs:
+            if ours != theirs:
                 raise BadValue(f"preprocess.{name} is {ours}, recipe.{name} is {theirs}; expected one value")
 
     @property

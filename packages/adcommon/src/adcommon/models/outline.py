@@ -13,6 +13,7 @@ from adcommon.errors import BadValue, UserError, WrongCheckpoint
 from adcommon.models.pickles import DAMAGED, first_line
 
 M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 _SLACK_BYTES = 2**29
 """What a network may need besides its tensors: a frozen part that the file leaves out, tables."""
 _LARGEST_RANDOM = 2**31
@@ -38,11 +39,11 @@ def build_to_fit(
     """
 
     def compared() -> M:
-        outline = make()
-        fill(outline)
-        return outline
+        module = make()
+        fill(module)
+        return module
 
-    needed = _bytes_of(_outline(compared, 4 * len(tensors) + 10_000, where))
+    needed = _bytes_of(outline(compared, where, 4 * len(tensors) + 10_000))
     given = sum(tensor.nbytes for tensor in tensors.values())
     if needed > 2 * given + _SLACK_BYTES:
         raise WrongCheckpoint(
@@ -60,25 +61,36 @@ def build_random(make: Callable[[], M], where: str) -> M:
         WrongCheckpoint: the description is no module's.
         BadValue: it would take gigabytes.
     """
-    outline = _outline(make, _MOST_LAYERS, where)
+    seen = outline(make, where)
     if outlined():
-        return outline
-    refuse_large(outline, where)
+        return seen
+    refuse_large(seen, where)
     return make()
 
 
-def _outline(make: Callable[[], M], most: int, where: str) -> M:
+def outline(make: Callable[[], T], where: str, most: int = _MOST_LAYERS) -> T:
+    """What `make` builds, without memory.
+
+    Args:
+        where: the description comes from.
+        most: parameters that it may have.
+
+    Raises:
+        WrongCheckpoint: the description is no network's, or one's of more layers.
+    """
     try:
         with torch.device("meta"), _at_most(most, where):
             return make()
-    except UserError:
-        raise
+    except UserError as error:
+        if where in str(error):
+            raise
+        raise WrongCheckpoint(f"{where}: {error}") from error
     except DAMAGED as error:
         raise WrongCheckpoint(f"{where} describes no network: {first_line(error)}") from error
 
 
-def _bytes_of(outline: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in (*outline.parameters(), *outline.buffers()))
+def _bytes_of(module: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
 @contextmanager
@@ -109,13 +121,13 @@ def is_outline(module: nn.Module) -> bool:
     return any(tensor.is_meta for tensor in module.state_dict().values())
 
 
-def refuse_large(outline: nn.Module, what: str) -> None:
+def refuse_large(seen: nn.Module, what: str) -> None:
     """Refuse to draw random weights for a network that would take gigabytes.
 
     Raises:
         BadValue: says how large it is.
     """
-    if (needed := _bytes_of(outline)) > _LARGEST_RANDOM:
+    if (needed := _bytes_of(seen)) > _LARGEST_RANDOM:
         raise BadValue(
             f"{what} with random weights takes {needed / 2**30:.1f} GiB; expected at most "
             f"{_LARGEST_RANDOM / 2**30:.0f} for a trial"

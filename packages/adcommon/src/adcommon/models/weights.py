@@ -108,7 +108,7 @@ def check_tag(tag: str, weights: str = "pretrained") -> None:
         close = difflib.get_close_matches(tag, [*KNOWN, *timm.list_models()], n=4)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise errors.UnknownName(
-            f"unknown backbone: '{tag}'; {hint}timm has: "
+            f"unknown backbone: {shown(tag)}; {hint}timm has: "
             'python -c "import timm; print(*timm.list_pretrained(), sep=chr(10))"'
         )
     tags = timm.list_pretrained(f"{architecture}.*")
