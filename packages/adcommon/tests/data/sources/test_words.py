@@ -6,16 +6,17 @@ from adcommon.data.sources.words import BAD, GOOD, Kind, is_about_images, said_b
 
 MEANT: dict[Kind, str] = {
     "good": "good goods OK okay NORMAL pass PASSED io iO i.O. good_images GoodParts OKTeile good2 良品 "
-    "intact defect-free no_defects non-defective faultless scratch_free not_scratched fehlerfrei Gut",
+    "intact defect-free no_defects non-defective faultless scratch_free not_scratched fehlerfrei Gut "
+    "Healthy accepted undamaged",
     "bad": "bad NG nok NIO n.i.O. NiO KO not_ok notOK nicht_i.O. no_good un-ok unnormal Defective defects "
-    "anomaly Abnormal rejected faulty FAIL failures nonconforming NG_parts Ausschuss 不良品",
+    "anomaly Abnormal rejected faulty FAIL failures nonconforming NG_parts Ausschuss sick unhealthy 不良品",
     "damage": "scratch Cracked dent broken_large missing_screw bent_wire rust stains bad_scratch",
     "masks": "mask MASKS ground_truth GroundTruth gt labels annotations segmentation defect_masks "
     "mask_images",
     "train": "train Training train_images",
     "test": "test TEST testset",
     "val": "val valid validation",
-    "neutral": "images lot2 2024-05-01 batch_3 more photos 0 part",
+    "neutral": "images lot2 2024-05-01 batch_3 more photos 0 part unlabeled to_review backup",
     "unclear": "good_bad pass_fail good_scratch",
     "other": "bolt side_view label_left bypass default union thread_side x 螺丝 ground",
 }

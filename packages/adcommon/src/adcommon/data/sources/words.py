@@ -15,31 +15,14 @@ Kind = Literal["good", "bad", "damage", "masks", "train", "test", "val", "neutra
 good and bad at once; other: the name of a defect that is not known here, or of a product."""
 
 GOOD = frozenset(
-    {
-        *("good", "goods", "ok", "oks", "okay", "normal", "normals", "nominal", "pass", "passed", "passes"),
-        *("io", "gut", "gute", "guten", "gutteile", "intact", "conforming", "bon", "bons", "bonnes", "bueno"),
-        *("buenos", "buenas", "良品", "合格", "合格品", "正常"),
-    }
+    "good goods ok oks okay normal normals nominal pass passed passes io intact conforming accept "
+    "accepted healthy flawless perfect golden gut gute guten gutteile gesund bon bons bonnes bueno buenos "
+    "buenas 良品 合格 合格品 正常".split()
 )
 BAD = frozenset(
-    {
-        *("bad", "bads", "ng", "ngs", "nok", "noks", "nio", "ko", "kos", "notok", "nogood", "ausschuss"),
-        *("schlecht", "schlechte", "schlechtteile", "scrap", "scrapped", "flaw", "flaws", "flawed"),
-        *(
-            "mauvais",
-            "rebut",
-            "malo",
-            "malos",
-            "malas",
-            "不良",
-            "不良品",
-            "不合格",
-            "不合格品",
-            "异常",
-            "異常",
-        ),
-        *("缺陷", "次品"),
-    }
+    "bad bads ng ngs nok noks nio ko kos notok nogood scrap scrapped flaw flaws flawed sick ill diseased "
+    "infected ausschuss schlecht schlechte schlechtteile krank mauvais rebut malo malos malas "
+    "不良 不良品 不合格 不合格品 异常 異常 缺陷 次品".split()
 )
 _BAD_BEGINNINGS = (
     *("defect", "defekt", "anomal", "abnormal", "anormal", "reject", "fault", "fail", "fehler", "nonconform"),
@@ -61,29 +44,12 @@ _IMAGES = frozenset(
     }
 )
 _FILLING = frozenset(
-    {
-        *("part", "parts", "teil", "teile", "sample", "samples", "item", "items", "piece", "pieces", "unit"),
-        *("units", "product", "products", "class", "classes", "category", "type", "set", "lot", "batch"),
-        *("charge", "los", "session", "day", "tag", "week", "date", "cam", "camera", "line", "shift", "run"),
-        *(
-            "series",
-            "seq",
-            "sub",
-            "more",
-            "all",
-            "only",
-            "the",
-            "of",
-            "and",
-            "new",
-            "old",
-            "my",
-            "our",
-            "dir",
-        ),
-        *("folder", "group"),
-    }
+    "part parts teil teile sample samples item items piece pieces unit units product products class "
+    "classes category type set lot batch charge los session day tag week date cam camera line shift run "
+    "series seq sub more all only the of and new old my our dir folder group unlabeled unlabelled "
+    "unsorted unknown uncertain maybe borderline to review todo backup archive temp tmp trash".split()
 )
+"""Besides what says which of several it is: that nobody has judged yet."""
 _MASKS = frozenset({"mask", "masks", "gt", "gts", "groundtruth", "segmentation", "segmentations", "truth"})
 _LABELS = frozenset({"label", "labels", "annotation", "annotations"})
 """Masks, too, where nothing else is said: a "bad label" may be one on a bottle."""
@@ -203,7 +169,8 @@ def _judged(said: Sequence[str]) -> tuple[set[Kind], bool]:
 
 
 def _is_good(word: str) -> bool:
-    return word in GOOD or (word.endswith(_FREE) and _is_bad(word))
+    undone = word.startswith("un") and word[2:].startswith((*_BAD_BEGINNINGS, *_DAMAGE))
+    return word in GOOD or undone or (word.endswith(_FREE) and _is_bad(word))
 
 
 def _is_bad(word: str) -> bool:
