@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from adcommon.data import load_splits
+from adcommon.data.sources.splits import say_no_threshold
 from resad.backbone import build_backbone, make_preprocess
 from resad.calibrate import _divide, calibrate_model, score_places
 from resad.data import TrainingData
@@ -40,6 +41,7 @@ def test_a_threshold_needs_held_out_images_and_says_so(parts, caplog: pytest.Log
     model, data, recipe = parts(calibration_share=0.4)
     _, threshold = calibrate_model(model, data, recipe, 0.3)
     assert threshold.images == 4
+    say_no_threshold.cache_clear()
     model, data, recipe = parts(calibration_share=0.1)
     assert calibrate_model(model, data, recipe, 0.3)[1] is None
     assert "no decision threshold" in caplog.text

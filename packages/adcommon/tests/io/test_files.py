@@ -22,6 +22,7 @@ from adcommon.io.files import (
     json_text,
     output_errors,
     plain,
+    refuse_unwritable,
     remove_leftovers,
 )
 from adcommon.models.checkpoint import save_model
@@ -226,3 +227,13 @@ def test_a_real_limit_is_recognised_behind_the_errors_of_torch_and_safetensors(t
     assert (tmp_path / "text").read_text() == "x" * 10
     assert load_resume(tmp_path / "state.pt")["step"] == 10
     assert read_safetensors(tmp_path / "model" / "model.safetensors")["w"].shape == (10,)
+
+
+def test_places_for_files_are_tried_before_the_work(tmp_path: Path) -> None:
+    refuse_unwritable(None, tmp_path / "new" / "deep" / "a.csv", tmp_path / "b.csv")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OutputExists, match="is a folder"):
+        refuse_unwritable(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputFailed, match="cannot write"):
+        refuse_unwritable(tmp_path / "file" / "a.csv")

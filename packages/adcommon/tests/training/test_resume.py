@@ -1,4 +1,5 @@
 import random
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from adcommon.errors import BadValue, UserError, WrongCheckpoint
+from adcommon.errors import BadValue, OutputFailed, UserError, WrongCheckpoint
 from adcommon.testing.alterations import sample
-from adcommon.training.resume import load_resume, restore, save, save_resume
+from adcommon.training.resume import load_resume, refuse_without_room, restore, save, save_resume
 from adcommon.training.run import Run
 
 
@@ -187,3 +188,11 @@ def test_no_state_is_none_and_a_damaged_one_is_said(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(WrongCheckpoint, match=r"cannot read the checkpoint .*\n.*--force"):
             load_resume(path)
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_first_step(tmp_path: Path, monkeypatch) -> None:
+    run, learning = Run(tmp_path / "run"), nn.Linear(1000, 1000)
+    refuse_without_room(run, learning)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 10**7))
+    with pytest.raises(OutputFailed, match=r"needs some 17 MB .* and 10 MB are free"):
+        refuse_without_room(run, learning)

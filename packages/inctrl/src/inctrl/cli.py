@@ -13,6 +13,7 @@ from adcommon.cli.app import command, execute, experiment
 from adcommon.cli.evaluate import WRITTEN
 from adcommon.cli.model_commands import predict_app
 from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.io.files import refuse_unwritable
 from adcommon.io.outputs import clear, reserved
 from adcommon.results.rows import text, write_results
 from adcommon.training.logging import start_logging
@@ -101,6 +102,7 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
     Its dataset is found in --data-root, and references are drawn with a seed.
     """
     start_logging(None)
+    refuse_unwritable(settings.output, settings.save_official)
     if settings.val_normal_json_path:
         targets = listed_targets(settings, settings.root(), settings.category)
     else:

@@ -212,7 +212,7 @@ class ReferenceDraw:
             found = len(self.normal.get(category, ()))
             if found < shots:
                 raise BadValue(
-                    f"category '{category}' has {found} normal images to train with, and shots is {shots}; "
+                    f"too few normal images of '{category}' to train with: {found}, and shots is {shots}; "
                     + (f"use --shots {found}, or fewer" if found else "add some, or leave the category out")
                 )
 

@@ -22,7 +22,7 @@ from adcommon.evaluation.evaluate import interim_values
 from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import Trained, load_model, load_strict
 from adcommon.training.devices import distribute, set_seed
-from adcommon.training.resume import restore, save
+from adcommon.training.resume import refuse_without_room, restore, save
 from adcommon.training.run import Run
 from adcommon.training.steps import Readings, steps
 from adcommon.training.stop import StopSignal
@@ -80,6 +80,7 @@ def train(
     optimiser = AdamW(trainable(model), lr=recipe.lr, weight_decay=recipe.weight_decay)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     state = {"model": model, "optimiser": optimiser}
+    refuse_without_room(run, model)
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
     store = feature_store(backbone.tower, records, preprocess, settings, kept=recipe.cache_features)

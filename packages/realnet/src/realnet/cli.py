@@ -13,7 +13,8 @@ from adcommon.cli.evaluate import evaluate_trained
 from adcommon.cli.list_commands import metadata_app
 from adcommon.cli.model_commands import predict_app
 from adcommon.data import DATASETS
-from adcommon.training.recipes import recipe_for
+from adcommon.io.files import refuse_unwritable
+from adcommon.training.recipes import recipe_for, refuse_two_datasets
 from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, Settings
 from adcommon.types.records import Split
 from realnet.compat.config import read_config
@@ -97,6 +98,7 @@ def metadata() -> None:
 
 def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     """Train and evaluate one model per category."""
+    refuse_two_datasets(recipe.dataset, settings.data, RECIPES[base].dataset)
     recipe = on_own_images(recipe, settings)
     run(
         recipe,
@@ -129,6 +131,8 @@ def _evaluate(*, settings: RealNetSettings) -> None:
     from adcommon.evaluation.maps import write_maps
     from realnet.checkpoint import load_trained, save_official
     from realnet.evaluate import protocols, write_triptychs
+
+    refuse_unwritable(settings.save_official)
 
     def find(recipe: Recipe, categories: Sequence[str]) -> Mapping[str, Split]:
         if named := "folder" if settings.data else settings.dataset:

@@ -21,7 +21,7 @@ from adcommon.data.sources.splits import hold_out
 from adcommon.io.cache import default_cache
 from adcommon.models.feature_store import FeatureStore, cached_features
 from adcommon.training.devices import distribute, set_seed
-from adcommon.training.resume import restore, save
+from adcommon.training.resume import refuse_without_room, restore, save
 from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.training.steps import Readings, steps
@@ -78,6 +78,7 @@ def train(
     optimiser = accelerator.prepare_optimizer(make_optimiser(model, recipe), device_placement=False)
     parts = {"afs": model.afs, "recon": model.recon, "rrs": model.rrs}
     state = {**parts, "optimiser": optimiser, "validation": validation}
+    refuse_without_room(run, model.trainable())
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
     items = make_items(dataset, recipe, category, settings.root())

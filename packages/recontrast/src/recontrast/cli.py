@@ -6,6 +6,7 @@ from pathlib import Path
 from adcommon.cli.app import command, execute, experiment
 from adcommon.cli.evaluate import evaluate_trained
 from adcommon.cli.model_commands import predict_app
+from adcommon.training.recipes import refuse_two_datasets
 from adcommon.training.settings import EvaluateSettings, Settings
 from recontrast.experiment import run
 from recontrast.published import PUBLISHED
@@ -95,6 +96,7 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     """Train and evaluate one model per category, or one for all."""
     from adcommon.data import load_splits
 
+    refuse_two_datasets(recipe.dataset, settings.data, RECIPES[base].dataset)
     if settings.data is not None:
         recipe = replace(recipe, dataset="folder")
     own_order = CATEGORIES.get(base, ()) if recipe.dataset == RECIPES[base].dataset else ()

@@ -21,7 +21,7 @@ from adcommon.models.backbones import create_trunk
 from adcommon.models.checkpoint import save_trained
 from adcommon.results.rows import row
 from adcommon.training.devices import distribute, set_seed
-from adcommon.training.resume import restore, save
+from adcommon.training.resume import refuse_without_room, restore, save
 from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.training.steps import Readings, steps
@@ -72,6 +72,7 @@ def train(
     optimiser, schedule = make_optimiser(model, recipe)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     state = {"model": WithPartialNorm(model), "optimiser": optimiser, "schedule": schedule}
+    refuse_without_room(run, model)
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
     wrapped = distribute(model, accelerator, sync_batch_norm=recipe.sync_batch_norm)

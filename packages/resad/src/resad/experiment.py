@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from adcommon.io.files import refuse_unwritable
 from adcommon.results.rows import Published
 from adcommon.training.jobs import FitGeneralist, Fitted, run_jobs
 from adcommon.types.records import Split
@@ -29,6 +30,7 @@ def run(
     """
     from resad.train import check_inputs, train
 
+    refuse_unwritable(settings.checkpoints() / "tables.csv")
     fitted = run_jobs(
         name,
         recipe,

@@ -173,7 +173,7 @@ def refuse_missing(
         for category in splits:
             if (found := len(few_shot_images(source.images, category))) < shots:
                 raise BadValue(
-                    f"shots is {shots}, and {found} images of '{category}' are in {source.images}; use "
+                    f"too few images of '{category}' in {source.images}: {found}, and shots is {shots}; use "
                     f"--shots {found}, or fewer"
                 )
     else:

@@ -36,6 +36,8 @@ class TrainSettings(FewShotSettings, Settings):
         super().__post_init__()
         if self.test_ref_feature_dir is not None and self.few_shot_dir is not None:
             raise BadValue("--test_ref_feature_dir and --few_shot_dir were both given; use one of them")
+        if self.test_dataset_dir is not None and self.data is not None:
+            raise BadValue("--test_dataset_dir and --data were both given; use one of them")
 
     def train_root(self) -> Path:
         """Where the dataset to train on is looked for; `--data` is for the one to test on."""

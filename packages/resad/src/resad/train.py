@@ -17,7 +17,7 @@ from adcommon.data.readable import read_splits
 from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import save_trained
 from adcommon.training.devices import set_seed
-from adcommon.training.resume import Stateful, restore, save
+from adcommon.training.resume import Stateful, refuse_without_room, restore, save
 from adcommon.training.run import Run
 from adcommon.training.steps import refuse_diverged, steps
 from adcommon.training.stop import StopSignal
@@ -99,6 +99,7 @@ def train(
         "losses": losses,
         "reports": reports,
     }
+    refuse_without_room(run, model)
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
     untrained = untrained_levels(data.grids.cells, recipe)
     plan = data.plan(world)

@@ -12,7 +12,8 @@ from adcommon.cli.app import command, execute, experiment
 from adcommon.cli.evaluate import evaluate_trained
 from adcommon.cli.list_commands import metadata_app
 from adcommon.cli.model_commands import predict_app
-from adcommon.training.recipes import recipe_for
+from adcommon.io.files import refuse_unwritable
+from adcommon.training.recipes import recipe_for, refuse_two_datasets
 from adcommon.training.settings import EvaluateSettings, Settings
 from adcommon.types.records import Split
 from uniad.compat.config import read_config
@@ -75,6 +76,7 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     """Train and evaluate one model for all categories, or one for each."""
     from uniad.data import find_splits, on_own_images
 
+    refuse_two_datasets(recipe.dataset, settings.data, RECIPES[base].dataset)
     recipe = on_own_images(recipe, settings)
     run(
         recipe,
@@ -90,6 +92,8 @@ def _evaluate(*, settings: UniADSettings) -> None:
     from uniad.checkpoint import load_trained, save_official
     from uniad.data import find_splits
     from uniad.evaluate import pictures, protocols, save_features
+
+    refuse_unwritable(settings.save_official)
 
     def find(recipe: Recipe, categories: Sequence[str]) -> Mapping[str, Split]:
         other = "folder" if settings.data else settings.dataset

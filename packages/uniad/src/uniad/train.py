@@ -20,7 +20,7 @@ from adcommon.models.backbones import create_trunk
 from adcommon.models.checkpoint import save_trained
 from adcommon.results.rows import row
 from adcommon.training.devices import distribute, set_seed
-from adcommon.training.resume import restore, save
+from adcommon.training.resume import refuse_without_room, restore, save
 from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.training.steps import Readings, steps
@@ -81,6 +81,7 @@ def train(
         "schedule": schedule,
         "best": best,
     }
+    refuse_without_room(run, model.reconstruction)
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
     reconstruction = distribute(model.reconstruction, accelerator)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from adcommon.deploy.model import Model
 from adcommon.deploy.runtime import LARGEST_BATCH, LARGEST_FILE, METADATA, refusals, session
 from adcommon.errors import BadValue, ExportFailed, WrongCheckpoint, require
-from adcommon.io.files import atomic_write, plain
+from adcommon.io.files import atomic_write, plain, refuse_unwritable
 from adcommon.types.prediction import Detector
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
     if detector is None:
         raise BadValue("this model is an ONNX file already; export the folder that it was made of")
     require("export", "onnx", "onnxscript", "onnxruntime")
+    refuse_unwritable(Path(out))
     graph = Pixels(detector).eval()
     if any(tensor.device.type != "cpu" for tensor in graph.state_dict().values()):
         raise BadValue('a model is exported on the CPU: load it with device="cpu"')

@@ -157,6 +157,23 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
+def refuse_unwritable(*files: Path | None) -> None:
+    """Refuse files that could not be written, before the work that they are for; None is no file.
+
+    Raises:
+        OutputExists: a folder is there.
+        OutputFailed: the place cannot be written.
+    """
+    for file in filter(None, files):
+        if file.is_dir():
+            raise OutputExists(f"{file} is a folder, where a file is to be written; name a file")
+        place = next(parent for parent in file.resolve().parents if parent.exists())
+        probe = _sibling(place / file.name)
+        with output_errors(file):
+            probe.touch()
+            probe.unlink()
+
+
 def delete(path: Path) -> None:
     """Delete a file, or a folder that this product made, if it is there.
 

@@ -32,7 +32,7 @@ def recipe_for(words: Sequence[str], papers: Collection[str], own: Collection[st
         own: flags that name images of one's own.
     """
     flags = [word.replace("_", "-").partition("=")[0] for word in words]
-    if "--dataset" in flags:
+    if "--dataset" in flags and "--data" not in flags:
         place = flags.index("--dataset")
         given = words[place].partition("=")[2] or "".join(words[place + 1 : place + 2])
         return given if given in papers else "own"
@@ -66,3 +66,17 @@ def in_authors_form(read: Callable[Concatenate[Path, P], T]) -> Callable[Concate
             ) from error
 
     return reader
+
+
+def refuse_two_datasets(named: str | None, data: Path | None, usual: str | None = None) -> None:
+    """Refuse a dataset of the catalogue beside a folder of own images: one of them would be passed over.
+
+    Args:
+        named: the dataset that holds now.
+        usual: the one that holds where none is named.
+    """
+    if data is not None and named not in ("folder", usual, None):
+        raise BadValue(
+            f"--dataset {named} and --data {data} were both given: --data is a folder of your own images, "
+            f"--data-root says where {named} lies"
+        )

@@ -1,16 +1,17 @@
 """The state of an unfinished training: what `--resume` continues from, to the same bits on a CPU."""
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from adcommon.data.messages import shorten
-from adcommon.errors import BadValue, WrongCheckpoint
+from adcommon.errors import BadValue, OutputFailed, WrongCheckpoint
 from adcommon.io.files import atomic_write, plain
 from adcommon.io.schema import convert
 from adcommon.models.pickles import DAMAGED, first_line, load_foreign
@@ -19,6 +20,8 @@ from adcommon.types.values import Count
 
 logger = logging.getLogger(__name__)
 
+_ROOM_FOR_THE_REST = 2**20
+"""Bytes of tables and logs."""
 _AFRESH = "It is the state of an unfinished training: start that afresh with --force."
 
 
@@ -147,6 +150,24 @@ def save(
             "torch_generator": torch.get_rng_state(),
         },
     )
+
+
+def refuse_without_room(run: Run, learning: nn.Module) -> None:
+    """Refuse to begin a training whose state and model would not fit on the disk.
+
+    Args:
+        learning: its weights go into both, with two moments each into the state.
+
+    Raises:
+        OutputFailed: says how much is needed and how much is free.
+    """
+    weights = sum(weight.numel() * weight.element_size() for weight in learning.parameters())
+    needed, free = 4 * weights + _ROOM_FOR_THE_REST, shutil.disk_usage(run.folder).free
+    if free < needed:
+        raise OutputFailed(
+            f"{run.folder} needs some {needed / 1e6:.0f} MB for the state and the model of this training, "
+            f"and {free / 1e6:.0f} MB are free. Free some space or choose another --out"
+        )
 
 
 def restore(run: Run, recipe: object, parts: Mapping[str, Stateful], accelerator: Accelerator) -> int:

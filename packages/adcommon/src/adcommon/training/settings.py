@@ -10,6 +10,7 @@ from adcommon.data.sources.meaning import Meaning
 from adcommon.errors import BadValue
 from adcommon.io.places import default_root
 from adcommon.io.schema import check_fields
+from adcommon.training.recipes import refuse_two_datasets
 from adcommon.types.values import NotNegative, Positive, Rate, Workers
 
 SETTINGS_GROUP = Group("Where and how to run", sort_key=1)
@@ -137,3 +138,8 @@ class EvaluateSettings(_OnImages):
     """Images per batch."""
     force: bool = False
     """Overwrite an evaluation in `out`."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later."""
+        super().__post_init__()
+        refuse_two_datasets(self.dataset, self.data)

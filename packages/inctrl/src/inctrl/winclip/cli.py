@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from adcommon.cli.app import command
+from adcommon.io.files import refuse_unwritable
 from adcommon.io.places import default_root
 from adcommon.results.rows import text, write_results
 from adcommon.training.logging import start_logging
@@ -66,6 +67,7 @@ def _test(
         device: Device by its torch name: cpu, cuda:1, mps.
     """
     start_logging(None)
+    refuse_unwritable(output)
     names = datasets_asked_for(data, dataset, category)
     targets = find_targets(names, data or data_root or default_root(), category)
 

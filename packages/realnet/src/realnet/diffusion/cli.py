@@ -10,7 +10,7 @@ from adcommon.cli.app import experiment
 from adcommon.errors import BadValue, OutputExists
 from adcommon.training.jobs import run_jobs
 from adcommon.training.logging import start_logging
-from adcommon.training.recipes import recipe_for
+from adcommon.training.recipes import recipe_for, refuse_two_datasets
 from adcommon.training.run import RunGroup
 from adcommon.training.stop import StopSignal
 from realnet.data import ALL
@@ -78,6 +78,8 @@ def _default_recipe() -> str:
 
 def _train(base: str, recipe: DiffusionRecipe | ClassifierRecipe, settings: TrainSettings) -> None:
     """Train the network of a recipe."""
+    recipes = CLASSIFIER_RECIPES if isinstance(recipe, ClassifierRecipe) else DIFFUSION_RECIPES
+    refuse_two_datasets(recipe.dataset, settings.data, recipes[base].dataset)
     recipe = on_own_images(recipe, settings)
     images = training_images(recipe, settings.root(), settings.category, settings.meaning())
     if isinstance(recipe, ClassifierRecipe) and len(images) == 1:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
 
@@ -22,6 +22,8 @@ class NetworkSettings(Settings):
         tuple[str, ...], Parameter(alias="--class-name", consume_multiple=True, show_default=False)
     ] = ()
     """Categories, in the order of their class numbers; `all` for every one. [default: all]"""
+    unread: ClassVar[tuple[str, ...]] = ("maps", "eval_size", "false_alarm_rate")
+    """Flags that nothing here reads: a diffusion model scores no images."""
     channels_last: bool = False
     """Keep each pixel's channels together in memory, which is faster on GPUs."""
     compile: bool = False
@@ -34,11 +36,10 @@ class NetworkSettings(Settings):
     def __post_init__(self) -> None:
         """Refuse what other trainings take and nothing here would read."""
         super().__post_init__()
-        for name in ("maps", "eval_size", "false_alarm_rate"):
+        for name in self.unread:
             if getattr(self, name) != getattr(Settings, name):
                 raise BadValue(
-                    f"--{name.replace('_', '-')} has no effect here: a diffusion model scores no images. "
-                    "Leave it out; realnet-train takes it"
+                    f"--{name.replace('_', '-')} has no effect here; leave it out, realnet-train takes it"
                 )
 
 
@@ -61,6 +62,8 @@ class TrainSettings(NetworkSettings):
 class SampleSettings(NetworkSettings):
     """What drawing takes."""
 
+    unread = (*NetworkSettings.unread, "weights", "save_every", "workers")
+    """Nor does drawing load images, or begin with weights of another network."""
     check: bool = False
     """Draw nothing; report how well the model rebuilds training images and show what it draws at strength 0
     and at the two ends of --strength."""

@@ -13,8 +13,9 @@ from torch.optim import Adam
 
 from adcommon.data.order import batches_per_epoch
 from adcommon.data.readable import read_all
+from adcommon.io.files import refuse_unwritable
 from adcommon.training.devices import distribute, set_seed
-from adcommon.training.resume import Stateful, restore
+from adcommon.training.resume import Stateful, refuse_without_room, restore
 from adcommon.training.run import Run
 from adcommon.types.records import Record
 from realnet.diffusion import store
@@ -72,6 +73,7 @@ class Setup:
             The steps it had done, the network as the loop calls it (compiled if it is to be, its gradients
             shared by processes), and the batches from there on.
         """
+        refuse_without_room(run, self.network)
         first = restore(run, self.recipe, parts, accelerator) if self.settings.resume else 0
         network = compiled(self.network) if self.settings.compile else self.network
         batches = training_batches(
@@ -112,6 +114,7 @@ def check_inputs(
     recipe: TrainingRecipe, images: Mapping[str, Sequence[Record]], settings: TrainSettings
 ) -> None:
     """Fail now and not after hours on a schedule that is unknown or an image that cannot be decoded."""
+    refuse_unwritable(settings.save_official)
     make_schedule(recipe.timesteps, recipe.noise_schedule)
     read_all([make_dataset(recipe, images, cache=settings.cache)])
 

@@ -1,5 +1,6 @@
 """The console commands around the picture decoder; torch is imported inside the functions."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,12 +37,33 @@ def vis_query() -> None:
     command("uniad-vis-query", _vis_query)
 
 
+_READ = frozenset(
+    "dataset meta_train meta_test image_dir normals backbone strides out_stride fixed_padding image_size "
+    "interpolation upright epochs iterations batch_size seed optimiser lr adam_beta1 adam_beta2 momentum "
+    "weight_decay lr_step lr_gamma clip_norm evaluate_every precision".split()
+)
+"""Fields of the recipe that a picture decoder reads."""
+_UNREAD = ("maps", "eval_size", "false_alarm_rate")
+"""Settings that concern scores, which it has not."""
+
+
+def _refuse_unread(recipe: Recipe, settings: Settings) -> None:
+    """Refuse flags that would change nothing."""
+    given = {name: (getattr(settings, name), getattr(Settings, name)) for name in _UNREAD}
+    names = {entry.name for entry in fields(Recipe)} - _READ
+    given |= {name: (getattr(recipe, name), getattr(DECODER, name)) for name in names}
+    for name, (value, usual) in given.items():
+        if value != usual:
+            raise BadValue(f"--{name.replace('_', '-')} has no effect on a picture decoder; leave it out")
+
+
 def _run_decoder(base: str, recipe: Recipe, settings: Settings) -> None:
     """Train one picture decoder per category."""
     from uniad.data import find_splits, on_own_images
     from uniad.pictures.train_decoder import train_decoder as train_model
     from uniad.train import check_inputs
 
+    _refuse_unread(recipe, settings)
     recipe = on_own_images(recipe, settings)
     splits = find_splits(recipe, settings.root(), settings.category, settings.meaning())
     run_jobs(

@@ -22,7 +22,7 @@ from adcommon.models.checkpoint import save_trained
 from adcommon.models.feature_store import cached_features
 from adcommon.results.picture_names import names_of
 from adcommon.training.devices import distribute, set_seed
-from adcommon.training.resume import restore, save
+from adcommon.training.resume import refuse_without_room, restore, save
 from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.training.steps import Readings, steps
@@ -71,6 +71,7 @@ def train_decoder(
     optimiser, schedule = make_optimiser(decoder.parameters(), recipe, per_epoch)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     state = {"decoder": decoder, "optimiser": optimiser, "schedule": schedule}
+    refuse_without_room(run, decoder)
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
     wrapped = distribute(decoder, accelerator)

@@ -69,7 +69,8 @@ def _refuse_too_few(found: int, where: str, shots: int) -> None:
         raise EmptySplit(f"no normal images in {where} to draw references from")
     if not 1 <= shots <= found:
         raise BadValue(
-            f"shots is {shots}, and {found} normal images are in {where}; use --shots {found}, or fewer"
+            f"too few normal images for references in {where}: {found}, and shots is {shots}; use --shots "
+            f"{found}, or fewer"
         )
 
 
