@@ -125,7 +125,7 @@ def _with_whole_mask(look: Look) -> Look:
     """The look at the mask as it is, and not at what the network's crop and size leave of it."""
     if look.mask is None or look.record.mask is None:
         return look
-    return replace(look, mask=MaskLook.of(look.mask.size, open_mask(look.record.mask)))
+    return replace(look, mask=MaskLook.of(look.mask.size, open_mask(look.record.mask), look.mask.pages))
 
 
 def _unseen(looks: Sequence[Look], preprocess: Preprocess, category: str) -> Iterator[Problem]:

@@ -96,6 +96,15 @@ def test_pages_are_counted(tmp_path: Path) -> None:
     assert "3 pages" in found.details[0]
 
 
+def test_pages_of_masks_are_counted_too(tmp_path: Path) -> None:
+    plain = look(tmp_path, noise(0), mask=square())
+    assert plain.record.mask is not None
+    part = Image.fromarray(square().astype(np.uint8))
+    part.save(plain.record.mask, format="TIFF", save_all=True, append_images=[part])
+    again = look_at(plain.record, noise(0), square(), lambda: False)
+    assert "_mask.png: 2 pages" in only(again).details[0]
+
+
 def exif(orientation: int) -> Image.Exif:
     data = Image.Exif()
     data[ORIENTATION] = orientation

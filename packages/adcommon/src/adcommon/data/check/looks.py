@@ -27,13 +27,15 @@ class MaskLook:
     on_border: bool
     """Every pixel at the border is anomalous."""
     digest: bytes
+    pages: int = 1
+    """Of its file; of a mask in parts, none are counted."""
 
     @classmethod
-    def of(cls, size: tuple[int, int], mask: Bool[np.ndarray, "height width"]) -> "MaskLook":
+    def of(cls, size: tuple[int, int], mask: Bool[np.ndarray, "height width"], pages: int = 1) -> "MaskLook":
         """Look at a mask, at any size."""
         border = mask[0].all() and mask[-1].all() and mask[:, 0].all() and mask[:, -1].all()
         digest = blake2b(np.packbits(mask).tobytes(), digest_size=16).digest()
-        return cls(size, float(mask.mean()), bool(border), digest)
+        return cls(size, float(mask.mean()), bool(border), digest, pages)
 
     @property
     def seems_inverted(self) -> bool:
@@ -74,8 +76,15 @@ def look_at(
         fingerprint(record.image, pixels),
         is_dark(header, pixels),
         header.has_alpha and is_transparent(),
-        None if mask is None or record.mask is None else MaskLook.of(image_size(record.mask), mask),
+        None if mask is None or record.mask is None else _look_at_mask(record.mask, mask),
     )
+
+
+def _look_at_mask(path: Path, mask: Bool[np.ndarray, "height width"]) -> MaskLook:
+    if path.is_dir():
+        return MaskLook.of(image_size(path), mask)
+    header = read_header(path)
+    return MaskLook.of(header.size, mask, header.pages)
 
 
 def suspicions(looks: Sequence[Look], category: str) -> Iterator[Problem]:
@@ -100,11 +109,12 @@ def _check_pixels(looks: Sequence[Look], category: str) -> Iterator[Problem]:
     if transparent:
         message = "images have transparent pixels, whose hidden colours are read: save them without alpha"
         yield _problem("warning", category, message, transparent)
-    many = [look for look in looks if look.header.pages > 1]
+    pages = [(look, look.record.image, look.header.pages) for look in looks]
+    pages += [(look, look.record.mask, look.mask.pages) for look in looks if look.mask and look.record.mask]
+    many = [(look, f"{path}: {count} pages") for look, path, count in pages if count > 1]
     if many:
-        details = [f"{look.record.image}: {look.header.pages} pages" for look in many]
-        message = "images have several pages or frames, of which only the first is read"
-        yield _problem("warning", category, message, many, details)
+        message = "files have several pages or frames, of which only the first is read"
+        yield _problem("warning", category, message, [look for look, _ in many], [said for _, said in many])
 
 
 def _check_orientation(looks: Sequence[Look], category: str) -> Iterator[Problem]:
