@@ -9,9 +9,11 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from adcommon.data.leaks import refuse_leak, same_files
+from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.inputs import list_inputs
 from adcommon.deploy.model import Model, Result
 from adcommon.deploy.rows import RUN, TABLE, Row, append, listing_digest, read_rows, refuse_other, rewind
@@ -190,18 +192,24 @@ def _row(path: Path, result: Result) -> Row:
 
 def _draw(path: Path, result: Result, file: Path) -> None:
     """Draw the map over its image."""
-    preprocess = result.preprocess
     scale = min(1.0, LONGEST_SIDE / max(result.width, result.height))
     width, height = max(1, round(scale * result.width)), max(1, round(scale * result.height))
     try:
-        with picture(path, upright=preprocess.upright, white=preprocess.white) as image:
-            pixels = np.asarray(image.resize((width, height), reducing_gap=2).convert("RGB"))
+        pixels = _pixels(path, result.preprocess, width, height)
     except UnreadableImage as error:  # it was there when it was scored
         logger.warning("no picture: %s", error)
         return
     assert result.network_map is not None
-    anomaly_map = preprocess.restore(result.network_map[None], height, width)[0]
+    anomaly_map = result.preprocess.restore(result.network_map[None], height, width)[0]
     atomic_write(file, png(overlay(pixels, heat_map(anomaly_map, colours=glow))))
+
+
+def _pixels(
+    path: Path, preprocess: Preprocess, width: int, height: int
+) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    """An image at another size; at its own size it is in memory only here, where others wait for it."""
+    with picture(path, upright=preprocess.upright, white=preprocess.white) as image:
+        return np.asarray(image.resize((width, height), reducing_gap=2).convert("RGB"))
 
 
 def summary(predicted: Predicted, model: Model, out: Path) -> str:
