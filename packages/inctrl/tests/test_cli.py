@@ -74,6 +74,12 @@ def test_a_training_leaves_a_model_a_table_over_draws_and_pictures(run: Path) ->
     ]
 
 
+def test_without_data_to_learn_from_the_ways_out_are_named(root: Path, tmp_path: Path) -> None:
+    said = refused("inctrl-train", "--data", root, "--data-root", tmp_path)
+    assert "--train-data DIR" in said
+    assert "--dataset synthetic" in said
+
+
 def test_a_category_is_enough_to_test(run: Path, root: Path, tmp_path: Path) -> None:
     done = succeed(
         "inctrl-test",

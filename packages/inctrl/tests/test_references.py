@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
 from adcommon.testing.trees import make_folder
+from adcommon.types.records import Record, Split
 from inctrl.compat.fewshot_files import write_few_shot_file
-from inctrl.references import drawn, encode_references, from_file, from_images
+from inctrl.references import drawn, encode_references, from_file, from_images, refuse_missing
 
 
 def test_more_shots_extend_fewer_and_seeds_differ(trained, tmp_path: Path) -> None:
@@ -36,3 +37,14 @@ def test_encoding_does_not_depend_on_batches(vision) -> None:
     torch.testing.assert_close(
         encode_references(vision.tower, images[8:]).tokens, whole.tokens[8:], rtol=1e-4, atol=1e-5
     )
+
+
+def test_missing_references_are_said_with_category_count_and_remedy(tmp_path: Path) -> None:
+    normal, test = [Record(tmp_path / "0.png", "part", 0)], [Record(tmp_path / "1.png", "part", 1)]
+    refuse_missing([Split(normal, test, "folder")], 1, None, 64)
+    with pytest.raises(BadValue, match=r"'part': 1, and shots is 2; use --shots 1, or fewer"):
+        refuse_missing([Split(normal, test, "folder")], 2, None, 64)
+    with pytest.raises(EmptySplit, match="no normal images of 'part'"):
+        refuse_missing([Split([], test, "folder")], 2, None, 64)
+    with pytest.raises(DatasetNotFound, match="no few-shot file"):
+        refuse_missing([Split(normal, test, "folder")], 1, tmp_path, 64)

@@ -16,7 +16,14 @@ from resad.backbone import build_backbone, make_preprocess
 from resad.compat.features import feature_facts, write
 from resad.network.residual import as_rows
 from resad.recipes import Recipe
-from resad.references import ReferenceSource, encode, few_shot_images, make_targets, without_references
+from resad.references import (
+    ReferenceSource,
+    encode,
+    few_shot_images,
+    make_targets,
+    refuse_missing,
+    without_references,
+)
 
 
 @pytest.fixture
@@ -115,3 +122,23 @@ def test_nothing_is_left_out_without_references(trees: Path) -> None:
     record = Record(trees / "visa/candle/test/good/000.png", "candle", 0)
     assert without_references([record], []) == [record]
     assert without_references([record], [record.image]) == []
+
+
+def test_missing_references_are_said_with_category_count_and_remedy(
+    trees: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    splits = load_splits("visa", trees, ("candle",))
+    backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
+    found = len(splits["candle"].train)
+
+    def look(shots: int, **source: Path) -> None:
+        wanted = replace(recipe, shots=(shots,))
+        refuse_missing(splits, backbone, preprocess, wanted, ReferenceSource(**source))
+
+    look(found)
+    look(found, images=trees / "visa")
+    for source in ({}, {"images": trees / "visa"}):
+        with pytest.raises(BadValue, match=rf"'candle'.*: {found}, and shots is 99; use --shots {found}"):
+            look(99, **source)
+    with pytest.raises(DatasetNotFound, match="no reference features"):
+        look(1, features=tmp_path)
