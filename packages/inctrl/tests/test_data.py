@@ -64,9 +64,7 @@ def test_a_query_is_its_own_reference_only_where_that_is_allowed() -> None:
 
 
 def test_too_few_normal_images_are_an_error_that_names_the_category() -> None:
-    with pytest.raises(
-        BadValue, match="of 'b' to train with: 1, and shots is 2; use --shots 1"
-    ):
+    with pytest.raises(BadValue, match="of 'b' to train with: 1, and shots is 2; use --shots 1"):
         ReferenceDraw(records()[4:6], 2, 0, self_reference=True)
 
 

@@ -81,6 +81,11 @@ def test_no_more_channels_are_kept_than_a_layer_has() -> None:
         check_planes(blocks, {"layer1": 24}, "efficientnet_b4")
 
 
+def test_a_network_wider_than_any_memory_is_refused() -> None:
+    with pytest.raises(BadValue, match="expected at most 16384"):
+        check_widths(parse_structure(["layer1:64@4"]), 0.5, (1, 2**20), (2,), 64)
+
+
 def test_a_backbone_that_is_too_narrow_everywhere_is_refused() -> None:
     with pytest.raises(BadValue, match="too few channels"):
         fitting_structure({4: 8, 32: 8}, "x", lambda width: width % 32 == 0)

@@ -12,6 +12,8 @@ from adcommon.errors import BadValue
 
 GROUPS = 32
 """Groups of every group norm; a number of channels has to be a multiple of it."""
+_MOST = 2**14
+"""Channels of a network at its widest."""
 _LAYER = re.compile(r"(layer([1-9]\d*)):([1-9]\d*)")
 _STRIDE_2_FIRST = ("efficientnet", "mobilenet", "mnasnet", "mixnet", "fbnet")
 """Kinds of networks whose first layer already has stride 2; that of all others has stride 4."""
@@ -92,6 +94,8 @@ def check_widths(
     for block in blocks:
         for level, factor in enumerate(channel_mult):
             width = factor * int(ratio * block.channels)
+            if width > _MOST:
+                raise BadValue(f"{block.name} ({block}) has a network {width} wide; expected at most {_MOST}")
             for name, unit in (("norms", GROUPS), ("attention", head_width)):
                 if (name == "norms" or level in attends) and (width < unit or width % unit):
                     raise BadValue(
