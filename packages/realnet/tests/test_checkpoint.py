@@ -4,6 +4,7 @@ import torch
 from adcommon.errors import WrongCheckpoint
 from adcommon.evaluation.threshold import Threshold
 from adcommon.models.checkpoint import save_trained
+from adcommon.testing.alterations import loads_or_is_refused
 from adcommon.types.facts import Facts
 from realnet.checkpoint import load_detector, load_trained, save_official
 from realnet.compat.official import load_checkpoint, save_checkpoint
@@ -58,3 +59,21 @@ def test_a_file_of_the_authors_keeps_its_epoch_and_its_result(make_model, tiny, 
 def test_what_is_neither_says_what_was_expected(tmp_path) -> None:
     with pytest.raises(WrongCheckpoint, match=r"expected a folder with config.json"):
         load_trained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "count", [6, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+def test_no_value_of_a_config_is_believed(make_model, tiny, tmp_path, count: int) -> None:
+    save_trained(
+        tmp_path / "model",
+        make_model().state_dict(),
+        PAPER,
+        facts(tiny, "random"),
+        recipe=tiny,
+        preprocess=make_preprocess(tiny),
+        categories=["bottle"],
+        threshold=Threshold(value=0.25, false_alarm_rate=0.05, images=20, supported=True),
+        own={"step": 3},
+    )
+    loads_or_is_refused(tmp_path / "model", load_trained, count)

@@ -7,6 +7,8 @@ import torch
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import WrongCheckpoint
 from adcommon.models.checkpoint import save_trained
+from adcommon.testing.alterations import loads_or_is_refused
+from adcommon.types.threshold import Threshold
 from recontrast.checkpoint import load_detector, load_trained
 from recontrast.detector import make_detector
 from recontrast.evaluate import facts
@@ -15,6 +17,23 @@ from recontrast.published import PAPER
 from recontrast.recipes import OWN
 
 RECIPE = replace(OWN, backbone="resnet18", image_size=64, evaluate_every=7)
+
+
+def saved(folder: Path) -> Path:
+    model, preprocess = build(RECIPE, weights="random"), Preprocess(image_size=64)
+    origin = facts(RECIPE, "random")
+    threshold = Threshold(value=0.5, false_alarm_rate=0.05, images=20, supported=True)
+    save_trained(
+        folder,
+        model.state_dict(),
+        PAPER,
+        origin,
+        recipe=RECIPE,
+        preprocess=preprocess,
+        categories=["bottle"],
+        threshold=threshold,
+    )
+    return folder
 
 
 def test_a_saved_model_gives_the_same_scores_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
@@ -44,3 +63,10 @@ def test_a_saved_model_gives_the_same_scores_and_a_wrong_one_is_refused(tmp_path
     save(tmp_path / "other", dict(list(tensors.items())[1:]))
     with pytest.raises(WrongCheckpoint, match=r"missing: encoder\.conv1\.weight"):
         load_detector(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "count", [8, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+def test_no_value_of_a_config_is_believed(tmp_path: Path, count: int) -> None:
+    loads_or_is_refused(saved(tmp_path / "model"), load_trained, count)

@@ -9,6 +9,7 @@ from adcommon.data import load_splits
 from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.io.images import list_images
 from adcommon.models.checkpoint import load_model
+from adcommon.testing.alterations import loads_or_is_refused
 from resad.checkpoint import Config, load_detector, load_trained, recorded_references
 from resad.compat.official import write_official
 from resad.experiment import fit
@@ -83,3 +84,10 @@ def test_recorded_references_are_found_or_asked_for(tmp_path: Path) -> None:
         recorded_references(recorded, "pcb1", tmp_path)
     with pytest.raises(BadValue, match="--references"):
         recorded_references({}, None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "count", [8, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+def test_no_value_of_a_config_is_believed(folder: Path, count: int) -> None:
+    loads_or_is_refused(folder, load_trained, count)

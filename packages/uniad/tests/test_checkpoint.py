@@ -6,6 +6,7 @@ import torch
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import WrongCheckpoint
 from adcommon.models.checkpoint import save_trained
+from adcommon.testing.alterations import loads_or_is_refused
 from uniad.checkpoint import load_trained, save_official, start_from
 from uniad.compat.official import load_checkpoint, save_checkpoint, to_official
 from uniad.detector import UniADDetector
@@ -80,3 +81,10 @@ def test_the_authors_file_goes_in_and_out_with_every_entry(make_model, tmp_path)
 def test_another_folder_is_no_model(tmp_path) -> None:
     with pytest.raises(WrongCheckpoint, match=r"config\.json"):
         load_trained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "count", [8, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+def test_no_value_of_a_config_is_believed(folder, count: int) -> None:
+    loads_or_is_refused(folder[0], load_trained, count)

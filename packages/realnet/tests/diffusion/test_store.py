@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from adcommon.errors import BadValue, WeightsNotFound, WrongCheckpoint
+from adcommon.testing.alterations import loads_or_is_refused
 from realnet.diffusion import store
 from realnet.diffusion.compat.official import save_checkpoint
 from realnet.diffusion.recipes import CLASSIFIER_RECIPES, DIFFUSION_RECIPES
@@ -67,3 +68,12 @@ def test_a_training_starts_from_scratch_from_a_file_or_from_a_model(tmp_path: Pa
         begun = store.start(UNET, 2, origin)
         assert torch.equal(begun.time_embed[0].weight, other.time_embed[0].weight)
         assert begun.label_emb.weight.shape[0] == 2
+
+
+@pytest.mark.parametrize(
+    "count", [8, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+@pytest.mark.parametrize("recipe", [UNET, CLASSIFIER], ids=["unet", "classifier"])
+def test_no_value_of_a_config_is_believed(tmp_path: Path, recipe, count: int) -> None:
+    saved(tmp_path / "model", recipe)
+    loads_or_is_refused(tmp_path / "model", lambda folder: store.load(folder, recipe), count)

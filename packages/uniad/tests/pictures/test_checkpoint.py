@@ -1,10 +1,17 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import WrongCheckpoint
+from adcommon.models.checkpoint import save_trained
+from adcommon.testing.alterations import loads_or_is_refused
 from uniad.compat.official import save_checkpoint
-from uniad.pictures.checkpoint import load_decoder
+from uniad.evaluate import facts
+from uniad.pictures.checkpoint import METHOD, load_decoder
 from uniad.pictures.decoder import VisDecoder
+from uniad.published import PAPER
 
 
 def test_the_authors_decoders_are_found_below_their_folder(tmp_path) -> None:
@@ -29,3 +36,16 @@ def test_a_model_that_draws_nothing_is_refused(make_model, tiny, tmp_path) -> No
 def test_a_missing_decoder_is_named_with_the_next_command(tmp_path) -> None:
     with pytest.raises(WrongCheckpoint, match="uniad-train-decoder --category bottle"):
         load_decoder(tmp_path, "bottle")
+
+
+def test_no_value_of_a_config_is_believed(tiny, tmp_path) -> None:
+    save_trained(
+        tmp_path / "model",
+        VisDecoder(8).state_dict(),
+        PAPER,
+        replace(facts(tiny, "random"), method=METHOD),
+        recipe=replace(tiny, out_stride=16),
+        preprocess=Preprocess(image_size=tiny.image_size),
+        categories=["bottle"],
+    )
+    loads_or_is_refused(tmp_path / "model", lambda folder: load_decoder(folder, "bottle"), 8)

@@ -1,9 +1,13 @@
 """What becomes of a file whose values are believed: the same content with one value altered."""
 
 import copy
+import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from adcommon.errors import UserError
 
 Place = tuple[str | int, ...]
 """The names and numbers that lead to a value."""
@@ -55,6 +59,27 @@ def sample(content: Any, count: int, seed: int = 0) -> list[tuple[str, Any]]:
     """So many of the alterations, the same ones for a seed."""
     all_of_them = alterations(content)
     return random.Random(seed).sample(all_of_them, min(count, len(all_of_them)))
+
+
+def loads_or_is_refused(folder: Path, load: Callable[[Path], object], count: int, seed: int = 0) -> None:
+    """Load a model folder with each of so many alterations of its config.json; it stays as it was.
+
+    Raises:
+        AssertionError: nothing was refused, or a refusal does not name the folder.
+        Exception: any other than a `UserError`.
+    """
+    file = folder / "config.json"
+    before = file.read_text()
+    refused = {}
+    for name, values in sample(json.loads(before), count, seed):
+        file.write_text(json.dumps(values))
+        try:
+            load(folder)
+        except UserError as error:
+            refused[name] = str(error)
+    file.write_text(before)
+    assert refused
+    assert {name: message for name, message in refused.items() if str(folder) not in message} == {}
 
 
 def _holder(content: Any, place: Place) -> Any:
