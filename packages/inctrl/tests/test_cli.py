@@ -109,6 +109,8 @@ def test_the_general_command_gives_the_same_rows(run: Path, root: Path, tmp_path
     assert read_rows(tmp_path / "a") == read_rows(tmp_path / "b")
     assert (tmp_path / "a" / "summary.md").read_text() == (tmp_path / "b" / "summary.md").read_text()
     assert len(read_rows(tmp_path / "b")) == 3
+    succeed("ad", "evaluate", "--model", run / "2-shot" / "model", *words[4:], "--out", tmp_path / "c")
+    assert read_rows(tmp_path / "c") == read_rows(tmp_path / "a")
     assert len(list((tmp_path / "b" / "maps").rglob("*.png"))) == 6
 
 

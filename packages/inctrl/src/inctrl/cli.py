@@ -12,9 +12,11 @@ from pathlib import Path
 from adcommon.cli.app import command, execute, experiment
 from adcommon.cli.evaluate import WRITTEN
 from adcommon.cli.model_commands import predict_app
-from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
 from adcommon.io.files import refuse_unwritable
+from adcommon.io.model_folder import read_config
 from adcommon.io.outputs import clear, reserved
+from adcommon.io.schema import convert
 from adcommon.results.rows import text, write_results
 from adcommon.training.logging import start_logging
 from adcommon.training.recipes import recipe_for
@@ -106,8 +108,7 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
     if settings.val_normal_json_path:
         targets = listed_targets(settings, settings.root(), settings.category)
     else:
-        names = datasets_asked_for(settings.data, settings.dataset, settings.category)
-        targets = find_targets(names, settings.root(), settings.category, settings.meaning())
+        targets = find_targets(_tested(settings), settings.root(), settings.category, settings.meaning())
 
     from adcommon.data.readable import read_tests
     from adcommon.io.cache import default_cache
@@ -155,3 +156,16 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
         write_scores(settings.output, scored)
     if settings.save_official is not None and clip is not None:
         save_checkpoint(settings.save_official, model, clip)
+
+
+def _tested(settings: TestSettings) -> tuple[str, ...]:
+    """The datasets to test on: what the flags ask for, else those that the model's training tested."""
+    asked = settings.data is not None or settings.dataset is not None or settings.category
+    if not asked and settings.model is not None and settings.model.is_dir():
+        recipe = read_config(settings.model, "inctrl").get("recipe")
+        names = recipe.get("test_datasets", ()) if isinstance(recipe, dict) else ()
+        where = f"{settings.model}: recipe.test_datasets"
+        known: tuple[str, ...] = convert(names, tuple[str, ...], where, error=WrongCheckpoint)
+        if known and not any(name.startswith("folder") for name in known):
+            return known
+    return datasets_asked_for(settings.data, settings.dataset, settings.category)

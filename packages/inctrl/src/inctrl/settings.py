@@ -43,7 +43,8 @@ class TestSettings(FewShotSettings, EvaluateSettings):
     """The `model` folder that a training left, or the authors' checkpoint_N.pyth. [default: the one below
     runs/inctrl-*]"""
     dataset: str | None = None
-    """Dataset to test on; `ad datasets` lists them. [default: the one that has the categories]"""
+    """Dataset to test on; `ad datasets` lists them. [default: the one that has the categories, else what
+    the training tested]"""
     category: Names = ()
     """Categories to test. [default: all of the dataset]"""
     shots: Annotated[Positive | None, Parameter(alias=("--shot", "--prompts"))] = None

@@ -32,6 +32,7 @@ from adcommon.io.files import (
     remove_leftovers,
 )
 from adcommon.io.schema import read_yaml
+from adcommon.io.text import csv_value
 from adcommon.io.versions import command_line, git_commit, library_versions
 from adcommon.results.rows import Row, read_results
 from adcommon.training.logging import start_logging
@@ -251,7 +252,7 @@ def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
             raise BadValue(
                 f"{path}, line {number}: expected {len(columns)} values, the first a step\n  {_AFRESH}"
             )
-    return columns, rows
+    return list(map(csv_value, columns)), rows
 
 
 def _cell(value: SupportsFloat | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.io.files import csv_text
+from adcommon.io.text import csv_value
 from resad.metrics import ResADResult
 
 NAME = "Class Name"
@@ -58,7 +59,7 @@ def read_table(path: Path) -> Table:
         if not rows or NAME not in rows[0]:
             raise ValueError(f"no rows, or no column '{NAME}'")
         return [
-            {name: value if name == NAME else float(value or "nan") for name, value in row.items()}
+            {name: csv_value(value) if name == NAME else float(value or "nan") for name, value in row.items()}
             for row in rows
         ]
     except FileNotFoundError:
