@@ -57,9 +57,6 @@ def test_metrics_read_back_exactly_and_columns_grow(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("saved_at", "killed_at"), [(saved, killed) for killed in range(1, 8) for saved in range(killed + 1)]
-)
 def test_a_column_named_like_a_formula_stays_one_column(tmp_path: Path) -> None:
     Run(tmp_path / "a").log(1, {"-x/auroc": -0.5})
     for step in (2, 3):
@@ -69,6 +66,9 @@ def test_a_column_named_like_a_formula_stays_one_column(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "metrics.csv").read_text() == "step,'-x/auroc\n1,-0.5\n2,-0.5\n3,-0.5\n"
 
 
+@pytest.mark.parametrize(
+    ("saved_at", "killed_at"), [(saved, killed) for killed in range(1, 8) for saved in range(killed + 1)]
+)
 def test_a_resumed_runs_metrics_equal_the_unbroken_runs(
     tmp_path: Path, saved_at: int, killed_at: int
 ) -> None:
