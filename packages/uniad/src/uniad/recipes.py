@@ -177,6 +177,12 @@ class Recipe:
             )
         if max(self.window) > self.image_size:
             raise BadValue(f"pool is {self.pool}; expected at most image_size = {self.image_size}")
+        unit = self.heads * (2 if self.position == "sine" and self.heads % 2 else 1)
+        if self.hidden_dim % unit:
+            raise BadValue(
+                f"hidden_dim is {self.hidden_dim}; expected a multiple of {unit}, for {self.heads} heads and "
+                f"the position embedding {self.position}"
+            )
         if self.hue > 0.5:
             raise BadValue(f"hue is {self.hue}; expected at most 0.5 turns of the colour circle")
         if (self.meta_train is None) != (self.meta_test is None):

@@ -58,6 +58,8 @@ def manifest(
         raise BadValue(
             f"the dataset {dataset} and lists or images of your own were both given; use one of them"
         )
+    if per_category and form != "lines":
+        raise BadValue(f"--per-category names JSON lines, and --format is {form}; leave it out")
     meaning = Meaning(good, bad, masks)
     if meta_train or meta_test or (data is not None and image_dir is not None):
         meaning.refuse_for("lists")

@@ -40,7 +40,8 @@ def calibrate(scores: Float[np.ndarray, " images"], false_alarm_rate: float = 0.
         )
     if not np.isfinite(scores).all():
         raise BadValue(
-            f"{np.count_nonzero(~np.isfinite(scores))} of {len(scores)} calibration scores are not finite"
+            f"{np.count_nonzero(~np.isfinite(scores))} of {len(scores)} calibration scores are not finite; "
+            "was the learning rate too high?"
         )
 
     allowed = math.floor(false_alarm_rate * (len(scores) + 1) + _ROUNDING)

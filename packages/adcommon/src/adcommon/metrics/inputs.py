@@ -28,7 +28,8 @@ def without_nan(
     if scores.size and np.isnan(scores.min()):
         raise BadValue(
             f"{name}: {int(np.isnan(scores).sum())} of {scores.size} {what} are NaN, which has no rank; "
-            "expected numbers (-inf, inf are allowed); look for a division by zero or overflow in the model"
+            "expected numbers (-inf, inf are allowed); look for a learning rate that was too high, a "
+            "division by zero or an overflow in the model"
         )
     return scores
 
