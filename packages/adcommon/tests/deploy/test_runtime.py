@@ -220,7 +220,7 @@ def predicted(file: Path) -> None:
 
 
 def test_any_facts_are_taken_or_refused(tmp_path: Path) -> None:
-    for _, facts in sample(FACTS, 150):
+    for _, facts in sample(FACTS, 80):
         predicted(written(tmp_path, model(facts=facts)))
 
 

@@ -1,9 +1,11 @@
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-from adcommon.errors import WrongCheckpoint
+from adcommon.errors import UserError, WrongCheckpoint
+from adcommon.testing.alterations import sample
 from inctrl.checkpoint import load_trained
 from inctrl.compat.official import load_checkpoint, save_checkpoint
 from inctrl.model import InCTRL
@@ -34,6 +36,13 @@ def test_a_wrapped_state_is_read_and_strange_entries_are_named(
     torch.save({"model_state": state | {"extra.weight": torch.zeros(1)}, "epoch": 6}, file)
     assert load_checkpoint(file).trained
     assert "entries without a use: extra.weight" in caplog.text
+
+
+def test_no_value_of_a_file_is_believed(file: Path, tiny_clip: Path) -> None:
+    for _, changed in sample(torch.load(file), 30):
+        torch.save(changed, file)
+        with suppress(UserError):
+            load_trained(file, backbone=str(tiny_clip), layers=(2, 3, 4))
 
 
 def test_a_checkpoint_that_lacks_something_is_refused(file: Path, tiny_clip: Path) -> None:

@@ -1,11 +1,13 @@
 import pickle
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 import torch
 
-from adcommon.errors import BadValue, WrongCheckpoint
+from adcommon.errors import BadValue, UserError, WrongCheckpoint
+from adcommon.testing.alterations import sample
 from realnet.checkpoint import load_detector
 from realnet.compat.official import arch_of, fill, load_checkpoint, save_checkpoint, to_official
 from realnet.network.structure import parse_structure
@@ -45,6 +47,20 @@ def test_a_model_survives_the_authors_file(make_model, tmp_path) -> None:
     assert again.keys() == model.state_dict().keys()
     assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
     assert load_detector(path).preprocess.size == 256
+
+
+@pytest.mark.parametrize(
+    "count", [4, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+def test_no_value_of_a_file_is_believed(make_model, tmp_path, count: int) -> None:
+    path = tmp_path / "ckpt_best.pth.tar"
+    save_checkpoint(path, model_of(make_model), SMALL)
+    content = torch.load(path)
+    tensors = content.pop("state_dict")
+    for _, changed in sample(content, count):
+        torch.save({"state_dict": tensors, **changed}, path)
+        with suppress(UserError):
+            load_checkpoint(path).model("random")
 
 
 def test_names_are_the_authors(make_model) -> None:

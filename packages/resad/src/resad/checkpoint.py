@@ -65,7 +65,7 @@ def load_trained(
     Args:
         path: the `model` folder that a training run left, or a `.pth` file in the authors' layout.
         given: what such a file cannot say: backbone, image size, levels.
-        weights: of its backbone.
+        weights: of its backbone; of a folder "pretrained" stands for those that it names.
     """
     if path.is_file():
         backbone = build_backbone(given, weights, device)
@@ -74,7 +74,7 @@ def load_trained(
         return Trained(few_shot, recipe, facts(recipe, weights))
     config, tensors = load_model(path, Config, "resad")
     recipe, where = config.recipe, str(path)
-    weights = named_in_config(config.weights, path)
+    weights = named_in_config(config.weights, path) if weights == "pretrained" else weights
     channels = list(outline(lambda: build_backbone(recipe, weights, "meta"), where).channels)
     if not len(channels) == len(config.scale.levels) == len(config.residual_scale):
         raise WrongCheckpoint(

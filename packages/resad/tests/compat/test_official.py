@@ -1,10 +1,12 @@
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from adcommon.errors import WrongCheckpoint
+from adcommon.errors import UserError, WrongCheckpoint
+from adcommon.testing.alterations import sample
 from resad.compat.official import load_official, load_official_file, to_official, write_official
 from resad.recipes import PAPER, Recipe
 
@@ -17,6 +19,15 @@ def test_a_file_round_trips_and_tells_its_sizes(make_model, recipe: Recipe, tmp_
     assert (found.coupling_layers, found.pos_embed_dim, found.num_embeddings) == (2, 8, 5)
     assert found.conditional
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_no_value_of_a_file_is_believed(make_model, recipe: Recipe, tmp_path: Path) -> None:
+    path, channels = tmp_path / "x.pth", [6, 8]
+    write_official(path, make_model())
+    for _, changed in sample(torch.load(path), 60):
+        torch.save(changed, path)
+        with suppress(UserError):
+            load_official_file(path, recipe, channels)
 
 
 def test_flows_without_positions_are_recognised(make_model, tmp_path: Path) -> None:

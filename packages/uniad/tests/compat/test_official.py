@@ -1,10 +1,12 @@
 import pickle
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 import torch
 
-from adcommon.errors import WrongCheckpoint
+from adcommon.errors import UserError, WrongCheckpoint
+from adcommon.testing.alterations import sample
 from uniad.compat.official import fill, load_checkpoint, save_checkpoint, to_official
 from uniad.recipes import MVTEC, Recipe
 
@@ -26,6 +28,44 @@ def test_a_model_survives_the_authors_file(make_model, tmp_path, recipe) -> None
     assert checkpoint.recipe == recipe
     again = checkpoint.model().state_dict()
     assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "count", [6, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+def test_no_value_of_a_file_is_believed(make_model, tmp_path, count: int) -> None:
+    path = tmp_path / "ckpt.pth.tar"
+    save_checkpoint(path, model_of(make_model, SMALL), SMALL)
+    content = torch.load(path)
+    tensors = content.pop("state_dict")
+    for _, changed in sample(content, count):
+        torch.save({"state_dict": tensors, **changed}, path)
+        with suppress(UserError):
+            load_checkpoint(path).model()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hidden_dim", 10**9),
+        ("dim_feedforward", 10**9),
+        ("num_encoder_layers", 10**9),
+        ("feature_size", [4096, 4096]),
+        ("feature_size", [512, 512]),
+        ("outlayers", [10**12]),
+    ],
+)
+def test_sizes_of_a_file_are_compared_with_its_tensors_first(make_model, tmp_path, name, value) -> None:
+    path = tmp_path / "ckpt.pth.tar"
+    save_checkpoint(path, model_of(make_model, SMALL), SMALL)
+    content = torch.load(path)
+    if name == "outlayers":
+        content["arch"][0]["kwargs"] = {name: value}
+    else:
+        content["arch"][2]["kwargs"][name] = value
+    torch.save(content, path)
+    with pytest.raises(WrongCheckpoint, match=r"ckpt\.pth\.tar"):
+        load_checkpoint(path).model()
 
 
 def test_names_are_the_authors(make_model) -> None:

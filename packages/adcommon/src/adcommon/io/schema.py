@@ -6,7 +6,7 @@ have no type for: lists become tuples, text becomes a path, whole numbers become
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from adcommon.errors import BadValue, UserError
+from adcommon.errors import BadValue, UserError, WrongCheckpoint
 from adcommon.io.files import download_gone_wrong
 from adcommon.types.describe import describe
 
@@ -154,6 +154,20 @@ def convert(value: object, hint: Any, name: str, *, error: type[UserError] = Bad
     if not sound:
         raise error(f"{name} is {shown(value)}; expected {describe(hint)}")
     return converted
+
+
+def translated(base: T, values: Callable[[], Mapping[str, Any]], where: str) -> T:
+    """A dataclass like `base`, but for values that are translated from a form of somebody else's.
+
+    Raises:
+        WrongCheckpoint: they have not that form, or not the types and ranges of the fields; names `where`.
+    """
+    try:
+        return build(type(base), {**vars(base), **values()}, where, error=WrongCheckpoint)
+    except WrongCheckpoint:
+        raise
+    except (UserError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as problem:
+        raise WrongCheckpoint(f"{where}: {str(problem)[:_LONGEST_MESSAGE]}") from problem
 
 
 def check_fields(instance: object, error: type[UserError] = BadValue) -> None:

@@ -43,7 +43,7 @@ def build_to_fit(
         fill(module)
         return module
 
-    needed = _bytes_of(outline(compared, where, 4 * len(tensors) + 10_000))
+    needed = _bytes_of(outline(compared, where, 4 * len(tensors) + 4000))
     given = sum(tensor.nbytes for tensor in tensors.values())
     if needed > 2 * given + _SLACK_BYTES:
         raise WrongCheckpoint(

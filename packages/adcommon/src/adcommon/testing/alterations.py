@@ -20,6 +20,7 @@ VALUES: tuple[Any, ...] = (
     *({}, {"x": 1}, {"value": 1}, {"value": None}),
 )
 """What no one had in mind, and some values that may do."""
+_REMOVED = object()
 
 
 def deep(levels: int = 400) -> list[Any]:
@@ -41,24 +42,35 @@ def places(content: object, above: Place = ()) -> Iterator[Place]:
         yield from places(content[0], (*above, 0))
 
 
-def alterations(content: Any) -> list[tuple[str, Any]]:
+def alterations(content: Any) -> Iterator[tuple[str, Any]]:
     """Copies with one value replaced, removed or added, each with a name; the content itself is not among."""
-    found = [("new added", _with(content, ("new",), 1))] if isinstance(content, Mapping) else []
+    return (_altered(content, place, value) for place, value in _changes(content))
+
+
+def sample(content: Any, count: int, seed: int = 0) -> Iterator[tuple[str, Any]]:
+    """So many of the alterations, the same ones for a seed."""
+    changes = _changes(content)
+    chosen = random.Random(seed).sample(changes, min(count, len(changes)))
+    return (_altered(content, place, value) for place, value in chosen)
+
+
+def _changes(content: Any) -> list[tuple[Place, Any]]:
+    found: list[tuple[Place, Any]] = [(("new",), 1)] if isinstance(content, Mapping) else []
     for place in places(content):
-        name = ".".join(map(str, place))
-        found += [(f"{name} = {value!r:.40}", _with(content, place, value)) for value in (*VALUES, deep())]
-        without = copy.deepcopy(content)
-        del _holder(without, place)[place[-1]]
-        found.append((f"{name} removed", without))
+        found += [(place, value) for value in (*VALUES, deep(), _REMOVED)]
         if isinstance(_holder(content, place)[place[-1]], Mapping):
-            found.append((f"{name}.new added", _with(content, (*place, "new"), 1)))
+            found.append(((*place, "new"), 1))
     return found
 
 
-def sample(content: Any, count: int, seed: int = 0) -> list[tuple[str, Any]]:
-    """So many of the alterations, the same ones for a seed."""
-    all_of_them = alterations(content)
-    return random.Random(seed).sample(all_of_them, min(count, len(all_of_them)))
+def _altered(content: Any, place: Place, value: object) -> tuple[str, Any]:
+    changed = copy.deepcopy(content)
+    if value is _REMOVED:
+        del _holder(changed, place)[place[-1]]
+    else:
+        _holder(changed, place)[place[-1]] = copy.deepcopy(value)
+    shown = "removed" if value is _REMOVED else f"= {value!r:.40}"
+    return f"{'.'.join(map(str, place))} {shown}", changed
 
 
 def loads_or_is_refused(folder: Path, load: Callable[[Path], object], count: int, seed: int = 0) -> None:
@@ -86,9 +98,3 @@ def _holder(content: Any, place: Place) -> Any:
     for name in place[:-1]:
         content = content[name]
     return content
-
-
-def _with(content: Any, place: Place, value: object) -> Any:
-    changed = copy.deepcopy(content)
-    _holder(changed, place)[place[-1]] = copy.deepcopy(value)
-    return changed

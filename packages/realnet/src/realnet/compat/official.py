@@ -15,7 +15,7 @@ from torch import Tensor
 from adcommon.data.messages import shorten
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.files import atomic_write
-from adcommon.io.schema import build, convert
+from adcommon.io.schema import convert, translated
 from adcommon.models.backbones import fill_trunk
 from adcommon.models.checkpoint import load_strict
 from adcommon.models.outline import build_to_fit
@@ -47,11 +47,7 @@ class Checkpoint:
     def recipe(self) -> Recipe:
         """The experiment that the file is of; what it does not say is the paper's."""
         where = f"{self.path}, arch"
-        try:
-            values = network_values(self.arch, where=where)
-        except BadValue as error:
-            raise WrongCheckpoint(str(error)) from error
-        return build(Recipe, {**vars(MVTEC), **values}, where, error=WrongCheckpoint)
+        return translated(MVTEC, lambda: network_values(self.arch, where=where), where)
 
     def model(self, weights: str | None = None) -> RealNet:
         """The trained network, on the CPU.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from adcommon.data.messages import lines
 from adcommon.errors import WrongCheckpoint
 from recontrast.model import ReContrast
 
@@ -75,6 +76,6 @@ def _load(model: ReContrast, state: Mapping[str, Tensor], layout: str) -> None:
     if wrong:
         raise WrongCheckpoint(
             f"the checkpoint does not fit this model in {layout} ({len(wrong)} entries); "
-            "is it of another backbone?\n  " + "\n  ".join(wrong)
+            f"is it of another backbone?{lines(wrong)}"
         )
     model.load_state_dict(dict(state))

@@ -5,7 +5,6 @@ The authors released no weights; files come from users' own runs of their code, 
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import torch
 from torch import Tensor
 
 from adcommon.data.messages import shorten
-from adcommon.errors import BadValue, WrongCheckpoint
+from adcommon.errors import WrongCheckpoint
 from adcommon.io.files import atomic_write
+from adcommon.io.schema import translated
 from adcommon.models.checkpoint import load_strict
 from adcommon.models.outline import build_to_fit
 from adcommon.models.pickles import load_foreign, state_dict_in
@@ -41,7 +41,7 @@ def load_official(model: ResAD, checkpoint: Mapping[str, Any], where: str) -> No
         logger.info("passing over %s of the checkpoint", ", ".join(passed))
     if unknown := [part for part in checkpoint if part not in PARTS + TRAINING_STATE]:
         raise WrongCheckpoint(
-            f"{where} has unknown parts: {', '.join(unknown)}; the authors' code writes {', '.join(PARTS)}"
+            f"{where} has unknown parts: {shorten(unknown)}; the authors' code writes {', '.join(PARTS)}"
         )
     load_strict(model, _state(checkpoint, where), where)
 
@@ -68,11 +68,11 @@ def load_official_file(path: Path, recipe: Recipe, channels: list[int]) -> tuple
     """
     checkpoint = load_foreign(path)
     try:
-        recipe = replace(recipe, **sizes(checkpoint, channels))
-    except (KeyError, IndexError, AttributeError, TypeError, BadValue) as error:
+        recipe = translated(recipe, lambda: sizes(checkpoint, channels), str(path))
+    except WrongCheckpoint as error:
         raise WrongCheckpoint(
             f"{path} is not a checkpoint of ResAD's authors: it holds {shorten(checkpoint)}; expected "
-            f"{', '.join(PARTS)} ({type(error).__name__}: {error})"
+            f"{', '.join(PARTS)} ({error})"
         ) from error
     state = _state(checkpoint, str(path))
     model = build_to_fit(

@@ -23,6 +23,8 @@ BLOCKS = {
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
 """Torchvision's; taps 1 to 4 have strides 4 to 32."""
 
+_DEEPEST = 5
+"""The last layer that a backbone can be tapped at."""
 _NETWORK = {
     "hidden_dim": "hidden_dim",
     "nhead": "heads",
@@ -152,4 +154,7 @@ def strides_of(tag: str, options: Mapping[str, Any]) -> tuple[int, ...]:
     if "outblocks" in options:
         return tuple(2 ** (BLOCKS[theirs].index(block) + 1) for block in options["outblocks"])
     first = 0 if theirs in BLOCKS else 1
-    return tuple(2 ** (layer + first) for layer in options.get("outlayers", (1, 2, 3, 4)))
+    layers = options.get("outlayers", (1, 2, 3, 4))
+    if not all(isinstance(layer, int) and 0 <= layer <= _DEEPEST for layer in layers):
+        raise BadValue(f"outlayers is {layers}; expected numbers from 0 to {_DEEPEST}")
+    return tuple(2 ** (layer + first) for layer in layers)

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from adcommon.data.messages import shorten
-from adcommon.errors import BadValue, WrongCheckpoint
+from adcommon.errors import WrongCheckpoint
 from adcommon.io.files import atomic_write, plain
-from adcommon.io.schema import build as build_recipe
-from adcommon.io.schema import convert, shown
+from adcommon.io.schema import convert, shown, translated
 from adcommon.models.backbones import fill_trunk
 from adcommon.models.checkpoint import load_strict
 from adcommon.models.efficientnet import from_efficientnet_pytorch, to_efficientnet_pytorch
@@ -49,12 +48,10 @@ class Checkpoint:
     def recipe(self) -> Recipe:
         """The experiment that the file is of; what it does not say is the paper's."""
         where = f"{self.path}, arch"
-        try:
-            values = network_values(self.arch, where=where)
-        except BadValue as error:
-            raise WrongCheckpoint(str(error)) from error
-        base = CIFAR10 if len(values["strides"]) == len(CIFAR10.strides) else MVTEC
-        return build_recipe(Recipe, {**vars(base), **values}, where, error=WrongCheckpoint)
+        recipe = translated(MVTEC, lambda: network_values(self.arch, where=where), where)
+        if len(recipe.strides) == len(CIFAR10.strides):
+            return translated(CIFAR10, lambda: network_values(self.arch, where=where), where)
+        return recipe
 
     def model(self) -> UniAD:
         """The trained network, on the CPU."""
