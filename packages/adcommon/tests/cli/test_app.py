@@ -1,3 +1,4 @@
+import re
 import signal
 import subprocess
 import sys
@@ -205,3 +206,38 @@ def test_the_datasets_are_looked_for_where_the_environment_says(monkeypatch: pyt
     assert Settings(data=Path("mine")).root() == Path("mine")
     with pytest.raises(BadValue):
         Settings(false_alarm_rate=0.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- 1\n", r"holds \[1\]; expected flags and their values"),
+        ("5\n", "holds 5; expected flags and their values"),
+        ("seed: {a: 1}\n", r"seed is \{'a': 1\}; expected a value"),
+        ("1: 2\n", "1 is 2; expected a value"),
+        ("seed: [1\n", "line 2: "),
+        ("a: !!python/name:os.system\n", "line 1: could not determine a constructor"),
+        ("recipe: visa\n", "recipe has no effect in a file; give it on the command line"),
+        ("iteratons: 7\n", r'Unknown option: "\[iteratons\]"'),
+        ("trainer: 3\n", "has not the form of the authors' files"),
+    ],
+)
+def test_a_file_of_flags_that_is_none_is_one_error_with_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+    message: str,
+) -> None:
+    def read(path: Path) -> dict[str, object] | None:
+        given = yaml.safe_load(path.read_text()) if content.startswith("trainer") else {}
+        return {"iterations": given["trainer"]["max_iter"]} if given else None
+
+    file = tmp_path / "my.yaml"
+    file.write_text(content)
+    monkeypatch.setattr(sys, "argv", ["command", "--config", str(file)])
+    with pytest.raises(SystemExit, match="2"):
+        experiment("command", lambda *given: None, RECIPES, "own", "Summary.", read_config=read)
+    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert re.search(message, shown), shown
+    assert "my.yaml" in shown.replace(" ", "")

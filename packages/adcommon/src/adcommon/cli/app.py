@@ -100,6 +100,8 @@ def _flags_in(path: Path) -> dict[str, Any]:
         entries = value if isinstance(value, list) else [value]
         if not isinstance(name, str) or not all(isinstance(one, _SCALARS) for one in entries):
             raise BadValue(f"{path}: {name} is {shown(value)}; expected a value, or a list of values")
+        if name.replace("_", "-").lstrip("-") in ("config", "recipe", "help", "version"):
+            raise BadValue(f"{path}: {name} has no effect in a file; give it on the command line")
     return content
 
 
