@@ -72,7 +72,8 @@ def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], tag: str) -> None:
     misshapen = [name for name, tensor in found.items() if tensor.shape != wanted[name].shape]
     problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
     if any(problems.values()):
-        found_words = "; ".join(f"{word}: {shorten(names)}" for word, names in problems.items() if names)
+        listed = ((word, names) for word, names in problems.items() if names)
+        found_words = "; ".join(f"{len(names)} {word}: {shorten(names)}" for word, names in listed)
         raise WrongCheckpoint(f"the weights do not fit the backbone '{tag}': {found_words}")
     if not is_outline(trunk):
         trunk.load_state_dict(found, strict=False)

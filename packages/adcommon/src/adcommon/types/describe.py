@@ -1,6 +1,7 @@
 """What a type accepts, for a person."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -30,6 +31,8 @@ def describe(hint: Any) -> str:
             return "an object"
         many = "" if Ellipsis in arguments or origin is not tuple else f" of {len(arguments)}"
         return f"a list{many}, each {describe(arguments[0])}"
+    if is_dataclass(hint):
+        return "an object with fields"
     names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
     return names.get(hint, "a path" if hint is Path else getattr(hint, "__name__", str(hint)))
 
