@@ -49,6 +49,9 @@ def test_a_backbone_is_clip_by_its_name() -> None:
     [
         ({"batch_size": 1}, "batch_size is 1; expected at least 2"),
         ({"shots": ()}, "shots is"),
+        ({"shots": (2, 2)}, "different numbers"),
+        ({"layers": ()}, "layers is empty"),
+        ({"out_stride": 500}, "out_stride is 500; expected at most image_size = 240"),
         ({"epochs": 0}, "epochs is 0"),
         ({"select_epoch": 0}, "select_epoch is 0"),
         ({"reference_seeds": ()}, "reference_seeds is empty"),

@@ -7,7 +7,8 @@ import torch
 from accelerate import Accelerator
 
 from adcommon.errors import BadValue, Leak, UnreadableImage
-from adcommon.models.checkpoint import load_model
+from adcommon.io.model_folder import TENSORS
+from adcommon.models.pickles import read_safetensors
 from adcommon.testing.commands import read_table
 from adcommon.testing.runs import stopped_and_resumed
 from adcommon.training.run import Run, RunGroup
@@ -26,7 +27,7 @@ def run_once(
 ) -> tuple[list[dict], dict[str, torch.Tensor]]:
     run = RunGroup(root / name).run("2-shot")
     rows = train(recipe, 2, *data(root, recipe), run, Accelerator(cpu=True), settings, StopSignal())
-    return rows, load_model(run.model)[1]
+    return rows, read_safetensors(run.model / TENSORS)
 
 
 def data(root: Path, recipe: Recipe):
@@ -62,7 +63,7 @@ def test_the_selected_epoch_is_exported(data_root, tiny, caplog: pytest.LogCaptu
     rows, exported = run_once(data_root, "first", replace(tiny, select_epoch=1))
     folder = data_root / "first" / "2-shot"
     assert sorted(path.name for path in (folder / "epochs").iterdir()) == ["001", "002"]
-    first, second = (load_model(folder / "epochs" / name)[1] for name in ("001", "002"))
+    first, second = (read_safetensors(folder / "epochs" / name / TENSORS) for name in ("001", "002"))
     assert all(torch.equal(exported[name], first[name]) for name in first)
     assert not torch.equal(first["adapter.fc.0.weight"], second["adapter.fc.0.weight"])
     config = json.loads((folder / "model" / "config.json").read_text())

@@ -9,8 +9,9 @@ from accelerate import Accelerator
 
 from adcommon.data import load_splits
 from adcommon.errors import DatasetNotFound, UnreadableImage
+from adcommon.io.model_folder import TENSORS
 from adcommon.io.schema import build
-from adcommon.models.checkpoint import load_model
+from adcommon.models.pickles import read_safetensors
 from adcommon.testing.commands import read_table
 from adcommon.testing.runs import stopped_and_resumed
 from adcommon.training.run import Run, RunGroup
@@ -26,7 +27,7 @@ def run_once(root: Path, name: str, recipe: Recipe) -> tuple[list[dict], dict[st
     split = load_splits("mvtec", root, ("bottle",))["bottle"]
     run = RunGroup(root / name).run("bottle")
     rows = train(recipe, "bottle", split, run, Accelerator(cpu=True), SETTINGS, StopSignal())
-    return rows, load_model(run.model)[1]
+    return rows, read_safetensors(run.model / TENSORS)
 
 
 def table(root: Path, name: str) -> list[dict[str, str]]:

@@ -8,7 +8,8 @@ from accelerate import Accelerator
 
 from adcommon.data import load_splits
 from adcommon.errors import BadValue
-from adcommon.models.checkpoint import load_model
+from adcommon.io.model_folder import TENSORS
+from adcommon.models.pickles import read_safetensors
 from adcommon.testing.commands import read_table
 from adcommon.testing.trees import make_mvtec
 from adcommon.training.resume import restore, save
@@ -39,7 +40,7 @@ def run_once(
     group = RunGroup(tmp_path / name, resume=True)
     with StopSignal() as stop:
         rows = train(recipe, splits, group.run("bottle"), Accelerator(cpu=True), settings, stop)
-    return rows, load_model(tmp_path / name / "bottle" / "model")[1]
+    return rows, read_safetensors(tmp_path / name / "bottle" / "model" / TENSORS)
 
 
 @pytest.fixture(scope="module")

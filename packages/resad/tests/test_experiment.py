@@ -6,7 +6,7 @@ import resad
 from adcommon.data import load_splits
 from adcommon.errors import BadValue
 from adcommon.io.images import list_images
-from adcommon.models.checkpoint import load_model
+from adcommon.io.model_folder import read_config
 from resad.checkpoint import load_detector
 from resad.recipes import Recipe
 
@@ -16,7 +16,7 @@ def test_without_targets_a_model_is_trained_that_waits_for_references(trees: Pat
     fitted = resad.fit(recipe, seen, out=trees / "run", device="cpu", weights="random", cache=False)
     assert fitted.rows == []
     (folder,) = fitted.models.values()
-    config, _ = load_model(folder)
+    config = read_config(folder)
     assert (config["dataset"], config["trained_on"], config["categories"]) == ("folder", "mvtec", [])
     assert (config["category"], config["references"]) == ("bottle+cable", {})
     with pytest.raises(BadValue, match="--references DIR"):

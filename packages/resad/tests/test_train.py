@@ -7,7 +7,8 @@ from accelerate import Accelerator
 
 from adcommon.data import load_splits
 from adcommon.errors import Leak, MaskMissing
-from adcommon.models.checkpoint import load_model
+from adcommon.io.model_folder import TENSORS, read_config
+from adcommon.models.pickles import read_safetensors
 from adcommon.testing.commands import read_table
 from adcommon.testing.trees import make_mvtec
 from adcommon.training.run import RunGroup
@@ -32,7 +33,7 @@ def run_once(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe):
         group = RunGroup(out)
         with StopSignal() as stop:
             rows = train(new, seen, unseen, group.run("all"), Accelerator(cpu=True), settings, stop)
-        return rows, *load_model(out / "all" / "model")
+        return rows, read_config(out / "all" / "model"), read_safetensors(out / "all" / "model" / TENSORS)
 
     return run
 

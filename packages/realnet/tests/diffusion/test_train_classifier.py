@@ -6,7 +6,7 @@ import pytest
 from accelerate import Accelerator
 from PIL import Image
 
-from adcommon.models.checkpoint import load_model
+from adcommon.io.model_folder import read_config
 from adcommon.testing.commands import read_table
 from adcommon.testing.runs import stopped_and_resumed
 from adcommon.training.run import Run, RunGroup
@@ -45,7 +45,7 @@ def test_it_learns_to_tell_dark_from_bright(tmp_path: Path, images) -> None:
     recipe = replace(RECIPE, epochs=20, batch_size=12, chunk_size=12, lr=1e-3)
     run = RunGroup(tmp_path / "run").run("classifier")
     train(recipe, images, run, Accelerator(cpu=True), SETTINGS, StopSignal())
-    config, _ = load_model(run.model, "realnet-classifier")
+    config = read_config(run.model)
     assert config["categories"] == ["dark", "bright"]
     assert config["training"]["epoch_accuracy"] > 0.8
     rows = read_table(run.metrics)

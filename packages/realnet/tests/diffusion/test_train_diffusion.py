@@ -8,7 +8,8 @@ from PIL import Image
 
 from adcommon.data import load_splits
 from adcommon.errors import BadValue
-from adcommon.models.checkpoint import load_model
+from adcommon.io.model_folder import TENSORS
+from adcommon.models.pickles import read_safetensors
 from adcommon.testing.runs import stopped_and_resumed
 from adcommon.testing.trees import make_mvtec
 from adcommon.training.run import Run, RunGroup
@@ -52,7 +53,7 @@ def images_of(root: Path) -> dict[str, list[Record]]:
 def run_once(root: Path, name: str, recipe=RECIPE, settings=SETTINGS) -> dict[str, torch.Tensor]:
     run = RunGroup(root / name).run("diffusion")
     train(recipe, images_of(root), run, Accelerator(cpu=True), settings, StopSignal())
-    return load_model(run.model, "realnet-diffusion")[1]
+    return read_safetensors(run.model / TENSORS)
 
 
 def test_a_training_leaves_models_metrics_and_pictures(root: Path) -> None:
