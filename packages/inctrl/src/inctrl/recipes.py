@@ -101,6 +101,8 @@ class Recipe:
         check_fields(self)
         if self.batch_size < 2:
             raise BadValue("batch_size is 1; expected at least 2, a normal and an anomalous image")
+        if self.out_stride > self.image_size:
+            raise BadValue(f"out_stride is {self.out_stride}; expected at most image_size = {self.image_size}")
         for name in ("shots", "reference_seeds", "layers"):
             if not getattr(self, name):
                 raise BadValue(f"{name} is empty; expected one number or more")
