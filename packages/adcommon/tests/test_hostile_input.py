@@ -303,14 +303,17 @@ def test_a_folder_that_may_not_be_read_is_an_error_for_every_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_mvtec(tmp_path, categories=("nut",))
-    listed = Path.iterdir
 
-    def refuse(folder: Path) -> object:
-        if folder.name == "good":
-            raise PermissionError(13, "Permission denied", str(folder))
-        return listed(folder)
+    def refusing(listed: Callable) -> Callable:
+        def refuse(folder: Path | str) -> object:
+            if Path(folder).name == "good":
+                raise PermissionError(13, "Permission denied", str(folder))
+            return listed(folder)
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+        return refuse
+
+    monkeypatch.setattr(Path, "iterdir", refusing(Path.iterdir))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
     with pytest.raises(DatasetNotFound, match=r"cannot read the folder .*good: Permission denied"):
         list_images(tmp_path / "nut/train/good")
     with pytest.raises(DatasetNotFound, match="cannot read the folder"):

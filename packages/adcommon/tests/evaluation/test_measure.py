@@ -47,9 +47,7 @@ def test_scores_stand_in_the_order_of_the_records_whatever_the_batch(dataset: An
 
 
 def test_the_masks_as_maps_are_a_perfect_detector(dataset: AnomalyDataset) -> None:
-    maps = np.stack(
-        [dataset.preprocess.mask(record) for record in dataset.records]
-    ).astype(np.float32)
+    maps = np.stack([dataset.preprocess.mask(record) for record in dataset.records]).astype(np.float32)
     scores = Scores(dataset.records, dataset.preprocess, maps.max(axis=(1, 2)), maps)
     evaluation = measure(scores, category="bottle")
     assert (evaluation.image_auroc, evaluation.pixel_auroc, evaluation.aupro) == (1.0, 1.0, 1.0)

@@ -65,7 +65,7 @@ class Recipe:
     """Learning rate of bottleneck and decoder."""
     encoder_lr: NotNegative = 1e-5
     """Learning rate of the trained encoder."""
-    lr_milestone: Share = 1.0
+    lr_milestone: NotNegative = 1.0
     """Fraction of the iterations after which the learning rates are multiplied by `lr_factor`."""
     lr_factor: NotNegative = 1.0
     """Factor of the learning rates after the milestone."""

@@ -51,8 +51,8 @@ class ModelConfig(Generic[R]):
             if isinstance(text, str) and not (text.isprintable() and len(text) <= _LONGEST_TEXT):
                 raise BadValue(f"{name} is {text[:60]!a}; expected at most {_LONGEST_TEXT} letters")
         for name in ("image_size", "crop_size"):
-            ours, theirs = getattr(self.preprocess, name), getattr(self.recipe, name, None)
-            if ours != theirs:
+            ours = getattr(self.preprocess, name)
+            if (theirs := getattr(self.recipe, name, ours)) != ours:
                 raise BadValue(f"preprocess.{name} is {ours}, recipe.{name} is {theirs}; expected one value")
 
     @property

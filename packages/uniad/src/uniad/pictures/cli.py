@@ -1,5 +1,6 @@
 """The console commands around the picture decoder; torch is imported inside the functions."""
 
+import logging
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,8 @@ from adcommon.training.logging import start_logging
 from adcommon.training.settings import Settings
 from adcommon.types.values import Positive
 from uniad.recipes import DECODER, Recipe
+
+logger = logging.getLogger(__name__)
 
 
 def train_decoder() -> None:
@@ -47,14 +50,14 @@ _UNREAD = ("maps", "eval_size", "false_alarm_rate")
 """Settings that concern scores, which it has not."""
 
 
-def _refuse_unread(recipe: Recipe, settings: Settings) -> None:
-    """Refuse flags that would change nothing."""
+def _name_unread(recipe: Recipe, settings: Settings) -> None:
+    """Say which values change nothing; they may be those of the model, given by the same --config."""
     given = {name: (getattr(settings, name), getattr(Settings, name)) for name in _UNREAD}
-    names = {entry.name for entry in fields(Recipe)} - _READ
+    names = sorted({entry.name for entry in fields(Recipe)} - _READ)
     given |= {name: (getattr(recipe, name), getattr(DECODER, name)) for name in names}
-    for name, (value, usual) in given.items():
-        if value != usual:
-            raise BadValue(f"--{name.replace('_', '-')} has no effect on a picture decoder; leave it out")
+    changed = [f"--{name.replace('_', '-')}" for name, (value, usual) in given.items() if value != usual]
+    if changed:
+        logger.warning("without effect on a picture decoder: %s", ", ".join(changed))
 
 
 def _run_decoder(base: str, recipe: Recipe, settings: Settings) -> None:
@@ -63,7 +66,7 @@ def _run_decoder(base: str, recipe: Recipe, settings: Settings) -> None:
     from uniad.pictures.train_decoder import train_decoder as train_model
     from uniad.train import check_inputs
 
-    _refuse_unread(recipe, settings)
+    _name_unread(recipe, settings)
     recipe = on_own_images(recipe, settings)
     splits = find_splits(recipe, settings.root(), settings.category, settings.meaning())
     run_jobs(

@@ -25,7 +25,8 @@ from adcommon.data.sources.layouts import Scan
 from adcommon.data.sources.meaning import Meaning, Parts
 from adcommon.data.sources.tree import Tree
 from adcommon.errors import BadValue, DatasetNotFound
-from adcommon.io.listing import describe, list_tree
+from adcommon.io.listing import UNREADABLE, describe, list_tree
+from adcommon.io.text import printable
 from adcommon.types.names import as_name, check_distinct
 
 UNLISTED = "images that the list does not name"
@@ -70,9 +71,14 @@ class OwnImages:
 
         Raises:
             BadValue: it is unclear which images are normal; says what was seen, and asks.
+            DatasetNotFound: a folder cannot be read.
         """
         if self._tree is None:
             return _scan_list(self.root, self._entries or [], category, seed)
+        if unreadable := self._tree.listing.passed_over.get(UNREADABLE):
+            raise DatasetNotFound(
+                f"cannot read the folder {printable(unreadable[0])}\n  Make it readable, or remove it."
+            )
         return Category(self._tree, self.categories[category], category).scan(seed)
 
     def outside(self) -> dict[str, list[Path]]:
