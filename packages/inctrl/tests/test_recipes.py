@@ -51,6 +51,7 @@ def test_a_backbone_is_clip_by_its_name() -> None:
         ({"shots": ()}, "shots is"),
         ({"shots": (2, 2)}, "different numbers"),
         ({"layers": ()}, "layers is empty"),
+        ({"layers": (3, 3)}, "layers are"),
         ({"out_stride": 500}, "out_stride is 500; expected at most image_size = 240"),
         ({"epochs": 0}, "epochs is 0"),
         ({"select_epoch": 0}, "select_epoch is 0"),

@@ -102,12 +102,15 @@ class Recipe:
         if self.batch_size < 2:
             raise BadValue("batch_size is 1; expected at least 2, a normal and an anomalous image")
         if self.out_stride > self.image_size:
-            raise BadValue(f"out_stride is {self.out_stride}; expected at most image_size = {self.image_size}")
+            raise BadValue(
+                f"out_stride is {self.out_stride}; expected at most image_size = {self.image_size}"
+            )
         for name in ("shots", "reference_seeds", "layers"):
             if not getattr(self, name):
                 raise BadValue(f"{name} is empty; expected one number or more")
-        if len(set(self.shots)) < len(self.shots):
-            raise BadValue(f"shots are {self.shots}; expected different numbers")
+        for name in ("shots", "layers"):
+            if len(set(given := getattr(self, name))) < len(given):
+                raise BadValue(f"{name} are {given}; expected different numbers")
         refuse_unpaired(self, "normal_json_path", "outlier_json_path")
         refuse_unpaired(self, "val_normal_json_path", "val_outlier_json_path")
 
