@@ -36,9 +36,9 @@ MAX_MEGAPIXELS_VARIABLE = "AD_MAX_MEGAPIXELS"
 """Of the environment, which loader processes inherit."""
 
 _ONE_AT_A_TIME_PIXELS = 20_000_000
-_one_at_a_time = threading.RLock()
 # Smaller blocks the C library keeps, for each thread, when they are freed: 1 GB after three huge pictures.
 Image.core.set_block_size(2**26)
+_one_at_a_time = threading.RLock()
 
 
 def allow_megapixels(limit: int) -> None:
@@ -148,8 +148,6 @@ def _start_unlocked() -> None:
     """A forked process gets its own lock: who holds the old one may not exist there."""
     global _one_at_a_time
     _one_at_a_time = threading.RLock()
-# Smaller blocks the C library keeps, for each thread, when they are freed: 1 GB after three huge pictures.
-Image.core.set_block_size(2**26)
 
 
 if hasattr(os, "register_at_fork"):
