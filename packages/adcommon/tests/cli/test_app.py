@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 import yaml
 
-from adcommon.cli.app import experiment, with_defaults
+from adcommon.cli.app import command, experiment, with_defaults
 from adcommon.errors import BadValue, Stopped
 from adcommon.training.settings import Settings
 
@@ -146,6 +146,37 @@ def test_what_the_machine_refuses_is_one_line(
         experiment("command", fail, RECIPES, "own", "Summary.")
     assert done.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def body() -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit, match="2"):
+        command("command", body)
+    assert capsys.readouterr().err == "error: not enough memory; take smaller batches or images\n"
+
+
+def test_another_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def body() -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        command("command", body)
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:

@@ -5,6 +5,7 @@ Values come from the command line, else from `--config FILE`, else from the reci
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, make_dataclass
@@ -25,6 +26,8 @@ from adcommon.training.settings import SETTINGS_GROUP, Settings
 R = TypeVar("R")
 S = TypeVar("S", bound="Settings")
 
+_OUT_OF_MEMORY = re.compile("out of memory|(can't|not enough memory.*) allocate", re.IGNORECASE)
+"""How torch says it, on a GPU and on the CPU."""
 _SCALARS = str | int | float | date | None
 RECIPE_GROUP = Group("Recipe", sort_key=2)
 
@@ -64,7 +67,9 @@ def execute(app: App, rewrite: Callable[[list[str]], list[str]] | None = None) -
         named = f": {error.filename}" if error.filename else ""
         print(f"error: {error.strerror or error}{named}", file=sys.stderr)
         sys.exit(2)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
         print("error: not enough memory; take smaller batches or images", file=sys.stderr)
         sys.exit(2)
 
