@@ -1,3 +1,5 @@
+import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from adcommon.errors import DatasetNotFound, WrongCheckpoint
+from adcommon.errors import DatasetNotFound, UserError, WrongCheckpoint
 from adcommon.io.images import list_images
+from adcommon.testing.alterations import sample
 from resad.backbone import build_backbone, grids, make_preprocess
 from resad.compat.features import feature_facts, read, write
 from resad.recipes import Recipe
@@ -54,3 +57,17 @@ def test_the_authors_files_without_facts_are_read_and_wrong_ones_refused(
     np.save(folder / "layer2.npy", np.array([print]), allow_pickle=True)
     with pytest.raises(WrongCheckpoint, match="cannot read"):
         read(tmp_path / "f", "candle", expected, {})
+
+
+def test_no_value_of_the_facts_is_believed(made, recipe: Recipe, tmp_path: Path) -> None:
+    backbone, preprocess, references = made
+    facts, expected = feature_facts(recipe, preprocess), grids(backbone, preprocess)
+    write(tmp_path / "f" / "candle", references, facts)
+    file = tmp_path / "f" / "candle" / "references.json"
+    for _, known in sample(json.loads(file.read_text()), 100):
+        file.write_text(json.dumps(known))
+        with suppress(UserError):
+            read(tmp_path / "f", "candle", expected, facts)
+    file.write_text("[" * 100_000)
+    with pytest.raises(WrongCheckpoint, match=r"cannot read .*references\.json: it is nested too deep"):
+        read(tmp_path / "f", "candle", expected, facts)
