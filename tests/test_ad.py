@@ -72,7 +72,9 @@ def test_report_prints_one_result_and_compares_several(trained: Path) -> None:
 def test_check_lists_every_problem_and_fails_if_there_is_one(tmp_path: Path) -> None:
     parts = make_folder(tmp_path / "parts", defects=("spot",))
     (parts / "good/.hidden").touch()
-    shown = succeed("ad", "check", "folder", "--data-root", parts).stdout
+    done = succeed("ad", "check", "folder", "--data-root", parts)
+    assert "trains on" in done.stderr
+    shown = done.stdout
     assert "errors: 0, warnings: 0, notes: 1" in shown
     broken = parts / "good/003.png"
     broken.write_bytes(b"no image")

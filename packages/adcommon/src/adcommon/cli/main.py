@@ -86,7 +86,7 @@ def check(
     json: Annotated[Path | None, Parameter(name="--json")] = None,
     max_megapixels: Annotated[Positive | None, Parameter(show_default=False)] = None,
 ) -> None:
-    """List every problem of a dataset at once; exit code 1 if there are any, besides notes.
+    """Say what was understood of a dataset, and list every problem; exit code 1 if there are any but notes.
 
     Args:
         dataset: Name as `ad datasets` lists it; `folder` for my own images.
@@ -103,10 +103,11 @@ def check(
     from adcommon.data.sources.meaning import Meaning
     from adcommon.io.decoding import allow_megapixels
     from adcommon.io.files import atomic_write, json_text
+    from adcommon.training.logging import start_logging
 
+    start_logging(None)
     if max_megapixels is not None:
         allow_megapixels(max_megapixels)
-
     problems = look(dataset, data_root or default_root(), category, meaning=Meaning(good, bad, masks))
     for problem in problems:
         print(problem)

@@ -1,5 +1,6 @@
 """`ad check`: everything that is wrong with a dataset on disk, in one report."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +26,12 @@ from adcommon.data.sources.cifar10 import MD5, has_batches, md5_of, read_batch
 from adcommon.data.sources.folder import OwnImages
 from adcommon.data.sources.meaning import NOTHING, Meaning
 from adcommon.data.sources.roots import find_root
-from adcommon.data.sources.understood import left_over
+from adcommon.data.sources.understood import left_over, understood
 from adcommon.errors import UserError, unknown_name
 from adcommon.io.listing import list_tree
 from adcommon.types.records import Record, Split
+
+logger = logging.getLogger(__name__)
 
 
 def check(
@@ -81,6 +84,7 @@ def _check_category(
     except UserError as error:
         yield Problem("error", category, str(error))
         return
+    logger.info("%s", understood(category, scan, folder, seed))
     yield from check_structure(entry, scan, category)
     unused = scan.unused
     if folder is not None and folder.is_dir():
