@@ -1,10 +1,12 @@
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-from adcommon.errors import BadValue, UnknownName, WrongCheckpoint
+from adcommon.errors import BadValue, UnknownName, UserError, WrongCheckpoint
+from adcommon.testing.alterations import sample
 from inctrl.network.clip import ClipTower, build_clip, model_config, text_features
 from inctrl.network.prompts import sentences
 
@@ -71,3 +73,33 @@ def test_weights_fill_every_entry_and_a_wrong_set_is_named(tiny_clip: Path) -> N
 def test_nothing_of_clip_learns(with_text) -> None:
     assert not any(parameter.requires_grad for parameter in with_text.clip.parameters())
     assert not with_text.clip.training
+
+
+@pytest.mark.parametrize(
+    ("tower", "changed", "message"),
+    [
+        ("vision_cfg", {"layers": 10**9}, "layers is 1000000000; expected a whole number from 1 to 1000"),
+        ("vision_cfg", {"image_size": 4}, "images of .*4.* pixels in patches of 8"),
+        ("vision_cfg", {"width": 10**9}, "with random weights takes|describes no network"),
+        ("vision_cfg", {"timm_model_name": "vit_giant"}, "no CLIP with two plain transformers"),
+        ("text_cfg", {"context_length": 10**6}, "with random weights takes .* GiB"),
+        ("text_cfg", {"vocab_size": 100}, "vocab_size is 100; CLIP's tokeniser has 49408 words"),
+        ("text_cfg", {"heads": 0}, "describes no network"),
+        ("text_cfg", {"new": 1}, "unknown field 'new'"),
+    ],
+)
+def test_sizes_of_a_file_are_looked_at_before_a_network_is_built(
+    tiny_clip: Path, tower: str, changed: dict[str, object], message: str
+) -> None:
+    config = json.loads(tiny_clip.read_text())
+    config[tower] |= changed
+    tiny_clip.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message):
+        build_clip(model_config(str(tiny_clip)), None)
+
+
+def test_no_value_of_a_file_is_believed(tiny_clip: Path) -> None:
+    for _, config in sample(json.loads(tiny_clip.read_text()), 40):
+        tiny_clip.write_text(json.dumps(config))
+        with suppress(UserError):
+            ClipTower(build_clip(model_config(str(tiny_clip)), None), "tiny", (1, 2))

@@ -16,9 +16,9 @@ M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
 _SLACK_BYTES = 2**29
 """What a network may need besides its tensors: a frozen part that the file leaves out, tables."""
-_LARGEST_RANDOM = 2**31
+_LARGEST_RANDOM = 2**30
 """Bytes of a network with random weights: for trials, and no file vouches for its size."""
-_MOST_LAYERS = 100_000
+_MOST_LAYERS = 20_000
 """Parameters that such a network may have, however small they are."""
 
 

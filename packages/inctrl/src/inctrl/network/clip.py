@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from adcommon.io.schema import convert, read_json
 from adcommon.models.backbones import repeatable_draws
 from adcommon.models.checkpoint import load_strict
 from adcommon.models.outline import build_random, build_to_fit
-from adcommon.types.values import Width
+from adcommon.types.values import Depth, Width
 from inctrl.network.prompts import sentences
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -53,6 +54,12 @@ def model_config(name: str) -> dict[str, Any]:
     config = {field: value for field, value in config.items() if field in known}
     for field, value in config.items():
         convert(value, known[field], f"{name}: {field}")
+    for tower in towers:
+        convert(tower["layers"], Depth, f"{name}: layers", error=BadValue)
+    vision = config["vision_cfg"]
+    sides, patch = np.atleast_1d(vision.get("image_size", 224)), vision.get("patch_size", 16)
+    if not 1 <= patch <= min(sides):
+        raise BadValue(f"{name}: vision_cfg has images of {sides} pixels in patches of {patch}")
     words = len(tokeniser(1).encoder)
     if (size := config["text_cfg"].get("vocab_size", words)) < words:
         raise BadValue(f"{name}: text_cfg.vocab_size is {size}; CLIP's tokeniser has {words} words")
