@@ -197,7 +197,11 @@ def test_torchrun_starts_a_training_in_two_processes(trained: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("network", "small"), [("diffusion", tiny_unet), ("classifier", tiny)], ids=["diffusion", "classifier"]
+    ("network", "small"),
+    [
+        pytest.param("diffusion", tiny_unet, id="diffusion"),
+        pytest.param("classifier", tiny, id="classifier", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_to_one_of_two_processes_stops_both(
     trained: Path, tmp_path: Path, network: str, small: Callable[..., list[str]]

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from accelerate import Accelerator
 from PIL import Image
 
@@ -40,6 +41,7 @@ def test_a_resumed_decoder_equals_an_unbroken_one(mvtec: Path, tiny, tmp_path: P
     stopped_and_resumed(trains, tmp_path, questions=1, step=1)
 
 
+@pytest.mark.slow  # the loops of the five methods are tried in every run
 def test_a_signal_to_one_of_two_processes_stops_both(mvtec: Path, tmp_path: Path) -> None:
     words = [
         *("--data-root", mvtec, "--category", "bottle", "--device", "cpu", "--image-size", "32"),
