@@ -60,7 +60,7 @@ def test_a_config_becomes_types() -> None:
         ({"format_version": float("nan")}, "format_version is nan"),
         ({"category": "../../victim"}, "the category '../../victim' cannot be the name of a folder"),
         ({"categories": ["bolt", "a/b"]}, "the category 'a/b' cannot be the name of a folder"),
-        ({"recipe": {"image_size": 0}}, "recipe.image_size is 0; expected a whole number from 1 to 8192"),
+        ({"recipe": {"image_size": 0}}, "recipe.image_size is 0; expected a whole number from 1 to 2048"),
         ({"recipe": {"size": 3}}, "recipe: unknown field 'size'; was it written by a newer version"),
         ({"preprocess": {"image_size": 128}}, "preprocess.image_size is 128, recipe.image_size is 64"),
         ({"preprocess": {"image_size": 64, "std": [0, 0, 0]}}, r"preprocess.std is \[0, 0, 0\]"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 METADATA = "adcommon"
 """Under which the file's facts stand in its metadata, as JSON."""
-LARGEST_BATCH, LARGEST_SIDE = 1024, 8192
+LARGEST_BATCH, LARGEST_SIDE = 1024, 2048
 LARGEST_FILE = 2**31 - 1
 """Bytes; protobuf's limit."""
 MEMORY_BYTES = 2**31

@@ -138,7 +138,7 @@ def convert(value: object, hint: Any, name: str, *, error: type[UserError] = Bad
     """One value as a type wants it, whatever its form in JSON.
 
     Raises:
-        UserError: `error`: "image_size is 100000; expected a whole number from 1 to 8192".
+        UserError: `error`: "image_size is 100000; expected a whole number from 1 to 2048".
     """
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     nested = next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)

@@ -38,7 +38,7 @@ def _flag(kind: type[int | float], limits: Meta) -> Parameter:
 _COUNT = Meta(ge=0, le=2**31 - 1)
 _POSITIVE = Meta(ge=1, le=2**31 - 1)
 _SEED = Meta(ge=0, le=2**32 - 1)
-_SIDE = Meta(ge=1, le=8192)
+_SIDE = Meta(ge=1, le=2048)
 _WIDTH = Meta(ge=1, le=2**16)
 _DEPTH = Meta(ge=1, le=1000)
 _WORKERS = Meta(ge=0, le=1024)
@@ -57,7 +57,7 @@ Positive = Annotated[int, _POSITIVE, _flag(int, _POSITIVE)]
 Seed = Annotated[int, _SEED, _flag(int, _SEED)]
 """Of random numbers: NumPy takes no other."""
 Side = Annotated[int, _SIDE, _flag(int, _SIDE)]
-"""Pixels of a side of a network's input."""
+"""Pixels of a side of a network's input; more would take gigabytes an image."""
 Window = Annotated[tuple[Side, ...] | Side, Parameter(consume_multiple=True)]
 """Height and width in pixels, or one number that is both; see `both_sides`."""
 Width = Annotated[int, _WIDTH, _flag(int, _WIDTH)]
