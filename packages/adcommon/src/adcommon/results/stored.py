@@ -46,6 +46,12 @@ class StoredRow:
     pixel_threshold: float | None = None
     map_size: str | None = None
     extra: Mapping[str, float | None] = field(default_factory=dict)
+    text: bool | None = None
+    """InCTRL: it has a text tower."""
+    tiles: str | None = None
+    """WinCLIP: how images are cut."""
+    reference_draw: str | None = None
+    """WinCLIP: how references are drawn."""
 
 
 def stored_rows(rows: Sequence[object], where: str) -> list[dict[str, Any]]:

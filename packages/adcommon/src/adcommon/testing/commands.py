@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+
+from adcommon.results.rows import read_results
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,8 @@ def flags(given: Mapping[str, str], **changed: str) -> list[str]:
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the report in a folder, without the seconds, in which equal runs differ."""
-    rows = json.loads((folder / "results.json").read_text())
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+    """The rows of the report in a folder, read as `ad report` does, without the seconds that differ."""
+    return [{name: row[name] for name in row if name != "seconds"} for row in read_results(folder)]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -96,8 +96,8 @@ def run_jobs(
             done = run.finished()
             if done is None:
                 done = train(job, run, accelerator, stop)
-                if main:
-                    run.finish(done)
+            if main:
+                run.finish(done)  # also after a kill in the middle of it
             rows += done
             models[job_name] = run.model
             if main:
