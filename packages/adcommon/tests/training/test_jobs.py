@@ -67,6 +67,8 @@ def test_each_job_is_trained_once_and_the_tables_hold_all(tmp_path: Path, capsys
     shown = capsys.readouterr().out
     assert "90.00" in shown  # the paper's number
     assert str(tmp_path / "run") in shown
+    assert f"uv run ad predict IMAGES --model {tmp_path / 'run' / 'one' / 'model'}\n" in shown
+    assert f"look at {tmp_path / 'run' / 'results.html'}" in shown
 
 
 def test_a_resumed_command_does_not_train_finished_jobs_again(tmp_path: Path) -> None:

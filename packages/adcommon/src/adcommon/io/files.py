@@ -120,10 +120,15 @@ def download_gone_wrong(path: Path) -> str | None:
 def remove_leftovers(folder: Path) -> None:
     """Delete what killed processes left half written below a folder of our own, which is locked."""
     for path in list(folder.rglob(_LEFTOVER.format(name="*", token="[0-9a-f]" * 32))):
-        if path.is_dir():  # may have lost its mark when it was being deleted
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)  # a folder may have lost its mark when it was being deleted
+
+
+def remove(path: Path) -> None:
+    """Delete what lies in a folder of our own, if it is there; of a link the link alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def mark(folder: Path) -> None:
@@ -182,9 +187,7 @@ def delete(path: Path) -> None:
     """
     if path.is_dir() and not path.is_symlink():
         refuse_foreign(path)
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    remove(path)
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """The folder of a prediction or an evaluation: no work is lost in it, and nothing of two runs is mixed."""
 
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from adcommon.errors import OutputExists
-from adcommon.io.files import LOCK, MARKER, mark, output_errors, refuse_foreign, remove_leftovers
+from adcommon.io.files import LOCK, MARKER, mark, output_errors, refuse_foreign, remove, remove_leftovers
 from adcommon.io.lock import locked
 from adcommon.io.text import printable
 
@@ -53,8 +52,5 @@ def clear(folder: Path, written: Collection[str]) -> None:
     mark(folder)
     with output_errors(folder):
         remove_leftovers(folder)
-        for path in (folder / name for name in written):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for name in written:
+            remove(folder / name)

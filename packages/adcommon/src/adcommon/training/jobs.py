@@ -3,7 +3,8 @@
 A job is one model: a category, or all of them together. Finished jobs are not done again by `--resume`.
 """
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -105,7 +106,20 @@ def run_jobs(
                 print(text(rows, published))
     if main:
         print(f"\nmodels, tables and logs are in {group.folder}")
+        if rows:
+            print(_next(group.folder, rows, models))
     return Fitted(group.folder, rows, models)
+
+
+def _next(folder: Path, rows: Sequence[Row], models: Mapping[str, Path]) -> str:
+    """What to look at, and the command that scores images with the first of the models."""
+    pages = [page for model in models.values() for page in sorted(model.parent.glob("maps/**/index.html"))]
+    compared = " --references NORMAL_IMAGES" if rows[0]["setting"] == "few-shot" else ""
+    model = shlex.quote(str(next(iter(models.values()))))
+    return (
+        f"look at {pages[0] if pages else folder / 'results.html'}\n"
+        f"score images with: uv run ad predict IMAGES --model {model}{compared}"
+    )
 
 
 @runtime_checkable

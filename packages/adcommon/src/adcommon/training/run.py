@@ -29,6 +29,7 @@ from adcommon.io.files import (
     output_errors,
     plain,
     refuse_foreign,
+    remove,
     remove_leftovers,
 )
 from adcommon.io.schema import read_yaml
@@ -168,11 +169,11 @@ class RunGroup:
             if self._force:
                 for below in filter(is_own, self.folder.iterdir()):
                     for name in OF_A_RUN:
-                        _remove(below / name)
+                        remove(below / name)
                     if [path.name for path in below.iterdir()] == [MARKER]:
-                        _remove(below)
+                        remove(below)
                 for name in OF_A_GROUP:
-                    _remove(self.folder / name)
+                    remove(self.folder / name)
 
     def run(self, category: str) -> Run:
         """The run of one category; one that was begun before is continued."""
@@ -228,14 +229,6 @@ def refuse_changed(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
             f"the run in {folder} was begun with other values: {'; '.join(changed)}.\n"
             "  Resume it with the same ones (its recipe.yaml works with --config), or choose another --out"
         )
-
-
-def _remove(path: Path) -> None:
-    """Delete what lies in a folder of our own; of a link the link alone."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
