@@ -104,6 +104,7 @@ ASKED = {
     "good | 8, good/bad | 3": r"contradict each other \(good/bad\)",
     "good | 8, dent/ok | 3": r"contradict each other \(dent/ok\)",
     "good | 8, pass_fail | 3": r"contradict each other \(pass_fail\)",
+    "train/bolt/good | 8, test/bolt/good | 3, test/bolt/dent | 3": "each one's folder holds its own train",
     "good | 8, good_dark | 3": "good_dark may be good or not",
     "train/good | 8, test | 3": "nothing says whether the images in test are normal",
 }

@@ -134,9 +134,11 @@ class Category:
         ]
 
     def _refuse_unclear(self) -> None:
-        if unclear := {one.place.source for one in self._images if one.place.label == "unclear"}:
-            names = ", ".join("/".join(source) for source in sorted(unclear))
-            self._ask(f"names of folders contradict each other ({names})")
+        if unclear := [one.place for one in self._images if one.place.label == "unclear"]:
+            names = ", ".join(sorted({"/".join(place.source) for place in unclear}))
+            hint = "; of several products, each one's folder holds its own train and test"
+            divided = any(place.split != "other" for place in unclear)
+            self._ask(f"names of folders contradict each other ({names}){hint if divided else ''}")
         sources = {one.place.source: one.place.sure for one in self._good}
         unsure = ["/".join(source) for source, sure in sources.items() if not sure]
         if unsure and len(unsure) < len(sources):
