@@ -1,4 +1,4 @@
-"""Pretrained trunks: timm networks that return one feature map per stride."""
+"""Pretrained trunks: timm networks that return feature maps, one per stride or per block."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +13,7 @@ from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.models import weights as weight_files
 from adcommon.models.efficientnet import entry_names
 from adcommon.models.outline import is_outline, outlined, refuse_large
+from adcommon.models.transformers import TokenMaps, fitted_positions, token_maps
 
 
 @contextmanager
@@ -53,6 +54,32 @@ def create_trunk(
     return trunk
 
 
+def create_transformer(
+    tag: str, weights: str | None = "pretrained", *, layers: Sequence[int], image_size: int, norm: bool = True
+) -> TokenMaps:
+    """A timm vision transformer that maps images to the tokens of some of its blocks, as feature maps.
+
+    Weights that were trained at another image size fit: their position embeddings are resampled.
+
+    Args:
+        tag: exact timm tag, "vit_small_patch14_dinov2.lvd142m".
+        weights: as for `create_trunk`.
+        layers: blocks, counted from 0, rising.
+        image_size: side of the images, pixels, a multiple of the patches'.
+        norm: put every map through the network's last norm.
+    """
+    weight_files.check_tag(tag, weights or "random")
+    if weights is not None and weight_files.is_random(weights):
+        with torch.device("meta"):
+            refuse_large(token_maps(tag, layers, image_size=image_size, norm=norm), tag)
+    state = None if weights is None or outlined() else weight_files.resolve(tag, weights)
+    with repeatable_draws():
+        trunk = token_maps(tag, layers, image_size=image_size, norm=norm)
+    if state is not None:
+        fill_trunk(trunk.network, fitted_positions(state, trunk.network), tag)
+    return trunk
+
+
 def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], tag: str) -> None:
     """Fill every entry of a trunk from timm's names; only layers of the network above it may be left over.
 
@@ -87,7 +114,7 @@ def normalisation(tag: str) -> tuple[tuple[float, float, float], tuple[float, fl
 
 
 class FeaturePyramid(nn.Module):
-    """A frozen trunk: always in eval mode, without gradients."""
+    """A frozen trunk, convolutional or a transformer: always in eval mode, without gradients."""
 
     def __init__(
         self,
@@ -95,22 +122,35 @@ class FeaturePyramid(nn.Module):
         weights: str | None = "pretrained",
         *,
         strides: Sequence[int] = (4, 8, 16),
+        layers: Sequence[int] = (),
+        image_size: int | None = None,
+        norm: bool = True,
         channels_last: bool = False,
     ) -> None:
-        """Build the trunk as `create_trunk` does.
+        """Build the trunk as `create_trunk` does, or, where `layers` are named, as `create_transformer`.
 
         Args:
             tag: exact timm tag.
             weights: "pretrained", "random", or a file; None: a checkpoint will fill it.
-            strides: pixels of the image per cell of each map, rising.
+            strides: pixels of the image per cell of each map, rising; not for transformers.
+            layers: blocks of a transformer, counted from 0, rising.
+            image_size: side of the images, pixels; for transformers alone, which need it.
+            norm: put a transformer's maps through its last norm.
             channels_last: memory layout that is faster on most devices; values change by rounding.
         """
         super().__init__()
         self.tag = tag
-        self.strides = tuple(strides)
         self.is_random = weights is not None and weight_files.is_random(weights)
-        self.trunk = create_trunk(tag, weights, strides=strides).requires_grad_(False)
-        self.channels: tuple[int, ...] = tuple(_feature_info(self.trunk).channels())
+        self.trunk: nn.Module
+        self.strides: tuple[int, ...]
+        self.channels: tuple[int, ...]
+        if layers and image_size is not None:
+            self.trunk = create_transformer(tag, weights, layers=layers, image_size=image_size, norm=norm)
+            self.strides, self.channels = self.trunk.strides, self.trunk.channels
+        else:
+            self.trunk = create_trunk(tag, weights, strides=strides)
+            self.strides, self.channels = tuple(strides), tuple(_feature_info(self.trunk).channels())
+        self.trunk.requires_grad_(False)
         self.channels_last = channels_last
         if channels_last:
             self.trunk.to(memory_format=torch.channels_last)
@@ -123,7 +163,7 @@ class FeaturePyramid(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> list[Float[Tensor, "batch _channels _height _width"]]:
-        """One map per stride, fine to coarse."""
+        """One map per stride, fine to coarse, or per block of a transformer."""
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
@@ -169,6 +209,7 @@ def _out_indices(tag: str, strides: Sequence[int], *, is_random: bool) -> tuple[
         raise BadValue(
             f"the backbone '{tag}' gives maps of strides {', '.join(map(str, has))}; "
             f"asked for {', '.join(map(str, strides))}, each of which must be there once"
+            f"{'; a transformer takes --layers, in the methods that have it' if len(set(has)) == 1 else ''}"
         )
     if getattr(network, "output_fmt", "NCHW") != "NCHW":
         raise BadValue(f"the backbone '{tag}' puts channels last; choose a convolutional one")
