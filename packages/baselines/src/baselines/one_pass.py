@@ -1,0 +1,162 @@
+"""What stands around both methods: every image is seen once, then the model is measured and saved."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adcommon.data.loading import AnomalyDataset, test_batches
+from adcommon.data.readable import read_splits
+from adcommon.data.sources.splits import hold_out
+from adcommon.errors import BadValue
+from adcommon.evaluation.evaluate import evaluate, threshold_of
+from adcommon.io.cache import default_cache
+from adcommon.models.checkpoint import save_trained
+from adcommon.results.card import Paper
+from adcommon.results.rows import row
+from adcommon.training.run import Run
+from adcommon.training.settings import Settings
+from adcommon.training.steps import steps
+from adcommon.training.stop import StopSignal
+from adcommon.types.facts import Facts
+from adcommon.types.prediction import Detector
+from adcommon.types.records import Record, Split
+from baselines.features import make_preprocess, make_pyramid
+from baselines.recipe import Base
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """The normal images of a category: those that make the model, and those kept out for its threshold."""
+
+    images: list[Record]
+    held_out: list[Record]
+
+    @classmethod
+    def of(cls, recipe: Base, split: Split) -> "Normal":
+        """Divide the training images as the recipe says.
+
+        Raises:
+            BadValue: there are fewer than the shots.
+        """
+        images, held_out = hold_out(split.train, recipe.calibration_share, recipe.seed)
+        if recipe.shots:
+            if recipe.shots > len(images):
+                raise BadValue(
+                    f"{recipe.shots} shots are asked for; {split.category} has {len(images)} normal images "
+                    "for the model"
+                )
+            order = np.random.default_rng(recipe.seed).permutation(len(images))
+            images = [images[place] for place in sorted(order[: recipe.shots].tolist())]
+        return cls(images, held_out)
+
+
+def normal_images(
+    normal: Normal, recipe: Base, settings: Settings, accelerator: Accelerator, stop: StopSignal
+) -> Iterator[Float[Tensor, "batch 3 height width"]]:
+    """Every image once, on the accelerator's device, batch after batch.
+
+    Nothing is saved in between: a run that was stopped begins again, and ends in the same model. With several
+    processes the main one does all the work; the others only hear when to stop.
+    """
+    cache = default_cache("images", enabled=settings.cache)
+    batches = test_batches(
+        AnomalyDataset(normal.images, make_preprocess(recipe), cache), recipe.batch_size, settings.workers
+    )
+    loaded = iter(batches) if accelerator.is_main_process else None
+    for _ in steps(0, len(batches), stop, accelerator, what=normal.images[0].category, log_every=1):
+        if loaded is not None:
+            yield next(loaded).images.to(accelerator.device)
+
+
+def finish(
+    detector: Detector,
+    model: nn.Module,
+    normal: Normal,
+    recipe: Base,
+    split: Split,
+    run: Run,
+    settings: Settings,
+    *,
+    paper: Paper,
+    facts: Facts,
+    began: float,
+    own: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Choose the threshold, measure the detector on the test images, save it; returns the report's rows.
+
+    Args:
+        began: when, on the monotonic clock.
+        own: what the method's config says besides.
+    """
+    cache = default_cache("images", enabled=settings.cache)
+    threshold = threshold_of(
+        detector,
+        normal.held_out,
+        false_alarm_rate=settings.false_alarm_rate,
+        batch_size=recipe.batch_size,
+        cache=cache,
+    )
+    evaluations = evaluate(
+        detector,
+        {split.category: split.test},
+        batch_size=recipe.batch_size,
+        cache=cache,
+        workers=settings.workers,
+        eval_size=settings.eval_size,
+        threshold=None if threshold is None else threshold.value,
+        maps=run.maps if settings.maps else None,
+    )
+    rows = [row(evaluation, facts, seconds=time.monotonic() - began) for evaluation in evaluations]
+    save_trained(
+        run.model,
+        model.state_dict(),
+        paper,
+        facts,
+        recipe=recipe,
+        preprocess=detector.preprocess,
+        categories=[split.category],
+        threshold=threshold,
+        rows=rows,
+        own=own,
+    )
+    return rows
+
+
+def facts_of(method: str, recipe: Base, weights: str) -> Facts:
+    """Where a model of a recipe comes from.
+
+    Args:
+        weights: where the backbone's came from.
+    """
+    return Facts(
+        method=method,
+        dataset=recipe.dataset,
+        setting="one-class",
+        backbone=recipe.backbone,
+        weights=weights,
+        seed=recipe.seed,
+        shots=recipe.shots or None,
+    )
+
+
+def check_inputs(recipe: Base, splits: Mapping[str, Split], settings: Settings) -> None:
+    """Fail now: weights that are missing, images and masks that cannot be used, too few of them."""
+    for split in splits.values():
+        Normal.of(recipe, split)
+    make_pyramid(recipe, settings.weights)
+    read_splits(splits.values(), make_preprocess(recipe), default_cache("images", enabled=settings.cache))
+
+
+def passed_over(images: Iterator[Float[Tensor, "batch 3 height width"]]) -> None:
+    """What the other processes do with the images: nothing, in step with the main one."""
+    for _ in images:
+        raise AssertionError("only the main process is given images")

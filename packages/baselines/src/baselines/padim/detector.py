@@ -1,0 +1,50 @@
+"""From images to anomaly maps and image scores."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adcommon.data.preprocess import Preprocess
+from adcommon.types.prediction import Prediction
+from baselines.padim.model import PaDiM
+from baselines.padim.recipes import Recipe
+from baselines.scores import image_scores, smooth
+
+
+class PaDiMDetector:
+    """A PaDiM; maps are distances in standard deviations, smoothed; higher is more anomalous."""
+
+    def __init__(
+        self,
+        model: PaDiM,
+        preprocess: Preprocess,
+        *,
+        blur: float = 4.0,
+        image_score: Literal["max", "top1"] = "max",
+    ) -> None:
+        """Put the model in evaluation mode and bind it to its preprocessing.
+
+        Args:
+            model: stays where it is; `score` takes images from anywhere.
+            preprocess: how its images were made.
+            blur: deviation of the Gaussian that smooths the map, pixels.
+            image_score: maximum of the map, or mean of its largest 1 %.
+        """
+        self.model = model.eval()
+        self.preprocess = preprocess
+        self.blur = blur
+        self.image_score = image_score
+
+    @torch.inference_mode()
+    def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
+        """Anomaly maps at the images' size, and one score per image; both on the model's device."""
+        distances = self.model(images.to(self.model.mean.device))
+        maps = smooth(distances, (images.shape[2], images.shape[3]), self.blur)
+        return Prediction(image_scores(maps, self.image_score), maps)
+
+
+def make_detector(model: PaDiM, preprocess: Preprocess, recipe: Recipe) -> PaDiMDetector:
+    """The detector of a model that was made by a recipe."""
+    return PaDiMDetector(model, preprocess, blur=recipe.blur, image_score=recipe.image_score)

@@ -1,0 +1,75 @@
+"""Mean and covariance of the features at every position, in one pass, and their distance (section III)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adcommon.errors import BadValue
+
+POSITIONS_AT_ONCE = 64
+"""Covariances that are inverted together."""
+
+
+class RunningGaussian:
+    """A Gaussian for each of many positions; batches are merged into it and forgotten.
+
+    Chan, Golub and LeVeque's update: sums of squares are kept around the mean so far, so that float32 is
+    enough whatever the mean.
+    """
+
+    def __init__(self, positions: int, channels: int, device: torch.device | str = "cpu") -> None:
+        """Nothing was seen yet; takes 4 x positions x channels² bytes."""
+        self.count = 0
+        self.mean = torch.zeros(positions, channels, device=device)
+        self.scatter = torch.zeros(positions, channels, channels, device=device)
+
+    def update(self, features: Float[Tensor, "batch channels height width"]) -> None:
+        """Take in a batch."""
+        values = features.flatten(2).permute(2, 0, 1)
+        seen, total = len(features), self.count + len(features)
+        mean = values.mean(dim=1)
+        shift = mean - self.mean
+        # The shift of the mean is one more row of the scatter.
+        rows = [values - mean[:, None], (self.count * seen / total) ** 0.5 * shift[:, None]]
+        centred = torch.cat(rows, dim=1)
+        self.scatter.baddbmm_(centred.mT, centred)
+        self.mean += shift * (seen / total)
+        self.count = total
+
+    def whitening(self, *, epsilon: float, prior: float) -> Float[Tensor, "positions channels channels"]:
+        """Lower triangles W with WᵀW the inverse of each regularised covariance; takes the scatter's place.
+
+        Args:
+            epsilon: added to the diagonals.
+            prior: the mean covariance of all positions joins each one's own, as if `prior` more images had
+                shown it; 0: not.
+
+        Raises:
+            BadValue: fewer than two images were seen, or they are too much alike for this epsilon.
+        """
+        if self.count < 2:
+            raise BadValue(f"{self.count} normal images; a Gaussian needs at least 2, and wants 50")
+        identity = torch.eye(self.mean.shape[1], device=self.mean.device)
+        mean = self.scatter.mean(dim=0) / (self.count - 1)
+        share = prior / (prior + self.count)
+        for scatter in self.scatter.split(POSITIONS_AT_ONCE):
+            covariance = (1 - share) / (self.count - 1) * scatter + share * mean + epsilon * identity
+            root, failed = torch.linalg.cholesky_ex(covariance)
+            if failed.any() or not root.isfinite().all():
+                raise BadValue(
+                    f"the features of {self.count} normal images have a covariance that cannot be inverted; "
+                    "take fewer --features, or a larger --epsilon"
+                )
+            scatter.copy_(torch.linalg.solve_triangular(root, identity.expand_as(root), upper=False))
+        return self.scatter
+
+
+def mahalanobis(
+    features: Float[Tensor, "batch channels height width"],
+    mean: Float[Tensor, "positions channels"],
+    whitening: Float[Tensor, "positions channels channels"],
+) -> Float[Tensor, "batch height width"]:
+    """Distance of each patch from the Gaussian of its position, in its standard deviations."""
+    centred = features.flatten(2).permute(2, 1, 0) - mean[:, :, None]
+    distances = torch.bmm(whitening, centred).square().sum(dim=1).sqrt()
+    return distances.T.unflatten(1, features.shape[2:])

@@ -1,0 +1,131 @@
+"""PatchCore (arXiv 2106.08265): patches of normal images in a memory; what is far from all is anomalous."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torchvision.transforms.functional import InterpolationMode, rotate
+
+from adcommon.models.neighbours import nearest_distances
+from baselines.features import PatchFeatures, make_pyramid
+from baselines.patchcore.coreset import coreset
+from baselines.patchcore.recipes import Recipe
+
+
+class PatchCore(nn.Module):
+    """Frozen features and a memory of them."""
+
+    memory: Float[Tensor, "memory channels"]
+
+    def __init__(self, features: PatchFeatures, patches: int, *, cosine: bool = False) -> None:
+        """A model with an empty memory.
+
+        Args:
+            features: the frozen network.
+            patches: that the memory holds.
+            cosine: distances are one minus cosine similarities, else Euclidean.
+        """
+        super().__init__()
+        self.features, self.cosine = features, cosine
+        self.register_buffer("memory", torch.zeros(patches, features.channels))
+
+    @torch.no_grad()
+    def fit(
+        self, images: Iterable[Float[Tensor, "batch 3 height width"]], recipe: Recipe, count: int
+    ) -> None:
+        """See all normal images once, and keep a coreset of their patches.
+
+        Args:
+            count: images there are.
+        """
+        generator = Generator().manual_seed(recipe.seed)
+        quota = -(-recipe.candidates // (count * recipe.rotations)) if recipe.candidates else None
+        seen = [
+            patches
+            for batch in images
+            for turned in turns(batch, recipe.rotations)
+            for patches in drawn(self.patches(turned), quota, generator)
+        ]
+        candidates = torch.cat(seen)
+        kept = max(1, round(recipe.coreset * len(candidates)))
+        if kept < len(candidates):
+            candidates = candidates[coreset(candidates, kept, generator, projection=recipe.projection)]
+        self.memory = candidates.clone()
+
+    def patches(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch grid_height grid_width channels"]:
+        """The vector of every patch; of length 1 where distances are of cosines."""
+        vectors = self.features(images).permute(0, 2, 3, 1)
+        return F.normalize(vectors, dim=-1) if self.cosine else vectors
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[
+        Float[Tensor, "batch grid_height grid_width"], Float[Tensor, "batch grid_height grid_width channels"]
+    ]:
+        """Distance of every patch from the nearest one of the memory, and the patches."""
+        patches = self.patches(images)
+        distances, _ = nearest_distances(patches.flatten(0, 2), self.memory)
+        if self.cosine:  # vectors of length 1: the square of their distance is twice one minus their cosine
+            distances = distances.square() / 2
+        return distances[:, 0].unflatten(0, patches.shape[:3]), patches
+
+    def reweighted(
+        self,
+        distances: Float[Tensor, "batch grid_height grid_width"],
+        patches: Float[Tensor, "batch grid_height grid_width channels"],
+        neighbours: int,
+    ) -> Float[Tensor, " batch"]:
+        """The largest distance of a patch, less where its nearest one is near no others (equation 7).
+
+        The factor is one minus the softmax of the patch's distance to its nearest neighbour among the
+        distances to the `neighbours` patches of the memory around that one.
+        """
+        largest, place = distances.flatten(1).max(dim=1)
+        farthest = patches.flatten(1, 2)[torch.arange(len(patches), device=place.device), place]
+        _, nearest = nearest_distances(farthest, self.memory)
+        around_nearest = min(neighbours, len(self.memory))
+        _, around = nearest_distances(self.memory[nearest[:, 0]], self.memory, around_nearest)
+        support = (self.memory[around] - farthest[:, None]).norm(dim=2)
+        return largest * (1 - support.softmax(dim=1)[:, 0])
+
+
+def build(recipe: Recipe, *, weights: str | None = "pretrained", patches: int = 0) -> PatchCore:
+    """The model of a recipe, its memory empty.
+
+    Args:
+        weights: the backbone's: "pretrained", "random" or a file; None: a checkpoint will fill the model.
+        patches: that the memory holds.
+    """
+    pyramid = make_pyramid(recipe, weights)
+    features = PatchFeatures(pyramid, upsampling="bilinear", neighbourhood=recipe.neighbourhood)
+    return PatchCore(features, patches, cosine=recipe.distance == "cosine")
+
+
+def turns(
+    images: Float[Tensor, "batch 3 height width"], count: int
+) -> Iterable[Float[Tensor, "batch 3 height width"]]:
+    """The images turned by `count` equal parts of a whole turn; exact for quarters.
+
+    Else bilinear, and the corners show the mirrored picture, so that no border is learned as normal.
+    """
+    size, margin = images.shape[2], images.shape[2] // 4  # a square's corner is 0.21 sides from its circle
+    for part in range(count):
+        if 4 * part % count == 0:
+            yield images.rot90(4 * part // count, dims=(2, 3))
+        else:
+            wide = F.pad(images, (margin,) * 4, mode="reflect")
+            turned = rotate(wide, 360 * part / count, InterpolationMode.BILINEAR)
+            yield turned[:, :, margin : margin + size, margin : margin + size]
+
+
+def drawn(
+    patches: Float[Tensor, "batch grid_height grid_width channels"], quota: int | None, generator: Generator
+) -> Iterable[Float[Tensor, "some channels"]]:
+    """So many patches of each image, drawn at random; None: all."""
+    for image in patches.flatten(1, 2):
+        order = torch.randperm(len(image), generator=generator)
+        yield image if quota is None else image[order[:quota].to(image.device)]

@@ -1,0 +1,62 @@
+"""What the recipes of both methods say: the images, the frozen network, the seed. No torch here."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from adcommon.errors import BadValue
+from adcommon.io.schema import check_fields
+from adcommon.types.values import Count, NotNegative, Positive, Seed, ShareBelowOne, Side, White
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """Settings of one model."""
+
+    precision: ClassVar[str] = "fp32"
+    """Distances are differences of nearly equal numbers: nothing is computed in less."""
+
+    dataset: str = "mvtec"
+    """Dataset name; `ad datasets` lists them."""
+    backbone: str = "wide_resnet50_2.tv_in1k"
+    """timm tag of the frozen network: a convolutional one with maps of the `strides`, or a vision transformer
+    with `layers`."""
+    strides: tuple[Positive, ...] = (4, 8, 16)
+    """Of the maps to use, pixels per cell, rising."""
+    layers: tuple[Count, ...] = ()
+    """Blocks of a vision transformer to use instead, counted from 0."""
+    norm: bool = True
+    """Put a transformer's tokens through its last norm."""
+
+    image_size: Side = 256
+    """Side after the resize, pixels."""
+    crop_size: Side | None = 224
+    """Side of the centre crop, pixels; none: as image-size."""
+    upright: bool = False
+    """Apply the photographs' EXIF orientation."""
+    white: White | None = None
+    """Value of white of images of more than 8 bits, 4095 of a camera of 12; else 65,535."""
+
+    blur: NotNegative = 4.0
+    """Deviation of the Gaussian that smooths the map, pixels of the network's input."""
+    batch_size: Positive = 16
+    """Images per pass through the network; the last digits of features depend on it."""
+    shots: Count = 0
+    """Use this many normal images alone, drawn by the seed; 0: all."""
+    seed: Seed = 0
+    """Of everything drawn at random."""
+    calibration_share: ShareBelowOne = 0.0
+    """Share of the normal images kept out of the model to choose the decision threshold."""
+
+    def __post_init__(self) -> None:
+        """Refuse values of another type or out of range."""
+        check_fields(self)
+        if not self.layers and (not self.strides or self.size % max(self.strides)):
+            raise BadValue(
+                f"the network's input has sides of {self.size} pixels (--image-size, --crop-size) and "
+                f"strides {self.strides}; expected a multiple of the largest"
+            )
+
+    @property
+    def size(self) -> int:
+        """Side of the network's input, pixels."""
+        return self.image_size if self.crop_size is None else self.crop_size
