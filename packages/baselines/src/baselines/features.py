@@ -48,20 +48,17 @@ class PatchFeatures(nn.Module):
     ) -> Float[Tensor, "batch channels grid_height grid_width"]:
         """The vector of every patch."""
         levels = self.pyramid(images)
-        grid = levels[0].shape[2:]
-        with torch.no_grad():
-            if self.kept is not None:
-                levels = [
-                    level.index_select(1, chosen.to(level.device))
-                    for level, chosen in zip(levels, self.kept, strict=True)
-                ]
-            if self.neighbourhood > 1:
-                # Zeros beyond the border count, as in the paper's own average pooling.
-                side = self.neighbourhood
-                levels = [F.avg_pool2d(level, side, stride=1, padding=side // 2) for level in levels]
-            if self.upsampling == "nearest":
-                return torch.cat([F.interpolate(level, grid) for level in levels], dim=1)
-            return torch.cat([F.interpolate(level, grid, mode="bilinear") for level in levels], dim=1)
+        grid, mode = levels[0].shape[2:], self.upsampling
+        if self.kept is not None:
+            levels = [
+                level.index_select(1, kept.to(level.device))
+                for level, kept in zip(levels, self.kept, strict=True)
+                if len(kept)
+            ]
+        if (side := self.neighbourhood) > 1:
+            # Zeros beyond the border count, as where features are unfolded with padding.
+            levels = [F.avg_pool2d(level, side, stride=1, padding=side // 2) for level in levels]
+        return torch.cat([F.interpolate(level, grid, mode=mode) for level in levels], dim=1)
 
 
 def grid_of(pyramid: FeaturePyramid, size: int) -> int:

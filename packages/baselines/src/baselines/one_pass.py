@@ -61,7 +61,7 @@ class Normal:
 
 def normal_images(
     normal: Normal, recipe: Base, settings: Settings, accelerator: Accelerator, stop: StopSignal
-) -> Iterator[Float[Tensor, "batch 3 height width"]]:
+) -> Iterator[Float[Tensor, "_ 3 height width"]]:
     """Every image once, on the accelerator's device, batch after batch.
 
     Nothing is saved in between: a run that was stopped begins again, and ends in the same model. With several
@@ -156,7 +156,7 @@ def check_inputs(recipe: Base, splits: Mapping[str, Split], settings: Settings) 
     read_splits(splits.values(), make_preprocess(recipe), default_cache("images", enabled=settings.cache))
 
 
-def passed_over(images: Iterator[Float[Tensor, "batch 3 height width"]]) -> None:
+def passed_over(images: Iterator[Float[Tensor, "_ 3 height width"]]) -> None:
     """What the other processes do with the images: nothing, in step with the main one."""
     for _ in images:
         raise AssertionError("only the main process is given images")

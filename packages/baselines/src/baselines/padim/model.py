@@ -33,7 +33,7 @@ class PaDiM(nn.Module):
         self.register_buffer("whitening", torch.zeros(grid**2, features.channels, features.channels))
 
     @torch.no_grad()
-    def fit(self, images: Iterable[Float[Tensor, "batch 3 height width"]], recipe: Recipe) -> None:
+    def fit(self, images: Iterable[Float[Tensor, "_ 3 height width"]], recipe: Recipe) -> None:
         """See all normal images once."""
         gaussian = RunningGaussian(len(self.mean), self.mean.shape[1], self.mean.device)
         for batch in images:

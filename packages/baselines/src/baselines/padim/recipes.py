@@ -32,7 +32,7 @@ OWN = replace(
     image_size=256,
     crop_size=None,
     upright=True,
-    prior=10,
+    prior=10.0,
     calibration_share=0.1,
 )
 """For data the paper did not use: the whole picture, and a prior, chosen on `synthetic`, for few images."""

@@ -32,9 +32,7 @@ class PatchCore(nn.Module):
         self.register_buffer("memory", torch.zeros(patches, features.channels))
 
     @torch.no_grad()
-    def fit(
-        self, images: Iterable[Float[Tensor, "batch 3 height width"]], recipe: Recipe, count: int
-    ) -> None:
+    def fit(self, images: Iterable[Float[Tensor, "_ 3 height width"]], recipe: Recipe, count: int) -> None:
         """See all normal images once, and keep a coreset of their patches.
 
         Args:

@@ -76,7 +76,9 @@ OWN = replace(
 )
 """For data the papers did not use: the whole picture, a bounded memory."""
 
-SMALL = replace(OWN, backbone="tf_efficientnet_lite0.in1k", candidates=50_000, projection=64, image_score="max")
+SMALL = replace(
+    OWN, backbone="tf_efficientnet_lite0.in1k", candidates=50_000, projection=64, image_score="max"
+)
 """For two CPU cores: a small backbone whose weights are installed, 5,000 patches."""
 
 RECIPES: dict[str, Recipe] = {

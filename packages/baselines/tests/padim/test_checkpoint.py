@@ -1,0 +1,45 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import adcommon as ad
+from adcommon.errors import WrongCheckpoint
+from adcommon.testing.alterations import loads_or_is_refused
+from baselines import padim
+from baselines.padim.checkpoint import load_detector, load_trained
+from baselines.padim.recipes import Recipe
+
+
+@pytest.fixture
+def folder(padim_recipe, splits, tmp_path) -> Path:
+    recipe = replace(padim_recipe, calibration_share=0.2)
+    run = padim.fit(
+        recipe, splits["bottle"], out=tmp_path / "run", device="cpu", weights="random", cache=False
+    )
+    return run.models["bottle"]
+
+
+def test_a_loaded_model_scores_as_the_made_one(folder, splits) -> None:
+    trained = load_trained(folder)
+    assert isinstance(trained.recipe, Recipe)
+    assert (trained.facts.method, trained.categories) == ("padim", ("bottle",))
+    assert trained.threshold is not None
+    image = splits["bottle"].test[0].image
+    once, again = load_detector(folder), ad.load(folder)
+    pixels = torch.zeros(2, 3, 64, 64)
+    assert torch.equal(once.score(pixels).image_scores, trained.scorer.score(pixels).image_scores)
+    assert again.predict(image).threshold == trained.threshold
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path) -> None:
+    with pytest.raises(WrongCheckpoint, match=r"config\.json"):
+        load_trained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "count", [8, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+def test_no_value_of_a_config_is_believed(folder, count: int) -> None:
+    loads_or_is_refused(folder, load_trained, count)

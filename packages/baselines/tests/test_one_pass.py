@@ -1,0 +1,71 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from adcommon.errors import BadValue, Stopped
+from adcommon.models.devices import choose_device
+from adcommon.training.devices import start
+from adcommon.training.settings import Settings
+from adcommon.training.stop import StopSignal
+from baselines.one_pass import Normal, check_inputs, facts_of, normal_images, passed_over
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(out=tmp_path / "out", weights="random", cache=False)
+
+
+@pytest.fixture
+def accelerator():
+    return start(choose_device(None, "cpu"), "fp32")
+
+
+def test_every_image_is_seen_once_in_order(padim_recipe, splits, settings, accelerator) -> None:
+    normal = Normal.of(replace(padim_recipe, calibration_share=0.0), splits["bottle"])
+    with StopSignal() as stop:
+        batches = list(normal_images(normal, padim_recipe, settings, accelerator, stop))
+    assert [len(batch) for batch in batches] == [4, 2]
+    assert len({tuple(image.flatten()[:50].tolist()) for image in torch.cat(batches)}) == 6
+
+
+def test_a_signal_ends_the_pass(padim_recipe, splits, settings, accelerator) -> None:
+    normal = Normal.of(padim_recipe, splits["bottle"])
+    with StopSignal() as stop:
+        images = normal_images(normal, padim_recipe, settings, accelerator, stop)
+        next(images)
+        stop.requested = True
+        with pytest.raises(Stopped, match="bottle"):
+            next(images)
+
+
+def test_images_are_kept_out_and_shots_are_drawn_by_the_seed(padim_recipe, splits) -> None:
+    split = splits["bottle"]
+    share = Normal.of(replace(padim_recipe, calibration_share=0.34), split)
+    assert (len(share.images), len(share.held_out)) == (4, 2)
+    draws = [Normal.of(replace(padim_recipe, shots=3, seed=seed), split).images for seed in range(5)]
+    assert {len(images) for images in draws} == {3}
+    assert len({tuple(record.image.name for record in images) for images in draws}) > 1
+    with pytest.raises(BadValue, match=r"7 shots are asked for; bottle has 6 normal images"):
+        Normal.of(replace(padim_recipe, shots=7), split)
+
+
+def test_what_is_said_of_the_origin(padim_recipe) -> None:
+    facts = facts_of("padim", replace(padim_recipe, shots=2), "random")
+    assert (facts.method, facts.backbone, facts.shots, facts.setting) == ("padim", "resnet18", 2, "one-class")
+    assert facts_of("padim", padim_recipe, "random").shots is None
+
+
+def test_inputs_are_looked_at_before_the_first_pass(padim_recipe, splits, settings) -> None:
+    check_inputs(padim_recipe, splits, settings)
+    with pytest.raises(BadValue, match="shots"):
+        check_inputs(replace(padim_recipe, shots=99), splits, settings)
+    splits["cable"].test[0].image.write_bytes(b"no picture")
+    with pytest.raises(Exception, match=splits["cable"].test[0].image.name):
+        check_inputs(padim_recipe, splits, settings)
+
+
+def test_other_processes_get_no_images() -> None:
+    passed_over(iter(()))
+    with pytest.raises(AssertionError):
+        passed_over(iter([torch.zeros(1, 3, 2, 2)]))
