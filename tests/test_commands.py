@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-PACKAGES = ("adcommon", "recontrast", "inctrl", "realnet", "uniad", "resad")
+PACKAGES = ("adcommon", "recontrast", "inctrl", "realnet", "uniad", "resad", "baselines")
 COMMANDS = [
     point for point in entry_points(group="console_scripts") if point.module.split(".")[0] in PACKAGES
 ]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-METHODS = ("recontrast", "inctrl", "realnet", "uniad", "resad")
+METHODS = ("recontrast", "inctrl", "realnet", "uniad", "resad", "baselines.padim", "baselines.patchcore")
 BUDGET = {
     ("adcommon", *METHODS): "numpy torch PIL yaml",
     ("adcommon.cli.main",): "numpy torch PIL scipy skimage onnxruntime",

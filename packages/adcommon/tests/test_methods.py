@@ -10,6 +10,8 @@ def test_installed_methods_are_found_without_being_imported_by_name() -> None:
     assert "recontrast" in installed()
     assert find("recontrast").__name__ == "load_detector"
     assert "recontrast-mvtec" in commands("recontrast")
+    assert "winclip-test" in commands("inctrl")
+    assert commands("padim") == ["padim-evaluate", "padim-predict", "padim-train"]
 
 
 def test_an_unknown_method_lists_the_known_ones() -> None:

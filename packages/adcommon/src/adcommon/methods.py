@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from adcommon.types.prediction import Detector
 
 
+FLOOR = "adcommon.floor"
+"""Group of the methods that train nothing: the floor that the others must beat."""
+
+
 def installed(group: str = "adcommon.methods") -> dict[str, EntryPoint]:
     """Entry points of a group by method name, sorted; nothing is imported."""
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
@@ -49,9 +53,10 @@ def own_evaluation(method: str) -> Callable[..., None] | None:
 
 
 def commands(method: str) -> list[str]:
-    """The console commands of a method's package, sorted."""
+    """The console commands in a method's package, sorted."""
+    package = installed()[method].module.rpartition(".")[0]
     scripts = entry_points(group="console_scripts")
-    return sorted(point.name for point in scripts if point.module.partition(".")[0] == method)
+    return sorted(point.name for point in scripts if point.module.startswith(f"{package}."))
 
 
 def load_folder(

@@ -45,6 +45,14 @@ def test_every_method_runs_and_one_table_remains(
     assert len(run("second", out=tmp_path / "one")) == 1
 
 
+def test_what_trains_nothing_runs_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    starts = {name: fake(name, 0.9) for name in ("alpha", "beta", "gamma")}
+    floor = {"beta": starts["beta"]}
+    monkeypatch.setattr(module, "installed", lambda group: floor if group == module.FLOOR else starts)
+    monkeypatch.setattr(module, "find", lambda name, group: starts[name])
+    assert [entry["method"] for entry in run(out=tmp_path)] == ["beta", "alpha", "gamma"]
+
+
 def test_an_unknown_method_is_named_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="recontrast"):
         quickstart("recontrst", out=tmp_path / "out")

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from adcommon.models import neighbours
-from adcommon.models.neighbours import nearest
+from adcommon.models.neighbours import nearest, nearest_distances
 
 
 @pytest.mark.parametrize("held", [10, 2**20])
@@ -17,3 +17,18 @@ def test_the_nearest_row_has_the_largest_cosine_however_it_is_cut(
     index, value = nearest(F.normalize(rows, dim=1), F.normalize(bank, dim=1))
     assert torch.equal(index, cosine.argmax(dim=1))
     torch.testing.assert_close(value, cosine.max(dim=1).values)
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+@pytest.mark.parametrize("held", [10, 2**20])
+def test_distances_rise_and_are_exact_however_they_are_cut(
+    held: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "SIMILARITIES", held)
+    generator = torch.Generator().manual_seed(0)
+    rows, bank = (torch.randn(size, 5, generator=generator) for size in (24, 12))
+    rows[0] = bank[7]
+    table = (rows[:, None].double() - bank[None]).norm(dim=2).sort(dim=1)
+    distances, index = nearest_distances(rows, bank, count)
+    torch.testing.assert_close(distances, table.values[:, :count].float(), atol=3e-3, rtol=1e-4)
+    assert torch.equal(index, table.indices[:, :count])

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from adcommon.errors import UserError
-from adcommon.methods import find, installed
+from adcommon.methods import FLOOR, find, installed
 from adcommon.results.rows import read_results, text, write_results
 
 logger = logging.getLogger(__name__)
@@ -20,11 +20,12 @@ def quickstart(*methods: str, out: Path = Path("quickstart"), force: bool = Fals
     """Train on real images that need no download, some minutes on two CPU cores, and show what came out.
 
     Args:
-        methods: Methods to run; all that have a quick start by default.
+        methods: Methods to run; by default all that have a quick start, those that train nothing first.
         out: Folder for models, tables and pictures.
         force: Overwrite what an earlier quick start left.
     """
-    names = methods or tuple(installed(GROUP))
+    floor = installed(FLOOR)
+    names = methods or tuple(sorted(installed(GROUP), key=lambda name: name not in floor))
     if not names:
         raise UserError("no installed method has a quick start; install one of the method packages")
     starts = {name: find(name, GROUP) for name in names}

@@ -4,7 +4,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 _LIBRARIES = (
@@ -20,9 +20,14 @@ _LIBRARIES = (
 )
 
 
-def library_versions(*packages: str) -> dict[str, str]:
-    """Installed versions of Python, `packages` and the libraries that decide numbers; imports nothing."""
+def library_versions(method: str = "") -> dict[str, str]:
+    """Installed versions of Python, a method's package and the libraries that decide numbers.
+
+    Nothing is imported.
+    """
     found = {"python": platform.python_version()}
+    points = entry_points(group="adcommon.methods", name=method)
+    packages = [point.dist.name for point in points if point.dist is not None]
     for name in (*packages, *_LIBRARIES):
         try:
             found[name] = version(name)
