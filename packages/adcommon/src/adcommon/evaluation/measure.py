@@ -14,7 +14,7 @@ from adcommon.data.loco import find_config
 from adcommon.evaluation.collect import Scores
 from adcommon.evaluation.loco import saturated_overlap
 from adcommon.io.images import open_mask
-from adcommon.metrics import PixelMetrics, image_metrics
+from adcommon.metrics import PixelMetrics, auroc_interval, image_metrics
 from adcommon.types.records import Evaluation, Record, has_pixel_truth
 
 logger = logging.getLogger(__name__)
@@ -31,11 +31,14 @@ def measure(scores: Scores, *, category: str, eval_size: str = "map") -> Evaluat
             size (bilinear) and masks stay as they are.
     """
     image = image_metrics(scores.image_scores, scores.labels)
+    low, high = auroc_interval(scores.image_scores, scores.labels) or (None, None)
     evaluation = Evaluation(
         category=category,
         normal=image.normal,
         anomalous=image.anomalous,
         image_auroc=image.auroc,
+        image_auroc_low=low,
+        image_auroc_high=high,
         image_ap=image.ap,
         image_f1max=image.f1max,
         image_threshold=image.threshold,

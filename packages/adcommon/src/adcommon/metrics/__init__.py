@@ -6,6 +6,7 @@ NumPy arrays in, torch tensors of any device accepted. A paper's own variants ar
 """
 
 from adcommon.metrics.accumulator import PixelMetrics, PixelResult
+from adcommon.metrics.bootstrap import auroc_interval
 from adcommon.metrics.curves import Curve, ImageResult, auroc, average_precision, f1_max, image_metrics
 from adcommon.metrics.pro import aupro
 
@@ -16,6 +17,7 @@ __all__ = [
     "PixelResult",
     "aupro",
     "auroc",
+    "auroc_interval",
     "average_precision",
     "f1_max",
     "image_metrics",

@@ -22,6 +22,8 @@ class StoredRow:
     category: str
     protocol: str
     image_auroc: Fraction | None
+    image_auroc_low: Fraction | None = None
+    image_auroc_high: Fraction | None = None
     image_ap: Fraction | None = None
     image_f1max: Fraction | None = None
     pixel_auroc: Fraction | None = None

@@ -76,6 +76,10 @@ class Evaluation:
     image_auroc: float
     image_ap: float
     image_f1max: float
+    image_auroc_low: float | None = None
+    """Lower end of the AUROC's 95 % bootstrap interval over the test images."""
+    image_auroc_high: float | None = None
+    """Its upper end."""
     image_threshold: float
     """Image score at which F1 is highest; chosen with test labels, so an oracle."""
     pixel_auroc: float | None = None
@@ -119,6 +123,8 @@ class Evaluation:
             normal=self.normal if labels is None else len(labels) - sum(labels),
             anomalous=self.anomalous if labels is None else sum(labels),
             regions=None,
+            image_auroc_low=self.image_auroc_low if image_auroc is None else None,
+            image_auroc_high=self.image_auroc_high if image_auroc is None else None,
             image_auroc=self.image_auroc if image_auroc is None else image_auroc,
             image_ap=self.image_ap if image_ap is None else image_ap,
             image_f1max=self.image_f1max if image_f1max is None else image_f1max,
