@@ -71,3 +71,15 @@ def test_brightness_stays_within_its_range() -> None:
     means = [random_colour_jitter(image, generator, brightness=0.2).mean().item() for _ in range(100)]
     assert 0.4 <= min(means) < 0.42
     assert 0.58 < max(means) <= 0.6
+
+
+def test_quarters_are_exact_and_other_turns_show_no_border() -> None:
+    images = torch.randn(2, 3, 32, 32, generator=Generator().manual_seed(0))
+    quarters = list(turns(images, 4))
+    for number, turned in enumerate(quarters):
+        assert torch.equal(turned, images.rot90(number, dims=(2, 3)))
+    ones = torch.ones(1, 3, 32, 32)
+    assert all(torch.allclose(turned, ones) for turned in turns(ones, 12))
+    eighth = list(turns(images, 8))[1]
+    assert eighth.shape == images.shape
+    assert not torch.allclose(eighth, images)

@@ -6,7 +6,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Generator
 
-from baselines.patchcore.model import build, drawn, turns
+from baselines.patchcore.model import build, drawn
 
 
 def fitted(recipe, images):
@@ -60,18 +60,6 @@ def test_a_memory_of_one_patch_still_scores(patchcore_recipe, images) -> None:
 def test_candidates_are_drawn_evenly(patchcore_recipe, images, candidates, kept) -> None:
     recipe = replace(patchcore_recipe, candidates=candidates, coreset=1.0)
     assert len(fitted(recipe, images).memory) == kept
-
-
-def test_quarters_are_exact_and_other_turns_show_no_border() -> None:
-    images = torch.randn(2, 3, 32, 32, generator=Generator().manual_seed(0))
-    quarters = list(turns(images, 4))
-    for number, turned in enumerate(quarters):
-        assert torch.equal(turned, images.rot90(number, dims=(2, 3)))
-    ones = torch.ones(1, 3, 32, 32)
-    assert all(torch.allclose(turned, ones) for turned in turns(ones, 12))
-    eighth = list(turns(images, 8))[1]
-    assert eighth.shape == images.shape
-    assert not torch.allclose(eighth, images)
 
 
 def test_so_many_patches_of_each_image() -> None:

@@ -120,7 +120,7 @@ def _build_trained(frozen: Backbone, tensors: dict[str, Tensor], where: Path) ->
 def _filled(frozen: Backbone, recipe: Recipe, tensors: dict[str, Tensor], where: Path) -> FewShotModel:
     model = _build_trained(frozen, tensors, where)
     device = next(frozen.tower.parameters()).device
-    return FewShotModel(model.to(device).eval(), frozen, make_preprocess(recipe))
+    return FewShotModel(model.to(device).eval(), frozen, make_preprocess(recipe), recipe.rotations)
 
 
 def save(

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adcommon.data.augment import turns
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.anomaly_maps import upsample
 from adcommon.types.prediction import Prediction
@@ -70,9 +71,12 @@ class FewShotModel:
     model: InCTRL
     backbone: Backbone
     preprocess: Preprocess
+    rotations: int = 1
+    """How often each reference joins, turned by equal parts of a whole turn."""
 
     def bind(self, category: str, references: References) -> InCTRLDetector:
         """The detector of a category, whose references are encoded now."""
         tower, text = self.backbone.tower, self.backbone.text([category])
-        features = encode_references(tower, references.images)
+        images = torch.cat(list(turns(references.images, self.rotations)))
+        features = encode_references(tower, images)
         return InCTRLDetector(self.model, tower, text, features, self.preprocess)

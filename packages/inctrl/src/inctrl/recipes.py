@@ -59,6 +59,9 @@ class Recipe:
     """References of each query; one model is trained for each number."""
     reference_seeds: Annotated[tuple[Seed, ...], Parameter(consume_multiple=True)] = (0, 1, 2)
     """Seeds of the draws of references at test time; results are the mean and deviation over them."""
+    rotations: Positive = 1
+    """Each reference at test time joins this often, turned by equal parts of a whole turn; for objects that
+    lie in any direction. Not in the paper."""
     self_reference: bool = True
     """A normal training image may be drawn as its own reference, as in the reference code."""
     batch_order: Literal["reference", "corrected"] = "reference"

@@ -76,7 +76,7 @@ def train(
     model = InCTRL(backbone.tower.embed, backbone.patches).to(device)
     categories = tuple(dict.fromkeys(record.category for record in records))
     origin = facts(recipe, settings.weights, shots)
-    trained = Trained(FewShotModel(model, backbone, preprocess), recipe, origin, categories)
+    trained = Trained(FewShotModel(model, backbone, preprocess, recipe.rotations), recipe, origin, categories)
     optimiser = AdamW(trainable(model), lr=recipe.lr, weight_decay=recipe.weight_decay)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     state = {"model": model, "optimiser": optimiser}

@@ -53,8 +53,9 @@ def load_detector(
     """
     config, _ = load_model(folder, Config, "resad")
     images = list(references) or recorded_references(config.references, category, folder)
-    few_shot = load_trained(folder, device).scorer
-    return few_shot.bind(encode(few_shot.backbone, images, few_shot.preprocess))
+    trained = load_trained(folder, device)
+    few_shot, rotations = trained.scorer, trained.recipe.rotations
+    return few_shot.bind(encode(few_shot.backbone, images, few_shot.preprocess, rotations=rotations))
 
 
 def load_trained(

@@ -46,6 +46,9 @@ class Recipe:
     """Reference images of each test category; several numbers are evaluated one after the other."""
     reference_seeds: Annotated[tuple[Seed, ...], Parameter(consume_multiple=True)] = (0,)
     """Seeds of the draws of test references where no files or folder name them; one evaluation per draw."""
+    rotations: Positive = 1
+    """Each test reference joins this often, turned by equal parts of a whole turn; for objects that lie in
+    any direction. Not in the paper."""
     exclude_refs: bool = True
     """Leave out of the test what serves as a reference."""
 

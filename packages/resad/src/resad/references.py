@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int64
+from torch import Tensor
 
+from adcommon.data.augment import turns
 from adcommon.data.lists.fewshot import draw_references, refuse_too_few
 from adcommon.data.loading import AnomalyDataset, test_batches
 from adcommon.data.preprocess import Preprocess
@@ -29,12 +31,27 @@ logger = logging.getLogger(__name__)
 
 
 def encode(
-    backbone: Backbone, images: Sequence[Path], preprocess: Preprocess, *, batch_size: int = 8
+    backbone: Backbone,
+    images: Sequence[Path],
+    preprocess: Preprocess,
+    *,
+    batch_size: int = 8,
+    rotations: int = 1,
 ) -> References:
-    """The references of these normal images, in this order, on the backbone's device."""
+    """The references of these normal images, in this order, on the backbone's device.
+
+    Args:
+        rotations: how often each joins, turned by equal parts of a whole turn.
+    """
     dataset = AnomalyDataset([Record(image, "reference", 0) for image in images], preprocess)
     device = next(backbone.parameters()).device
-    maps = [backbone(batch.images.to(device)) for batch in test_batches(dataset, batch_size)]
+
+    def all_turns(pixels: Tensor) -> list[Tensor]:
+        """The maps of each image's turns, below one another."""
+        turned = [backbone(one) for one in turns(pixels, rotations)]
+        return [torch.cat(level, dim=2) for level in zip(*turned, strict=True)]
+
+    maps = [all_turns(batch.images.to(device)) for batch in test_batches(dataset, batch_size)]
     return References.of([torch.cat(level) for level in zip(*maps, strict=True)], images)
 
 
@@ -132,12 +149,14 @@ def make_targets(
             found = read(source.features, category, expected, facts)
             yield Draw(str(source.features), found.first(shots).to(device))
         elif source.images is not None:
-            encoded = encode(backbone, few_shot_images(source.images, category), preprocess)
+            encoded = encode(
+                backbone, few_shot_images(source.images, category), preprocess, rotations=recipe.rotations
+            )
             yield Draw(str(source.images), encoded.first(shots))
         else:
             for seed in recipe.reference_seeds:
                 images = draw_references(split.train, shots, seed=seed)
-                yield Draw(f"seed {seed}", encode(backbone, images, preprocess))
+                yield Draw(f"seed {seed}", encode(backbone, images, preprocess, rotations=recipe.rotations))
 
     for category, split in splits.items():
         if source.aligned is not None:

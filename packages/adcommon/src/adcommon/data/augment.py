@@ -1,9 +1,13 @@
 """Flips, turns and colour changes of an image together with its mask; all chance is a given generator's.
 
-Images are 8-bit or in [0, 1], before normalisation; geometry moves image and mask alike.
+Images are 8-bit or in [0, 1], before normalisation; geometry moves image and mask alike. `turns` leaves
+nothing to chance, and takes images as the network does.
 """
 
+from collections.abc import Iterator
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional as tv
@@ -61,3 +65,22 @@ def random_colour_jitter(
 
 def _uniform(generator: Generator, low: float = 0.0, high: float = 1.0) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def turns(
+    images: Float[Tensor, "batch channels side side"], count: int
+) -> Iterator[Float[Tensor, "batch channels side side"]]:
+    """Square images turned by `count` equal parts of a whole turn, the first of them as they are.
+
+    Quarters are exact. Else bilinear, and the corners show the mirrored picture, so that there is no border
+    that could be learned as normal.
+    """
+    side = images.shape[2]
+    margin = side // 4  # a square's corner is 0.21 sides outside its inner circle
+    for part in range(count):
+        if 4 * part % count == 0:
+            yield images.rot90(4 * part // count, dims=(2, 3))
+        else:
+            wide = F.pad(images, (margin,) * 4, mode="reflect")
+            turned = tv.rotate(wide, 360 * part / count, tv.InterpolationMode.BILINEAR)
+            yield turned[:, :, margin : margin + side, margin : margin + side]

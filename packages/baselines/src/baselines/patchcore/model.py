@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
-from torchvision.transforms.functional import InterpolationMode, rotate
 
+from adcommon.data.augment import turns
 from adcommon.models.neighbours import nearest_distances
 from baselines.features import PatchFeatures, make_pyramid
 from baselines.patchcore.coreset import coreset
@@ -101,23 +101,6 @@ def build(recipe: Recipe, *, weights: str | None = "pretrained", patches: int = 
     pyramid = make_pyramid(recipe, weights)
     features = PatchFeatures(pyramid, upsampling="bilinear", neighbourhood=recipe.neighbourhood)
     return PatchCore(features, patches, cosine=recipe.distance == "cosine")
-
-
-def turns(
-    images: Float[Tensor, "batch 3 height width"], count: int
-) -> Iterable[Float[Tensor, "batch 3 height width"]]:
-    """The images turned by `count` equal parts of a whole turn; exact for quarters.
-
-    Else bilinear, and the corners show the mirrored picture, so that no border is learned as normal.
-    """
-    size, margin = images.shape[2], images.shape[2] // 4  # a square's corner is 0.21 sides from its circle
-    for part in range(count):
-        if 4 * part % count == 0:
-            yield images.rot90(4 * part // count, dims=(2, 3))
-        else:
-            wide = F.pad(images, (margin,) * 4, mode="reflect")
-            turned = rotate(wide, 360 * part / count, InterpolationMode.BILINEAR)
-            yield turned[:, :, margin : margin + size, margin : margin + size]
 
 
 def drawn(
