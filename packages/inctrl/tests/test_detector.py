@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -46,6 +48,17 @@ def test_the_order_of_references_is_free_and_kept_features_give_the_same(trained
     torch.testing.assert_close(swapped.score(images).image_scores, detector.score(images).image_scores)
     kept = detector.score_features(trained.scorer.backbone.tower(images))
     assert torch.equal(kept.image_scores, detector.score(images).image_scores)
+
+
+def test_a_turned_reference_is_known_where_references_are_turned(trained, images) -> None:
+    turned = images[3:].rot90(1, dims=(2, 3))
+    plain, all_ways = (replace(trained.scorer, rotations=count) for count in (1, 4))
+    maps = [
+        model.bind("bolt", References("given", images[3:])).score(turned).anomaly_maps.amax()
+        for model in (plain, all_ways)
+    ]
+    assert maps[0] > 1e-3
+    assert maps[1] < 1e-5
 
 
 def test_with_text_the_category_counts(with_text, clip_recipe) -> None:

@@ -120,3 +120,14 @@ def test_every_field_explains_itself() -> None:
 def test_recipes_and_published_numbers_need_no_torch() -> None:
     code = "import sys, recontrast.recipes, recontrast.published; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("images", "drop_last", "steps"), [(46, False, 360), (46, True, 300), (3, True, 60), (1000, False, 2000)]
+)
+def test_few_images_are_passed_over_so_often_and_no_more(images: int, drop_last: bool, steps: int) -> None:
+    recipe = replace(RECIPES["small"], drop_last=drop_last)
+    assert (recipe.epochs, recipe.batch_size) == (60, 8)
+    assert recipe.for_images(images).iterations == steps
+    assert replace(recipe, epochs=0).for_images(images).iterations == 2000
+    assert MVTEC.for_images(images) == MVTEC

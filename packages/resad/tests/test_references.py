@@ -51,6 +51,20 @@ def test_rows_are_image_by_image_whatever_the_batch(trees: Path, recipe: Recipe)
         torch.testing.assert_close(level.unit.norm(dim=1), torch.ones(len(level.rows)))
 
 
+def test_turned_references_stay_with_their_image(trees: Path, recipe: Recipe) -> None:
+    backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
+    images = list_images(trees / "visa/candle/train/good")[:3]
+    plain, turned = (encode(backbone, images, preprocess, batch_size=2, rotations=count) for count in (1, 4))
+    assert turned.images == 3
+    pixels = normalise(np.stack([preprocess.pixels(name) for name in images]), preprocess)
+    for number in range(4):
+        for level, all_ways, maps in zip(
+            plain.levels, turned.levels, backbone(pixels.rot90(number, dims=(2, 3))), strict=True
+        ):
+            rows = all_ways.rows.unflatten(0, (3, 4, len(level.rows) // 3))[:, number]
+            torch.testing.assert_close(rows.flatten(0, 1), as_rows(maps), atol=1e-5, rtol=1e-4)
+
+
 def test_references_are_drawn_per_seed_and_from_training_images(make) -> None:
     candle, pcb1 = make(reference_seeds=(0, 1))
     assert [draw.name for draw in candle.draws] == ["seed 0", "seed 1"]

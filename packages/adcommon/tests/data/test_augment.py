@@ -1,7 +1,7 @@
 import torch
 from torch import Generator, Tensor
 
-from adcommon.data.augment import random_colour_jitter, random_flips, random_quarter_turn
+from adcommon.data.augment import random_colour_jitter, random_flips, random_quarter_turn, turns
 
 
 def pair(size: int = 32) -> tuple[Tensor, Tensor]:

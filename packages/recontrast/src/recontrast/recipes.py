@@ -55,6 +55,8 @@ class Recipe:
 
     iterations: Positive = 2000
     """Optimiser steps."""
+    epochs: Count = 0
+    """Passes over the training images, if they are done before `iterations`; 0: no such limit."""
     batch_size: Positive = 16
     """Images per step, over all processes."""
     drop_last: bool = False
@@ -115,6 +117,14 @@ class Recipe:
                 f"the network's input has sides of {side} pixels (--image-size, --crop-size); "
                 "expected a multiple of 32"
             )
+
+    def for_images(self, count: int) -> "Recipe":
+        """The recipe with the steps that it takes for so many training images."""
+        if not self.epochs:
+            return self
+        whole, rest = divmod(count, self.batch_size)
+        per_epoch = max(1, whole + (rest > 0 and not self.drop_last))
+        return replace(self, iterations=min(self.iterations, self.epochs * per_epoch))
 
     def trains_encoder_norm(self, category: str) -> bool:
         """True if the trained encoder's norms use batch statistics while training on this category."""
@@ -190,6 +200,19 @@ QUICKSTART = replace(
 )
 """Solar cells on two CPU cores: a small backbone whose weights are installed, small images."""
 
+SMALL = replace(
+    OWN,
+    backbone="tf_efficientnet_lite0.in1k",
+    image_size=192,
+    iterations=2000,
+    epochs=60,
+    batch_size=8,
+    lr_milestone=0.8,
+    lr_factor=0.1,
+)
+"""For two CPU cores and twenty minutes: images large enough for a scratch, many small steps, the rate lowered
+at the end, so that the last step is like those before it, and no more passes than a few images bear."""
+
 RECIPES: dict[str, Recipe] = {
     "mvtec": MVTEC,
     "visa": VISA,
@@ -201,6 +224,7 @@ RECIPES: dict[str, Recipe] = {
     "mvtec_stable": MVTEC_STABLE,
     "visa_stable": VISA_STABLE,
     "own": OWN,
+    "small": SMALL,
     "quickstart": QUICKSTART,
 }
 

@@ -66,6 +66,7 @@ def train(
     cache = default_cache("images", enabled=settings.cache)
     normal = [record for split in splits.values() for record in split.train]
     training, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
+    recipe = recipe.for_images(len(training))
 
     model = build(recipe, weights=settings.weights, category=category)
     model = model.to(device).to(memory_format=layout)
