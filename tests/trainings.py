@@ -21,5 +21,10 @@ TRAININGS = {
         --image-size 32 --feature-levels 2 --coupling-layers 2 --pos-embed-dim 8 --num-embeddings 6
         --flow-batch 64 --train-ref-shot 2 --epochs 2 --first-stage-epochs 1 --shots 2 --reference-seeds 0""",
 }
+FLOOR = {
+    "padim-train": f"{RESNET} --category bottle --image-size 64 --crop-size 64 --features 20",
+    "patchcore-train": f"{RESNET} --category bottle --image-size 64 --crop-size 64",
+}
+"""What looks at every image once, and saves nothing on the way."""
 FEW_SHOT = ("inctrl-train", "resad-train")
 PREDICTS = ("recontrast-train", "uniad-train", "realnet-train", *FEW_SHOT)

@@ -30,8 +30,17 @@ def nearest_distances(
     """
     norms = bank.square().sum(dim=1)
     found = [
-        torch.addmm(norms, part, bank.T, alpha=-2).topk(count, dim=1, largest=False)
+        _lowest(torch.addmm(norms, part, bank.T, alpha=-2), count)
         for part in rows.split(max(1, SIMILARITIES // len(bank)))
     ]
-    squares = torch.cat([best.values for best in found]) + rows.square().sum(dim=1, keepdim=True)
-    return squares.clamp(min=0).sqrt(), torch.cat([best.indices for best in found])
+    values, indices = map(torch.cat, zip(*found, strict=True))
+    squares = values + rows.square().sum(dim=1, keepdim=True)
+    return squares.clamp(min=0).sqrt(), indices
+
+
+def _lowest(
+    values: Float[Tensor, "rows bank"], count: int
+) -> tuple[Float[Tensor, "rows count"], Int64[Tensor, "rows count"]]:
+    """The lowest of each row, rising; of one alone, the search for several would take twice as long."""
+    best = values.min(dim=1, keepdim=True) if count == 1 else values.topk(count, dim=1, largest=False)
+    return best.values, best.indices

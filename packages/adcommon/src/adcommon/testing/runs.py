@@ -1,7 +1,7 @@
 """Trainings that are stopped, killed and resumed must end in the bits of those that never were."""
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -96,14 +96,15 @@ def one_of_two_stopped(command: str, words: Sequence[str | Path], folder: Path, 
     assert_same_bits(whole / job, parts / job)
 
 
-def assert_same_bits(first: Path, second: Path) -> None:
+def assert_same_bits(
+    first: Path, second: Path, names: Collection[str] = ("metrics.csv", "model.safetensors")
+) -> None:
     """Fail unless two folders of runs have the same metrics and models, in the same places and bits."""
-    names = {"metrics.csv", "model.safetensors"}
     ours, others = (
         {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.name in names}
         for folder in (first, second)
     )
-    assert {Path(path).name for path in ours} == names, f"not trained: {first} has only {sorted(ours)}"
+    assert {Path(path).name for path in ours} == set(names), f"not trained: {first} has only {sorted(ours)}"
     different = [path for path in ours.keys() | others.keys() if ours.get(path) != others.get(path)]
     assert not different, f"{first} and {second} differ in {', '.join(sorted(different))}"
 
