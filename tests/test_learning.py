@@ -27,3 +27,10 @@ LEARNING = {
     ),
 }
 """Command -> flags of a short training, and those that keep it from learning."""
+
+
+def trained(command: str, words: str, out: Path) -> tuple[float, float]:
+    """Image and pixel AUROC under the standard protocol."""
+    succeed(command, *words.split(), "--out", out)
+    (row,) = [row for row in read_rows(out) if row["protocol"] == "standard"]
+    return row["image_auroc"], row["pixel_auroc"]
