@@ -24,10 +24,9 @@ LEARNING = {
         0.015,
     ),
 }
-"""Command -> flags of the training, those that keep it from learning, and of the image AUROC: its floor, and
-how far it must be above that of what learned nothing. InCTRL's score is half a distance that is not learned."""
-
-
+"""Command -> flags of the training, those that keep it from learning, and of the image AUROC its floor, and
+how far it must be above that of what learned nothing. Half of InCTRL's score is a distance that is not
+learned."""
 RESAD = (
     f"{QUICK} --setting synthetic_to_synthetic --train-category brick grass --category gravel --shots 8 "
     "--reference-seeds 0"
