@@ -15,7 +15,7 @@ BRICK = f"{QUICK} --dataset synthetic --category brick"
 LEARNING = {
     "recontrast-train": (f"{BRICK} --iterations 60", "--decoder-lr 0 --encoder-lr 0", 0.95, 0.2),
     "uniad-train": (f"{BRICK} --epochs 20 --lr-step 15", "--lr 0", 0.85, 0.1),
-    "realnet-train": (f"{BRICK} --iterations 150", "--lr 0", 0.85, 0.2),
+    "realnet-train": (f"{BRICK} --iterations 150", "--lr 0", 0.85, 0.1),
     "inctrl-train": (
         f"{QUICK} --dataset synthetic --train-category brick grass --test-datasets synthetic/gravel "
         "--reference-seeds 0 --epochs 1 --steps-per-epoch 60",
