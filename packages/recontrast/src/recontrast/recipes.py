@@ -210,7 +210,7 @@ SMALL = replace(
     lr_milestone=0.8,
     lr_factor=0.1,
 )
-"""For two CPU cores and twenty minutes: images large enough for a scratch, many small steps, the rate lowered
+"""For two CPU cores: images large enough for a scratch, many small steps, the rate lowered
 at the end, so that the last step is like those before it, and no more passes than a few images bear."""
 
 RECIPES: dict[str, Recipe] = {
