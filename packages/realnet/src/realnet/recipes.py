@@ -95,6 +95,12 @@ class Recipe:
     """Range of the opacity of DTD's textures."""
     texture_opacity: tuple[Share, Share] = (0.2, 1.0)
     """Range of the opacity of our own textures."""
+    image_share: Share = 0.0
+    """With `textures`: share of them that are other training images, moved and turned, with the opacity of
+    SDAS images. Not in the paper."""
+    least_change: NotNegative = 0.0
+    """Take out of the mask where an anomaly changes the image by less than this, grey levels, mean of 9x9
+    pixels; 0: nothing. Not in the paper."""
     perlin_scale: Depth = 6
     """Perlin noise has up to 2 ** (this - 1) cells per side."""
     min_perlin_scale: Count = 0
@@ -204,13 +210,21 @@ class Recipe:
         if kind == "auto":
             given = {"sdas": self.sdas_dir is not None, "dtd": self.dtd_dir is not None}
             kind = "both" if all(given.values()) else next((k for k in given if given[k]), "textures")
-        parts = {"sdas": self.sdas_share, "dtd": 1 - self.sdas_share} if kind == "both" else {kind: 1.0}
+        parts = {
+            "both": {"sdas": self.sdas_share, "dtd": 1 - self.sdas_share},
+            "textures": {"textures": 1 - self.image_share, "images": self.image_share},
+        }.get(kind, {kind: 1.0})
         anomalous = {name: (1 - self.normal_share) * share for name, share in parts.items() if share}
         return {"normal": self.normal_share, **anomalous}
 
     def opacity(self) -> dict[str, tuple[float, float]]:
         """Range of the opacity of each kind of anomaly."""
-        return {"sdas": self.sdas_opacity, "dtd": self.dtd_opacity, "textures": self.texture_opacity}
+        return {
+            "sdas": self.sdas_opacity,
+            "dtd": self.dtd_opacity,
+            "textures": self.texture_opacity,
+            "images": self.sdas_opacity,
+        }
 
 
 MVTEC = Recipe()

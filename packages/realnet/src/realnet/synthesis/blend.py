@@ -2,6 +2,10 @@
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
+from scipy.ndimage import uniform_filter
+
+WINDOW = 9
+"""Side of the square over which a change is averaged, pixels."""
 
 
 def blend(
@@ -22,3 +26,17 @@ def blend(
     # In double precision and in this order: truncation turns a last bit into a grey level.
     blended.reshape(-1, 3)[places] = (1 - beta) * normal + beta * source
     return blended
+
+
+def visible(
+    images: UInt8[np.ndarray, "batch height width 3"],
+    blended: UInt8[np.ndarray, "batch height width 3"],
+    least: float,
+) -> Bool[np.ndarray, "batch height width"]:
+    """Where two versions of an image differ: what looks the same as before is no anomaly.
+
+    Args:
+        least: mean difference of the colours over a square of `WINDOW` pixels, grey levels.
+    """
+    change = np.abs(images.astype(np.float32) - blended).mean(axis=3)
+    return uniform_filter(change, size=(0, WINDOW, WINDOW)) >= least

@@ -18,7 +18,7 @@ from adcommon.data.normalise import normalise
 from adcommon.data.order import require, train_indices
 from adcommon.data.processes import results
 from adcommon.io.cache import code_digest
-from realnet.synthesis.blend import blend
+from realnet.synthesis.blend import blend, visible
 from realnet.synthesis.foreground import ALL, ForegroundRule
 from realnet.synthesis.perlin import PerlinScales, draw_masks
 from realnet.synthesis.sources import Source
@@ -66,6 +66,8 @@ class TrainingItems:
     scales: PerlinScales
     redraw_empty: bool = False
     """Draw masks again that leave no anomaly, as the reference does not."""
+    least_change: float = 0.0
+    """Masks leave out what an anomaly changes by less, see `blend.visible`; 0: nothing."""
     seed: int
 
     def __post_init__(self) -> None:
@@ -124,7 +126,8 @@ class TrainingItems:
             members = np.flatnonzero(kinds == name)
             textures[members] = self.sources[name].draw(generator, len(members), size)
             opacity[members] = generator.uniform(*self.opacity[name], len(members))
-        return blend(pixels, textures, masks, opacity), masks
+        blended = blend(pixels, textures, masks, opacity)
+        return blended, masks & visible(pixels, blended, self.least_change) if self.least_change else masks
 
     def _foregrounds(self, indices: Sequence[int]) -> Bool[np.ndarray, "batch size size"]:
         """Computed once for each image: they depend on nothing else."""

@@ -11,7 +11,7 @@ from realnet.recipes import Recipe
 from realnet.synthesis.data import NORMAL, TrainingItems
 from realnet.synthesis.foreground import rule_for
 from realnet.synthesis.perlin import PerlinScales
-from realnet.synthesis.sources import ImageSource, OwnTextures, Source, sdas_source
+from realnet.synthesis.sources import ImageSource, OtherImages, OwnTextures, Source, sdas_source
 from realnet.synthesis.texture_augment import augment
 
 
@@ -29,6 +29,7 @@ def make_items(dataset: AnomalyDataset, recipe: Recipe, category: str, root: Pat
         "sdas": lambda: sdas_source(samples_of(recipe, category), dataset.cache),
         "dtd": lambda: ImageSource(dtd_textures(recipe.dtd_dir or root), change=augment, cache=dataset.cache),
         "textures": lambda: OwnTextures(dataset),
+        "images": lambda: OtherImages(dataset),
     }
     return TrainingItems(
         dataset=dataset,
@@ -38,6 +39,7 @@ def make_items(dataset: AnomalyDataset, recipe: Recipe, category: str, root: Pat
         foreground=rule_for(recipe.dataset, category, recipe.foreground),
         scales=PerlinScales(recipe.perlin_scale, recipe.min_perlin_scale),
         redraw_empty=recipe.redraw_empty,
+        least_change=recipe.least_change,
         seed=recipe.seed,
     )
 

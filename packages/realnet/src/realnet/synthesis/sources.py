@@ -126,6 +126,26 @@ class OwnTextures:
         return np.stack(drawn)
 
 
+class OtherImages:
+    """Training images in another pose and place: nearly normal, as diffusion samples are.
+
+    This is ours, not the paper's.
+    """
+
+    def __init__(self, dataset: AnomalyDataset) -> None:
+        """The dataset's images are read when they are drawn."""
+        self.dataset = dataset
+
+    def draw(self, generator: Generator, count: int, size: int) -> UInt8[np.ndarray, "count size size 3"]:
+        """As `Source.draw`; what leaves the picture on one side comes in on the other."""
+        images = self.dataset.pixels(generator.integers(len(self.dataset), size=count).tolist())
+        moved = []
+        for image in images:
+            posed = _posed(resize(image, (size, size)), generator)
+            moved.append(np.roll(posed, tuple(generator.integers(0, size, 2).tolist()), axis=(0, 1)))
+        return np.stack(moved)
+
+
 def _shuffled(image: Image, generator: Generator) -> Image:
     """A square image, cut into equal squares that change places."""
     size = len(image)
