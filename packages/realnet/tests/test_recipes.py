@@ -48,6 +48,10 @@ def test_own_data_needs_no_download_and_gets_a_threshold() -> None:
             {"normal": 0.5, "sdas": 0.25, "dtd": 0.25},
         ),
         ({"anomaly_source": "auto"}, {"normal": 0.5, "textures": 0.5}),
+        (
+            {"anomaly_source": "auto", "image_share": 0.25},
+            {"normal": 0.5, "textures": 0.375, "images": 0.125},
+        ),
     ],
 )
 def test_sources_of_anomalies_share_what_is_not_normal(changes, shares) -> None:

@@ -158,6 +158,26 @@ def test_empty_masks_may_be_drawn_again_but_not_forever(normal_dataset) -> None:
     assert empty(redraw_empty=True, rule=NAMED["otsu-bright"]) == 12 * 8
 
 
+def test_masks_can_leave_out_what_looks_the_same_as_before(normal_dataset) -> None:
+    """Of a source that is the image itself in its left half, only the right half is an anomaly."""
+    dataset = normal_dataset()
+
+    class HalfItself:
+        def draw(self, generator, count: int, size: int) -> np.ndarray:
+            images = dataset.pixels([2] * count).copy()
+            images[:, :, size // 2 :] += np.uint8(128)  # around the corner: another colour everywhere
+            return images
+
+    options = {"sources": {"sdas": HalfItself()}, "shares": {"sdas": 1.0}, "opacity": {"sdas": (1.0, 1.0)}}
+    everything = make(dataset, **options).batch([2, 2], step=1)
+    seen = make(dataset, **options, least_change=20.0).batch([2, 2], step=1)
+    assert torch.equal(everything.images, seen.images)
+    assert everything.masks[:, :, :10].any()
+    assert not seen.masks[:, :, :10].any()
+    assert torch.equal(everything.masks[:, :, 22:], seen.masks[:, :, 22:])
+    assert seen.masks.any()
+
+
 def test_batches_follow_the_order_of_training_and_continue_after_a_stop(normal_dataset) -> None:
     items = make(normal_dataset())
     whole = list(islice(item_batches(items, 4, seed=3), 5))

@@ -12,7 +12,7 @@ from realnet.recipes import Recipe
 from realnet.synthesis import sources
 from realnet.synthesis.items import samples_of
 from realnet.synthesis.opencv import resize
-from realnet.synthesis.sources import ImageSource, OwnTextures, sdas_source
+from realnet.synthesis.sources import ImageSource, OtherImages, OwnTextures, sdas_source
 from realnet.synthesis.texture_augment import augment
 
 
@@ -108,6 +108,24 @@ def test_textures_for_grey_images_are_grey(tmp_path, normal_dataset) -> None:
     grey = AnomalyDataset(coloured.records, Preprocess(image_size=32))
     drawn = draw(OwnTextures(grey), count=12)
     assert (drawn == drawn[..., :1]).all()
+
+
+def _colours(image: np.ndarray) -> tuple:
+    """All pixels, wherever they are."""
+    return tuple(sorted(map(tuple, image.reshape(-1, 3).tolist())))
+
+
+def test_other_images_are_training_images_moved_and_turned(normal_dataset) -> None:
+    dataset = normal_dataset()
+    source = OtherImages(dataset)
+    colours = {
+        tuple(sorted(map(tuple, image.reshape(-1, 3)))) for image in dataset.pixels(range(len(dataset)))
+    }
+    drawn = draw(source, count=20, size=32)
+    assert all(tuple(sorted(map(tuple, image.reshape(-1, 3)))) in colours for image in drawn)
+    assert len(np.unique(drawn.reshape(20, -1), axis=0)) > len(dataset)
+    assert np.array_equal(drawn, draw(source, count=20, size=32))
+    assert draw(source).shape == (5, 16, 16, 3)
 
 
 def test_the_bundled_textures_are_there_without_a_download() -> None:
