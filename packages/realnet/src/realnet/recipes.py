@@ -108,8 +108,9 @@ class Recipe:
     redraw_empty: bool = False
     """Draw a mask again that leaves nothing of the anomaly."""
     foreground: str = "auto"
-    """Where anomalies may lie: `auto`, the paper's rule for the category, everywhere if it has none; `all`,
-    `otsu-bright`, `otsu-dark`, `triangle-bright`, `triangle-dark`."""
+    """Where anomalies may lie: `auto`, the paper's rule for the category, everywhere if it has none; `all`;
+    `object`, what the picture's border is not, by Otsu's threshold; `otsu-bright`, `otsu-dark`,
+    `triangle-bright`, `triangle-dark`."""
 
     epochs: Positive = 1000
     """Passes over the training images."""

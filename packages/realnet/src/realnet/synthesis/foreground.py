@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt8
+from scipy.ndimage import binary_fill_holes
 from skimage.morphology import closing, footprint_rectangle, opening
 
 from adcommon.errors import unknown_name
@@ -16,6 +17,10 @@ from realnet.synthesis.opencv import grey, otsu_threshold, triangle_threshold
 
 Image = UInt8[np.ndarray, "height width 3"]
 Mask = Bool[np.ndarray, "height width"]
+
+
+MIXED = 0.1
+"""Share of the border that may lie on the other side of the threshold: a part that the picture cuts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +31,15 @@ class ForegroundRule:
     """"none": no threshold, everything is foreground."""
     channel: Literal["grey", "green", "blue"] = "grey"
     """What the threshold is taken of."""
-    bright: bool = True
-    """Foreground is above the threshold; False: not above it."""
+    bright: bool | None = True
+    """Foreground is above the threshold; False: not above it; None: the side that the picture's border is not
+    on, and everything where the border is on both."""
     close: int = 0
     """Side of the square that closes gaps, pixels of the training size; 0: none."""
     open: int = 0
     """Side of the square that removes specks afterwards."""
+    fill: bool = False
+    """Then fill the holes."""
 
     def __call__(
         self, images: UInt8[np.ndarray, "batch height width 3"]
@@ -46,12 +54,23 @@ class ForegroundRule:
 
     def _mask(self, values: UInt8[np.ndarray, "height width"]) -> Mask:
         find = otsu_threshold if self.threshold == "otsu" else triangle_threshold
-        mask = (values > find(np.ascontiguousarray(values))) == self.bright
+        above = values > find(np.ascontiguousarray(values))
+        bright = _bright_inside(above) if self.bright is None else self.bright
+        if bright is None:
+            return np.ones_like(above)
+        mask = above == bright
         if self.close:
             mask = closing(mask, _square(self.close))
         if self.open:
             mask = opening(mask, _square(self.open))
-        return mask
+        return binary_fill_holes(mask) if self.fill else mask
+
+
+def _bright_inside(above: Mask) -> bool | None:
+    """Whether the border is dark; None if neither side has nearly all of it."""
+    border = np.concatenate([above[0], above[-1], above[1:-1, 0], above[1:-1, -1]])
+    bright = border.mean()
+    return None if MIXED < bright < 1 - MIXED else bool(bright < MIXED)
 
 
 def _square(side: int) -> tuple[tuple[np.ndarray, int], ...]:
@@ -76,6 +95,7 @@ NAMED = {
     "otsu-dark": _MVTEC_DARK,
     "triangle-bright": _MVTEC_BRIGHT,
     "triangle-dark": ForegroundRule(threshold="triangle", bright=False, close=6, open=6),
+    "object": ForegroundRule(threshold="otsu", bright=None, close=6, open=6, fill=True),
 }
 """Rules for own data, by name: how to split, and which side is the object."""
 
