@@ -26,6 +26,21 @@ def test_a_rule_finds_an_object_on_its_side_without_gaps_and_specks(name) -> Non
     assert np.array_equal(NAMED[name](images)[0], SQUARE)
 
 
+@pytest.mark.parametrize(("inside", "outside"), [(200, 50), (50, 200)])
+def test_the_object_is_what_the_border_is_not_whichever_is_brighter(inside, outside) -> None:
+    images = picture(inside, outside)
+    images[0, 24:40, 26:38] = outside  # a hole
+    assert np.array_equal(NAMED["object"](images)[0], SQUARE)
+    images[0, 20:26, :21] = inside  # cut by the picture's left side
+    assert NAMED["object"](images)[0, 20:26, 0].all()
+
+
+def test_what_fills_the_picture_is_all_of_it_object() -> None:
+    stripes = np.zeros((1, 64, 64, 3), dtype=np.uint8)
+    stripes[:, :, ::16] = stripes[:, :, 1::16] = stripes[:, :, 2::16] = 200
+    assert NAMED["object"](stripes).all()
+
+
 @pytest.mark.parametrize("name", ["otsu", "triangle"])
 def test_the_dark_side_is_the_rest_of_the_bright_side(name) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
