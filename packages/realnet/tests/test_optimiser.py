@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 
 from realnet.losses import feature_mse, segmentation_cross_entropy
-from realnet.optimiser import make_optimiser, mixed_features, segmentation_loss, update
+from realnet.optimiser import make_optimiser, mixed_features, segmentation_loss, set_rate, update
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[bool]]:
@@ -102,6 +102,18 @@ def test_adam_has_two_groups_without_frozen_values(make_model, tiny) -> None:
     assert [(group["lr"], group["betas"], group["weight_decay"]) for group in groups] == [
         (1e-4, (0.9, 0.999), 0.5)
     ] * 2
+
+
+def test_the_rate_falls_at_its_share_of_the_steps(make_model, tiny) -> None:
+    optimiser = make_optimiser(make_model(), tiny)
+    falling = replace(tiny, lr=1e-3, lr_milestone=0.8, lr_factor=0.1)
+    rates = []
+    for step in range(10):
+        set_rate(optimiser, falling, step, 10)
+        rates.append({group["lr"] for group in optimiser.param_groups})
+    assert rates == [{1e-3}] * 8 + [{1e-3 * 0.1}] * 2
+    set_rate(optimiser, replace(tiny, lr=1e-3), 9, 10)
+    assert {group["lr"] for group in optimiser.param_groups} == {1e-3}
 
 
 @pytest.mark.parametrize("change", [{"precision": "bf16"}, {"channels_last": True}], ids=["bf16", "layout"])

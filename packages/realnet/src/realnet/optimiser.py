@@ -16,7 +16,7 @@ from realnet.synthesis.data import ItemBatch
 
 
 def make_optimiser(model: RealNet, recipe: Recipe) -> Adam:
-    """Adam over the reconstruction networks and RRS, two groups with the same settings, constant rate."""
+    """Adam over the reconstruction networks and RRS, two groups with the same settings."""
     groups = [list(part.parameters()) for part in (model.recon, model.rrs)]
     return Adam(
         [{"params": group} for group in groups],
@@ -25,6 +25,13 @@ def make_optimiser(model: RealNet, recipe: Recipe) -> Adam:
         weight_decay=recipe.weight_decay,
         fused=groups[0][0].device.type in ("cpu", "cuda"),  # one pass over memory instead of eight
     )
+
+
+def set_rate(optimiser: Optimizer, recipe: Recipe, step: int, total: int) -> None:
+    """The learning rate of a step, counted from 0, out of `total`."""
+    lowered = step >= int(recipe.lr_milestone * total)
+    for group in optimiser.param_groups:
+        group["lr"] = recipe.lr * (recipe.lr_factor if lowered else 1.0)
 
 
 def update(

@@ -121,7 +121,11 @@ class Recipe:
     seed: Seed = 100
     """Seed of initialisation, order and synthetic anomalies; set anew for each model."""
     lr: NotNegative = 1e-4
-    """Adam's learning rate, constant."""
+    """Adam's learning rate."""
+    lr_milestone: NotNegative = 1.0
+    """Fraction of the steps after which it is multiplied by `lr_factor`; the paper's is constant."""
+    lr_factor: NotNegative = 1.0
+    """Its factor after the milestone."""
     adam_beta1: ShareBelowOne = 0.9
     """Decay of the first moment."""
     adam_beta2: ShareBelowOne = 0.999

@@ -31,7 +31,7 @@ from realnet.detector import make_preprocess
 from realnet.evaluate import Validation
 from realnet.model import RealNet, build_backbone, parameter_counts
 from realnet.network.afs import Pair, total_scores
-from realnet.optimiser import clean_maps, make_optimiser, mixed_features, update
+from realnet.optimiser import clean_maps, make_optimiser, mixed_features, set_rate, update
 from realnet.recipes import Recipe
 from realnet.synthesis.data import ItemBatch, item_batches
 from realnet.synthesis.items import make_items
@@ -125,6 +125,7 @@ def train(
         batch = next(batches)
         clean, masks = clean_maps(model, batch, store), batch.masks.to(device)
         features, wanted = mixed_features(model, clean, batch.images.to(device), batch.anomalous.tolist())
+        set_rate(optimiser, recipe, step.number - 1, total)
         segmentation, distance = update(network, features, wanted, masks, optimiser, accelerator, recipe)
         readings.add(segmentation=segmentation, features=distance)
 
