@@ -29,8 +29,12 @@ def test_scores_follow_the_images_through_order_and_batches(detector, images) ->
     torch.testing.assert_close(alone, whole.anomaly_maps, atol=1e-4, rtol=1e-4)
 
 
-def test_kept_features_give_the_scores_of_the_images(detector, images) -> None:
-    features = detector.model.features(images)
+@pytest.mark.parametrize("whiten", [False, True])
+def test_kept_features_give_the_scores_of_the_images(make_model, images, whiten) -> None:
+    detector = UniADDetector(make_model(whiten=whiten), Preprocess(image_size=64))
+    if whiten:
+        detector.model.whitening.fit([detector.model.backbone(images)[0]])
+    (features,) = detector.model.backbone(images)
     kept, direct = detector.score_features([features]), detector.score(images)
     assert torch.equal(kept.image_scores, direct.image_scores)
     assert torch.equal(kept.anomaly_maps, direct.anomaly_maps)

@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from adcommon.data import load_splits
+from adcommon.data.loading import AnomalyDataset
 from adcommon.errors import UnreadableImage
 from adcommon.io.model_folder import TENSORS, read_config
 from adcommon.io.schema import build
@@ -16,6 +17,7 @@ from adcommon.testing.runs import stopped_and_resumed
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
+from uniad.checkpoint import load_trained
 from uniad.recipes import Recipe
 from uniad.train import check_inputs, train
 
@@ -54,7 +56,9 @@ def test_two_runs_with_one_seed_end_in_the_same_bits_and_another_seed_does_not(
     assert losses(shared_mvtec, "other")[0] != losses(shared_mvtec, "plain")[0]
 
 
-@pytest.mark.parametrize("change", [{}, {"hflip": True}], ids=["kept features", "augmented"])
+@pytest.mark.parametrize(
+    "change", [{}, {"hflip": True}, {"whiten": True}], ids=["kept features", "augmented", "whitened"]
+)
 def test_a_stopped_and_resumed_run_ends_in_the_bits_of_an_unbroken_one(
     shared_mvtec, tiny, change, tmp_path
 ) -> None:
@@ -71,6 +75,27 @@ def test_a_stopped_and_resumed_run_ends_in_the_bits_of_an_unbroken_one(
 def test_kept_features_change_no_number_beyond_rounding(shared_mvtec, tiny, plain) -> None:
     run_once(shared_mvtec, "computed", replace(tiny, cache_features=False))
     assert losses(shared_mvtec, "computed") == pytest.approx(losses(shared_mvtec, "plain"), rel=1e-4)
+
+
+def test_whitened_features_are_rebuilt_and_the_model_keeps_how(shared_mvtec, tiny, plain) -> None:
+    _, tensors = run_once(shared_mvtec, "white", replace(tiny, whiten=True))
+    assert set(tensors) - set(plain[1]) == {"whitening.mean", "whitening.factor"}
+    trained = load_trained(shared_mvtec / "white" / "all" / "model")
+    model = trained.scorer.model
+    images = (
+        AnomalyDataset(
+            [r for s in load_splits("mvtec", shared_mvtec, ("bottle", "cable")).values() for r in s.train],
+            trained.scorer.preprocess,
+        )
+        .batch(range(12))
+        .images
+    )
+    patches = model.features(images).movedim(1, -1).flatten(0, -2)
+    assert float(patches.square().mean()) == pytest.approx(1, abs=0.3)
+    assert losses(shared_mvtec, "white")[0] != losses(shared_mvtec, "plain")[0]
+    with torch.inference_mode():
+        rebuilt = model.whitening(model.rebuilt(images))
+        assert rebuilt.numpy() == pytest.approx(model(images).rebuilt.numpy(), abs=1e-2)
 
 
 def test_metrics_have_every_step_and_the_rate_of_its_epoch(shared_mvtec, tiny) -> None:

@@ -61,6 +61,19 @@ def feature_store(
     return cached_features(model.backbone, dataset, FEATURE_BATCH, features, workers=workers)
 
 
+def fit_whitening(
+    model: UniAD, records: Sequence[Record], preprocess: Preprocess, *, cache: bool, workers: int
+) -> None:
+    """Fit the model's whitening to the features of the training images, as they are without augmentation.
+
+    Every process does the same, and comes to the same numbers.
+    """
+    assert model.whitening is not None
+    store = feature_store(model, records, preprocess, cache=cache, workers=workers)
+    places = torch.arange(len(store)).split(FEATURE_BATCH)
+    model.whitening.fit(store.batch(batch.tolist())[0] for batch in places)
+
+
 def training_features(
     model: UniAD,
     records: Sequence[Record],
@@ -72,7 +85,7 @@ def training_features(
     cache: bool,
     workers: int,
 ) -> Iterator[Float[Tensor, "batch channels grid_height grid_width"]]:
-    """Aligned features of batch after batch, without end, on the accelerator's device.
+    """What is to be rebuilt, batch after batch, without end, on the accelerator's device.
 
     Args:
         start: batches to pass over.
@@ -85,7 +98,7 @@ def training_features(
         for indices in train_indices(
             len(store), recipe.batch_size, seed=recipe.seed, start=start, rank=rank, world=world
         ):
-            yield store.batch(indices)[0].to(accelerator.device, non_blocking=True)
+            yield model.prepared(store.batch(indices)[0].to(accelerator.device, non_blocking=True))
     else:
         dataset = AnomalyDataset(records, preprocess, default_cache("images", enabled=cache))
         batches = train_batches(

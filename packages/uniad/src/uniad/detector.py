@@ -54,7 +54,8 @@ class UniADDetector:
     ) -> Prediction:
         """The same from what a `FeatureStore` of the backbone holds of preprocessed images."""
         (features,) = levels
-        return self._predict(features.to(self.device), (self.preprocess.size, self.preprocess.size))
+        size = (self.preprocess.size, self.preprocess.size)
+        return self._predict(self.model.prepared(features.to(self.device)), size)
 
     def _predict(
         self, features: Float[Tensor, "batch channels grid_height grid_width"], size: tuple[int, int]

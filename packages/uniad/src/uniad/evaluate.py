@@ -147,7 +147,7 @@ def save_features(
         names = names_of(records, ".npy")
         for batch in test_batches(dataset, batch_size):
             with torch.inference_mode():
-                rebuilt = detector.model(batch.images.to(detector.device)).rebuilt.cpu().numpy()
+                rebuilt = detector.model.rebuilt(batch.images.to(detector.device)).cpu().numpy()
             for index, features in zip(batch.indices.tolist(), rebuilt, strict=True):
                 file = io.BytesIO()
                 np.save(file, features)

@@ -15,6 +15,7 @@ from uniad.backbone import AlignedFeatures
 from uniad.network.attention import barrier_of, neighbour_mask
 from uniad.network.position import make_position
 from uniad.network.transformer import Transformer
+from uniad.network.whitening import Whitening
 from uniad.recipes import Recipe
 
 
@@ -23,7 +24,7 @@ class Outputs:
     """What the losses and the anomaly map are made of."""
 
     features: Float[Tensor, "batch channels grid_height grid_width"]
-    """Of the frozen backbone, aligned."""
+    """Of the frozen backbone, aligned, and whitened if the model does that."""
     rebuilt: Float[Tensor, "batch channels grid_height grid_width"]
     """The same, as the transformer sees them."""
 
@@ -108,23 +109,40 @@ class Reconstruction(nn.Module):
 class UniAD(nn.Module):
     """Frozen backbone with its neck, and the trained reconstruction."""
 
-    def __init__(self, backbone: AlignedFeatures, reconstruction: Reconstruction) -> None:
-        """Put the two together."""
+    def __init__(
+        self, backbone: AlignedFeatures, reconstruction: Reconstruction, whitening: Whitening | None = None
+    ) -> None:
+        """Put the parts together; without whitening the features are rebuilt as they are."""
         super().__init__()
         self.backbone = backbone
         self.reconstruction = reconstruction
+        self.whitening = whitening
 
     @torch.no_grad()
     def features(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch channels grid_height grid_width"]:
-        """What is to be rebuilt; constant per image, so it may be kept and given to `reconstruction`."""
-        return self.backbone(images)[0]
+        """What is to be rebuilt; constant per image."""
+        return self.prepared(self.backbone(images)[0])
+
+    @torch.no_grad()
+    def prepared(
+        self, aligned: Float[Tensor, "batch channels grid_height grid_width"]
+    ) -> Float[Tensor, "batch channels grid_height grid_width"]:
+        """The same from the backbone's aligned features, which may have been kept."""
+        return aligned if self.whitening is None else self.whitening(aligned)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Outputs:
         """Features of images and their reconstruction."""
         features = self.features(images)
         return Outputs(features, self.reconstruction(features))
+
+    def rebuilt(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch channels grid_height grid_width"]:
+        """The reconstruction as features of the backbone, for pictures of it."""
+        rebuilt = self.forward(images).rebuilt
+        return rebuilt if self.whitening is None else self.whitening.undo(rebuilt)
 
 
 def build(recipe: Recipe, *, weights: str | None = "pretrained") -> UniAD:
@@ -153,7 +171,7 @@ def build(recipe: Recipe, *, weights: str | None = "pretrained") -> UniAD:
         jitter_prob=recipe.jitter_prob,
     )
     initialise(reconstruction, recipe.initialisation)
-    return UniAD(backbone, reconstruction)
+    return UniAD(backbone, reconstruction, Whitening(backbone.channels) if recipe.whiten else None)
 
 
 def make_backbone(recipe: Recipe, weights: str | None) -> AlignedFeatures:

@@ -78,6 +78,9 @@ class Recipe:
     hue: Share = 0.07
     """Largest change of hue, in turns of the colour circle."""
 
+    whiten: bool = False
+    """Make the features' channels uncorrelated, of one size over the normal patches, before they are
+    rebuilt. Not in the paper."""
     hidden_dim: Width = 256
     """Numbers of a token in the transformer."""
     heads: Width = 8

@@ -27,7 +27,7 @@ from adcommon.training.steps import Readings, steps
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Split
 from uniad.checkpoint import start_from
-from uniad.data import feature_store, training_features
+from uniad.data import feature_store, fit_whitening, training_features
 from uniad.detector import make_detector, make_preprocess
 from uniad.evaluate import Best, facts, protocols
 from uniad.model import build
@@ -72,6 +72,8 @@ def train(
     if recipe.init_from is not None:
         start_from(model, recipe.init_from)
     model = model.to(accelerator.device)
+    if recipe.whiten and recipe.init_from is None:
+        fit_whitening(model, training, preprocess, cache=settings.cache, workers=settings.workers)
     optimiser, schedule = make_optimiser(model.reconstruction.parameters(), recipe, per_epoch)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     best = Best()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adcommon.errors import UserError, WrongCheckpoint
+from adcommon.errors import BadValue, UserError, WrongCheckpoint
 from adcommon.testing.alterations import sample
 from uniad.compat.official import fill, load_checkpoint, save_checkpoint, to_official
 from uniad.recipes import MVTEC, Recipe
@@ -66,6 +66,11 @@ def test_sizes_of_a_file_are_compared_with_its_tensors_first(make_model, tmp_pat
     torch.save(content, path)
     with pytest.raises(WrongCheckpoint, match=r"ckpt\.pth\.tar"):
         load_checkpoint(path).model()
+
+
+def test_the_authors_file_has_no_place_for_whitened_features(make_model) -> None:
+    with pytest.raises(BadValue, match="--no-whiten"):
+        to_official(make_model(whiten=True))
 
 
 def test_names_are_the_authors(make_model) -> None:

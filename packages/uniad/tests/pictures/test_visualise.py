@@ -4,8 +4,9 @@ import torch
 from PIL import Image
 
 from adcommon.data import load_splits
+from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
-from adcommon.errors import DatasetNotFound
+from adcommon.errors import BadValue, DatasetNotFound
 from uniad.detector import UniADDetector
 from uniad.evaluate import save_features
 from uniad.pictures.decoder import VisDecoder
@@ -40,6 +41,20 @@ def test_saved_features_draw_the_pictures_of_the_model(detector, decoder, record
     )
     assert direct.shape == (128, 64, 3)
     assert abs(direct - saved).max() <= 3
+
+
+def test_pictures_of_whitened_features_are_of_the_backbones(make_model, decoder, records, tmp_path) -> None:
+    white = UniADDetector(make_model(whiten=True), PREPROCESS)
+    white.model.whitening.mean.fill_(7.0)
+    white.model.whitening.factor.mul_(0.5)
+    save_features(white, {"bottle": records[:1]}, tmp_path, batch_size=1)
+    images = AnomalyDataset(records[:1], PREPROCESS).batch([0]).images
+    with torch.inference_mode():
+        expected = 2 * white.model(images).rebuilt + 7
+    (saved,) = tmp_path.rglob("*.npy")
+    assert np.load(saved) == pytest.approx(expected[0].numpy(), rel=1e-4)
+    with pytest.raises(BadValue, match="--no-whiten"):
+        draw_queries(white, decoder)
 
 
 def test_missing_features_are_named(detector, decoder, records, tmp_path) -> None:

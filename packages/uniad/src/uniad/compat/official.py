@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adcommon.data.messages import shorten
-from adcommon.errors import WrongCheckpoint
+from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.files import atomic_write, plain
 from adcommon.io.schema import convert, shown, translated
 from adcommon.models.backbones import fill_trunk
@@ -111,7 +111,14 @@ def to_official(model: UniAD, rest: Mapping[str, Tensor] | None = None) -> dict[
     Args:
         rest: entries, without "module.", that the model has no place for: the backbone's later stages and
             classifier, as the file had them that it was read from.
+
+    Raises:
+        BadValue: the model whitens its features.
     """
+    if model.whitening is not None:
+        raise BadValue(
+            "the authors' code has no place for whitened features; export models of --no-whiten to it"
+        )
     trunk = dict(model.backbone.pyramid.trunk.state_dict())
     tag = model.backbone.tag
     named = to_efficientnet_pytorch(trunk, tag) if name_of(tag) in BLOCKS else trunk

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from adcommon.data.loading import AnomalyDataset, test_batches
 from adcommon.data.normalise import unnormalise
 from adcommon.data.preprocess import Preprocess
-from adcommon.errors import DatasetNotFound, WrongCheckpoint
+from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
 from adcommon.io.arrays import read_array
 from adcommon.results.picture_names import names_of
 from adcommon.types.records import Record
@@ -37,7 +37,7 @@ def draw_reconstructions(
     names = names_of(records, ".jpg")
     for batch in tqdm(test_batches(dataset, batch_size), desc="drawing", unit="batch", disable=None):
         with torch.inference_mode():
-            rebuilt = detector.model(batch.images.to(detector.device)).rebuilt
+            rebuilt = detector.model.rebuilt(batch.images.to(detector.device))
             drawn = unnormalise(decoder(rebuilt), detector.preprocess)
         for index, picture in zip(batch.indices.tolist(), drawn, strict=True):
             write_below(folder / names[index], records[index].image, detector.preprocess, picture)
@@ -89,6 +89,8 @@ def draw_queries(
         captions: write what each tile is.
         seed: of the random queries.
     """
+    if detector.model.whitening is not None:
+        raise BadValue("queries are drawn of models trained with --no-whiten alone")
     network = detector.model.reconstruction
     hidden = network.output_proj.in_features
     count = network.grid[0] * network.grid[1]
