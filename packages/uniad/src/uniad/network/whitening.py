@@ -1,8 +1,8 @@
 """Features whose channels are uncorrelated and vary alike. Not in the paper.
 
 A frozen network's channels differ in size and say much the same. A squared error is then that of a few
-large directions, in which normal images differ most; defects show in the small ones (Rippel et al., ICPR 2020,
-arXiv 2005.14140). Whitened, every direction counts alike: the error is a Mahalanobis distance.
+large directions, in which normal images differ most; defects show in the small ones (Rippel et al., ICPR
+2020, arXiv 2005.14140). Whitened, every direction counts alike: the error is a Mahalanobis distance.
 """
 
 from collections.abc import Iterable
