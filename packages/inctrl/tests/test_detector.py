@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from adcommon.errors import BadValue
 from adcommon.evaluation.collect import ScoresFeatures
 from adcommon.types.prediction import Detector
 from inctrl.backbone import make_preprocess
@@ -59,6 +60,23 @@ def test_a_turned_reference_is_known_where_references_are_turned(trained, images
     ]
     assert maps[0] > 1e-3
     assert maps[1] < 1e-5
+
+
+def test_a_relative_map_says_how_residuals_compare_with_those_between_references(trained, images) -> None:
+    few_shot = trained.scorer
+    few_shot.model.relative = True
+    references = References("given", images[2:])
+    relative = few_shot.bind("bolt", references)
+    few_shot.model.relative = False
+    plain = few_shot.bind("bolt", references).score(images).anomaly_maps
+    maps = relative.score(images).anomaly_maps
+    assert float(relative.own) > 1e-3
+    assert ((maps >= 0) & (maps < 1)).all()
+    assert maps[2:].max() < 1e-2
+    assert torch.equal(maps[0].flatten().argmax(), plain[0].flatten().argmax())
+    few_shot.model.relative = True
+    with pytest.raises(BadValue, match="give at least 2"):
+        few_shot.bind("bolt", References("given", images[:1]))
 
 
 def test_with_text_the_category_counts(with_text, clip_recipe) -> None:

@@ -31,6 +31,17 @@ def test_without_text_nothing_is_added_for_it() -> None:
     assert not torch.equal(with_text.holistic, without.holistic)
 
 
+def test_a_relative_models_score_depends_on_residuals_and_not_on_their_places() -> None:
+    torch.manual_seed(0)
+    model = InCTRL(8, 9, relative=True).eval()
+    tokens, references, maps = torch.randn(4, 8), torch.randn(1, 2, 8), torch.rand(4, 9)
+    out = model(tokens, references, maps, torch.rand(4))
+    moved = model(torch.randn(4, 8), references, maps[:, torch.randperm(9)], None)
+    assert torch.equal(out.final, moved.final)
+    assert not torch.equal(out.image, moved.image)
+    assert not torch.equal(out.final, model(tokens, references, maps * 0.5, None).final)
+
+
 def test_all_that_learns_gets_a_gradient_and_the_unused_norm_does_not() -> None:
     model = InCTRL(8, 9).train()
     out = outputs(model)

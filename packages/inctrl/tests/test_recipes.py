@@ -57,6 +57,8 @@ def test_a_backbone_is_clip_by_its_name() -> None:
         ({"select_epoch": 0}, "select_epoch is 0"),
         ({"reference_seeds": ()}, "reference_seeds is empty"),
         ({"normal_json_path": (Path("a"),)}, "go together"),
+        ({"relative": True}, "--batch-order corrected"),
+        ({"relative": True, "batch_order": "corrected", "shots": (1, 2)}, "at least 2 --shots"),
     ],
 )
 def test_impossible_values_are_refused(change, message: str) -> None:

@@ -13,6 +13,7 @@ from adcommon.testing.commands import read_table
 from adcommon.testing.runs import stopped_and_resumed
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.stop import StopSignal
+from inctrl.checkpoint import load_trained
 from inctrl.data import find_targets, training_records
 from inctrl.recipes import Recipe
 from inctrl.settings import TrainSettings
@@ -76,6 +77,13 @@ def test_the_selected_epoch_is_exported(data_root, tiny, caplog: pytest.LogCaptu
 def test_a_clip_trains_in_both_orders_and_tells_text_apart(data_root, clip_recipe, order: str) -> None:
     rows, _ = run_once(data_root, order, replace(clip_recipe, batch_order=order))
     assert all(row["text"] for row in rows)
+
+
+def test_a_relative_model_is_saved_and_loaded_as_one(data_root, tiny) -> None:
+    recipe = replace(tiny, relative=True, batch_order="corrected")
+    run_once(data_root, "relative", recipe)
+    trained = load_trained(data_root / "relative" / "2-shot" / "model", weights="random")
+    assert trained.scorer.model.relative
 
 
 def test_what_cannot_be_trained_is_said_first(data_root, tiny) -> None:

@@ -96,7 +96,7 @@ def load_trained(
     config, tensors = load_model(path, Config, "inctrl")
     recipe = config.recipe
     source = weights or named_in_config(config.weights, path)
-    _build_trained(outline(lambda: make_backbone(recipe, source, "meta"), str(path)), tensors, path)
+    _build_trained(outline(lambda: make_backbone(recipe, source, "meta"), str(path)), recipe, tensors, path)
     frozen = make_backbone(recipe, source, device)
     if frozen.digest != config.frozen:
         raise WrongCheckpoint(
@@ -108,9 +108,9 @@ def load_trained(
     return Trained(model, recipe, known, config.categories, config.decision)
 
 
-def _build_trained(frozen: Backbone, tensors: dict[str, Tensor], where: Path) -> InCTRL:
+def _build_trained(frozen: Backbone, recipe: Recipe, tensors: dict[str, Tensor], where: Path) -> InCTRL:
     return build_to_fit(
-        lambda: InCTRL(frozen.tower.embed, frozen.patches),
+        lambda: InCTRL(frozen.tower.embed, frozen.patches, relative=recipe.relative),
         lambda model: load_strict(model, tensors, str(where)),
         tensors,
         str(where),
@@ -118,7 +118,7 @@ def _build_trained(frozen: Backbone, tensors: dict[str, Tensor], where: Path) ->
 
 
 def _filled(frozen: Backbone, recipe: Recipe, tensors: dict[str, Tensor], where: Path) -> FewShotModel:
-    model = _build_trained(frozen, tensors, where)
+    model = _build_trained(frozen, recipe, tensors, where)
     device = next(frozen.tower.parameters()).device
     return FewShotModel(model.to(device).eval(), frozen, make_preprocess(recipe), recipe.rotations)
 

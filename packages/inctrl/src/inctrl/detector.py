@@ -9,19 +9,20 @@ from torch import Tensor
 
 from adcommon.data.augment import turns
 from adcommon.data.preprocess import Preprocess
+from adcommon.errors import BadValue
 from adcommon.models.anomaly_maps import upsample
 from adcommon.types.prediction import Prediction
 from inctrl.backbone import Backbone
 from inctrl.model import InCTRL
 from inctrl.network.features import Features, Tower, as_features
-from inctrl.network.residual import patch_residual, text_score, unit
+from inctrl.network.residual import own_residual, patch_residual, relative_residual, text_score, unit
 from inctrl.references import References, encode_references
 
 
 class InCTRLDetector:
     """A trained InCTRL bound to the references of one category; image scores are in (0, 1).
 
-    The map is the residual of each patch, M in the paper, in [0, 1]; higher is more anomalous.
+    The map is the residual of each patch, M in the paper or relative, in [0, 1]; higher is more anomalous.
     """
 
     def __init__(
@@ -31,11 +32,14 @@ class InCTRLDetector:
         text: Float[Tensor, "1 2 embed"] | None,
         references: Features,
         preprocess: Preprocess,
+        *,
+        turns: int = 1,
     ) -> None:
         """Bind a model, in evaluation mode, to what is computed once: text and references.
 
         Args:
             text: T of the category; None without a text tower.
+            turns: of each reference, which are all here, one turn of all images after the other.
         """
         self.model = model.eval()
         self.tower = tower
@@ -46,6 +50,12 @@ class InCTRLDetector:
         self.reference_patches = [
             level.flatten(0, 1)[None].to(self.device) for level in unit(references.levels)
         ]
+        self.own: Tensor | None = None
+        if model.relative:
+            images = len(references.tokens) // turns
+            if images < 2:
+                raise BadValue("relative residuals compare references with one another; give at least 2")
+            self.own = own_residual(self.reference_patches, images, turns)
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
@@ -57,6 +67,8 @@ class InCTRLDetector:
         """The same from the tower's maps of images, on any device."""
         query = as_features(levels).to(self.device)
         residual_map = patch_residual(query.levels, self.reference_patches)
+        if self.own is not None:
+            residual_map = relative_residual(residual_map, self.own)
         told = None if self.text is None else text_score(query.tokens, self.text)
         outputs = self.model(query.tokens, self.reference_tokens, residual_map, told)
         size = self.preprocess.size
@@ -79,4 +91,4 @@ class FewShotModel:
         tower, text = self.backbone.tower, self.backbone.text([category])
         images = torch.cat(list(turns(references.images, self.rotations)))
         features = encode_references(tower, images)
-        return InCTRLDetector(self.model, tower, text, features, self.preprocess)
+        return InCTRLDetector(self.model, tower, text, features, self.preprocess, turns=self.rotations)

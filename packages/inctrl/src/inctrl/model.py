@@ -17,7 +17,7 @@ class Outputs:
     image: Float[Tensor, " batch"]
     """s_i, of the image residual alone."""
     holistic: Float[Tensor, " batch"]
-    """s_h, of the map with both scalars added."""
+    """s_h, of the map with both scalars added, or of the relative map alone."""
     peak: Float[Tensor, " batch"]
     """The largest value of the patch residual map."""
     token_residual: Float[Tensor, "batch embed"]
@@ -65,9 +65,15 @@ class Head(nn.Module):
 class InCTRL(nn.Module):
     """Scores of queries from frozen features; names of entries are those of the authors' checkpoints."""
 
-    def __init__(self, embed: int, patches: int) -> None:
-        """A network for tokens of `embed` numbers and maps of `patches` cells."""
+    def __init__(self, embed: int, patches: int, *, relative: bool = False) -> None:
+        """A network for tokens of `embed` numbers and maps of `patches` cells.
+
+        Args:
+            relative: maps are relative residuals, and s_h is made of their values in rising order alone: of
+                how many patches differ how much, not of where. Not in the paper.
+        """
         super().__init__()
+        self.relative = relative
         self.adapter = Adapter(embed)
         self.diff_head = Head(patches)
         self.diff_head_ref = Head(embed)
@@ -89,9 +95,12 @@ class InCTRL(nn.Module):
         """
         token_residual = self.adapter(reference_tokens).mean(dim=1) - self.adapter(tokens)
         image = self.diff_head_ref(token_residual)
-        holistic_map = residual_map + image[:, None]
-        if text is not None:
-            holistic_map = holistic_map + text[:, None]
+        if self.relative:
+            holistic_map = residual_map.sort(dim=1).values
+        else:
+            holistic_map = residual_map + image[:, None]
+            if text is not None:
+                holistic_map = holistic_map + text[:, None]
         holistic, peak = self.diff_head(holistic_map), residual_map.amax(dim=1)
         return Outputs((holistic + peak) / 2, image, holistic, peak, token_residual)
 

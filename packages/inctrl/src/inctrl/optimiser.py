@@ -8,15 +8,22 @@ from torch.optim import Optimizer
 from inctrl.batches import Order, TrainBatch, assign
 from inctrl.losses import training_loss
 from inctrl.model import Outputs
-from inctrl.network.residual import patch_residual, text_score, unit
+from inctrl.network.residual import own_residual, patch_residual, relative_residual, text_score, unit
 
 
 def forward_batch(
-    model: nn.Module, batch: TrainBatch, order: Order
+    model: nn.Module, batch: TrainBatch, order: Order, *, relative: bool = False
 ) -> tuple[Outputs, Float[Tensor, "batch patches"]]:
-    """What the model says of a training batch, and its residual maps."""
+    """What the model says of a training batch, and its residual maps.
+
+    Args:
+        relative: judge residuals by those between the references.
+    """
     query, references, reference_tokens = assign(batch, order)
-    residual_map = patch_residual(query, unit(references))
+    known = unit(references)
+    residual_map = patch_residual(query, known)
+    if relative:
+        residual_map = relative_residual(residual_map, own_residual(known, batch.shots))
     told = None if batch.text is None else text_score(batch.query.tokens, batch.text)
     return model(batch.query.tokens, reference_tokens, residual_map, told), residual_map
 
@@ -28,12 +35,13 @@ def update(
     accelerator: Accelerator,
     *,
     order: Order,
+    relative: bool = False,
     gamma: float = 2.0,
     logits: bool = True,
 ) -> Float[Tensor, ""]:
     """One optimiser step; returns the loss before it."""
     with accelerator.autocast():
-        outputs, _ = forward_batch(model, batch, order)
+        outputs, _ = forward_batch(model, batch, order, relative=relative)
     loss = training_loss(outputs, batch.labels, gamma=gamma, logits=logits)
     optimiser.zero_grad(set_to_none=True)
     accelerator.backward(loss)

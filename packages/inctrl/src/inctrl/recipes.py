@@ -62,6 +62,9 @@ class Recipe:
     rotations: Positive = 1
     """Each reference at test time joins this often, turned by equal parts of a whole turn; for objects that
     lie in any direction. Not in the paper."""
+    relative: bool = False
+    """Judge residuals by those between the references, and their values without their places: what is learned
+    so carries over to other products. Not in the paper."""
     self_reference: bool = True
     """A normal training image may be drawn as its own reference, as in the reference code."""
     batch_order: Literal["reference", "corrected"] = "reference"
@@ -114,6 +117,11 @@ class Recipe:
         for name in ("shots", "layers"):
             if len(set(given := getattr(self, name))) < len(given):
                 raise BadValue(f"{name} are {given}; expected different numbers")
+        if self.relative and (self.batch_order != "corrected" or min(self.shots) < 2):
+            raise BadValue(
+                "relative residuals compare a query's own references with one another; they need "
+                "--batch-order corrected and at least 2 --shots"
+            )
         refuse_unpaired(self, "normal_json_path", "outlier_json_path")
         refuse_unpaired(self, "val_normal_json_path", "val_outlier_json_path")
 

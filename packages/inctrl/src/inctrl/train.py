@@ -73,7 +73,7 @@ def train(
     set_seed(recipe.seed)
     backbone = make_backbone(recipe, settings.weights, device)
     preprocess = make_preprocess(recipe)
-    model = InCTRL(backbone.tower.embed, backbone.patches).to(device)
+    model = InCTRL(backbone.tower.embed, backbone.patches, relative=recipe.relative).to(device)
     categories = tuple(dict.fromkeys(record.category for record in records))
     origin = facts(recipe, settings.weights, shots)
     trained = Trained(FewShotModel(model, backbone, preprocess, recipe.rotations), recipe, origin, categories)
@@ -118,6 +118,7 @@ def train(
             optimiser,
             accelerator,
             order=recipe.batch_order,
+            relative=recipe.relative,
             gamma=recipe.gamma,
             logits=recipe.loss_on == "logits",
         )

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from inctrl.network.residual import patch_residual, text_score, unit
+from inctrl.network.residual import own_residual, patch_residual, relative_residual, text_score, unit
 
 
 def brute_force(query, references):
@@ -41,6 +41,29 @@ def test_more_references_never_raise_the_residual_and_their_order_is_free(random
     less = patch_residual(query.levels, unit(both))
     assert (less <= patch_residual(query.levels, unit(few.levels)) + 1e-6).all()
     assert torch.equal(less, patch_residual(query.levels, unit(swapped)))
+
+
+def test_references_are_compared_with_the_others_alone_of_whatever_turn(random_features) -> None:
+    """Three images of four patches in two turns, all turns of an image left out together."""
+    turned = [level.unflatten(0, (2, 3)) for level in random_features(6, widths=(5, 7)).levels]
+    expected = []
+    for image in range(3):
+        others = [number for number in range(3) if number != image]
+        rest = [level[:, others].flatten(0, 2)[None] for level in turned]
+        expected.append(patch_residual([level[0, image][None] for level in turned], unit(rest)))
+    rows = unit([level.flatten(0, 2)[None] for level in turned])
+    got = own_residual(rows, images=3, turns=2)
+    torch.testing.assert_close(got, torch.cat(expected).mean()[None])
+    twice = own_residual([torch.cat([row, row]) for row in rows], images=3, turns=2)
+    torch.testing.assert_close(twice, got.expand(2))
+
+
+def test_a_relative_residual_is_one_half_where_references_differ_as_much() -> None:
+    residual, own = torch.tensor([[0.0, 0.1, 0.2], [0.0, 0.1, 0.2]]), torch.tensor([0.1, 0.2])
+    got = relative_residual(residual, own)
+    expected = torch.tensor([[0, 1 / 2, 2 / 3], [0, 1 / 3, 1 / 2]])
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+    assert relative_residual(residual, torch.zeros(1)).isfinite().all()
 
 
 def test_the_text_score_rises_towards_the_anomalous_sentences() -> None:

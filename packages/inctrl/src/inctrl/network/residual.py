@@ -9,6 +9,9 @@ from torch import Tensor
 
 from adcommon.models.neighbours import nearest
 
+TINY = 1e-6
+"""Keeps the relative residual of equal references defined."""
+
 
 def patch_residual(
     query: Sequence[Float[Tensor, "batch patches _channels"]],
@@ -46,6 +49,40 @@ def distance(
     else:
         cosines = torch.stack([nearest(*pair)[1] for pair in zip(query, references, strict=True)])
     return 0.5 * (1 - cosines)
+
+
+def own_residual(
+    references: Sequence[Float[Tensor, "rows reference_patches _channels"]], images: int, turns: int = 1
+) -> Float[Tensor, " rows"]:
+    """How far a patch of a reference is from the nearest patch of the other references, on average.
+
+    Args:
+        references: as in `patch_residual`; a row's images one after the other, and so its turns.
+        images: of each row, at least 2.
+        turns: of each image; the first one is compared with all turns of the others.
+    """
+    return torch.stack([_own_residual(row, images, turns) for row in zip(*references, strict=True)])
+
+
+def _own_residual(
+    levels: Sequence[Float[Tensor, "reference_patches _channels"]], images: int, turns: int
+) -> Float[Tensor, ""]:
+    count = len(levels[0])
+    image = torch.arange(count, device=levels[0].device) // (count // (images * turns)) % images
+    first = count // turns
+    same = image[:first, None] == image
+    cosines = [(level[:first] @ level.T).masked_fill(same, -1.0).amax(dim=1) for level in levels]
+    return torch.stack([0.5 * (1 - best).mean() for best in cosines]).mean()
+
+
+def relative_residual(
+    residual: Float[Tensor, "batch patches"], own: Float[Tensor, "#batch"]
+) -> Float[Tensor, "batch patches"]:
+    """M / (M + own), in [0, 1): one half where a patch is as far from the references as they are from another.
+
+    It so means the same for every backbone and product.
+    """
+    return residual / (residual + own[:, None] + TINY)
 
 
 def text_score(
