@@ -78,10 +78,11 @@ def _own_residual(
 def relative_residual(
     residual: Float[Tensor, "batch patches"], own: Float[Tensor, "#batch"]
 ) -> Float[Tensor, "batch patches"]:
-    """M / (M + own), in [0, 1): one half where a patch is as far from the references as they are from another.
+    """M / (M + own), in [0, 1): one half where a patch is as far from the references as they are from others.
 
     It so means the same for every backbone and product.
     """
+    residual = residual.clamp(min=0)  # rounding makes a cosine larger than 1
     return residual / (residual + own[:, None] + TINY)
 
 
