@@ -5,6 +5,7 @@ import torch
 from accelerate import Accelerator
 from torch.optim import SGD, Adam, AdamW
 
+from adcommon.errors import BadValue
 from uniad.optimiser import lr_factor, make_optimiser, seed_step, update
 from uniad.recipes import MVTEC
 
@@ -29,6 +30,13 @@ def test_the_schedule_counts_epochs_in_steps() -> None:
         optimiser.step()
         schedule.step()
     assert rates == pytest.approx([1e-4] * 4 + [1e-5] * 2)
+
+
+def test_the_rate_can_fall_at_a_share_of_the_steps_instead() -> None:
+    recipe = replace(MVTEC, lr_step=1, lr_gamma=0.1, lr_milestone=0.8, iterations=5)
+    assert [lr_factor(step, recipe) for step in range(6)] == pytest.approx([1, 1, 1, 1, 0.1, 0.1])
+    with pytest.raises(BadValue, match="--iterations"):
+        replace(MVTEC, lr_milestone=0.8)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adamw", AdamW), ("adam", Adam), ("sgd", SGD)])

@@ -30,12 +30,15 @@ def make_optimiser(
             optimiser = Adam(parameters, lr=recipe.lr, betas=betas, weight_decay=decay, fused=fused)
         case _:
             optimiser = SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=decay)
-    schedule = LambdaLR(optimiser, lambda step: lr_factor(step // steps_per_epoch, recipe))
-    return optimiser, schedule
+    return optimiser, LambdaLR(optimiser, lambda step: lr_factor(step, recipe, steps_per_epoch))
 
 
-def lr_factor(epoch: int, recipe: Recipe) -> float:
-    """Factor of the learning rate in an epoch, counted from 0."""
+def lr_factor(step: int, recipe: Recipe, steps_per_epoch: int = 1) -> float:
+    """Factor of the learning rate in a step, counted from 0."""
+    if recipe.lr_milestone is not None:
+        assert recipe.iterations is not None  # checked by the recipe
+        return recipe.lr_gamma if step >= int(recipe.lr_milestone * recipe.iterations) else 1.0
+    epoch = step // steps_per_epoch
     # Faithful: the reference steps its schedule with the number of the epoch just done, so each drop comes
     # one epoch late: with steps of 800, epoch 800 still has the full rate.
     return recipe.lr_gamma ** (max(epoch - 1, 0) // recipe.lr_step)

@@ -140,6 +140,8 @@ class Recipe:
     """Epochs after which the learning rate is multiplied by `lr_gamma`, again and again."""
     lr_gamma: NotNegative = 0.1
     """Factor of the learning rate."""
+    lr_milestone: ShareBelowOne | None = None
+    """Multiply it once instead, after this share of `iterations`."""
     clip_norm: NotNegative = 0.1
     """Largest norm of all gradients together; 0: no limit."""
     loss_weight: NotNegative = 1.0
@@ -186,6 +188,8 @@ class Recipe:
                 f"hidden_dim is {self.hidden_dim}; expected a multiple of {unit}, for {self.heads} heads and "
                 f"the position embedding {self.position}"
             )
+        if self.lr_milestone is not None and self.iterations is None:
+            raise BadValue("lr_milestone is a share of the steps; it goes with --iterations")
         if self.hue > 0.5:
             raise BadValue(f"hue is {self.hue}; expected at most 0.5 turns of the colour circle")
         if (self.meta_train is None) != (self.meta_test is None):
