@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import save_trained
 from adcommon.results.card import Paper
 from adcommon.results.rows import row
+from adcommon.training.devices import set_seed
 from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.training.steps import steps
@@ -77,57 +78,81 @@ def normal_images(
             yield next(loaded).images.to(accelerator.device)
 
 
-def finish(
-    detector: Detector,
-    model: nn.Module,
-    normal: Normal,
+@dataclass(frozen=True)
+class Made:
+    """What a method makes of the images."""
+
+    model: nn.Module
+    detector: Detector
+    own: Mapping[str, Any]
+    """What the method's config says besides."""
+
+
+def make(
     recipe: Base,
     split: Split,
     run: Run,
+    accelerator: Accelerator,
     settings: Settings,
+    stop: StopSignal,
     *,
+    method: str,
     paper: Paper,
-    facts: Facts,
-    began: float,
-    own: Mapping[str, Any],
+    fit: Callable[[Iterator[Float[Tensor, "_ 3 height width"]], int], Made],
 ) -> list[dict[str, Any]]:
-    """Choose the threshold, measure the detector on the test images, save it; returns the report's rows.
+    """Make the model of one category of its normal images, choose its threshold, measure it and save it.
 
     Args:
-        began: when, on the monotonic clock.
-        own: what the method's config says besides.
+        run: where model and pictures go.
+        settings: weights, workers, cache, what to write.
+        stop: looked at after every batch; if set, `Stopped` is raised.
+        fit: from the images, batch after batch, and their number; called by the main process alone.
+
+    Returns:
+        Rows of the report, also stored with the model; on the main process only.
     """
-    cache = default_cache("images", enabled=settings.cache)
-    threshold = threshold_of(
-        detector,
-        normal.held_out,
-        false_alarm_rate=settings.false_alarm_rate,
-        batch_size=recipe.batch_size,
-        cache=cache,
-    )
-    evaluations = evaluate(
-        detector,
-        {split.category: split.test},
-        batch_size=recipe.batch_size,
-        cache=cache,
-        workers=settings.workers,
-        eval_size=settings.eval_size,
-        threshold=None if threshold is None else threshold.value,
-        maps=run.maps if settings.maps else None,
-    )
-    rows = [row(evaluation, facts, seconds=time.monotonic() - began) for evaluation in evaluations]
-    save_trained(
-        run.model,
-        model.state_dict(),
-        paper,
-        facts,
-        recipe=recipe,
-        preprocess=detector.preprocess,
-        categories=[split.category],
-        threshold=threshold,
-        rows=rows,
-        own=own,
-    )
+    began = time.monotonic()
+    set_seed(recipe.seed)
+    normal = Normal.of(recipe, split)
+    images = normal_images(normal, recipe, settings, accelerator, stop)
+    rows: list[dict[str, Any]] = []
+    if accelerator.is_main_process:
+        made = fit(images, len(normal.images))
+        cache = default_cache("images", enabled=settings.cache)
+        threshold = threshold_of(
+            made.detector,
+            normal.held_out,
+            false_alarm_rate=settings.false_alarm_rate,
+            batch_size=recipe.batch_size,
+            cache=cache,
+        )
+        evaluations = evaluate(
+            made.detector,
+            {split.category: split.test},
+            batch_size=recipe.batch_size,
+            cache=cache,
+            workers=settings.workers,
+            eval_size=settings.eval_size,
+            threshold=None if threshold is None else threshold.value,
+            maps=run.maps if settings.maps else None,
+        )
+        facts = facts_of(method, recipe, settings.weights)
+        rows = [row(evaluation, facts, seconds=time.monotonic() - began) for evaluation in evaluations]
+        save_trained(
+            run.model,
+            made.model.state_dict(),
+            paper,
+            facts,
+            recipe=recipe,
+            preprocess=made.detector.preprocess,
+            categories=[split.category],
+            threshold=threshold,
+            rows=rows,
+            own=made.own,
+        )
+    else:
+        passed_over(images)
+    accelerator.wait_for_everyone()
     return rows
 
 

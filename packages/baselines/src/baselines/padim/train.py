@@ -1,17 +1,18 @@
-"""Making a model: one pass over the normal images, in the order of time."""
+"""Making a model: one pass over the normal images."""
 
-import time
+from collections.abc import Iterator
 from typing import Any
 
 from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor
 
-from adcommon.training.devices import set_seed
 from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Split
 from baselines.features import make_preprocess
-from baselines.one_pass import Normal, facts_of, finish, normal_images, passed_over
+from baselines.one_pass import Made, make
 from baselines.padim.detector import make_detector
 from baselines.padim.model import build
 from baselines.padim.published import PAPER
@@ -21,38 +22,12 @@ from baselines.padim.recipes import Recipe
 def train(
     recipe: Recipe, split: Split, run: Run, accelerator: Accelerator, settings: Settings, stop: StopSignal
 ) -> list[dict[str, Any]]:
-    """Fit the Gaussians of one category to its normal images, measure the model and save it.
+    """Fit the Gaussians of one category to its normal images, measure the model and save it; see `make`."""
 
-    Args:
-        run: where model and pictures go.
-        settings: weights, workers, cache, what to write.
-        stop: looked at after every batch; if set, `Stopped` is raised.
-
-    Returns:
-        Rows of the report, also stored with the model; on the main process only.
-    """
-    began = time.monotonic()
-    set_seed(recipe.seed)
-    normal = Normal.of(recipe, split)
-    images = normal_images(normal, recipe, settings, accelerator, stop)
-    rows: list[dict[str, Any]] = []
-    if accelerator.is_main_process:
+    def fit(images: Iterator[Float[Tensor, "_ 3 height width"]], _: int) -> Made:
         model = build(recipe, weights=settings.weights).to(accelerator.device)
         model.fit(images, recipe)
-        rows = finish(
-            make_detector(model, make_preprocess(recipe), recipe),
-            model,
-            normal,
-            recipe,
-            split,
-            run,
-            settings,
-            paper=PAPER,
-            facts=facts_of("padim", recipe, settings.weights),
-            began=began,
-            own={"channels": model.channels},
-        )
-    else:
-        passed_over(images)
-    accelerator.wait_for_everyone()
-    return rows
+        detector = make_detector(model, make_preprocess(recipe), recipe)
+        return Made(model, detector, {"channels": model.channels})
+
+    return make(recipe, split, run, accelerator, settings, stop, method="padim", paper=PAPER, fit=fit)
