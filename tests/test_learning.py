@@ -29,7 +29,7 @@ how far it must be above that of what learned nothing. Half of InCTRL's score is
 learned."""
 RESAD = (
     f"{QUICK} --setting synthetic_to_synthetic --train-category brick grass --category gravel --shots 8 "
-    "--reference-seeds 0"
+    "--reference-seeds 0 --lr 2e-4"
 )
 
 

@@ -167,11 +167,23 @@ QUICKSTART = replace(
     backbone="tf_efficientnet_lite0.in1k",
     layers=(3, 4, 5),
     image_size=160,
+    relative=True,
+    loss_on="probabilities",
     epochs=3,
 )
 """Vision-only: drawn products to train on, real solar cells to test on; sized by its duration alone."""
 
-RECIPES: dict[str, Recipe] = {"mvtec": MVTEC, "visa": VISA, "own": OWN, "quickstart": QUICKSTART}
+SMALL = replace(QUICKSTART, test_datasets=("folder",), image_size=256, layers=(3, 4))
+"""The same on larger images, for any product and two CPU cores; without the coarsest stage, whose cells are
+larger than most defects."""
+
+RECIPES: dict[str, Recipe] = {
+    "mvtec": MVTEC,
+    "visa": VISA,
+    "own": OWN,
+    "small": SMALL,
+    "quickstart": QUICKSTART,
+}
 
 PAPER_DATASETS = (*(name.partition("/")[0] for name in MVTEC.test_datasets), "mvtec")
 """Datasets whose references WinCLIP draws as the reference does, with replacement."""
