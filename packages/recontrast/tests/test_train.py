@@ -16,7 +16,7 @@ from adcommon.training.resume import restore, save
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
-from recontrast.model import WithPartialNorm, build
+from recontrast.model import ReContrast, WithPartialNorm, build
 from recontrast.optimiser import make_optimiser, update
 from recontrast.recipes import MVTEC, MVTEC_STABLE
 from recontrast.train import train
@@ -87,6 +87,22 @@ def test_the_cache_changes_no_number(tree: Path, plain, monkeypatch: pytest.Monk
     _, cached = run_once(tree, "cached", settings=replace(SETTINGS, cache=True))
     assert all(torch.equal(plain[name], filling[name]) for name in plain)
     assert all(torch.equal(plain[name], cached[name]) for name in plain)
+
+
+@pytest.mark.usefixtures("plain")
+def test_kept_maps_of_the_frozen_encoder_change_no_number_beyond_rounding(tree: Path, monkeypatch) -> None:
+    looked = []
+    compute = ReContrast.frozen_features
+    monkeypatch.setattr(
+        ReContrast, "frozen_features", lambda model, images: looked.append(1) or compute(model, images)
+    )
+    run_once(tree, "kept", replace(SMALL, cache_features=True, evaluate_every=1000))
+    kept, evaluated = losses(tree, "kept"), len(looked)
+    looked.clear()
+    run_once(tree, "not kept", replace(SMALL, evaluate_every=1000))
+    assert len(looked) == evaluated + SMALL.iterations
+    assert kept[0] == pytest.approx(losses(tree, "plain")[0], abs=1e-5)
+    assert kept == pytest.approx(losses(tree, "plain"), abs=0.02)
 
 
 @pytest.mark.usefixtures("plain")

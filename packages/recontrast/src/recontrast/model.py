@@ -131,6 +131,21 @@ class ReContrast(nn.Module):
         return Outputs(*map(_full_precision, (frozen, from_trained, trained, from_frozen)))
 
 
+class FrozenEncoder(nn.Module):
+    """The frozen encoder by itself, as a `FeatureStore` takes it; shares its weights."""
+
+    strides: tuple[int, ...] = (4, 8, 16)
+
+    def __init__(self, model: ReContrast, tag: str) -> None:
+        """Of a model whose backbone has this tag."""
+        super().__init__()
+        self.encoder, self.tag = model.encoder_freeze, tag
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """As `ReContrast.frozen_features`."""
+        return self.encoder(images)
+
+
 class WithPartialNorm:
     """A model whose state includes the variances that PartialNorm remembers, which are in no checkpoint."""
 

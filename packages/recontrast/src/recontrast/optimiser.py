@@ -45,15 +45,17 @@ def update(
     *,
     alpha: float,
     hold_encoder: bool = False,
+    frozen: list[Float[Tensor, "batch _ _ _"]] | None = None,
 ) -> Float[Tensor, ""]:
     """One optimiser step; returns the loss before it.
 
     Args:
+        frozen: the frozen encoder's maps of the images; None: computed here.
         alpha: hard-mining threshold in standard deviations above the mean distance.
         hold_encoder: leave the trained encoder as it is in this step.
     """
     with accelerator.autocast():
-        outputs = model(images)
+        outputs = model(images, frozen)
     loss = recontrast_loss(outputs, alpha)
     optimiser.zero_grad(set_to_none=True)
     accelerator.backward(loss)

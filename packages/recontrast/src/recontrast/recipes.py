@@ -101,6 +101,9 @@ class Recipe:
     calibration_share: ShareBelowOne = 0.0
     """Share of the normal training images kept out of training to choose the decision threshold."""
 
+    cache_features: bool = False
+    """Compute the frozen encoder's maps of each training image once; for small networks and images: the
+    paper's take 7 MB each."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the network; the loss and the mining statistics stay in fp32."""
     channels_last: bool = True
@@ -197,6 +200,7 @@ QUICKSTART = replace(
     image_size=128,
     iterations=300,
     evaluate_every=1000,
+    cache_features=True,
 )
 """Solar cells on two CPU cores: a small backbone whose weights are installed, small images."""
 
@@ -209,6 +213,7 @@ SMALL = replace(
     batch_size=8,
     lr_milestone=0.8,
     lr_factor=0.1,
+    cache_features=True,
 )
 """For two CPU cores: images large enough for a scratch, many small steps, the rate lowered
 at the end, so that the last step is like those before it, and no more passes than a few images bear."""

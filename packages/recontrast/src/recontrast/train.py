@@ -19,6 +19,7 @@ from adcommon.evaluation.evaluate import evaluate, has_both, interim_values, thr
 from adcommon.io.cache import default_cache
 from adcommon.models.backbones import create_trunk
 from adcommon.models.checkpoint import save_trained
+from adcommon.models.feature_store import cached_features
 from adcommon.results.rows import row
 from adcommon.training.devices import distribute, set_seed
 from adcommon.training.resume import refuse_without_room, restore, save
@@ -30,12 +31,15 @@ from adcommon.types.records import Split
 from recontrast.detector import make_detector, make_preprocess
 from recontrast.evaluate import facts, pictures, protocols
 from recontrast.losses import mining_alpha
-from recontrast.model import ReContrast, WithPartialNorm, build
+from recontrast.model import FrozenEncoder, ReContrast, WithPartialNorm, build
 from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
 from recontrast.published import PAPER
 from recontrast.recipes import Recipe
 
 logger = logging.getLogger(__name__)
+
+FEATURE_BATCH = 16
+"""Images per pass through the frozen encoder when its maps are kept."""
 
 
 def train(
@@ -76,6 +80,16 @@ def train(
     refuse_without_room(run, model)
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
+    store = None
+    if recipe.cache_features:
+        images_once = AnomalyDataset(training, preprocess, cache, memory_bytes=0)
+        store = cached_features(
+            FrozenEncoder(model, recipe.backbone),
+            images_once,
+            FEATURE_BATCH,
+            default_cache("features", enabled=settings.cache),
+            workers=settings.workers,
+        )
     wrapped = distribute(model, accelerator, sync_batch_norm=recipe.sync_batch_norm)
     batches = train_batches(
         AnomalyDataset(training, preprocess, cache),
@@ -102,10 +116,15 @@ def train(
         evaluate_every=recipe.evaluate_every,
     ):
         iteration = step.number - 1
-        images = next(batches).images.to(device=device, memory_format=layout)
+        batch = next(batches)
+        images = batch.images.to(device=device, memory_format=layout)
+        kept = None
+        if store is not None:
+            kept = [level.to(device, memory_format=layout) for level in store.batch(batch.indices)]
         alpha = mining_alpha(iteration, recipe.iterations, recipe.mining_ramp)
         hold = holds_encoder(recipe, iteration)
-        readings.add(loss=update(wrapped, images, optimiser, accelerator, alpha=alpha, hold_encoder=hold))
+        loss = update(wrapped, images, optimiser, accelerator, alpha=alpha, hold_encoder=hold, frozen=kept)
+        readings.add(loss=loss)
         schedule.step()
         if resets_optimiser(recipe, iteration):
             reset(optimiser)
