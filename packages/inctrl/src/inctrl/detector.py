@@ -55,7 +55,7 @@ class InCTRLDetector:
             images = len(references.tokens) // turns
             if images < 2:
                 raise BadValue("relative residuals compare references with one another; give at least 2")
-            self.own = own_residual(self.reference_patches, images, turns)
+            self.own = own_residual(self.reference_patches, images, turns=turns)
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:

@@ -10,6 +10,10 @@ from inctrl.losses import training_loss
 from inctrl.model import Outputs
 from inctrl.network.residual import own_residual, patch_residual, relative_residual, text_score, unit
 
+COMPARED = 2
+"""References of each query that are compared with the others, in training: their mean hardly differs from
+that of all, at a quarter of the cost."""
+
 
 def forward_batch(
     model: nn.Module, batch: TrainBatch, order: Order, *, relative: bool = False
@@ -23,7 +27,7 @@ def forward_batch(
     known = unit(references)
     residual_map = patch_residual(query, known)
     if relative:
-        residual_map = relative_residual(residual_map, own_residual(known, batch.shots))
+        residual_map = relative_residual(residual_map, own_residual(known, batch.shots, compared=COMPARED))
     told = None if batch.text is None else text_score(batch.query.tokens, batch.text)
     return model(batch.query.tokens, reference_tokens, residual_map, told), residual_map
 

@@ -56,6 +56,8 @@ def test_references_are_compared_with_the_others_alone_of_whatever_turn(random_f
     torch.testing.assert_close(got, torch.cat(expected).mean()[None])
     twice = own_residual([torch.cat([row, row]) for row in rows], images=3, turns=2)
     torch.testing.assert_close(twice, got.expand(2))
+    some = own_residual(rows, images=3, turns=2, compared=2)
+    torch.testing.assert_close(some, torch.cat(expected[:2]).mean()[None])
 
 
 def test_a_relative_residual_is_one_half_where_references_differ_as_much() -> None:

@@ -52,7 +52,11 @@ def distance(
 
 
 def own_residual(
-    references: Sequence[Float[Tensor, "rows reference_patches _channels"]], images: int, turns: int = 1
+    references: Sequence[Float[Tensor, "rows reference_patches _channels"]],
+    images: int,
+    *,
+    turns: int = 1,
+    compared: int | None = None,
 ) -> Float[Tensor, " rows"]:
     """How far a patch of a reference is from the nearest patch of the other references, on average.
 
@@ -60,16 +64,17 @@ def own_residual(
         references: as in `patch_residual`; a row's images one after the other, and so its turns.
         images: of each row, at least 2.
         turns: of each image; the first one is compared with all turns of the others.
+        compared: how many of the images are compared with the others; None: each.
     """
-    return torch.stack([_own_residual(row, images, turns) for row in zip(*references, strict=True)])
+    first = len(references[0][0]) // turns // images * (compared or images)
+    return torch.stack([_own_residual(row, images, turns, first) for row in zip(*references, strict=True)])
 
 
 def _own_residual(
-    levels: Sequence[Float[Tensor, "reference_patches _channels"]], images: int, turns: int
+    levels: Sequence[Float[Tensor, "reference_patches _channels"]], images: int, turns: int, first: int
 ) -> Float[Tensor, ""]:
     count = len(levels[0])
     image = torch.arange(count, device=levels[0].device) // (count // (images * turns)) % images
-    first = count // turns
     same = image[:first, None] == image
     cosines = [(level[:first] @ level.T).masked_fill(same, -1.0).amax(dim=1) for level in levels]
     return torch.stack([0.5 * (1 - best).mean() for best in cosines]).mean()
