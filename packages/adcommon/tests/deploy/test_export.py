@@ -15,7 +15,7 @@ from adcommon.deploy.runtime import OnnxDetector
 from adcommon.errors import BadValue, ExportFailed, MissingPackage, WrongCheckpoint
 from adcommon.types.prediction import Prediction
 
-CONFIG = {"method": "edges", "category": "bottle", "threshold": {"value": 0.75}}
+CONFIG = {"method": "edges", "category": "bottle", "threshold": {"value": 0.75, "supported": True}}
 
 
 class Edges:

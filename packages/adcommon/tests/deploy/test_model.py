@@ -38,7 +38,7 @@ class Edges:
 
 
 def model_of(detector: Any = None, threshold: float | None = None) -> Model:
-    known = None if threshold is None else {"value": threshold}
+    known = None if threshold is None else {"value": threshold, "supported": True}
     return from_detector(detector or Edges(), {"method": "edges", "category": "parts", "threshold": known})
 
 

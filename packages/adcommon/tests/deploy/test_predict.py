@@ -210,7 +210,7 @@ def test_a_score_that_is_no_number_is_never_called_normal(tmp_path: Path) -> Non
 def test_the_summary_counts_and_names_what_failed(
     photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = model_of(BrightnessDetector(), 35 / 255, supported=False)
+    model = model_of(BrightnessDetector(), 35 / 255)
     (photos / "a" / "link.png").symlink_to("nowhere")
     with caplog.at_level(logging.WARNING):
         predicted = predict_with(model, photos, tmp_path / "out")
@@ -227,12 +227,24 @@ def test_the_summary_counts_and_names_what_failed(
     assert "broken.png" in said[7]
     assert said[9] == "not used:"
     assert "link.png" in said[10]
-    assert said[-3].startswith("warning: the threshold comes from 4 normal images")
     assert said[-2] == f"look at {tmp_path / 'out' / 'maps' / 'index.html'}"
     assert said[-1].endswith("predictions.csv")
     assert "broken.png" in caplog.text
+
+
+def test_a_threshold_of_too_few_images_decides_nothing_and_says_what_is_needed(
+    photos: Path, tmp_path: Path
+) -> None:
+    model = model_of(BrightnessDetector(), 35 / 255, supported=False)
+    predicted = predict_with(model, photos, tmp_path / "out")
+    assert {row.decision for row in predicted.rows} == {"unknown"}
+    said = summary(predicted, model, tmp_path / "out")
+    assert "none is called anomalous" in said.splitlines()[0]
+    assert "4 normal images were kept out of training" in said
+    assert "a false-alarm rate of 0.05 needs 19" in said
+    assert f"--threshold ({35 / 255:.6g} is the highest score of those)" in said
     model.threshold = 0.1
-    assert "warning" not in summary(predicted, model, tmp_path / "out")
+    assert "decide nothing" not in summary(predicted, model, tmp_path / "out")
 
 
 def test_many_are_shown_in_part(tmp_path: Path) -> None:

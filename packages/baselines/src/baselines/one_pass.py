@@ -133,7 +133,7 @@ def make(
             cache=cache,
             workers=settings.workers,
             eval_size=settings.eval_size,
-            threshold=None if threshold is None else threshold.value,
+            threshold=None if threshold is None else threshold.decision,
             maps=run.maps if settings.maps else None,
         )
         facts = facts_of(method, recipe, settings.weights)

@@ -131,7 +131,7 @@ class Validation:
             cache=self._cache,
         )
         evaluations = self._evaluate(
-            threshold=None if threshold is None else threshold.value,
+            threshold=None if threshold is None else threshold.decision,
             maps=run.maps if self.settings.maps else None,
         )
         rows = self._rows(evaluations, "last")

@@ -94,7 +94,7 @@ def evaluate(
     recipe: Recipe,
     *,
     eval_size: str = "map",
-    thresholds: Mapping[int, float] | None = None,
+    thresholds: Mapping[int, float | None] | None = None,
     maps: Path | None = None,
 ) -> Iterator[Measured]:
     """Measure a model on every unseen category, with every draw and number of shots.

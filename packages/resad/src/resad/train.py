@@ -153,7 +153,7 @@ def train(
                 targets,
                 recipe,
                 eval_size=settings.eval_size,
-                thresholds=None if threshold is None else {max(recipe.shots): threshold.value},
+                thresholds=None if threshold is None else {max(recipe.shots): threshold.decision},
                 maps=run.maps if settings.maps else None,
             )
         )

@@ -178,7 +178,7 @@ def train(
             detector,
             tests,
             protocols=protocols(recipe),
-            threshold=None if threshold is None else threshold.value,
+            threshold=None if threshold is None else threshold.decision,
             maps=run.maps if settings.maps else None,
         )
         seconds = time.monotonic() - began

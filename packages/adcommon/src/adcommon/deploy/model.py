@@ -240,6 +240,8 @@ def from_detector(
 
     from adcommon.data.normalise import normalise
 
+    stored = config["threshold"]
+
     def score_pixels(pixels: UInt8[np.ndarray, "batch size size 3"]) -> Prediction:
         images = normalise(torch.from_numpy(pixels).to(device), detector.preprocess)
         with torch.inference_mode():
@@ -254,7 +256,7 @@ def from_detector(
         score_pixels,
         detector.preprocess,
         config,
-        threshold=config["threshold"]["value"] if config["threshold"] else None,
+        threshold=stored["value"] if stored and stored["supported"] else None,
         category=category or config["category"],
         detector=detector,
     )

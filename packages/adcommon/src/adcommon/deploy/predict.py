@@ -27,6 +27,7 @@ from adcommon.io.text import printable
 from adcommon.results.gallery import PAGE, ScoredImage, write_gallery
 from adcommon.results.picture_names import picture_names
 from adcommon.results.pictures import glow, heat_map, overlay, png
+from adcommon.types.threshold import images_needed
 
 logger = logging.getLogger(__name__)
 
@@ -246,16 +247,18 @@ def _first(lines: Sequence[str]) -> list[str]:
 
 def _caution(model: Model) -> list[str]:
     """What the decisions are worth, where it is less than it seems."""
-    if model.threshold is None:
+    if model.threshold is not None:
+        return []
+    stored = model.config.get("threshold")
+    if not isinstance(stored, Mapping):
         return [
             "no threshold is stored with this model: score normal images, and give --threshold a value that "
             "few of them exceed"
         ]
-    stored = model.config.get("threshold")
-    if not isinstance(stored, Mapping) or stored["supported"] or stored["value"] != model.threshold:
-        return []
+    rate, needed = stored["false_alarm_rate"], images_needed(stored["false_alarm_rate"])
     return [
-        f"warning: the threshold comes from {stored['images']} normal images, too few for its false-alarm "
-        f"rate of {stored['false_alarm_rate']:g}: trust the order of the scores, not the decisions; train "
-        "with more normal images, or give --threshold"
+        f"scores rank images, and decide nothing: {stored['images']} normal images were kept out of training "
+        f"for a threshold, and a false-alarm rate of {rate:g} needs {needed}. Train with more, or with a "
+        f"larger --calibration-share or --false-alarm-rate; or give --threshold ({stored['value']:.6g} is "
+        "the highest score of those)"
     ]

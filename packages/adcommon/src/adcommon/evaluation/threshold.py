@@ -7,11 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from adcommon.errors import BadValue
-from adcommon.types.threshold import Threshold
+from adcommon.types.threshold import ROUNDING, Threshold, images_needed
 
 logger = logging.getLogger(__name__)
-
-_ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996 in floating point, and means 29
 
 
 def calibrate(scores: Float[np.ndarray, " images"], false_alarm_rate: float = 0.01) -> Threshold:
@@ -44,10 +42,11 @@ def calibrate(scores: Float[np.ndarray, " images"], false_alarm_rate: float = 0.
             "was the learning rate too high?"
         )
 
-    allowed = math.floor(false_alarm_rate * (len(scores) + 1) + _ROUNDING)
+    allowed = math.floor(false_alarm_rate * (len(scores) + 1) + ROUNDING)
     if allowed == 0:
         logger.warning(
-            "false-alarm rate %g is not supported by %d normal images (needs %d): threshold is their maximum",
+            "false-alarm rate %g is not supported by %d normal images (needs %d): scores rank images, and "
+            "none is called anomalous",
             false_alarm_rate,
             len(scores),
             images_needed(false_alarm_rate),
@@ -59,12 +58,3 @@ def calibrate(scores: Float[np.ndarray, " images"], false_alarm_rate: float = 0.
         images=len(scores),
         supported=allowed > 0,
     )
-
-
-def images_needed(false_alarm_rate: float) -> int:
-    """Fewest normal images that support a false-alarm rate.
-
-    >>> images_needed(0.01), images_needed(0.05)
-    (99, 19)
-    """
-    return math.ceil(1 / false_alarm_rate - 1 - _ROUNDING)

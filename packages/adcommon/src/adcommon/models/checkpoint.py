@@ -97,13 +97,14 @@ class Trained(Generic[Scorer, Recipe]):
     categories: tuple[str, ...] = ()
     """That it was trained for; empty if its file does not say: all of its dataset."""
     threshold: float | None = None
-    """Decision threshold of the image score."""
+    """Decision threshold of the image score, if one is known and supported."""
 
     @classmethod
     def of(cls, scorer: Scorer, recipe: Recipe, config: Mapping[str, Any]) -> "Trained[Scorer, Recipe]":
         """With what a model folder's config says."""
-        threshold = config["threshold"] and config["threshold"]["value"]
-        return cls(scorer, recipe, Facts.of(config), tuple(config["categories"]), threshold)
+        stored = config["threshold"]
+        decision = stored["value"] if stored and stored["supported"] else None
+        return cls(scorer, recipe, Facts.of(config), tuple(config["categories"]), decision)
 
 
 def load_model(folder: Path, kind: type[C], method: str) -> tuple[C, dict[str, Tensor]]:

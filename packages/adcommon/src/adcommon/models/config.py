@@ -63,5 +63,5 @@ class ModelConfig(Generic[R]):
 
     @property
     def decision(self) -> float | None:
-        """The image score above which an image is anomalous, if one is known."""
-        return None if self.threshold is None else self.threshold.value
+        """The image score above which an image is anomalous, if one is known and supported."""
+        return None if self.threshold is None else self.threshold.decision

@@ -36,11 +36,16 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
     method, rows, threshold = values["method"], values["metrics"], values["threshold"]
     decision = "" if paper.use else "No decision threshold is stored."
     if threshold is not None:
+        calibrated = (
+            f"{threshold['images']} normal images kept out of training for a false-alarm rate of "
+            f"{threshold['false_alarm_rate']:g}"
+        )
         decision = (
             f"An image is called anomalous if its score is greater than {threshold['value']:.6g}, calibrated "
-            f"on {threshold['images']} normal images kept out of training for a false-alarm rate of "
-            f"{threshold['false_alarm_rate']:g}"
-            f"{'.' if threshold['supported'] else ', which that few cannot support.'}"
+            f"on {calibrated}."
+            if threshold["supported"]
+            else f"Scores rank images; none is called anomalous: of {calibrated} there are too few. Their "
+            f"highest score is {threshold['value']:.6g}."
         )
     state = "".join(
         f"- {name}: {in_markdown(str(value))}\n" for name, value in values.get("training", {}).items()

@@ -1,8 +1,12 @@
 """The decision threshold of a model, as it is stored with it."""
 
+import math
 from dataclasses import dataclass
 
 from adcommon.types.values import Positive, Rate
+
+ROUNDING = 1e-9
+"""0.29 * 100 is 28.999999999999996 in floating point, and means 29."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,3 +22,17 @@ class Threshold:
     supported: bool
     """False: too few images for this rate; `value` is then their highest score, and the rate that holds is
     1 / (images + 1)."""
+
+    @property
+    def decision(self) -> float | None:
+        """The value, if the rate is supported; else None: scores rank images, and decide nothing."""
+        return self.value if self.supported else None
+
+
+def images_needed(false_alarm_rate: float) -> int:
+    """Fewest normal images that support a false-alarm rate.
+
+    >>> images_needed(0.01), images_needed(0.05)
+    (99, 19)
+    """
+    return math.ceil(1 / false_alarm_rate - 1 - ROUNDING)
