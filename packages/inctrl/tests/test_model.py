@@ -1,6 +1,7 @@
 import torch
+import torch.nn.functional as F
 
-from inctrl.model import InCTRL, trainable
+from inctrl.model import SHARPNESS, InCTRL, OrderedHead, trainable
 
 
 def outputs(model: InCTRL, rows: int = 4, text: bool = True):
@@ -37,9 +38,23 @@ def test_a_relative_models_score_depends_on_residuals_and_not_on_their_places() 
     tokens, references, maps = torch.randn(4, 8), torch.randn(1, 2, 8), torch.rand(4, 9)
     out = model(tokens, references, maps, torch.rand(4))
     moved = model(torch.randn(4, 8), references, maps[:, torch.randperm(9)], None)
-    assert torch.equal(out.final, moved.final)
+    torch.testing.assert_close(out.final, moved.final)
     assert not torch.equal(out.image, moved.image)
     assert not torch.equal(out.final, model(tokens, references, maps * 0.5, None).final)
+
+
+def test_an_ordered_head_never_falls_with_a_residual_and_learns_which_ranks_count() -> None:
+    torch.manual_seed(0)
+    head, maps = OrderedHead(9), torch.rand(64, 9)
+    torch.testing.assert_close(head(maps), torch.sigmoid(F.softplus(head.gain) * (maps.mean(dim=1) - 0.5)))
+    labels = (maps.amax(dim=1) > maps.amax(dim=1).median()).float()
+    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-3)
+    for _ in range(100):
+        optimiser.zero_grad()
+        F.binary_cross_entropy(head(maps), labels).backward()
+        optimiser.step()
+    assert (SHARPNESS * head.ranks).softmax(dim=0).argmax() == 8
+    assert (head(maps + 0.1 * torch.rand(64, 9)) > head(maps)).all()
 
 
 def test_all_that_learns_gets_a_gradient_and_the_unused_norm_does_not() -> None:

@@ -18,7 +18,7 @@ def test_updates_bring_the_loss_down_and_leave_the_unused_norm(random_features, 
     optimiser = AdamW(trainable(model), lr=1e-3, weight_decay=0.01)
     how = {"order": "corrected", "relative": relative, "logits": False}
     losses = [float(update(model, batch, optimiser, Accelerator(cpu=True), **how)) for _ in range(40)]
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if ".bn1." in name)
     assert not torch.equal(before["adapter.fc.0.weight"], after["adapter.fc.0.weight"])

@@ -7,6 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+SHARPNESS = 100.0
+"""Of the weights of ranks: with the paper's learning rate they move from a mean to a maximum in 100 steps."""
+GAIN = 10.0
+"""How steep the score of relative residuals, which lie in [0, 1], begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
@@ -62,6 +67,26 @@ class Head(nn.Module):
         return torch.sigmoid(self.projection3(hidden))[:, 0]
 
 
+class OrderedHead(nn.Module):
+    """A learned average of a map's values by their rank, between their mean and their largest.
+
+    No weight is negative: larger residuals never lower the score, on whatever product. The three layers of
+    `Head` can, and do on products that they were not trained on.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        """Begins with the mean of all values."""
+        super().__init__()
+        self.ranks = nn.Parameter(torch.zeros(inputs))
+        self.gain = nn.Parameter(torch.tensor(GAIN))
+        self.middle = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, values: Float[Tensor, "batch inputs"]) -> Float[Tensor, " batch"]:
+        """In (0, 1)."""
+        average = values.sort(dim=1).values @ (SHARPNESS * self.ranks).softmax(dim=0)
+        return torch.sigmoid(F.softplus(self.gain) * (average - self.middle))
+
+
 class InCTRL(nn.Module):
     """Scores of queries from frozen features; names of entries are those of the authors' checkpoints."""
 
@@ -69,13 +94,13 @@ class InCTRL(nn.Module):
         """A network for tokens of `embed` numbers and maps of `patches` cells.
 
         Args:
-            relative: maps are relative residuals, and s_h is made of their values in rising order alone: of
-                how many patches differ how much, not of where. Not in the paper.
+            relative: maps are relative residuals, and s_h is made of their values by rank alone: of how many
+                patches differ how much, not of where. Not in the paper.
         """
         super().__init__()
         self.relative = relative
         self.adapter = Adapter(embed)
-        self.diff_head = Head(patches)
+        self.diff_head = OrderedHead(patches) if relative else Head(patches)
         self.diff_head_ref = Head(embed)
 
     def forward(
@@ -96,7 +121,7 @@ class InCTRL(nn.Module):
         token_residual = self.adapter(reference_tokens).mean(dim=1) - self.adapter(tokens)
         image = self.diff_head_ref(token_residual)
         if self.relative:
-            holistic_map = residual_map.sort(dim=1).values
+            holistic_map = residual_map
         else:
             holistic_map = residual_map + image[:, None]
             if text is not None:

@@ -63,8 +63,8 @@ class Recipe:
     """Each reference at test time joins this often, turned by equal parts of a whole turn; for objects that
     lie in any direction. Not in the paper."""
     relative: bool = False
-    """Judge residuals by those between the references, and their values without their places: what is learned
-    so carries over to other products. Not in the paper."""
+    """Judge residuals by those between the references, and by rank, not by place: what is learned so carries
+    over to other products. Not in the paper."""
     self_reference: bool = True
     """A normal training image may be drawn as its own reference, as in the reference code."""
     batch_order: Literal["reference", "corrected"] = "reference"
