@@ -282,7 +282,7 @@ SMALL = replace(
     iterations=1600,
     lr_milestone=0.8,
     lr_factor=0.1,
-    evaluate_every=10,
+    evaluate_every=25,
 )
 """For two CPU cores and any product: larger images, anomalies on the object that look like parts of other
 images too, many small steps, the rate lowered at the end. Chosen on MVTec's screw."""
