@@ -68,7 +68,7 @@ class Head(nn.Module):
 
 
 class OrderedHead(nn.Module):
-    """A learned average of a map's values by their rank, between their mean and their largest.
+    """A learned average of a map's values by their rank.
 
     No weight is negative: larger residuals never lower the score, on whatever product. The three layers of
     `Head` can, and do on products that they were not trained on.
