@@ -42,7 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     succeed(
         "realnet-train",
         *("--data-root", folder, "--class_name", "bottle", "cable", "--out", folder / "run", "--maps"),
-        *small(calibration_share="0.2"),
+        *small(calibration_share="0.2", false_alarm_rate="0.5"),
     )
     return folder
 

@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     succeed(
         "uniad-train",
         *("--data-root", folder, "--category", "bottle", "cable", "--out", folder / "run", "--maps"),
-        *small(calibration_share="0.2"),
+        *small(calibration_share="0.2", false_alarm_rate="0.5"),
     )
     return folder
 

@@ -16,6 +16,7 @@ SMALL = {
     "--image-size": "64",
     "--batch-size": "2",
     "--calibration-share": "0.2",
+    "--false-alarm-rate": "0.5",
     "--device": "cpu",
     "--features": "20",
 }
