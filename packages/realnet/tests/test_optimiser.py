@@ -5,8 +5,7 @@ import torch
 from accelerate import Accelerator
 
 from realnet.losses import feature_mse, segmentation_cross_entropy
-from realnet.optimiser import make_optimiser, mixed_features, segmentation_loss, set_rate, settle, update
-from realnet.synthesis.data import ItemBatch
+from realnet.optimiser import make_optimiser, mixed_features, segmentation_loss, set_rate, update
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[bool]]:
@@ -103,23 +102,6 @@ def test_adam_has_two_groups_without_frozen_values(make_model, tiny) -> None:
     assert [(group["lr"], group["betas"], group["weight_decay"]) for group in groups] == [
         (1e-4, (0.9, 0.999), 0.5)
     ] * 2
-
-
-def test_settled_statistics_are_means_over_batches(make_model) -> None:
-    model = make_model()
-    clean, images, masks, anomalous = batch()
-    items = [
-        ItemBatch(clean * size, images * size, masks, torch.tensor(anomalous), torch.arange(4))
-        for size in (1.0, 0.5, 2.0)
-    ]
-    single = []
-    for item in items:
-        settle(model, [item], None)
-        single.append(model.rrs.bn_idx.running_mean.clone())
-    settle(model, items, None)
-    torch.testing.assert_close(model.rrs.bn_idx.running_mean, torch.stack(single).mean(dim=0))
-    assert model.rrs.bn_idx.momentum == 0.9
-    assert not torch.equal(single[0], single[1])
 
 
 def test_the_rate_falls_at_its_share_of_the_steps(make_model, tiny) -> None:

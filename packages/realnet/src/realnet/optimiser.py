@@ -1,12 +1,11 @@
 """One update of the reconstruction networks and the decoder, and the features that it learns from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, Optimizer
 
 from adcommon.models.feature_store import FeatureStore
@@ -59,26 +58,6 @@ def update(
     accelerator.backward(recipe.segmentation_weight * segmentation + recipe.feature_weight * distance)
     optimiser.step()
     return torch.stack([segmentation, distance]).detach()
-
-
-@torch.no_grad()
-def settle(model: RealNet, batches: Iterable[ItemBatch], store: FeatureStore | None) -> None:
-    """Average the batch norms' statistics over batches instead of the last ones; nothing is learned.
-
-    Training does not look at these statistics, so it goes on as it would have without.
-    """
-    network = model.trainable()
-    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    model.train()
-    for number, batch in enumerate(batches, start=1):
-        for norm in norms:
-            norm.momentum = 1 / number
-        clean = clean_maps(model, batch, store)
-        device = clean[0].device
-        network(mixed_features(model, clean, batch.images.to(device), batch.anomalous.tolist())[0])
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
 
 
 def segmentation_loss(

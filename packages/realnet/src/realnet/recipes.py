@@ -149,9 +149,6 @@ class Recipe:
     """In the paper's columns, replace an AUROC below 0.5 by one minus it, as the reference does."""
     pool: Window = (16, 16)
     """Image score: highest mean of the map over windows of this height and width, pixels, or of this side."""
-    settle: Count = 0
-    """Batches over which the batch norms' statistics are averaged before the model is measured; 0: they are
-    those of the last batches, and RRS ranks channels by nearly the last one alone, as in the reference."""
     evaluate_every: Positive = 5
     """Epochs between evaluations on the test set."""
     keep_best: bool = True
@@ -285,7 +282,6 @@ SMALL = replace(
     iterations=1600,
     lr_milestone=0.8,
     lr_factor=0.1,
-    settle=40,
     evaluate_every=25,
 )
 """For two CPU cores and any product: larger images, anomalies on the object that look like parts of other

@@ -31,7 +31,7 @@ from realnet.detector import make_preprocess
 from realnet.evaluate import Validation
 from realnet.model import RealNet, build_backbone, parameter_counts
 from realnet.network.afs import Pair, total_scores
-from realnet.optimiser import clean_maps, make_optimiser, mixed_features, set_rate, settle, update
+from realnet.optimiser import clean_maps, make_optimiser, mixed_features, set_rate, update
 from realnet.recipes import Recipe
 from realnet.synthesis.data import ItemBatch, item_batches
 from realnet.synthesis.items import make_items
@@ -129,8 +129,6 @@ def train(
         segmentation, distance = update(network, features, wanted, masks, optimiser, accelerator, recipe)
         readings.add(segmentation=segmentation, features=distance)
 
-        if step.evaluates or step.is_last:
-            settle(model, islice(draw_batches(start=step.number), recipe.settle), store)
         if step.is_due:
             rows = [{"loss": _weighted(row, recipe), **row} for row in readings.take(step)]
             if accelerator.is_main_process:
