@@ -40,7 +40,8 @@ def test_fit_trains_a_model_per_category_and_says_which_data_it_was(tmp_path: Pa
 def test_fit_on_own_images_leaves_a_model_that_predicts(tmp_path: Path) -> None:
     images = make_folder(tmp_path / "photos", good=12)
     split = load_splits("folder", images)["photos"]
-    run = recontrast.fit(SMALL, split, out=tmp_path / "run", device="cpu", weights="random")
+    how = {"device": "cpu", "weights": "random", "false_alarm_rate": 0.5}
+    run = recontrast.fit(SMALL, split, out=tmp_path / "run", **how)
     result = run.model.predict(next(images.rglob("*.png")))
     assert result.threshold is not None
     assert result.is_anomalous == (result.score > result.threshold)

@@ -15,9 +15,8 @@ from baselines.padim.recipes import Recipe
 @pytest.fixture
 def folder(padim_recipe, splits, tmp_path) -> Path:
     recipe = replace(padim_recipe, calibration_share=0.2)
-    run = padim.fit(
-        recipe, splits["bottle"], out=tmp_path / "run", device="cpu", weights="random", cache=False
-    )
+    how = {"device": "cpu", "weights": "random", "cache": False, "false_alarm_rate": 0.5}
+    run = padim.fit(recipe, splits["bottle"], out=tmp_path / "run", **how)
     return run.models["bottle"]
 
 

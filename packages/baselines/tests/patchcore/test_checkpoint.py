@@ -15,9 +15,8 @@ from baselines.patchcore.recipes import Recipe
 @pytest.fixture
 def folder(patchcore_recipe, splits, tmp_path) -> Path:
     recipe = replace(patchcore_recipe, calibration_share=0.2, coreset=0.1)
-    run = patchcore.fit(
-        recipe, splits["bottle"], out=tmp_path / "run", device="cpu", weights="random", cache=False
-    )
+    how = {"device": "cpu", "weights": "random", "cache": False, "false_alarm_rate": 0.5}
+    run = patchcore.fit(recipe, splits["bottle"], out=tmp_path / "run", **how)
     return run.models["bottle"]
 
 
