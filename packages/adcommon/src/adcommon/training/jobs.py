@@ -148,6 +148,7 @@ class Fit(Generic[R]):
         weights: str = "pretrained",
         workers: int = 0,
         cache: bool = True,
+        false_alarm_rate: float = 0.05,
         resume: bool = False,
         force: bool = False,
     ) -> Fitted:
@@ -161,6 +162,8 @@ class Fit(Generic[R]):
             weights: of the backbone: "pretrained", "random" or a file.
             workers: processes that load images; 0 loads in this one.
             cache: keep decoded images, and frozen features, on disk.
+            false_alarm_rate: at which the stored decision threshold may call a normal image anomalous; needs
+                1 / rate - 1 normal images besides those that are learned from, else nothing is decided.
             resume: continue a run in `out` that was stopped or killed.
             force: overwrite a run in `out`.
 
@@ -174,6 +177,7 @@ class Fit(Generic[R]):
             weights=weights,
             workers=workers,
             cache=cache,
+            false_alarm_rate=false_alarm_rate,
             resume=resume,
             force=force,
         )
