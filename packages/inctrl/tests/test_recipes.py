@@ -58,6 +58,7 @@ def test_a_backbone_is_clip_by_its_name() -> None:
         ({"reference_seeds": ()}, "reference_seeds is empty"),
         ({"normal_json_path": (Path("a"),)}, "go together"),
         ({"relative": True}, "--batch-order corrected"),
+        ({"relative": True, "batch_order": "corrected"}, "read no text"),
         ({"relative": True, "batch_order": "corrected", "shots": (1, 2)}, "at least 2 --shots"),
     ],
 )

@@ -48,6 +48,13 @@ def test_what_was_not_done_is_said() -> None:
     assert "Not evaluated." in bare
 
 
+def test_a_threshold_of_too_few_images_is_said_to_decide_nothing() -> None:
+    few = Threshold(value=1.25, false_alarm_rate=0.05, images=6, supported=False)
+    card = model_card(CONFIG | {"threshold": few}, PAPER)
+    assert "none is called anomalous: of 6 normal images" in card
+    assert "greater than 1.25" not in card
+
+
 def test_the_licence_is_that_of_the_images_the_model_was_trained_on() -> None:
     assert "CC BY 4.0" in model_card(CONFIG | {"trained_on": "visa"}, PAPER)
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from adcommon.errors import BadValue
 from uniad.network.whitening import EPSILON, Whitening
 
 CHANNELS = 6
@@ -53,3 +54,8 @@ def test_it_does_not_depend_on_batches_and_changes_nothing_before_it_is_fitted(m
     one, other = fitted(maps), fitted(maps, batch=40)
     assert one.factor.numpy() == pytest.approx(other.factor.numpy(), rel=1e-5)
     assert torch.equal(Whitening(CHANNELS)(maps), maps)
+
+
+def test_patches_without_any_variance_are_refused() -> None:
+    with pytest.raises(BadValue, match="--no-whiten"):
+        fitted(torch.ones(4, CHANNELS, 2, 2))

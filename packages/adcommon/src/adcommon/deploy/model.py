@@ -21,6 +21,7 @@ from adcommon.deploy.inputs import Decoded, Source, Unreadable, decoded, each, f
 from adcommon.errors import BadValue, UserError, WrongCheckpoint
 from adcommon.io.text import printable
 from adcommon.types.prediction import Detector, Prediction
+from adcommon.types.threshold import decision_of
 
 if TYPE_CHECKING:
     import torch
@@ -240,8 +241,6 @@ def from_detector(
 
     from adcommon.data.normalise import normalise
 
-    stored = config["threshold"]
-
     def score_pixels(pixels: UInt8[np.ndarray, "batch size size 3"]) -> Prediction:
         images = normalise(torch.from_numpy(pixels).to(device), detector.preprocess)
         with torch.inference_mode():
@@ -256,7 +255,7 @@ def from_detector(
         score_pixels,
         detector.preprocess,
         config,
-        threshold=stored["value"] if stored and stored["supported"] else None,
+        threshold=decision_of(config["threshold"]),
         category=category or config["category"],
         detector=detector,
     )

@@ -46,7 +46,7 @@ def calibrate(scores: Float[np.ndarray, " images"], false_alarm_rate: float = 0.
     if allowed == 0:
         logger.warning(
             "false-alarm rate %g is not supported by %d normal images (needs %d): scores rank images, and "
-            "none is called anomalous",
+            "none is called anomalous; a larger --calibration-share or --false-alarm-rate helps",
             false_alarm_rate,
             len(scores),
             images_needed(false_alarm_rate),

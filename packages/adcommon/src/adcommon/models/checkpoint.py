@@ -21,6 +21,7 @@ from adcommon.models.outline import is_outline
 from adcommon.models.pickles import read_safetensors
 from adcommon.results.card import Paper, model_card
 from adcommon.types.facts import Facts
+from adcommon.types.threshold import decision_of
 
 Scorer = TypeVar("Scorer")
 Recipe = TypeVar("Recipe")
@@ -102,8 +103,7 @@ class Trained(Generic[Scorer, Recipe]):
     @classmethod
     def of(cls, scorer: Scorer, recipe: Recipe, config: Mapping[str, Any]) -> "Trained[Scorer, Recipe]":
         """With what a model folder's config says."""
-        stored = config["threshold"]
-        decision = stored["value"] if stored and stored["supported"] else None
+        decision = decision_of(config["threshold"])
         return cls(scorer, recipe, Facts.of(config), tuple(config["categories"]), decision)
 
 

@@ -1,7 +1,9 @@
 """The decision threshold of a model, as it is stored with it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from adcommon.types.values import Positive, Rate
 
@@ -27,6 +29,11 @@ class Threshold:
     def decision(self) -> float | None:
         """The value, if the rate is supported; else None: scores rank images, and decide nothing."""
         return self.value if self.supported else None
+
+
+def decision_of(stored: Mapping[str, Any] | None) -> float | None:
+    """As `Threshold.decision`, of a threshold as a model's config has it; None: it has none."""
+    return stored["value"] if stored and stored["supported"] else None
 
 
 def images_needed(false_alarm_rate: float) -> int:

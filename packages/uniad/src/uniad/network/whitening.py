@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adcommon.errors import BadValue
+
 EPSILON = 1e-3
 """Of the mean variance, added to every direction's."""
 
@@ -29,7 +31,11 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Float[Tensor, "_ channels _height _width"]]) -> None:
-        """Take mean and covariance of all patches, in one pass, in double precision."""
+        """Take mean and covariance of all patches, in one pass, in double precision.
+
+        Raises:
+            BadValue: the patches are all alike.
+        """
         channels, count = len(self.mean), 0
         total = torch.zeros(channels, dtype=torch.float64)
         products = torch.zeros(channels, channels, dtype=torch.float64)
@@ -41,7 +47,9 @@ class Whitening(nn.Module):
         mean = total / count
         covariance = products / count - mean[:, None] * mean
         covariance.diagonal().add_(EPSILON * covariance.diagonal().mean())
-        root = torch.linalg.cholesky(covariance)
+        root, failed = torch.linalg.cholesky_ex(covariance)
+        if failed:
+            raise BadValue("the normal images look all alike to the backbone; train with --no-whiten")
         identity = torch.eye(channels, dtype=torch.float64)
         self.mean.copy_(mean)
         self.factor.copy_(torch.linalg.solve_triangular(root, identity, upper=False))
