@@ -124,8 +124,8 @@ class Recipe:
             )
         if self.relative and self.is_clip:
             raise BadValue(
-                "relative residuals read no text: pass --no-relative, or a vision-only network, such as --backbone "
-                "tf_efficientnet_lite0.in1k"
+                "relative residuals read no text: pass --no-relative, or a vision-only network, such as "
+                "--backbone tf_efficientnet_lite0.in1k"
             )
         refuse_unpaired(self, "normal_json_path", "outlier_json_path")
         refuse_unpaired(self, "val_normal_json_path", "val_outlier_json_path")
