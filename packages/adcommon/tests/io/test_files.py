@@ -14,14 +14,18 @@ import pytest
 import torch
 
 from adcommon.errors import OutputExists, OutputFailed, UnreadableImage
+from adcommon.io import files
 from adcommon.io.files import (
     MARKER,
     atomic_folder,
     atomic_write,
     delete,
+    is_empty,
     json_text,
+    mark,
     output_errors,
     plain,
+    refuse_foreign,
     refuse_unwritable,
     remove_leftovers,
 )
@@ -237,3 +241,14 @@ def test_places_for_files_are_tried_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputFailed, match="cannot write"):
         refuse_unwritable(tmp_path / "file" / "a.csv")
+
+
+def test_a_folder_that_another_process_makes_at_this_moment_is_not_foreign(tmp_path, monkeypatch) -> None:
+    """Several processes of one training make the same folder; whoever looks in between finds the mark."""
+
+    def marked_meanwhile(folder: Path) -> bool:
+        mark(folder)
+        return is_empty(folder)
+
+    monkeypatch.setattr(files, "is_empty", marked_meanwhile)
+    refuse_foreign(tmp_path)

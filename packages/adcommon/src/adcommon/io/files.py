@@ -156,7 +156,7 @@ def refuse_foreign(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputExists(f"{folder} is a file, where a folder is needed; choose another --out")
-    if folder.is_dir() and not (folder / MARKER).is_file() and not is_empty(folder):
+    if folder.is_dir() and not is_empty(folder) and not (folder / MARKER).is_file():  # the mark comes first
         raise OutputExists(
             f"{folder} holds files that no run of this product wrote; move them, or choose another --out"
         )
