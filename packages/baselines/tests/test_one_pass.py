@@ -22,7 +22,7 @@ def accelerator():
 
 
 def test_every_image_is_seen_once_in_order(padim_recipe, splits, settings, accelerator) -> None:
-    normal = Normal.of(replace(padim_recipe, calibration_share=0.0), splits["bottle"])
+    normal = Normal.of(replace(padim_recipe, calibration_share=0.0), splits["bottle"], 0.05)
     with StopSignal() as stop:
         batches = list(normal_images(normal, padim_recipe, settings, accelerator, stop))
     assert [len(batch) for batch in batches] == [4, 2]
@@ -30,7 +30,7 @@ def test_every_image_is_seen_once_in_order(padim_recipe, splits, settings, accel
 
 
 def test_a_signal_ends_the_pass(padim_recipe, splits, settings, accelerator) -> None:
-    normal = Normal.of(padim_recipe, splits["bottle"])
+    normal = Normal.of(padim_recipe, splits["bottle"], 0.05)
     with StopSignal() as stop:
         images = normal_images(normal, padim_recipe, settings, accelerator, stop)
         next(images)
@@ -41,13 +41,21 @@ def test_a_signal_ends_the_pass(padim_recipe, splits, settings, accelerator) -> 
 
 def test_images_are_kept_out_and_shots_are_drawn_by_the_seed(padim_recipe, splits) -> None:
     split = splits["bottle"]
-    share = Normal.of(replace(padim_recipe, calibration_share=0.34), split)
-    assert (len(share.images), len(share.held_out)) == (4, 2)
-    draws = [Normal.of(replace(padim_recipe, shots=3, seed=seed), split).images for seed in range(5)]
+    share = Normal.of(replace(padim_recipe, calibration_share=0.34), split, 0.4)
+    assert (len(share.images), len(share.held_out), share.in_turn) == (4, 2, False)
+    draws = [Normal.of(replace(padim_recipe, shots=3, seed=seed), split, 0.4).images for seed in range(5)]
     assert {len(images) for images in draws} == {3}
     assert len({tuple(record.image.name for record in images) for images in draws}) > 1
     with pytest.raises(BadValue, match=r"7 shots are asked for; bottle has 6 normal images"):
-        Normal.of(replace(padim_recipe, shots=7), split)
+        Normal.of(replace(padim_recipe, shots=7), split, 0.4)
+
+
+def test_where_a_share_would_be_too_few_all_are_used_and_left_out_in_turn(padim_recipe, splits) -> None:
+    split = splits["bottle"]
+    normal = Normal.of(replace(padim_recipe, calibration_share=0.34), split, 0.2)
+    assert (len(normal.images), normal.held_out, normal.in_turn) == (6, [], True)
+    assert not Normal.of(replace(padim_recipe, calibration_share=0.0), split, 0.2).in_turn
+    assert not Normal.of(replace(padim_recipe, shots=3, calibration_share=0.34), split, 0.2).in_turn
 
 
 def test_what_is_said_of_the_origin(padim_recipe) -> None:

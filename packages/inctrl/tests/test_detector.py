@@ -79,6 +79,18 @@ def test_a_relative_map_says_how_residuals_compare_with_those_between_references
         few_shot.bind("bolt", References("given", images[:1]))
 
 
+@pytest.mark.parametrize(("rotations", "relative"), [(1, False), (4, False), (1, True), (2, True)])
+def test_a_reference_left_out_is_scored_by_the_others(trained, images, rotations, relative) -> None:
+    few_shot = replace(trained.scorer, rotations=rotations)
+    few_shot.model.relative = relative
+    scores = few_shot.bind("bolt", References("given", images)).reference_scores()
+    for place in range(len(images)):
+        others = torch.cat([images[:place], images[place + 1 :]])
+        wanted = few_shot.bind("bolt", References("given", others)).score(images[place : place + 1])
+        torch.testing.assert_close(scores[place], wanted.image_scores[0], rtol=1e-4, atol=1e-5)
+    assert len(few_shot.bind("bolt", References("given", images[:2])).reference_scores()) == 0
+
+
 def test_with_text_the_category_counts(with_text, clip_recipe) -> None:
     torch.manual_seed(0)
     model = InCTRL(with_text.tower.embed, with_text.patches)

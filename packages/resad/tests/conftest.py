@@ -33,7 +33,6 @@ def recipe() -> Recipe:
         batch_size=4,
         flow_batch=64,
         train_ref_shot=2,
-        calibration_share=0.0,
         residual="square",
         scale_residuals=False,
         exclude_query=True,

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from adcommon.data import load_splits
-from adcommon.data.sources.splits import say_no_threshold
 from resad.backbone import build_backbone, make_preprocess
-from resad.calibrate import _divide, calibrate_model, score_places
+from resad.calibrate import _divide, score_places, score_range
 from resad.data import TrainingData
 from resad.model import ResAD
 from resad.network.residual import References
@@ -30,21 +29,10 @@ def parts(trees: Path, recipe: Recipe):
 
 def test_constants_bound_the_likelihoods_they_came_from(parts) -> None:
     model, data, recipe = parts()
-    scale, threshold = calibrate_model(model, data, recipe, 0.05)
-    assert threshold is None
+    scale = score_range(model, data, recipe)
     assert len(scale.levels) == 2
     assert 0 < scale.total <= 2 + 1e-5
-    assert calibrate_model(model, data, recipe, 0.05) == (scale, None)
-
-
-def test_a_threshold_needs_held_out_images_and_says_so(parts, caplog: pytest.LogCaptureFixture) -> None:
-    model, data, recipe = parts(calibration_share=0.4)
-    _, threshold = calibrate_model(model, data, recipe, 0.3)
-    assert threshold.images == 4
-    say_no_threshold.cache_clear()
-    model, data, recipe = parts(calibration_share=0.1)
-    assert calibrate_model(model, data, recipe, 0.3)[1] is None
-    assert "no decision threshold" in caplog.text
+    assert score_range(model, data, recipe) == scale
 
 
 def test_no_image_is_its_own_reference() -> None:

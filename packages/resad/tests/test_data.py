@@ -110,15 +110,6 @@ def test_masks_lie_on_the_levels(make) -> None:
     assert all(data._mask(place).any() for place in anomalous)
 
 
-def test_held_out_images_are_in_neither_stage_nor_pool(make) -> None:
-    data = make(calibration_share=0.4)
-    held = {place for places in data.held_out.values() for place in places}
-    assert len(held) == 4
-    assert not held & (
-        set(data.first_stage) | set(data.second_stage) | {p for pool in data.pools.values() for p in pool}
-    )
-
-
 def test_what_cannot_work_is_said_before_training(make, splits) -> None:
     with pytest.raises(BadValue, match="--train_ref_shot draws 7"):
         make(train_ref_shot=7)

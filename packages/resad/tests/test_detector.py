@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from adcommon.data.normalise import normalise
 from adcommon.errors import BadValue
 from adcommon.io.images import list_images
 from resad.backbone import build_backbone, make_preprocess
@@ -19,6 +20,8 @@ from resad.model import ResAD
 from resad.recipes import Recipe
 from resad.references import encode
 
+SCALE = ScoreRange((0.0, 0.0), 2.0)
+
 
 @pytest.fixture
 def detector(trees: Path, recipe: Recipe) -> ResADDetector:
@@ -26,7 +29,7 @@ def detector(trees: Path, recipe: Recipe) -> ResADDetector:
     backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
     references = encode(backbone, list_images(trees / "visa/candle/train/good")[:3], preprocess)
     model = ResAD(list(backbone.channels), recipe)
-    return FewShotModel(backbone, model, preprocess, ScoreRange((0.0, 0.0), 2.0)).bind(references)
+    return FewShotModel(backbone, model, preprocess, SCALE).bind(references)
 
 
 def test_score_does_not_depend_on_the_batch_or_its_order(detector: ResADDetector) -> None:
@@ -78,3 +81,19 @@ def test_without_constants_nothing_becomes_a_detector(detector: ResADDetector) -
     bare = FewShotModel(detector.backbone, detector.model, detector.preprocess, None)
     with pytest.raises(BadValue, match="resad-evaluate"):
         bare.bind(detector.references)
+
+
+@pytest.mark.parametrize("turned", [1, 4])
+def test_a_reference_left_out_is_scored_by_the_others(trees: Path, recipe: Recipe, turned: int) -> None:
+    torch.manual_seed(0)
+    backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
+    files = list_images(trees / "visa/candle/train/good")[:4]
+    few_shot = FewShotModel(backbone, ResAD(list(backbone.channels), recipe), preprocess, SCALE)
+    scores = few_shot.bind(encode(backbone, files, preprocess, rotations=turned)).reference_scores()
+    for place, file in enumerate(files):
+        others = encode(backbone, files[:place] + files[place + 1 :], preprocess, rotations=turned)
+        image = normalise(preprocess.pixels(file)[None], preprocess)
+        torch.testing.assert_close(
+            few_shot.bind(others).score(image).image_scores[0], scores[place], rtol=1e-4, atol=1e-5
+        )
+    assert len(few_shot.bind(encode(backbone, files[:2], preprocess)).reference_scores()) == 0

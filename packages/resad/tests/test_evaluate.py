@@ -52,11 +52,11 @@ def target_of(parts, recipe: Recipe, given: Split | None = None, **source: Path)
 def run(parts, recipe: Recipe):
     """Evaluates an untrained model on one category; keyword arguments change the recipe."""
 
-    def run(given: Split | None = None, scale=SCALE, maps=None, thresholds=None, **changed: object):
+    def run(given: Split | None = None, scale=SCALE, maps=None, rate=None, **changed: object):
         new = replace(recipe, **changed)
         trained = replace(parts[1], scale=scale)
         target = target_of(parts, new, given)
-        return list(evaluate(trained, [target], new, maps=maps, thresholds=thresholds))
+        return list(evaluate(trained, [target], new, maps=maps, false_alarm_rate=rate))
 
     return run
 
@@ -104,9 +104,11 @@ def test_one_test_image_breaks_nothing(run, parts) -> None:
 
 
 def test_a_threshold_and_pictures_belong_to_the_most_references(run, tmp_path: Path) -> None:
-    measured = run(thresholds={3: -1.0}, maps=tmp_path / "maps")
+    measured = run(rate=0.25, maps=tmp_path / "maps")
     rates = [one.evaluations[0].extra for one in measured]
-    assert rates == [{}, {"detection_rate": 1.0, "false_alarm_rate": 1.0}]
+    assert rates[0] == {}  # two references support no rate
+    assert rates[1].keys() == {"detection_rate", "false_alarm_rate"}
+    assert [one.evaluations[0].extra for one in run(rate=0.2)] == [{}, {}]  # nor do three a fifth
     assert len(list((tmp_path / "maps/candle").glob("*/*.png"))) == 6
 
 

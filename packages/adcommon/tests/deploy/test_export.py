@@ -15,7 +15,11 @@ from adcommon.deploy.runtime import OnnxDetector
 from adcommon.errors import BadValue, ExportFailed, MissingPackage, WrongCheckpoint
 from adcommon.types.prediction import Prediction
 
-CONFIG = {"method": "edges", "category": "bottle", "threshold": {"value": 0.75, "supported": True}}
+CONFIG = {
+    "method": "edges",
+    "category": "bottle",
+    "threshold": {"value": 0.75, "false_alarm_rate": 0.05, "images": 19, "supported": True},
+}
 
 
 class Edges:

@@ -20,6 +20,7 @@ from adcommon.deploy.export import export
 from adcommon.deploy.model import Model, Result, from_detector, load
 from adcommon.errors import BadValue, EmptySplit, UserError, WrongCheckpoint
 from adcommon.types.prediction import Prediction
+from adcommon.types.threshold import calibrate
 
 
 class Edges:
@@ -38,8 +39,9 @@ class Edges:
 
 
 def model_of(detector: Any = None, threshold: float | None = None) -> Model:
-    known = None if threshold is None else {"value": threshold, "supported": True}
-    return from_detector(detector or Edges(), {"method": "edges", "category": "parts", "threshold": known})
+    known = {"value": threshold, "false_alarm_rate": 0.05, "images": 19, "supported": True}
+    config = {"method": "edges", "category": "parts", "threshold": None if threshold is None else known}
+    return from_detector(detector or Edges(), config)
 
 
 @pytest.fixture
@@ -217,6 +219,38 @@ def test_a_stream_that_is_left_early_leaves_no_thread_behind(parts: Path) -> Non
 def test_maps_do_not_keep_their_batch_in_memory(parts: Path) -> None:
     for result in model_of().predict(parts, batch_size=6):
         assert result.network_map is None or result.network_map.base is None
+
+
+def test_references_say_what_a_decision_is_worth(parts: Path) -> None:
+    class Comparing(Edges):
+        scores: tuple[float, ...] = ()
+
+        def reference_scores(self) -> torch.Tensor:
+            return torch.tensor(self.scores)
+
+    detector = Comparing()
+    assert model_of(detector, threshold=0.5).calibration is None  # what was stored is of other products
+    detector.scores = (0.1, 0.3, 0.2)
+    model = model_of(detector)
+    assert (model.threshold, model.promise) == (None, None)
+    assert model.calibration is not None
+    assert "3 reference images" in model.calibration.remedy
+    model.decide_at(0.25)
+    assert model.threshold == pytest.approx(0.3)
+    assert model.promise == model.calibration
+    result = model.predict(parts / "a.png")
+    assert result.p_value == model.calibration.p_value(result.score)
+
+
+def test_an_exported_model_knows_its_calibration(tmp_path: Path) -> None:
+    model = model_of()
+    model.calibration = calibrate(np.linspace(0, 1, 40), 0.05)
+    model.threshold = model.calibration.decision
+    export(model, tmp_path / "edges.onnx")
+    again = load(tmp_path / "edges.onnx")
+    assert again.calibration == model.calibration
+    again.decide_at(0.1)
+    assert again.threshold < model.threshold
 
 
 def test_an_onnx_file_needs_no_torch(parts: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from adcommon.errors import BadValue, EmptySplit, Leak, OutputExists, OutputFail
 from adcommon.io.text import csv_value
 from adcommon.testing.surroundings import contents, untouched
 from adcommon.types.prediction import Prediction
+from adcommon.types.threshold import calibrate
 
 
 class BrightnessDetector:
@@ -118,7 +119,15 @@ def test_every_kind_of_image_is_scored_in_order_and_broken_ones_are_reported(
 
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
-    assert list(table[0]) == ["path", "score", "threshold", "decision", "error"]
+    assert list(table[0]) == [
+        "path",
+        "score",
+        "p_value",
+        "threshold",
+        "false_alarm_rate",
+        "decision",
+        "error",
+    ]
     for line, row in zip(table, rows, strict=True):
         assert Path(line["path"]) == row.path
         assert line["decision"] == row.decision
@@ -240,16 +249,41 @@ def test_a_threshold_of_too_few_images_decides_nothing_and_says_what_is_needed(
     assert {row.decision for row in predicted.rows} == {"unknown"}
     said = summary(predicted, model, tmp_path / "out")
     assert "none is called anomalous" in said.splitlines()[0]
-    assert "4 normal images were kept out of training" in said
     assert "a false-alarm rate of 0.05 needs 19" in said
-    assert f"--threshold ({35 / 255:.6g} is the highest score of those)" in said
+    assert "there are 4 normal images kept out of training" in said
+    assert f"--threshold ({35 / 255:.6g} is the highest of their scores)" in said
     model.threshold = 0.1
-    assert "decide nothing" not in summary(predicted, model, tmp_path / "out")
+    assert "a score above 0.1, which nothing is known of" in summary(predicted, model, tmp_path / "out")
+
+
+def test_every_row_says_what_the_decision_is_worth(photos: Path, tmp_path: Path) -> None:
+    model = model_of(BrightnessDetector())
+    model.calibration = calibrate([grey / 255 for grey in range(5, 43, 2)], 0.05)
+    model.threshold = model.calibration.decision
+    predicted = predict_with(model, photos, tmp_path / "out")
+    scored = [row for row in predicted.rows if row.score is not None]
+    assert {row.false_alarm_rate for row in scored} == {0.05}
+    assert all(row.decision == ("anomalous" if row.p_value <= 0.05 else "normal") for row in scored)
+    said = summary(predicted, model, tmp_path / "out")
+    assert "false-alarm rate 0.05 (95% sure: 0.0013 to 0.18), from 19 normal images kept out of" in said
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [line["p_value"] for line in table if line["score"]] == [str(row.p_value) for row in scored]
+
+    model.decide_at(0.5)
+    loose = predict_with(model, photos, tmp_path / "loose")
+    assert loose.anomalous > predicted.anomalous
+    model.threshold = 0.1
+    own = predict_with(model, photos, tmp_path / "own")
+    assert {row.false_alarm_rate for row in own.rows} == {None}
+    assert "above 0.1, like 8 of 19 normal images" in summary(own, model, tmp_path / "own")
+    with pytest.raises(BadValue, match="calibrated on no normal images"):
+        model_of(BrightnessDetector()).decide_at(0.05)
 
 
 def test_many_are_shown_in_part(tmp_path: Path) -> None:
-    rows = [Row(Path(f"{number}.png"), float(number), 5.0, None) for number in range(40)]
-    rows += [Row(Path("x"), None, 5.0, f"error {number}") for number in range(30)]
+    rows = [Row(Path(f"{number}.png"), float(number), None, 5.0, None, None) for number in range(40)]
+    rows += [Row(Path("x"), None, None, 5.0, None, f"error {number}") for number in range(30)]
     said = summary(Predicted(rows, {}, 80), model_of(BrightnessDetector(), 5.0), tmp_path).splitlines()
     assert said[:3] == [
         "70 images: 34 anomalous, 6 normal",
@@ -257,7 +291,7 @@ def test_many_are_shown_in_part(tmp_path: Path) -> None:
         "  39  39.png",
     ]
     assert said[12] == "  ... and 24 more"
-    assert said[-2] == "  ... and 20 more"
+    assert said[-3] == "  ... and 20 more"
 
 
 def test_inputs_that_are_not_there_are_said(tmp_path: Path) -> None:

@@ -9,18 +9,24 @@ from adcommon.deploy.rows import Row, append, file_digest, listing_digest, read_
 from adcommon.errors import OutputExists
 
 PATHS = [Path("a.png"), Path('b\n"c.png'), Path("caf\udce9.png"), Path("=d,;.png"), Path("e.png")]
+
+
+def judge(path: Path, score: float | None, error: str | None) -> Row:
+    return Row(path, score, None if score is None else 1 / (3 + score), 0.25, 0.05, error)
+
+
 ROWS = [
-    Row(PATHS[0], 0.1 + 0.2, 0.25, None),
-    Row(PATHS[1], -1e-17, 0.25, None),
-    Row(PATHS[2], None, 0.25, 'cannot read\n"it", because: é'),
-    Row(PATHS[3], None, 0.25, "-no"),
-    Row(PATHS[4], 2.0, 0.25, None),
+    judge(PATHS[0], 0.1 + 0.2, None),
+    judge(PATHS[1], -1e-17, None),
+    judge(PATHS[2], None, 'cannot read\n"it", because: é'),
+    judge(PATHS[3], None, "-no"),
+    judge(PATHS[4], 2.0, None),
 ]
 
 
 def test_rows_say_what_they_are() -> None:
     assert [row.decision for row in ROWS] == ["anomalous", "normal", "unknown", "unknown", "anomalous"]
-    assert Row(Path("a"), 1.0, None, None).decision == "unknown"
+    assert Row(Path("a"), 1.0, None, None, None, None).decision == "unknown"
 
 
 def test_a_table_that_is_cut_anywhere_is_read_up_to_its_last_whole_row(tmp_path: Path) -> None:
@@ -33,12 +39,12 @@ def test_a_table_that_is_cut_anywhere_is_read_up_to_its_last_whole_row(tmp_path:
     content = table.read_bytes()
     for size in range(len(content) + 1):
         table.write_bytes(content[:size])
-        rows = read_rows(table, PATHS, 0.25)
+        rows = read_rows(table, PATHS, judge)
         assert rows == ROWS[: sum(end <= size for end in ends[1:])]
         rewind(table, rows)
         append(table, ROWS[len(rows) :])
         assert table.read_bytes() == content
-    assert read_rows(tmp_path / "nowhere", PATHS, 0.25) == []
+    assert read_rows(tmp_path / "nowhere", PATHS, judge) == []
 
 
 @pytest.mark.parametrize("paths", [PATHS[:3], PATHS[::-1], [Path("x"), *PATHS[1:]]])
@@ -47,7 +53,7 @@ def test_a_table_of_other_images_is_refused(tmp_path: Path, paths: list[Path]) -
     rewind(table, [])
     append(table, ROWS)
     with pytest.raises(OutputExists, match=r"row \d differs"):
-        read_rows(table, paths, 0.25)
+        read_rows(table, paths, judge)
 
 
 def test_what_differs_is_named(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import WrongCheckpoint
-from adcommon.evaluation.threshold import Threshold
 from adcommon.io.model_folder import FORMAT_VERSION
 from adcommon.models.checkpoint import load_model, load_strict, save_model
 from adcommon.models.config import ModelConfig
+from adcommon.types.threshold import Threshold
 from adcommon.types.values import Positive, Side
 
 ROW = {

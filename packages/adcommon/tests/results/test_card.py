@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from adcommon.evaluation.threshold import Threshold
 from adcommon.results.card import Paper, model_card
+from adcommon.types.threshold import Threshold
 
 PAPER = Paper("ReContrast", "Guo et al., arXiv 2306.02602")
 CONFIG = {
@@ -35,7 +35,7 @@ def test_the_card_says_what_how_well_under_which_protocol_and_whose_data(
         "recontrast-mvtec --category wood",
         "**Standard protocol, percent**",
         "| wood | 99.00 |",
-        "greater than 1.25, calibrated on 120 normal images",
+        "greater than 1.25: false-alarm rate 0.01",
         "`decoder_lr`: 0.002",
         "recontrast-predict IMAGE_OR_FOLDER",
     ):
@@ -51,7 +51,9 @@ def test_what_was_not_done_is_said() -> None:
 def test_a_threshold_of_too_few_images_is_said_to_decide_nothing() -> None:
     few = Threshold(value=1.25, false_alarm_rate=0.05, images=6, supported=False)
     card = model_card(CONFIG | {"threshold": few}, PAPER)
-    assert "none is called anomalous: of 6 normal images" in card
+    assert (
+        "none is called anomalous: a false-alarm rate of 0.05 needs 19 normal images, and there are 6" in card
+    )
     assert "greater than 1.25" not in card
 
 

@@ -1,12 +1,15 @@
 """What stands around both methods: every image is seen once, then the model is measured and saved."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,6 +31,7 @@ from adcommon.training.stop import StopSignal
 from adcommon.types.facts import Facts
 from adcommon.types.prediction import Detector
 from adcommon.types.records import Record, Split
+from adcommon.types.threshold import Threshold, calibrate, images_needed
 from baselines.features import make_preprocess, make_pyramid
 from baselines.recipe import Base
 
@@ -40,14 +44,19 @@ class Normal:
 
     images: list[Record]
     held_out: list[Record]
+    in_turn: bool = False
+    """None are kept out, because they would be too few: each image is left out of the model in turn."""
 
     @classmethod
-    def of(cls, recipe: Base, split: Split) -> "Normal":
-        """Divide the training images as the recipe says.
+    def of(cls, recipe: Base, split: Split, false_alarm_rate: float) -> "Normal":
+        """Divide the training images as the recipe says, if the share that is kept out supports the rate.
 
         Raises:
             BadValue: there are fewer than the shots.
         """
+        kept_out = math.floor(recipe.calibration_share * len(split.train))
+        if recipe.calibration_share and not recipe.shots and kept_out < images_needed(false_alarm_rate):
+            return cls(split.train, [], in_turn=len(split.train) > 2)
         images, held_out = hold_out(split.train, recipe.calibration_share, recipe.seed)
         if recipe.shots:
             if recipe.shots > len(images):
@@ -86,6 +95,8 @@ class Made:
     detector: Detector
     own: Mapping[str, Any]
     """What the method's config says besides."""
+    left_out: Callable[[Float[Tensor, "batch 3 height width"], int], Float[Tensor, " batch"]]
+    """Image scores of training images by the model of all others; the number is the place of the first."""
 
 
 def make(
@@ -113,19 +124,24 @@ def make(
     """
     began = time.monotonic()
     set_seed(recipe.seed)
-    normal = Normal.of(recipe, split)
+    normal = Normal.of(recipe, split, settings.false_alarm_rate)
     images = normal_images(normal, recipe, settings, accelerator, stop)
+    again = normal_images(normal, recipe, settings, accelerator, stop) if normal.in_turn else iter(())
     rows: list[dict[str, Any]] = []
     if accelerator.is_main_process:
         made = fit(images, len(normal.images))
         cache = default_cache("images", enabled=settings.cache)
-        threshold = threshold_of(
-            made.detector,
-            normal.held_out,
-            false_alarm_rate=settings.false_alarm_rate,
-            batch_size=recipe.batch_size,
-            cache=cache,
-        )
+        if normal.in_turn:
+            scores = left_out_in_turn(made, again)
+            threshold: Threshold | None = calibrate(scores, settings.false_alarm_rate, "left out in turn")
+        else:
+            threshold = threshold_of(
+                made.detector,
+                normal.held_out,
+                false_alarm_rate=settings.false_alarm_rate,
+                batch_size=recipe.batch_size,
+                cache=cache,
+            )
         evaluations = evaluate(
             made.detector,
             {split.category: split.test},
@@ -151,9 +167,18 @@ def make(
             own=made.own,
         )
     else:
-        passed_over(images)
+        passed_over(chain(images, again))
     accelerator.wait_for_everyone()
     return rows
+
+
+def left_out_in_turn(made: Made, images: Iterator[Float[Tensor, "_ 3 height width"]]) -> list[float]:
+    """The score of every training image by the model of all others."""
+    scores: list[float] = []
+    with torch.inference_mode():
+        for batch in images:
+            scores += made.left_out(batch, len(scores)).tolist()
+    return scores
 
 
 def facts_of(method: str, recipe: Base, weights: str) -> Facts:
@@ -176,7 +201,7 @@ def facts_of(method: str, recipe: Base, weights: str) -> Facts:
 def check_inputs(recipe: Base, splits: Mapping[str, Split], settings: Settings) -> None:
     """Fail now: weights that are missing, images and masks that cannot be used, too few of them."""
     for split in splits.values():
-        Normal.of(recipe, split)
+        Normal.of(recipe, split, settings.false_alarm_rate)
     make_pyramid(recipe, settings.weights)
     read_splits(splits.values(), make_preprocess(recipe), default_cache("images", enabled=settings.cache))
 

@@ -4,7 +4,7 @@ import torch
 from scipy.spatial.distance import mahalanobis as scipys
 
 from adcommon.errors import BadValue
-from baselines.padim.gaussian import RunningGaussian, mahalanobis
+from baselines.padim.gaussian import RunningGaussian, leave_one_out, mahalanobis
 
 
 @pytest.fixture
@@ -63,3 +63,22 @@ def test_what_has_no_spread_is_refused_by_name() -> None:
     gaussian = fitted(torch.full((3, 5, 4, 3), torch.nan), 3)
     with pytest.raises(BadValue, match=r"--features, or a larger --epsilon"):
         gaussian.whitening(epsilon=0.01, prior=0.0)
+
+
+@pytest.mark.parametrize("images", [19, 30])
+@pytest.mark.parametrize("prior", [0.0, 10.0])
+def test_leaving_one_out_is_nearly_refitting_without_it(features, images, prior) -> None:
+    features = (features - features.mean(dim=0))[:images]
+
+    def distances(seen: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+        gaussian = fitted(seen, len(seen))
+        whitening = gaussian.whitening(epsilon=1e-3, prior=prior)
+        return mahalanobis(asked, gaussian.mean, whitening)
+
+    ours = leave_one_out(distances(features, features), images, prior)
+    refitted = [
+        distances(torch.cat([features[:place], features[place + 1 :]]), features[place : place + 1])
+        for place in range(images)
+    ]
+    torch.testing.assert_close(ours, torch.cat(refitted), rtol=0.03, atol=0.0)
+    assert (ours / distances(features, features)).mean() > 1.05  # it makes a difference

@@ -6,6 +6,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Generator
 
+from adcommon.data.augment import turns
+from adcommon.models.neighbours import nearest_distances
 from baselines.patchcore.model import build, drawn
 
 
@@ -68,3 +70,17 @@ def test_so_many_patches_of_each_image() -> None:
     assert [len(one) for one in some] == [5, 5]
     assert some[0].max() < 16 <= some[1].min()
     assert len(set(some[0].flatten().tolist())) == 5
+
+
+def test_each_patch_of_the_memory_knows_its_image(patchcore_recipe, images) -> None:
+    recipe = replace(patchcore_recipe, coreset=0.5, candidates=0, rotations=2)
+    model = build(recipe, weights="random")
+    owner = model.fit(images.split(4), recipe, len(images))
+    assert owner.shape == (len(model.memory),)
+    for place, image in enumerate(images.split(1)):
+        others = model.remembering(owner != place)
+        assert len(others.memory) < len(model.memory)
+        seen = torch.cat([model.patches(turned).flatten(0, 2) for turned in turns(image, 2)])
+        found, _ = nearest_distances(model.memory, seen)
+        assert (found[owner == place] < 1e-2).all()  # its own patches
+        assert (others(image)[0] >= model(image)[0] - 1e-5).all()

@@ -18,6 +18,9 @@ from inctrl.network.features import Features, Tower, as_features
 from inctrl.network.residual import own_residual, patch_residual, relative_residual, text_score, unit
 from inctrl.references import References, encode_references
 
+FEWEST_REFERENCES = 3
+"""That say anything of one another: each with two to compare with."""
+
 
 class InCTRLDetector:
     """A trained InCTRL bound to the references of one category; image scores are in (0, 1).
@@ -46,6 +49,7 @@ class InCTRLDetector:
         self.device = next(tower.parameters()).device
         self.preprocess = preprocess
         self.text = None if text is None else text.to(self.device)
+        self.references, self.turns = references, turns
         self.reference_tokens = references.tokens[None].to(self.device)
         self.reference_patches = [
             level.flatten(0, 1)[None].to(self.device) for level in unit(references.levels)
@@ -65,7 +69,29 @@ class InCTRLDetector:
     @torch.inference_mode()
     def score_features(self, levels: Sequence[Float[Tensor, "batch ..."]]) -> Prediction:
         """The same from the tower's maps of images, on any device."""
-        query = as_features(levels).to(self.device)
+        return self._score(as_features(levels).to(self.device))
+
+    @torch.inference_mode()
+    def reference_scores(self) -> Float[Tensor, " references"]:
+        """The image score of each reference by the detector of all others; none of fewer than three."""
+        count = len(self.references.tokens) // self.turns
+        if count < FEWEST_REFERENCES:
+            return torch.empty(0)
+        image = torch.arange(len(self.references.tokens)) % count
+        scores = []
+        for place in range(count):
+            others = InCTRLDetector(
+                self.model,
+                self.tower,
+                self.text,
+                self.references[image != place],
+                self.preprocess,
+                turns=self.turns,
+            )
+            scores.append(others._score(self.references[place : place + 1].to(self.device)).image_scores)
+        return torch.cat(scores)
+
+    def _score(self, query: Features) -> Prediction:
         residual_map = patch_residual(query.levels, self.reference_patches)
         if self.own is not None:
             residual_map = relative_residual(residual_map, self.own)

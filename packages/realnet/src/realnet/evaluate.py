@@ -15,7 +15,6 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.evaluation.collect import Scores
 from adcommon.evaluation.evaluate import Protocol, evaluate, has_both, interim_values, threshold_of
 from adcommon.evaluation.measure import maps_with_masks, masks_as_labels
-from adcommon.evaluation.threshold import Threshold
 from adcommon.io.cache import default_cache
 from adcommon.io.files import atomic_write
 from adcommon.metrics import auroc, f1_max
@@ -28,6 +27,7 @@ from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, Record, has_pixel_truth
+from adcommon.types.threshold import Threshold
 from realnet.detector import RealNetDetector
 from realnet.metrics import realnet_pro
 from realnet.model import RealNet

@@ -1,6 +1,6 @@
-"""What a trained model needs to score single images: the constants of its maps, and a decision threshold.
+"""What a trained model needs to score single images: the constants of its maps.
 
-Both come from normal images of the training dataset, compared with other normal images of their category, as
+They come from normal images of the training dataset, compared with other normal images of their category, as
 an unseen category's images will be compared with its references.
 """
 
@@ -8,12 +8,9 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from adcommon.evaluation.threshold import Threshold, calibrate
-from adcommon.models.anomaly_maps import max_score
 from resad.data import TrainingData
-from resad.detector import ScoreRange, level_scores, merged_map, normality
+from resad.detector import ScoreRange, level_scores, normality
 from resad.model import LevelScores, ResAD, joined
 from resad.network.residual import References
 from resad.recipes import Recipe
@@ -24,39 +21,23 @@ IMAGES_PER_CATEGORY = 32
 """Normal images from which the constants are taken."""
 
 
-def calibrate_model(
-    model: ResAD, data: TrainingData, recipe: Recipe, false_alarm_rate: float
-) -> tuple[ScoreRange, Threshold | None]:
-    """The constants, and the threshold if normal images were kept out of training.
-
-    The threshold's promise holds for the seen categories and as many references as the most shots; for an
-    unseen category it is a guess, as good as residuals are alike across categories.
-    """
+def score_range(model: ResAD, data: TrainingData, recipe: Recipe) -> ScoreRange:
+    """The constants, from as many references as the most shots and other images of each seen category."""
     model.eval()
     size = (data.preprocess.size, data.preprocess.size)
     shots = max(recipe.shots)
-    references, others = {}, {}
+    normal = []
     for name, pool in data.pools.items():
         chosen, rest = _divide(pool, shots, [recipe.seed, data.categories.index(name)])
         if len(chosen) < shots:
             logger.warning("'%s' has only %d images to calibrate with as references", name, len(chosen))
-        references[name] = References.of(data.store.batch(chosen)).to(next(model.parameters()).device)
-        others[name] = rest[:IMAGES_PER_CATEGORY]
+        references = References.of(data.store.batch(chosen)).to(next(model.parameters()).device)
+        normal.append(score_places(model, data, rest[:IMAGES_PER_CATEGORY], references, recipe))
 
-    normal = [score_places(model, data, places, references[name], recipe) for name, places in others.items()]
     ranges = [ScoreRange.of([level.normal for level in levels], size) for levels in normal]
     highest = tuple(max(part.levels[level] for part in ranges) for level in range(recipe.feature_levels))
     totals = [float(normality([level.normal for level in levels], size, highest).max()) for levels in normal]
-    scale = ScoreRange(highest, max(totals))
-
-    scores = [
-        max_score(merged_map(score_places(model, data, places, references[name], recipe), size, scale))
-        for name, places in data.held_out.items()
-        if places
-    ]
-    if not scores:
-        return scale, None
-    return scale, calibrate(torch.cat(scores).numpy(), false_alarm_rate)
+    return ScoreRange(highest, max(totals))
 
 
 def score_places(

@@ -168,7 +168,7 @@ def _evaluate(*, settings: TestSettings) -> None:
                 targets,
                 recipe,
                 eval_size=settings.eval_size,
-                thresholds=None if trained.threshold is None else {max(own.shots): trained.threshold},
+                false_alarm_rate=settings.false_alarm_rate,
                 maps=settings.save_maps or (settings.out / "maps" if settings.maps else None),
             )
         )

@@ -15,7 +15,6 @@ from torch import Tensor
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.order import batches_per_epoch, epoch_order
 from adcommon.data.preprocess import Preprocess
-from adcommon.data.sources.splits import hold_out
 from adcommon.errors import BadValue, MaskMissing
 from adcommon.io.cache import DiskCache
 from adcommon.types.records import Record, Split
@@ -105,17 +104,14 @@ class TrainingData:
         self.records: list[Record] = []
         self.first_stage: list[int] = []
         self.second_stage: list[int] = []
-        self.held_out: dict[str, list[int]] = {}
         self.pools: dict[str, list[int]] = {}
         for name, split in splits.items():
-            trained, kept_out = hold_out(split.train, recipe.calibration_share, recipe.seed)
             start = len(self.records)
-            self.records += [*trained, *kept_out, *split.test]
-            normal = list(range(start, start + len(trained)))
+            self.records += [*split.train, *split.test]
+            normal = list(range(start, start + len(split.train)))
             tested = list(range(start + len(split.train), len(self.records)))
             self.first_stage += normal
             self.second_stage += normal + tested
-            self.held_out[name] = list(range(start + len(trained), start + len(split.train)))
             extra = [place for place in tested if self.records[place].label == 0]
             self.pools[name] = normal + (extra if _all_normal(recipe) else [])
         self.preprocess = preprocess

@@ -21,6 +21,8 @@ from resad.model import LevelScores, ResAD
 from resad.network.residual import References, match_nested, residual
 
 BLUR_SIGMA_PX = 4.0
+FEWEST_REFERENCES = 3
+"""That say anything of one another: each with two to compare with."""
 
 Features = list[Float[Tensor, "batch _ _ _"]]
 Level = Float[Tensor, "images _ _"]
@@ -96,6 +98,10 @@ class ResADDetector:
         maps = merged_map(levels, (images.shape[2], images.shape[3]), self.scale)
         return Prediction(max_score(maps), maps)
 
+    def reference_scores(self) -> Float[Tensor, " references"]:
+        """The image score of each reference by the detector of all others; none of fewer than three."""
+        return reference_scores(self.model, self.references, self.preprocess.size, self.scale)
+
 
 @dataclass(frozen=True, slots=True)
 class FewShotModel:
@@ -125,6 +131,20 @@ def level_scores(model: ResAD, features: Features, references: References) -> li
     """What each level says of images whose backbone features are known; the model is in evaluation mode."""
     shots = references.images
     return nested_scores(model, features, references, [shots])[shots]
+
+
+def reference_scores(
+    model: ResAD, references: References, size: int, scale: ScoreRange
+) -> Float[Tensor, " references"]:
+    """The image score of each reference when it is compared with all others; none of fewer than three."""
+    if references.images < FEWEST_REFERENCES:
+        return torch.empty(0)
+    return torch.cat(
+        [
+            max_score(merged_map(level_scores(model, *references.left_out(place)), (size, size), scale))
+            for place in range(references.images)
+        ]
+    )
 
 
 @torch.inference_mode()

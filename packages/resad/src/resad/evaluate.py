@@ -4,7 +4,7 @@ The paper's score maps are scaled by the maxima over all test images of a catego
 constants that the model brings along, so that each image's score depends on that image alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from adcommon.models.anomaly_maps import max_score
 from adcommon.results.rows import row
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, has_pixel_truth
+from adcommon.types.threshold import calibrate, images_needed
 from resad.detector import (
     FewShotModel,
     Maps,
@@ -30,9 +31,11 @@ from resad.detector import (
     merged_map,
     nested_scores,
     probability_map,
+    reference_scores,
 )
 from resad.metrics import ResADResult, resad_metrics
 from resad.model import LevelScores, ResAD, joined
+from resad.network.residual import References
 from resad.recipes import Recipe
 from resad.references import Target
 
@@ -94,7 +97,7 @@ def evaluate(
     recipe: Recipe,
     *,
     eval_size: str = "map",
-    thresholds: Mapping[int, float | None] | None = None,
+    false_alarm_rate: float | None = None,
     maps: Path | None = None,
 ) -> Iterator[Measured]:
     """Measure a model on every unseen category, with every draw and number of shots.
@@ -102,7 +105,7 @@ def evaluate(
     The standard rows need the model's own constants; the paper's come if the recipe has them, or alone.
 
     Args:
-        thresholds: decision threshold of the image score by number of shots.
+        false_alarm_rate: of the decision threshold, which comes from the references, if these are enough.
         maps: folder for pictures of all test images, from the first draw and the most shots.
     """
     preprocess, scale = trained.preprocess, trained.scale
@@ -112,7 +115,11 @@ def evaluate(
             size = (preprocess.size, preprocess.size)
             merged = torch.cat([merged_map(piece, size, own) for piece in _pieces(levels)])
             scores = Scores(target.records, preprocess, max_score(merged).numpy(), merged.numpy())
-            threshold = (thresholds or {}).get(shots)
+            threshold = None
+            if scale is not None and false_alarm_rate is not None and not target.aligned:
+                chosen = next(each for each in target.draws if each.name == draw)
+                references = chosen.of(0).first(shots)
+                threshold = threshold_of(trained.model, references, own, size, false_alarm_rate)
             standard = measure(scores, category=target.category, eval_size=eval_size)
             if threshold is not None:
                 standard = with_decision(standard, scores, threshold)
@@ -123,6 +130,17 @@ def evaluate(
             if maps is not None and draw == target.draws[0].name and shots == max(recipe.shots):
                 write_maps(scores, maps / target.category, threshold)
             yield Measured(target.category, shots, draw, paper, evaluations)
+
+
+def threshold_of(
+    model: ResAD, references: References, scale: ScoreRange, size: tuple[int, int], false_alarm_rate: float
+) -> float | None:
+    """The decision threshold of the image score that references support, each compared with the others."""
+    if references.images < images_needed(false_alarm_rate):
+        return None
+    device = next(model.parameters()).device
+    scores = reference_scores(model, references.to(device), size[0], scale)
+    return calibrate(scores.tolist(), false_alarm_rate, "references").decision if len(scores) else None
 
 
 def evaluate_paper(

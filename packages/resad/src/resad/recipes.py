@@ -129,8 +129,6 @@ class Recipe:
     """`resad` adds the paper's rows: score maps scaled by constants taken from a category's test images."""
     test_batch_size: Positive = 16
     """Images per batch at test time."""
-    calibration_share: ShareBelowOne = 0.0
-    """Share of the normal training images kept out of training to choose the decision threshold."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of constraintors and flows' subnets in training; likelihoods and losses stay in fp32."""
     tf32: bool = False
@@ -232,7 +230,6 @@ OWN = replace(
     reference_replacement=False,
     reference_pool="train",
     eval_freq=0,
-    calibration_share=0.1,
 )
 """For data the paper did not use: every level trains, a batch's references differ from each other, residuals
 are differences as in the paper's text, so that a perfect match lies in the middle of the normal ones."""

@@ -52,7 +52,8 @@ def encode(
         return [torch.cat(level, dim=2) for level in zip(*turned, strict=True)]
 
     maps = [all_turns(batch.images.to(device)) for batch in test_batches(dataset, batch_size)]
-    return References.of([torch.cat(level) for level in zip(*maps, strict=True)], images)
+    levels = [torch.cat(level) for level in zip(*maps, strict=True)]
+    return References.of(levels, images, turns=rotations)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, FewShotSettings, Names, Settings
-from adcommon.types.values import Depth, Positive, Seed, Side
+from adcommon.types.threshold import RATE
+from adcommon.types.values import Depth, Positive, Rate, Seed, Side
 
 
 @Parameter(name="*", group=SETTINGS_GROUP, negative_iterable=())
@@ -72,6 +73,8 @@ class TestSettings(FewShotSettings, EvaluateSettings):
     """Reference images of each category. [default: as in training]"""
     reference_seeds: Annotated[tuple[Seed, ...], Parameter(consume_multiple=True, show_default=False)] = ()
     """Seeds of the draws of references, one evaluation each. [default: as in training]"""
+    false_alarm_rate: Rate = RATE
+    """Rate at which normal images may be called anomalous by the threshold that the references support."""
     aligned: Path | None = None
     """Folder of `resad-align`: references of each test image's own."""
     pro: bool = False

@@ -23,7 +23,7 @@ from adcommon.training.steps import refuse_diverged, steps
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Split
 from resad.backbone import build_backbone, make_preprocess
-from resad.calibrate import calibrate_model
+from resad.calibrate import score_range
 from resad.data import TrainingData
 from resad.detector import FewShotModel
 from resad.evaluate import evaluate, evaluate_paper, facts, report_rows
@@ -146,14 +146,14 @@ def train(
 
     report: list[dict[str, Any]] = []
     if main:
-        scale, threshold = calibrate_model(model, data, recipe, settings.false_alarm_rate)
+        scale = score_range(model, data, recipe)
         measured = list(
             evaluate(
                 FewShotModel(backbone, model, preprocess, scale),
                 targets,
                 recipe,
                 eval_size=settings.eval_size,
-                thresholds=None if threshold is None else {max(recipe.shots): threshold.decision},
+                false_alarm_rate=settings.false_alarm_rate,
                 maps=run.maps if settings.maps else None,
             )
         )
@@ -171,7 +171,6 @@ def train(
             preprocess=preprocess,
             categories=list(unseen),
             trained_on=list(seen),
-            threshold=threshold,
             rows=report,
             own={
                 "scale": scale,

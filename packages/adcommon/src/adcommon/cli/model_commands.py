@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from adcommon.errors import BadValue
-from adcommon.types.values import Finite, Positive, Workers
+from adcommon.types.values import Finite, Positive, Rate, Workers
 
 
 def predict_app(name: str, method: str | None = None) -> App:
@@ -28,6 +28,7 @@ def predict_app(name: str, method: str | None = None) -> App:
         category: str | None = None,
         out: Path = Path("predictions"),
         threshold: Finite | None = None,
+        false_alarm_rate: Rate | None = None,
         maps: bool = True,
         batch_size: Positive = 8,
         workers: Workers = 2,
@@ -51,6 +52,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             category: Which of the categories the model knows; for methods that ask.
             out: Folder for predictions.csv and the pictures, a folder of this prediction alone.
             threshold: Image score above which an image is anomalous. [default: the one stored in the model]
+            false_alarm_rate: Rate at which normal images may be called anomalous: takes the threshold that
+                the model's calibration images support for it. [default: the training's]
             maps: Write a picture of every anomaly map.
             batch_size: Images per batch.
             workers: Threads that decode images, and as many that draw pictures.
@@ -76,6 +79,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             allow_megapixels(max_megapixels)
         if resume and force:
             raise BadValue("--resume keeps the prediction and --force deletes it; use one of them")
+        if threshold is not None and false_alarm_rate is not None:
+            raise BadValue("--threshold and --false-alarm-rate both decide; use one of them")
         refuse_out(out, resume=resume, force=force)
         list_inputs(images, out)
         chosen = None
@@ -88,6 +93,8 @@ def predict_app(name: str, method: str | None = None) -> App:
         loaded = load(model, category=category, references=references, method=method, device=chosen)
         if threshold is not None:
             loaded.threshold = threshold
+        if false_alarm_rate is not None:
+            loaded.decide_at(false_alarm_rate)
         if fail_on_anomaly and loaded.threshold is None:
             raise BadValue("--fail-on-anomaly needs a threshold, and the model has none; give --threshold")
         made_with = {

@@ -96,8 +96,14 @@ def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
         )
     entry = proto.metadata_props.add()
     entry.key = METADATA
-    facts = {"method": model.method, "category": model.category, "threshold": model.threshold}
-    entry.value = json.dumps(plain({**facts, "preprocess": asdict(detector.preprocess)}))
+    facts = {
+        "method": model.method,
+        "category": model.category,
+        "threshold": model.threshold,
+        "preprocess": asdict(detector.preprocess),
+        "calibration": None if model.calibration is None else asdict(model.calibration),
+    }
+    entry.value = json.dumps(plain(facts))
     content = proto.SerializeToString()
     difference = _compare(content, pixels, wanted)
     atomic_write(Path(out), content)

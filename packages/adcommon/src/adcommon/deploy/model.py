@@ -19,9 +19,10 @@ from adcommon.data.leaks import pixel_digest
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.inputs import Decoded, Source, Unreadable, decoded, each, find_images, is_single
 from adcommon.errors import BadValue, UserError, WrongCheckpoint
+from adcommon.io.schema import build
 from adcommon.io.text import printable
-from adcommon.types.prediction import Detector, Prediction
-from adcommon.types.threshold import decision_of
+from adcommon.types.prediction import ComparesWithReferences, Detector, Prediction
+from adcommon.types.threshold import RATE, Threshold, calibrate
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,8 @@ class Result:
     """None: the image came from memory."""
     score: float | None = None
     """Higher is more anomalous, no fixed range; None: there is an `error`."""
+    p_value: float | None = None
+    """Share of normal images that score at least as high, see `Threshold.p_value`; None: it is not known."""
     threshold: float | None = None
     """None: no threshold is known."""
     error: str | None = None
@@ -83,7 +86,9 @@ class Model:
     config: Mapping[str, Any]
     """All that was stored with the model, "method" at least."""
     threshold: float | None = None
-    """Image score above which an image is anomalous."""
+    """Image score above which an image is anomalous; None: none is supported, or known."""
+    calibration: Threshold | None = None
+    """What the threshold was chosen from, and what it promises; None: from nothing."""
     category: str | None = None
     """That it scores; several, joined by "+", where it was trained on them."""
     detector: Detector | None = None
@@ -99,6 +104,26 @@ class Model:
     def method(self) -> str:
         """Name of the method, as `ad methods` lists it."""
         return str(self.config["method"])
+
+    @property
+    def promise(self) -> Threshold | None:
+        """The calibration, if the threshold is still the one that it supports."""
+        own = self.calibration
+        return own if own is not None and own.decision is not None and own.value == self.threshold else None
+
+    def decide_at(self, false_alarm_rate: float) -> None:
+        """Take the threshold of another false-alarm rate, from the images of the calibration.
+
+        Raises:
+            BadValue: these are too few for it, or there are none.
+        """
+        if self.calibration is None:
+            raise BadValue(
+                "the model was calibrated on no normal images, and no false-alarm rate of it is known: train "
+                "it with --calibration-share, give at least three --references, or --threshold"
+            )
+        self.calibration = self.calibration.at(false_alarm_rate)
+        self.threshold = self.calibration.decision
 
     @overload
     def predict(self, images: Image.Image | np.ndarray, *, batch_size: int = 16) -> Result: ...
@@ -171,6 +196,7 @@ class Model:
             yield Result(
                 path=image.path,
                 score=score if error is None else None,
+                p_value=None if error or self.calibration is None else self.calibration.p_value(score),
                 threshold=self.threshold,
                 error=error,
                 network_map=None if maps is None or error else maps[place].copy(),  # not the whole batch's
@@ -251,11 +277,18 @@ def from_detector(
             None if maps is None else maps.float().cpu().numpy(),
         )
 
+    stored = config["threshold"]
+    calibration = None if stored is None else build(Threshold, stored, "the model's threshold")
+    if isinstance(detector, ComparesWithReferences):
+        with torch.inference_mode():
+            scores = detector.reference_scores().tolist()
+        calibration = calibrate(scores, RATE, "references") if scores else None
     return Model(
         score_pixels,
         detector.preprocess,
         config,
-        threshold=decision_of(config["threshold"]),
+        threshold=None if calibration is None else calibration.decision,
+        calibration=calibration,
         category=category or config["category"],
         detector=detector,
     )
@@ -275,6 +308,7 @@ def _load_onnx(path: Path, method: str | None, references: object) -> Model:
         exported.preprocess,
         asdict(facts),
         threshold=facts.threshold,
+        calibration=facts.calibration,
         category=facts.category,
     )
 

@@ -16,7 +16,17 @@ from adcommon.data.leaks import refuse_leak, same_files
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.inputs import list_inputs
 from adcommon.deploy.model import Model, Result
-from adcommon.deploy.rows import RUN, TABLE, Row, append, listing_digest, read_rows, refuse_other, rewind
+from adcommon.deploy.rows import (
+    RUN,
+    TABLE,
+    Judge,
+    Row,
+    append,
+    listing_digest,
+    read_rows,
+    refuse_other,
+    rewind,
+)
 from adcommon.errors import UnreadableImage
 from adcommon.io.files import atomic_write, json_text, output_errors, remove_leftovers
 from adcommon.io.images import picture
@@ -27,7 +37,6 @@ from adcommon.io.text import printable
 from adcommon.results.gallery import PAGE, ScoredImage, write_gallery
 from adcommon.results.picture_names import picture_names
 from adcommon.results.pictures import glow, heat_map, overlay, png
-from adcommon.types.threshold import images_needed
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +122,7 @@ def predict(
         wanted = {
             **(made_with or {}),
             "threshold": model.threshold,
+            "false_alarm_rate": None if model.promise is None else model.promise.false_alarm_rate,
             "batch_size": batch_size,
             "maps": maps,
             "images": str(inputs.resolve()),
@@ -143,7 +153,8 @@ def _predict(
     root = inputs if inputs.is_dir() else inputs.parent
     names = [path.relative_to(root) for path in paths]
     pictures = [folder / name for name in picture_names(names)]
-    rows = read_rows(out / TABLE, paths, model.threshold)
+    judge = _judge(model)
+    rows = read_rows(out / TABLE, paths, judge)
     if folder.is_dir():  # else the method has no maps, or none are wanted
         lacking = (
             place for place, row in enumerate(rows) if row.error is None and not pictures[place].exists()
@@ -159,7 +170,11 @@ def _predict(
     with ThreadPoolExecutor(max(1, workers)) as pool, bar:
         while not stop() and (batch := list(islice(results, batch_size))):
             first = len(rows)
-            rows += [_row(path, result) for path, result in zip(paths[first:], batch, strict=False)]
+            rows += [
+                judge(path, result.score, result.error)
+                for path, result in zip(paths[first:], batch, strict=False)
+            ]
+            _say_errors(rows[first:])
             drawn = [result.network_map is not None and maps for result in batch]
             if any(drawn):
                 with output_errors(folder):
@@ -185,10 +200,22 @@ def _predict(
     return rows
 
 
-def _row(path: Path, result: Result) -> Row:
-    if result.error is not None:
-        logger.warning("skipping %s", result.error)
-    return Row(path, result.score, result.threshold, result.error)
+def _judge(model: Model) -> Judge:
+    """What the table says of an image, by this model."""
+    promised = None if model.promise is None else model.promise.false_alarm_rate
+
+    def judge(path: Path, score: float | None, error: str | None) -> Row:
+        known = model.calibration
+        p_value = None if score is None or known is None else known.p_value(score)
+        return Row(path, score, p_value, model.threshold, promised, error)
+
+    return judge
+
+
+def _say_errors(rows: Sequence[Row]) -> None:
+    for row in rows:
+        if row.error is not None:
+            logger.warning("skipping %s", row.error)
 
 
 def _draw(path: Path, result: Result, file: Path) -> None:
@@ -233,7 +260,7 @@ def summary(predicted: Predicted, model: Model, out: Path) -> str:
         lines += _first([str(row.error) for row in failed])
     if unused := describe(predicted.passed_over):
         lines += ["not used:", *(f"  {line}" for line in unused.splitlines())]
-    lines += _caution(model)
+    lines += _worth(model)
     if (page := out / "maps" / PAGE).exists():
         lines.append(f"look at {page}")
     return "\n".join([*lines, f"scores and decisions are in {out / TABLE}"])
@@ -245,20 +272,22 @@ def _first(lines: Sequence[str]) -> list[str]:
     return [f"  {line}" for line in [*lines[:_SHOWN], *more]]
 
 
-def _caution(model: Model) -> list[str]:
-    """What the decisions are worth, where it is less than it seems."""
+def _worth(model: Model) -> list[str]:
+    """What the decisions are worth, or what there is to do to have some."""
+    own, promise = model.calibration, model.promise
+    if promise is not None:
+        return [f"anomalous: a score above {promise.value:.6g}; {promise.promise}"]
     if model.threshold is not None:
-        return []
-    stored = model.config.get("threshold")
-    if not isinstance(stored, Mapping):
+        if own is None or not own.scores:
+            return [f"anomalous: a score above {model.threshold:.6g}, which nothing is known of"]
+        above = own.above(model.threshold)
+        return [f"anomalous: a score above {model.threshold:.6g}, like {above} of {own.images} {own.what}"]
+    if own is None:
         return [
             "no threshold is stored with this model: score normal images, and give --threshold a value that "
             "few of them exceed"
         ]
-    rate, needed = stored["false_alarm_rate"], images_needed(stored["false_alarm_rate"])
     return [
-        f"scores rank images, and decide nothing: {stored['images']} normal images were kept out of training "
-        f"for a threshold, and a false-alarm rate of {rate:g} needs {needed}. Train with more, or with a "
-        f"larger --calibration-share or --false-alarm-rate; or give --threshold ({stored['value']:.6g} is "
-        "the highest score of those)"
+        f"scores rank images, and decide nothing: {own.remedy}; or give --threshold ({own.value:.6g} is the "
+        "highest of their scores)"
     ]

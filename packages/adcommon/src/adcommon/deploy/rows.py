@@ -6,7 +6,7 @@ Rows are appended as they come. A killed process leaves whole rows and at most o
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -19,7 +19,8 @@ from adcommon.io.text import csv_value
 
 TABLE = "predictions.csv"
 RUN = "run.json"
-_HEADER = csv_text([("path", "score", "threshold", "decision", "error")])
+_COLUMNS = ("path", "score", "p_value", "threshold", "false_alarm_rate", "decision", "error")
+_HEADER = csv_text([_COLUMNS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,11 @@ class Row:
     path: Path
     score: float | None
     """Higher is more anomalous; None: there is an error."""
+    p_value: float | None
+    """Share of normal images that score at least as high; None: it is not known."""
     threshold: float | None
+    false_alarm_rate: float | None
+    """That the threshold promises; None: nothing."""
     error: str | None
 
     @property
@@ -42,7 +47,11 @@ class Row:
     @property
     def text(self) -> str:
         """The line of the table."""
-        return csv_text([(self.path, self.score, self.threshold, self.decision, self.error)])
+        return csv_text([[getattr(self, column) for column in _COLUMNS]])
+
+
+Judge = Callable[[Path, float | None, str | None], Row]
+"""The row of an image, from its score or the error: what else it says follows from the model."""
 
 
 def append(table: Path, rows: Sequence[Row]) -> None:
@@ -61,7 +70,7 @@ def rewind(table: Path, rows: Sequence[Row]) -> None:
             table.write_bytes(content)
 
 
-def read_rows(table: Path, paths: Sequence[Path], threshold: float | None) -> list[Row]:
+def read_rows(table: Path, paths: Sequence[Path], judge: Judge) -> list[Row]:
     """The whole rows of a table that was begun for these images.
 
     Raises:
@@ -76,7 +85,7 @@ def read_rows(table: Path, paths: Sequence[Path], threshold: float | None) -> li
     rows: list[Row] = []
     end = len(_HEADER)
     for path, own in zip(paths, cells, strict=False):
-        row = _row(path, own, threshold)
+        row = _row(path, own, judge)
         if row is None or not text.startswith(row.text, end):
             break
         rows.append(row)
@@ -137,12 +146,15 @@ def _cells(text: str) -> list[list[str]]:
     return rows
 
 
-def _row(path: Path, cells: Sequence[str], threshold: float | None) -> Row | None:
-    try:
-        _, score, _, _, error = cells
-        return Row(path, float(score) if score else None, threshold, csv_value(error) or None)
-    except ValueError:  # cut short
+def _row(path: Path, cells: Sequence[str], judge: Judge) -> Row | None:
+    if len(cells) != len(_COLUMNS):  # cut short
         return None
+    known = dict(zip(_COLUMNS, cells, strict=True))
+    try:
+        score = float(known["score"]) if known["score"] else None
+    except ValueError:
+        return None
+    return judge(path, score, csv_value(known["error"]) or None)
 
 
 def _changed(table: Path, where: str) -> OutputExists:

@@ -18,6 +18,7 @@ from adcommon.io.files import download_gone_wrong
 from adcommon.io.schema import build
 from adcommon.types.names import check_name
 from adcommon.types.prediction import Prediction
+from adcommon.types.threshold import Threshold
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -40,6 +41,8 @@ class Exported:
     category: str | None
     threshold: float | None
     preprocess: Preprocess
+    calibration: Threshold | None = None
+    """What the threshold was chosen from; it may have been changed since."""
 
     def __post_init__(self) -> None:
         """Refuse names that no training gives."""

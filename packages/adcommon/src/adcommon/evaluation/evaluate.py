@@ -8,11 +8,11 @@ from adcommon.data.loading import AnomalyDataset
 from adcommon.evaluation.collect import Scores, collect
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure, with_decision
-from adcommon.evaluation.threshold import Threshold, calibrate
 from adcommon.io.cache import DiskCache
 from adcommon.models.feature_store import FeatureStore
 from adcommon.types.prediction import Detector
 from adcommon.types.records import Evaluation, Record, has_pixel_truth
+from adcommon.types.threshold import MOST_IMAGES, Threshold, calibrate
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ def threshold_of(
     """The decision threshold from normal images that training has not seen; None if none were held out."""
     if not held_out:
         return None
-    dataset = AnomalyDataset(held_out, detector.preprocess, cache)
+    some = held_out[:: -(-len(held_out) // MOST_IMAGES)]
+    dataset = AnomalyDataset(some, detector.preprocess, cache)
     scores = collect(detector, dataset, batch_size=batch_size, keep_maps=False)
-    return calibrate(scores.image_scores, false_alarm_rate)
+    return calibrate(scores.image_scores.tolist(), false_alarm_rate)

@@ -1,5 +1,6 @@
 """Model folders, safetensors and JSON, written and read, and modules that fit the tensors of a file."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from adcommon.models.outline import is_outline
 from adcommon.models.pickles import read_safetensors
 from adcommon.results.card import Paper, model_card
 from adcommon.types.facts import Facts
-from adcommon.types.threshold import decision_of
+from adcommon.types.threshold import Threshold, decision_of
+
+logger = logging.getLogger(__name__)
 
 Scorer = TypeVar("Scorer")
 Recipe = TypeVar("Recipe")
@@ -60,7 +63,7 @@ def save_trained(
     preprocess: Preprocess,
     categories: Sequence[str],
     trained_on: Sequence[str] = (),
-    threshold: object | None = None,
+    threshold: Threshold | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
     own: Mapping[str, Any] | None = None,
 ) -> None:
@@ -70,10 +73,13 @@ def save_trained(
         recipe: a dataclass with every number of the training.
         categories: that the model is for.
         trained_on: categories it has seen, where they are others.
-        threshold: a `Threshold`, if normal images were held out for it.
+        threshold: of the image score, if it was calibrated; what it is worth is logged.
         rows: of the report.
         own: further entries of the method's config.
     """
+    if threshold is not None:
+        worth = threshold.promise if threshold.supported else f"decides nothing: {threshold.remedy}"
+        logger.info("%s: threshold %.6g, %s", "+".join(categories), threshold.value, worth)
     config = {
         **facts.known(),
         "category": "+".join(trained_on or categories),

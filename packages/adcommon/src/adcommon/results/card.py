@@ -6,10 +6,12 @@ from typing import Any
 
 from adcommon.data import DATASETS
 from adcommon.io.files import plain
+from adcommon.io.schema import build
 from adcommon.io.text import printable
 from adcommon.io.versions import command_line
 from adcommon.results.rows import markdown
 from adcommon.results.tables import in_markdown
+from adcommon.types.threshold import Threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +38,12 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
     method, rows, threshold = values["method"], values["metrics"], values["threshold"]
     decision = "" if paper.use else "No decision threshold is stored."
     if threshold is not None:
-        calibrated = (
-            f"{threshold['images']} normal images kept out of training for a false-alarm rate of "
-            f"{threshold['false_alarm_rate']:g}"
-        )
+        known = build(Threshold, threshold, "threshold")
         decision = (
-            f"An image is called anomalous if its score is greater than {threshold['value']:.6g}, calibrated "
-            f"on {calibrated}."
-            if threshold["supported"]
-            else f"Scores rank images; none is called anomalous: of {calibrated} there are too few. Their "
-            f"highest score is {threshold['value']:.6g}."
+            f"An image is called anomalous if its score is greater than {known.value:.6g}: {known.promise}."
+            if known.supported
+            else f"Scores rank images; none is called anomalous: {known.remedy}. Their highest score is "
+            f"{known.value:.6g}."
         )
     state = "".join(
         f"- {name}: {in_markdown(str(value))}\n" for name, value in values.get("training", {}).items()

@@ -68,3 +68,12 @@ class Detector(Protocol):
         Pure, in evaluation mode, and independent of how images are batched.
         """
         ...
+
+
+@runtime_checkable
+class ComparesWithReferences(Detector, Protocol):
+    """A detector of a few-shot method."""
+
+    def reference_scores(self) -> Float[Array, " references"]:
+        """The image score of each reference by the detector of all others; none if these would be too few."""
+        ...

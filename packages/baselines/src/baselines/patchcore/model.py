@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor, nn
 
 from adcommon.data.augment import turns
@@ -32,25 +32,41 @@ class PatchCore(nn.Module):
         self.register_buffer("memory", torch.zeros(patches, features.channels))
 
     @torch.no_grad()
-    def fit(self, images: Iterable[Float[Tensor, "_ 3 height width"]], recipe: Recipe, count: int) -> None:
+    def fit(
+        self, images: Iterable[Float[Tensor, "_ 3 height width"]], recipe: Recipe, count: int
+    ) -> Int64[Tensor, " memory"]:
         """See all normal images once, and keep a coreset of their patches.
 
         Args:
             count: images there are.
+
+        Returns:
+            Which image each patch of the memory is of.
         """
         generator = Generator().manual_seed(recipe.seed)
         quota = -(-recipe.candidates // (count * recipe.rotations)) if recipe.candidates else None
-        seen = [
-            patches
-            for batch in images
-            for turned in turns(batch, recipe.rotations)
-            for patches in drawn(self.patches(turned), quota, generator)
-        ]
-        candidates = torch.cat(seen)
+        seen: list[Tensor] = []
+        owners: list[Tensor] = []
+        first = 0
+        for batch in images:
+            for turned in turns(batch, recipe.rotations):
+                for place, patches in enumerate(drawn(self.patches(turned), quota, generator), first):
+                    seen.append(patches)
+                    owners.append(torch.full((len(patches),), place, device=patches.device))
+            first += len(batch)
+        candidates, owner = torch.cat(seen), torch.cat(owners)
         kept = max(1, round(recipe.coreset * len(candidates)))
         if kept < len(candidates):
-            candidates = candidates[coreset(candidates, kept, generator, projection=recipe.projection)]
+            chosen = coreset(candidates, kept, generator, projection=recipe.projection)
+            candidates, owner = candidates[chosen], owner[chosen]
         self.memory = candidates.clone()
+        return owner
+
+    def remembering(self, kept: Bool[Tensor, " memory"]) -> "PatchCore":
+        """The same with a part of the memory; the frozen network is shared."""
+        part = PatchCore(self.features, 0, cosine=self.cosine)
+        part.memory = self.memory[kept]
+        return part
 
     def patches(
         self, images: Float[Tensor, "batch 3 height width"]

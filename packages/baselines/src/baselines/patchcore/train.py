@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor
@@ -26,8 +27,19 @@ def train(
 
     def fit(images: Iterator[Float[Tensor, "_ 3 height width"]], count: int) -> Made:
         model = build(recipe, weights=settings.weights).to(accelerator.device)
-        model.fit(images, recipe, count)
-        detector = make_detector(model, make_preprocess(recipe), recipe)
-        return Made(model, detector, {"patches": len(model.memory)})
+        owner = model.fit(images, recipe, count)
+        preprocess = make_preprocess(recipe)
+
+        def left_out(images: Float[Tensor, "batch 3 height width"], first: int) -> Float[Tensor, " batch"]:
+            others = (model.remembering(owner != place) for place in range(first, first + len(images)))
+            return torch.cat(
+                [
+                    make_detector(other, preprocess, recipe).score(image).image_scores
+                    for other, image in zip(others, images.split(1), strict=True)
+                ]
+            )
+
+        detector = make_detector(model, preprocess, recipe)
+        return Made(model, detector, {"patches": len(model.memory)}, left_out)
 
     return make(recipe, split, run, accelerator, settings, stop, method="patchcore", paper=PAPER, fit=fit)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adcommon.models.feature_store import FrozenFeatures
@@ -24,7 +24,7 @@ class Features:
         """The same on a device."""
         return Features(self.tokens.to(device), [level.to(device) for level in self.levels])
 
-    def __getitem__(self, images: slice) -> "Features":
+    def __getitem__(self, images: slice | Bool[Tensor, " images"]) -> "Features":
         """Those of some of the images."""
         return Features(self.tokens[images], [level[images] for level in self.levels])
 

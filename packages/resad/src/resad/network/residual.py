@@ -54,11 +54,15 @@ class References:
     images: int
     names: tuple[Path, ...] = ()
     """The images, in the order of the rows; empty where a file does not say."""
+    turns: int = 1
+    """How often each is there, turned; the image as it is comes first."""
 
     @classmethod
-    def of(cls, maps: Sequence[Float[Tensor, "images _ _ _"]], names: Sequence[Path] = ()) -> "References":
-        """The references in the feature maps of some images, level by level."""
-        return cls([ReferenceRows.of(as_rows(level)) for level in maps], len(maps[0]), tuple(names))
+    def of(
+        cls, maps: Sequence[Float[Tensor, "images _ _ _"]], names: Sequence[Path] = (), *, turns: int = 1
+    ) -> "References":
+        """The references in the feature maps of some images, level by level; turns lie below one another."""
+        return cls([ReferenceRows.of(as_rows(level)) for level in maps], len(maps[0]), tuple(names), turns)
 
     def first(self, shots: int) -> "References":
         """The first `shots` images.
@@ -72,11 +76,23 @@ class References:
                 f"expected 1 to {self.images}, or more images"
             )
         rows = [level.first(len(level.rows) // self.images * shots) for level in self.levels]
-        return References(rows, shots, self.names[:shots])
+        return References(rows, shots, self.names[:shots], self.turns)
 
     def to(self, device: torch.device | str) -> "References":
         """The same on a device."""
-        return References([level.to(device) for level in self.levels], self.images, self.names)
+        return References([level.to(device) for level in self.levels], self.images, self.names, self.turns)
+
+    def left_out(self, place: int) -> "tuple[list[Maps], References]":
+        """The square feature maps of one image, as it is, and the references without it."""
+        maps, others = [], []
+        for level in self.levels:
+            images = level.rows.unflatten(0, (self.images, self.turns, -1))
+            side = math.isqrt(images.shape[2])
+            maps.append(images[place, :1].permute(0, 2, 1).unflatten(2, (side, side)))
+            kept = torch.cat([images[:place], images[place + 1 :]])
+            others.append(ReferenceRows.of(kept.flatten(0, 2)))
+        names = self.names[:place] + self.names[place + 1 :]
+        return maps, References(others, self.images - 1, names, self.turns)
 
 
 def as_rows(maps: Maps) -> Rows:
