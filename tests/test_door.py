@@ -19,7 +19,8 @@ from adcommon.testing.trees import make_folder
 from adcommon.types.prediction import Prediction
 
 ROOT = Path(__file__).parent.parent
-CONFIG = {"method": "edges", "category": "parts", "threshold": {"value": 1.0, "supported": True}}
+THRESHOLD = {"value": 1.0, "false_alarm_rate": 0.05, "images": 19, "supported": True}
+CONFIG = {"method": "edges", "category": "parts", "threshold": THRESHOLD}
 
 
 class Edges:

@@ -19,7 +19,7 @@ BUDGET = {
         *("adcommon.results.rows", "adcommon.results.gallery", "adcommon.results.card"),
         *("adcommon.results.pictures", "adcommon.results.spread", "adcommon.deploy.runtime"),
         "adcommon.deploy.predict",
-        *("adcommon.data.door", "adcommon.evaluation.threshold"),
+        *("adcommon.data.door", "adcommon.types.threshold"),
         *("adcommon.cli.app", "adcommon.cli.model_commands", "adcommon.cli.quickstart", "adcommon.cli.sweep"),
         *("adcommon.training.settings", "adcommon.training.jobs", "adcommon.training.run"),
         *("adcommon.training.logging", "adcommon.training.stop"),

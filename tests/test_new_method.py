@@ -57,10 +57,10 @@ def test_the_pages_method_trains_predicts_and_is_exported(shell: Shell) -> None:
     (commands,) = re.findall(r"^```sh\n(.*?)^```", DOC.read_text(), re.M | re.S)
     outputs = {command: shell(command) for command in commands.splitlines()}
     assert "meanmap" in outputs["ad methods"]
-    scores = shell("cut -d, -f2,4 runs/scored/predictions.csv").splitlines()
+    scores = shell("cut -d, -f2,6 runs/scored/predictions.csv").splitlines()
     assert scores[0] == "score,decision"
     assert len(scores) > 1
-    exported = shell("cut -d, -f4 runs/scored-onnx/predictions.csv").splitlines()
+    exported = shell("cut -d, -f6 runs/scored-onnx/predictions.csv").splitlines()
     assert exported == [line.split(",")[1] for line in scores]
 
 

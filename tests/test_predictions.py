@@ -108,7 +108,7 @@ def test_a_model_without_a_threshold_cannot_fail_on_an_anomaly(
 
 def test_an_unsupported_threshold_decides_nothing(photos: Path, model: Path, tmp_path: Path) -> None:
     shown = predict(photos, model, "--out", tmp_path / "a").stdout
-    assert "scores rank images, and decide nothing: 2 normal images" in shown
+    assert "scores rank images, and decide nothing: a false-alarm rate of 0.05 needs 19" in shown
     assert {row["decision"] for row in read_table(tmp_path / "a" / "predictions.csv")} == {"unknown"}
     assert f"look at {tmp_path / 'a' / 'maps' / 'index.html'}" in shown
     assert "decide nothing" not in predict(photos, model, "--out", tmp_path / "b", "--threshold", "1").stdout

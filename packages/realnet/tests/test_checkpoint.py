@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from adcommon.errors import WrongCheckpoint
-from adcommon.evaluation.threshold import Threshold
 from adcommon.models.checkpoint import save_trained
 from adcommon.testing.alterations import loads_or_is_refused
 from adcommon.types.facts import Facts
+from adcommon.types.threshold import Threshold
 from realnet.checkpoint import load_detector, load_trained, save_official
 from realnet.compat.official import load_checkpoint, save_checkpoint
 from realnet.detector import make_preprocess

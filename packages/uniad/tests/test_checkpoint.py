@@ -7,6 +7,7 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.errors import WrongCheckpoint
 from adcommon.models.checkpoint import save_trained
 from adcommon.testing.alterations import loads_or_is_refused
+from adcommon.types.threshold import Threshold
 from uniad.checkpoint import load_trained, save_official, start_from
 from uniad.compat.official import load_checkpoint, save_checkpoint, to_official
 from uniad.detector import UniADDetector
@@ -27,7 +28,7 @@ def folder(make_model, tiny, tmp_path):
         recipe=tiny,
         preprocess=Preprocess(image_size=64),
         categories=["bottle", "cable"],
-        threshold={"value": 0.5, "false_alarm_rate": 0.05, "images": 30, "supported": True},
+        threshold=Threshold(value=0.5, false_alarm_rate=0.05, images=30, supported=True),
     )
     return tmp_path / "model", model
 

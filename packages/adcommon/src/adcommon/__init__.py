@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from adcommon import metrics
     from adcommon.data.door import dataset, folder
     from adcommon.deploy.export import export
-    from adcommon.deploy.model import Model, Result, load
+    from adcommon.deploy.model import Model, load
+    from adcommon.deploy.result import Result
     from adcommon.errors import UserError
     from adcommon.evaluation.door import evaluate
     from adcommon.types.records import Evaluation, Record, Split
@@ -26,7 +27,7 @@ __version__ = "0.1.0"
 _DOOR = {
     "load": "adcommon.deploy.model",
     "Model": "adcommon.deploy.model",
-    "Result": "adcommon.deploy.model",
+    "Result": "adcommon.deploy.result",
     "export": "adcommon.deploy.export",
     "folder": "adcommon.data.door",
     "dataset": "adcommon.data.door",

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.export import export
-from adcommon.deploy.model import Model, Result, from_detector, load
+from adcommon.deploy.model import Model, from_detector, load
+from adcommon.deploy.result import Result
 from adcommon.errors import BadValue, EmptySplit, UserError, WrongCheckpoint
 from adcommon.types.prediction import Prediction
 from adcommon.types.threshold import calibrate

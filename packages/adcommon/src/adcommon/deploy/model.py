@@ -6,18 +6,19 @@ Torch is imported for a model folder only: a file that `ad export` wrote runs wi
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from adcommon.data.cautions import Cautions
 from adcommon.data.leaks import pixel_digest
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.inputs import Decoded, Source, Unreadable, decoded, each, find_images, is_single
+from adcommon.deploy.result import Result
 from adcommon.errors import BadValue, UserError, WrongCheckpoint
 from adcommon.io.schema import build
 from adcommon.io.text import printable
@@ -32,48 +33,6 @@ logger = logging.getLogger(__name__)
 ScorePixels = Callable[[UInt8[np.ndarray, "batch size size 3"]], Prediction]
 """From pixels, not yet normalised, to a `Prediction` in NumPy: all that a runtime has to offer."""
 S = TypeVar("S", bound=Source)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What a model says of one image."""
-
-    path: Path | None
-    """None: the image came from memory."""
-    score: float | None = None
-    """Higher is more anomalous, no fixed range; None: there is an `error`."""
-    p_value: float | None = None
-    """Share of normal images that score at least as high, see `Threshold.p_value`; None: it is not known."""
-    threshold: float | None = None
-    """None: no threshold is known."""
-    error: str | None = None
-    """Why the image could not be scored."""
-    network_map: Float[np.ndarray, "size size"] | None = field(default=None, repr=False, compare=False)
-    """The anomaly map at the size of the network's input; None: the method has no maps."""
-    preprocess: Preprocess = field(repr=False, compare=False)
-    height: int = 0
-    """Of the image, pixels."""
-    width: int = 0
-
-    @property
-    def is_anomalous(self) -> bool | None:
-        """True if the score is greater than the threshold; None if one of them is unknown."""
-        return None if self.score is None or self.threshold is None else bool(self.score > self.threshold)
-
-    @property
-    def decision(self) -> Literal["normal", "anomalous", "unknown"]:
-        """`is_anomalous` in a word."""
-        if self.is_anomalous is None:
-            return "unknown"
-        return "anomalous" if self.is_anomalous else "normal"
-
-    @property
-    def anomaly_map(self) -> Float[np.ndarray, "height width"] | None:
-        """Higher is more anomalous; at the size of the image, made of `network_map` each time it is asked."""
-        if self.network_map is None:
-            return None
-        restored: np.ndarray = self.preprocess.restore(self.network_map[None], self.height, self.width)[0]
-        return restored
 
 
 @dataclass(repr=False, eq=False)

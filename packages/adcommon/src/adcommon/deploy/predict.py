@@ -15,7 +15,8 @@ from tqdm import tqdm
 from adcommon.data.leaks import refuse_leak, same_files
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.inputs import list_inputs
-from adcommon.deploy.model import Model, Result
+from adcommon.deploy.model import Model
+from adcommon.deploy.result import Result
 from adcommon.deploy.rows import (
     RUN,
     TABLE,
