@@ -83,12 +83,12 @@ def test_a_relative_map_says_how_residuals_compare_with_those_between_references
 def test_a_reference_left_out_is_scored_by_the_others(trained, images, rotations, relative) -> None:
     few_shot = replace(trained.scorer, rotations=rotations)
     few_shot.model.relative = relative
-    scores = few_shot.bind("bolt", References("given", images)).reference_scores()
+    scores = few_shot.bind("bolt", References("given", images)).left_out().image_scores
     for place in range(len(images)):
         others = torch.cat([images[:place], images[place + 1 :]])
         wanted = few_shot.bind("bolt", References("given", others)).score(images[place : place + 1])
         torch.testing.assert_close(scores[place], wanted.image_scores[0], rtol=1e-4, atol=1e-5)
-    assert len(few_shot.bind("bolt", References("given", images[:2])).reference_scores()) == 0
+    assert len(few_shot.bind("bolt", References("given", images[:2])).left_out().image_scores) == 0
 
 
 def test_with_text_the_category_counts(with_text, clip_recipe) -> None:

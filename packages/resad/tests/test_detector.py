@@ -89,11 +89,11 @@ def test_a_reference_left_out_is_scored_by_the_others(trees: Path, recipe: Recip
     backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
     files = list_images(trees / "visa/candle/train/good")[:4]
     few_shot = FewShotModel(backbone, ResAD(list(backbone.channels), recipe), preprocess, SCALE)
-    scores = few_shot.bind(encode(backbone, files, preprocess, rotations=turned)).reference_scores()
+    scores = few_shot.bind(encode(backbone, files, preprocess, rotations=turned)).left_out().image_scores
     for place, file in enumerate(files):
         others = encode(backbone, files[:place] + files[place + 1 :], preprocess, rotations=turned)
         image = normalise(preprocess.pixels(file)[None], preprocess)
         torch.testing.assert_close(
             few_shot.bind(others).score(image).image_scores[0], scores[place], rtol=1e-4, atol=1e-5
         )
-    assert len(few_shot.bind(encode(backbone, files[:2], preprocess)).reference_scores()) == 0
+    assert len(few_shot.bind(encode(backbone, files[:2], preprocess)).left_out().image_scores) == 0

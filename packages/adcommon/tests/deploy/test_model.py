@@ -226,8 +226,8 @@ def test_references_say_what_a_decision_is_worth(parts: Path) -> None:
     class Comparing(Edges):
         scores: tuple[float, ...] = ()
 
-        def reference_scores(self) -> torch.Tensor:
-            return torch.tensor(self.scores)
+        def left_out(self) -> Prediction:
+            return Prediction(torch.tensor(self.scores), None)
 
     detector = Comparing()
     assert model_of(detector, threshold=0.5).calibration is None  # what was stored is of other products

@@ -29,7 +29,7 @@ from adcommon.training.settings import Settings
 from adcommon.training.steps import steps
 from adcommon.training.stop import StopSignal
 from adcommon.types.facts import Facts
-from adcommon.types.prediction import Detector
+from adcommon.types.prediction import Detector, Prediction
 from adcommon.types.records import Record, Split
 from adcommon.types.threshold import Threshold, calibrate, images_needed
 from baselines.features import make_preprocess, make_pyramid
@@ -95,8 +95,8 @@ class Made:
     detector: Detector
     own: Mapping[str, Any]
     """What the method's config says besides."""
-    left_out: Callable[[Float[Tensor, "batch 3 height width"], int], Float[Tensor, " batch"]]
-    """Image scores of training images by the model of all others; the number is the place of the first."""
+    left_out: Callable[[Float[Tensor, "batch 3 height width"], int], Prediction]
+    """What the model of all others says of training images; the number is the place of the first."""
 
 
 def make(
@@ -132,8 +132,7 @@ def make(
         made = fit(images, len(normal.images))
         cache = default_cache("images", enabled=settings.cache)
         if normal.in_turn:
-            scores = left_out_in_turn(made, again)
-            threshold: Threshold | None = calibrate(scores, settings.false_alarm_rate, "left out in turn")
+            threshold: Threshold | None = left_out_in_turn(made, again, settings.false_alarm_rate)
         else:
             threshold = threshold_of(
                 made.detector,
@@ -172,13 +171,18 @@ def make(
     return rows
 
 
-def left_out_in_turn(made: Made, images: Iterator[Float[Tensor, "_ 3 height width"]]) -> list[float]:
-    """The score of every training image by the model of all others."""
+def left_out_in_turn(
+    made: Made, images: Iterator[Float[Tensor, "_ 3 height width"]], false_alarm_rate: float
+) -> Threshold:
+    """The decision threshold from every training image, scored by the model of all others."""
     scores: list[float] = []
+    peaks: list[float] = []
     with torch.inference_mode():
         for batch in images:
-            scores += made.left_out(batch, len(scores)).tolist()
-    return scores
+            prediction = made.left_out(batch, len(scores))
+            scores += prediction.image_scores.tolist()
+            peaks += prediction.peaks
+    return calibrate(scores, false_alarm_rate, "left out in turn", peaks)
 
 
 def facts_of(method: str, recipe: Base, weights: str) -> Facts:

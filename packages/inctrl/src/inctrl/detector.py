@@ -10,7 +10,7 @@ from torch import Tensor
 from adcommon.data.augment import turns
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
-from adcommon.models.anomaly_maps import upsample
+from adcommon.models.anomaly_maps import joined, upsample
 from adcommon.types.prediction import Prediction
 from inctrl.backbone import Backbone
 from inctrl.model import InCTRL
@@ -72,24 +72,20 @@ class InCTRLDetector:
         return self._score(as_features(levels).to(self.device))
 
     @torch.inference_mode()
-    def reference_scores(self) -> Float[Tensor, " references"]:
-        """The image score of each reference by the detector of all others; none of fewer than three."""
-        count = len(self.references.tokens) // self.turns
-        if count < FEWEST_REFERENCES:
-            return torch.empty(0)
-        image = torch.arange(len(self.references.tokens)) % count
-        scores = []
-        for place in range(count):
-            others = InCTRLDetector(
-                self.model,
-                self.tower,
-                self.text,
-                self.references[image != place],
-                self.preprocess,
-                turns=self.turns,
-            )
-            scores.append(others._score(self.references[place : place + 1].to(self.device)).image_scores)
-        return torch.cat(scores)
+    def left_out(self) -> Prediction:
+        """What the detector of all others says of each reference; of none of fewer than three."""
+        everything, turns = self.references, self.turns
+        count = len(everything.tokens) // turns
+        image = torch.arange(len(everything.tokens)) % count
+
+        def without(place: int) -> InCTRLDetector:
+            others = everything[image != place]
+            return InCTRLDetector(self.model, self.tower, self.text, others, self.preprocess, turns=turns)
+
+        return joined(
+            without(place)._score(everything[place : place + 1].to(self.device))
+            for place in range(count if count >= FEWEST_REFERENCES else 0)
+        )
 
     def _score(self, query: Features) -> Prediction:
         residual_map = patch_residual(query.levels, self.reference_patches)

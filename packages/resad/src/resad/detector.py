@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
-from adcommon.models.anomaly_maps import gaussian_blur, max_score, upsample
+from adcommon.models.anomaly_maps import gaussian_blur, joined, max_score, upsample
 from adcommon.types.prediction import Prediction
 from resad.backbone import Backbone
 from resad.model import LevelScores, ResAD
@@ -98,9 +98,9 @@ class ResADDetector:
         maps = merged_map(levels, (images.shape[2], images.shape[3]), self.scale)
         return Prediction(max_score(maps), maps)
 
-    def reference_scores(self) -> Float[Tensor, " references"]:
-        """The image score of each reference by the detector of all others; none of fewer than three."""
-        return reference_scores(self.model, self.references, self.preprocess.size, self.scale)
+    def left_out(self) -> Prediction:
+        """What the detector of all others says of each reference; of none of fewer than three."""
+        return left_out(self.model, self.references, self.preprocess.size, self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +133,12 @@ def level_scores(model: ResAD, features: Features, references: References) -> li
     return nested_scores(model, features, references, [shots])[shots]
 
 
-def reference_scores(
-    model: ResAD, references: References, size: int, scale: ScoreRange
-) -> Float[Tensor, " references"]:
-    """The image score of each reference when it is compared with all others; none of fewer than three."""
-    if references.images < FEWEST_REFERENCES:
-        return torch.empty(0)
-    return torch.cat(
-        [
-            max_score(merged_map(level_scores(model, *references.left_out(place)), (size, size), scale))
-            for place in range(references.images)
-        ]
-    )
+def left_out(model: ResAD, references: References, size: int, scale: ScoreRange) -> Prediction:
+    """What is said of each reference when it is compared with all others; of none of fewer than three."""
+    count = references.images if references.images >= FEWEST_REFERENCES else 0
+    levels = (level_scores(model, *references.left_out(place)) for place in range(count))
+    maps = (merged_map(level, (size, size), scale) for level in levels)
+    return joined(Prediction(max_score(each), each) for each in maps)
 
 
 @torch.inference_mode()

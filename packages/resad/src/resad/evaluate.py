@@ -27,11 +27,11 @@ from resad.detector import (
     FewShotModel,
     Maps,
     ScoreRange,
+    left_out,
     likelihood_map,
     merged_map,
     nested_scores,
     probability_map,
-    reference_scores,
 )
 from resad.metrics import ResADResult, resad_metrics
 from resad.model import LevelScores, ResAD, joined
@@ -139,8 +139,8 @@ def threshold_of(
     if references.images < images_needed(false_alarm_rate):
         return None
     device = next(model.parameters()).device
-    scores = reference_scores(model, references.to(device), size[0], scale)
-    return calibrate(scores.tolist(), false_alarm_rate, "references").decision if len(scores) else None
+    scores = left_out(model, references.to(device), size[0], scale).image_scores.tolist()
+    return calibrate(scores, false_alarm_rate, "references").decision if scores else None
 
 
 def evaluate_paper(

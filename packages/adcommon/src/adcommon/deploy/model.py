@@ -240,8 +240,9 @@ def from_detector(
     calibration = None if stored is None else build(Threshold, stored, "the model's threshold")
     if isinstance(detector, ComparesWithReferences):
         with torch.inference_mode():
-            scores = detector.reference_scores().tolist()
-        calibration = calibrate(scores, RATE, "references") if scores else None
+            left_out = detector.left_out()
+        scores = left_out.image_scores.tolist()
+        calibration = calibrate(scores, RATE, "references", left_out.peaks) if scores else None
     return Model(
         score_pixels,
         detector.preprocess,

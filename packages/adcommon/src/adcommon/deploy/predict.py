@@ -1,6 +1,7 @@
 """Images or a folder of them -> scores, decisions and pictures in files, with any model."""
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,7 +38,7 @@ from adcommon.io.outputs import clear, refuse_held
 from adcommon.io.text import printable
 from adcommon.results.gallery import PAGE, ScoredImage, write_gallery
 from adcommon.results.picture_names import picture_names
-from adcommon.results.pictures import glow, heat_map, overlay, png
+from adcommon.results.pictures import FOUND, contour, glow, heat_map, overlay, png
 
 logger = logging.getLogger(__name__)
 
@@ -155,6 +156,7 @@ def _predict(
     names = [path.relative_to(root) for path in paths]
     pictures = [folder / name for name in picture_names(names)]
     judge = _judge(model)
+    colours = None if model.calibration is None else model.calibration.colours
     rows = read_rows(out / TABLE, paths, judge)
     if folder.is_dir():  # else the method has no maps, or none are wanted
         lacking = (
@@ -183,7 +185,7 @@ def _predict(
             append(out / TABLE, rows[first:])
             for place, (result, wanted) in enumerate(zip(batch, drawn, strict=True), first):
                 if wanted:
-                    drawing.append(pool.submit(_draw, paths[place], result, pictures[place]))
+                    drawing.append(pool.submit(_draw, paths[place], result, pictures[place], colours))
             while len(drawing) > 2 * batch_size:
                 drawing.popleft().result()
             bar.update(len(batch))
@@ -219,8 +221,8 @@ def _say_errors(rows: Sequence[Row]) -> None:
             logger.warning("skipping %s", row.error)
 
 
-def _draw(path: Path, result: Result, file: Path) -> None:
-    """Draw the map over its image."""
+def _draw(path: Path, result: Result, file: Path, colours: tuple[float, float, float] | None) -> None:
+    """Draw the map over its image, in its own colours where there are none that all images share."""
     scale = min(1.0, LONGEST_SIDE / max(result.width, result.height))
     width, height = max(1, round(scale * result.width)), max(1, round(scale * result.height))
     try:
@@ -230,7 +232,9 @@ def _draw(path: Path, result: Result, file: Path) -> None:
         return
     assert result.network_map is not None
     anomaly_map = result.preprocess.restore(result.network_map[None], height, width)[0]
-    atomic_write(file, png(overlay(pixels, heat_map(anomaly_map, colours=glow))))
+    dark, outlined, bright = colours or (None, math.inf, None)
+    drawn = overlay(pixels, heat_map(anomaly_map, dark, bright, colours=glow))
+    atomic_write(file, png(contour(drawn, anomaly_map > outlined, FOUND)))
 
 
 def _pixels(

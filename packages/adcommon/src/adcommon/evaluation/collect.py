@@ -27,6 +27,8 @@ class Scores:
     """None: the method has no maps, or they were not kept."""
     extra_scores: Mapping[str, Float[np.ndarray, " images"]] = field(default_factory=dict)
     """Further image scores of a paper, by its names of them."""
+    peaks: Sequence[float] = ()
+    """The largest value of each map, also where the maps were not kept."""
 
     @property
     def labels(self) -> Int64[np.ndarray, " images"]:
@@ -61,7 +63,9 @@ def collect(
     count, size = len(dataset), dataset.preprocess.size
     columns: dict[str, Float[np.ndarray, " images"]] = {}
     anomaly_maps = np.empty((count, size, size), dtype=np.float32) if keep_maps else None
+    peaks: list[float] = []
     for places, prediction in _predictions(detector, dataset, batch_size, workers, store):
+        peaks += prediction.peaks
         for name, scores in {"": prediction.image_scores, **prediction.extra_scores}.items():
             columns.setdefault(name, np.empty(count, dtype=np.float32))[places] = scores.cpu().numpy()
         if prediction.anomaly_maps is None:
@@ -69,7 +73,7 @@ def collect(
         elif anomaly_maps is not None:
             anomaly_maps[places] = prediction.anomaly_maps.cpu().numpy()
     image_scores = columns.pop("", np.empty(0, dtype=np.float32))
-    return Scores(dataset.records, dataset.preprocess, image_scores, anomaly_maps, columns)
+    return Scores(dataset.records, dataset.preprocess, image_scores, anomaly_maps, columns, peaks)
 
 
 def _predictions(

@@ -100,4 +100,4 @@ def threshold_of(
     some = held_out[:: -(-len(held_out) // MOST_IMAGES)]
     dataset = AnomalyDataset(some, detector.preprocess, cache)
     scores = collect(detector, dataset, batch_size=batch_size, keep_maps=False)
-    return calibrate(scores.image_scores.tolist(), false_alarm_rate)
+    return calibrate(scores.image_scores.tolist(), false_alarm_rate, peaks=scores.peaks)

@@ -1,11 +1,14 @@
 """From distances to an anomaly map and an image score: upsample, smooth and pool, on the map's device."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+from adcommon.types.prediction import Prediction
 
 
 def cosine_distance(
@@ -109,3 +112,12 @@ def _separable(
             total.add_(padded.narrow(axis, offset, length), alpha=weight)
         padded = total
     return padded
+
+
+def joined(predictions: Iterable[Prediction]) -> Prediction:
+    """Predictions of several batches as one; of none, one of no image."""
+    parts = list(predictions)
+    if not parts:
+        return Prediction(torch.empty(0), None)
+    maps = [part.anomaly_maps for part in parts if part.anomaly_maps is not None]
+    return Prediction(torch.cat([part.image_scores for part in parts]), torch.cat(maps) if maps else None)

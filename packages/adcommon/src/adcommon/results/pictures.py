@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Colours = Callable[[UInt8[np.ndarray, "*shape"]], UInt8[np.ndarray, "*shape 3"]]
 """A colour map: from 0 (least anomalous) to 255."""
+TRUTH, FOUND = (0, 255, 0), (0, 230, 255)
+"""Colours of outlines: of labelled defects, and of what a model finds."""
 _GLOW = (
     *((0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99)),
     *((212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164)),
@@ -83,13 +85,15 @@ def overlay(
 
 
 def contour(
-    image: UInt8[np.ndarray, "height width 3"], mask: Bool[np.ndarray, "height width"]
+    image: UInt8[np.ndarray, "height width 3"],
+    mask: Bool[np.ndarray, "height width"],
+    colour: tuple[int, int, int] = TRUTH,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The image with a mask's inner border in green, 1 pixel wide for every 256 of the shorter side."""
+    """The image with a mask's inner border in a colour, 1 pixel wide for every 256 of the shorter side."""
     width = max(1, round(min(mask.shape) / 256))
     inside = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.MinFilter(2 * width + 1))
     drawn = image.copy()
-    drawn[mask & (np.asarray(inside) == 0)] = (0, 255, 0)
+    drawn[mask & (np.asarray(inside) == 0)] = colour
     return drawn
 
 

@@ -55,6 +55,15 @@ class Prediction:
     extra_scores: Mapping[str, Float[Array, " batch"]] = field(default_factory=dict)
     """Further image scores of a paper, by its names of them."""
 
+    @property
+    def peaks(self) -> list[float]:
+        """The largest value of each map; none where there are no maps."""
+        maps = self.anomaly_maps
+        if maps is None:
+            return []
+        highest = maps.amax((1, 2)) if hasattr(maps, "amax") else maps.max((1, 2))  # a tensor, or NumPy's
+        return list(map(float, highest.tolist()))
+
 
 @runtime_checkable
 class Detector(Protocol):
@@ -74,6 +83,6 @@ class Detector(Protocol):
 class ComparesWithReferences(Detector, Protocol):
     """A detector of a few-shot method."""
 
-    def reference_scores(self) -> Float[Array, " references"]:
-        """The image score of each reference by the detector of all others; none if these would be too few."""
+    def left_out(self) -> Prediction:
+        """What the detector of all others says of each reference; of none if these would be too few."""
         ...

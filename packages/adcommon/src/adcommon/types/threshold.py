@@ -47,13 +47,16 @@ class Threshold:
     """Which images these are."""
     scores: tuple[float, ...] = ()
     """Theirs, rising; none in a folder that was written before they were kept."""
+    peaks: tuple[float, ...] = ()
+    """The largest values of their anomaly maps, rising; none where there are no maps."""
 
     def __post_init__(self) -> None:
         """Refuse scores that are not those of the images."""
-        if self.scores and len(self.scores) != self.images:
-            raise BadValue(f"threshold.scores has {len(self.scores)} numbers; expected {self.images}")
-        if not all(map(math.isfinite, self.scores)) or list(self.scores) != sorted(self.scores):
-            raise BadValue("threshold.scores are not finite numbers that rise")
+        for name, values in (("scores", self.scores), ("peaks", self.peaks)):
+            if values and len(values) != self.images:
+                raise BadValue(f"threshold.{name} has {len(values)} numbers; expected {self.images}")
+            if not all(map(math.isfinite, values)) or list(values) != sorted(values):
+                raise BadValue(f"threshold.{name} are not finite numbers that rise")
 
     @property
     def decision(self) -> float | None:
@@ -71,10 +74,22 @@ class Threshold:
                 "the scores that the model's threshold was chosen from were not kept with it; train it "
                 "again, or give --threshold"
             )
-        other = calibrate(self.scores, false_alarm_rate, self.origin)
+        other = calibrate(self.scores, false_alarm_rate, self.origin, self.peaks)
         if not other.supported:
             raise BadValue(f"--false-alarm-rate {false_alarm_rate:g}: {other.remedy}")
         return other
+
+    @property
+    def colours(self) -> tuple[float, float, float] | None:
+        """Where maps are dark, where they are outlined, and where they are brightest.
+
+        Dark is what the maps of half of the normal images reach; outlined, what no more of them exceed than
+        the false-alarm rate allows; brightest is four times as far from the first. None: there are no maps.
+        """
+        if not self.peaks:
+            return None
+        dark, outlined = self.peaks[(self.images - 1) // 2], self.peaks[-max(self._allowed, 1)]
+        return dark, outlined, dark + 4 * (outlined - dark)
 
     def p_value(self, score: float) -> float | None:
         """Share of normal images that score at least as high, the image itself counted among them.
@@ -93,7 +108,7 @@ class Threshold:
         Of n exchangeable images without ties, P(new score > the m-th highest) is distributed as Beta(m,
         n + 1 - m) over draws of the calibration images.
         """
-        allowed = _allowed(self.false_alarm_rate, self.images) or 1
+        allowed = max(self._allowed, 1)
         tail = (1 - CONFIDENCE) / 2
         return _beta_quantile(allowed, self.images, tail), _beta_quantile(allowed, self.images, 1 - tail)
 
@@ -103,6 +118,10 @@ class Threshold:
         low, high = self.interval
         sure = f"{CONFIDENCE:.0%} sure: {low:.2g} to {high:.2g}"
         return f"false-alarm rate {self.false_alarm_rate:g} ({sure}), from {self.images} {self.what}"
+
+    @property
+    def _allowed(self) -> int:
+        return _allowed(self.false_alarm_rate, self.images)
 
     @property
     def what(self) -> str:
@@ -126,7 +145,10 @@ class Threshold:
 
 
 def calibrate(
-    scores: Iterable[float], false_alarm_rate: float = RATE, origin: Origin = "held out"
+    scores: Iterable[float],
+    false_alarm_rate: float = RATE,
+    origin: Origin = "held out",
+    peaks: Iterable[float] = (),
 ) -> Threshold:
     """The threshold that normal images exceed with at most a given probability.
 
@@ -140,6 +162,10 @@ def calibrate(
 
     A rate needs n >= 1 / rate - 1 images (99 for 1 %); with fewer, m = 0 and no finite value keeps the
     promise.
+
+    Args:
+        origin: what images the scores are of.
+        peaks: the largest values of the images' maps, if there are maps.
     """
     if not 0 < false_alarm_rate < 1:
         raise BadValue(
@@ -163,6 +189,7 @@ def calibrate(
         supported=allowed > 0,
         origin=origin,
         scores=tuple(rising),
+        peaks=tuple(sorted(map(float, peaks))),
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
+from adcommon.types.prediction import Prediction
 from adcommon.types.records import Split
 from baselines.features import make_preprocess
 from baselines.one_pass import Made, make
@@ -30,9 +31,8 @@ def train(
         model.fit(images, recipe)
         detector = make_detector(model, make_preprocess(recipe), recipe)
 
-        def left_out(images: Float[Tensor, "batch 3 height width"], _: int) -> Float[Tensor, " batch"]:
-            distances = leave_one_out(model(images), count, recipe.prior)
-            return detector.finish(distances, images).image_scores
+        def left_out(images: Float[Tensor, "batch 3 height width"], _: int) -> Prediction:
+            return detector.finish(leave_one_out(model(images), count, recipe.prior), images)
 
         return Made(model, detector, {"channels": model.channels}, left_out)
 

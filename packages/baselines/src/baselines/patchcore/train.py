@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor
 
+from adcommon.models.anomaly_maps import joined
 from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
+from adcommon.types.prediction import Prediction
 from adcommon.types.records import Split
 from baselines.features import make_preprocess
 from baselines.one_pass import Made, make
@@ -30,13 +31,11 @@ def train(
         owner = model.fit(images, recipe, count)
         preprocess = make_preprocess(recipe)
 
-        def left_out(images: Float[Tensor, "batch 3 height width"], first: int) -> Float[Tensor, " batch"]:
+        def left_out(images: Float[Tensor, "batch 3 height width"], first: int) -> Prediction:
             others = (model.remembering(owner != place) for place in range(first, first + len(images)))
-            return torch.cat(
-                [
-                    make_detector(other, preprocess, recipe).score(image).image_scores
-                    for other, image in zip(others, images.split(1), strict=True)
-                ]
+            return joined(
+                make_detector(other, preprocess, recipe).score(image)
+                for other, image in zip(others, images.split(1), strict=True)
             )
 
         detector = make_detector(model, preprocess, recipe)
