@@ -21,6 +21,7 @@ from adcommon.deploy.predict import predict as predict_with
 from adcommon.deploy.rows import Row
 from adcommon.errors import BadValue, EmptySplit, Leak, OutputExists, OutputFailed
 from adcommon.io.text import csv_value
+from adcommon.results.pictures import FOUND
 from adcommon.testing.surroundings import contents, untouched
 from adcommon.types.prediction import Prediction
 from adcommon.types.threshold import calibrate
@@ -279,6 +280,23 @@ def test_every_row_says_what_the_decision_is_worth(photos: Path, tmp_path: Path)
     assert "above 0.1, like 8 of 19 normal images" in summary(own, model, tmp_path / "own")
     with pytest.raises(BadValue, match="calibrated on no normal images"):
         model_of(BrightnessDetector()).decide_at(0.05)
+
+
+def test_pictures_share_their_colours_and_outline_what_few_normal_images_reach(tmp_path: Path) -> None:
+    for name, grey in (("dark", 20), ("bright", 250)):
+        save(tmp_path / "photos" / f"{name}.png", grey)
+    model = model_of(BrightnessDetector())
+    greys = [grey / 255 for grey in range(30, 68, 2)]
+    model.calibration = calibrate(greys, 0.05, peaks=greys)
+    assert model.calibration.colours == pytest.approx((48 / 255, 66 / 255, 120 / 255))
+    predict_with(model, tmp_path / "photos", tmp_path / "out")
+    drawn = {
+        name: np.asarray(Image.open(tmp_path / "out" / "maps" / f"{name}.png.png"))
+        for name in ("dark", "bright")
+    }
+    assert (drawn["dark"] <= 12).all()  # half of the image and half of the first colour
+    assert tuple(drawn["bright"][0, 0]) == FOUND
+    assert tuple(drawn["bright"][15, 20]) == (251, 252, 207)  # half of 250 and half of the last
 
 
 def test_many_are_shown_in_part(tmp_path: Path) -> None:

@@ -74,3 +74,11 @@ def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
 def test_nothing_on_the_page_comes_from_a_network(tmp_path: Path) -> None:
     text = write_gallery(tmp_path, [ScoredImage("a", 1.0, None, None)], title="a").read_text()
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_what_decisions_and_colours_mean_stands_on_the_page(tmp_path: Path) -> None:
+    image = ScoredImage("a", 1.0, None, "a.png")
+    path = write_gallery(tmp_path, [image], title="a", worth="rate < 5 %", colours=(0.5, 1.0, 2.5))
+    _, data = read(path)
+    assert data["colours"] == [0.5, 1.0, 2.5]
+    assert '<p id="worth">rate &lt; 5 %</p>' in path.read_text()

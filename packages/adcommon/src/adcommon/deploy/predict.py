@@ -199,7 +199,8 @@ def _predict(
         if row.score is not None
     ]
     if folder.is_dir():
-        write_gallery(folder, shown, title=f"{len(shown)} images of {root}", threshold=model.threshold)
+        title, worth = f"{len(shown)} images of {root}", " ".join(_worth(model))
+        write_gallery(folder, shown, title=title, threshold=model.threshold, worth=worth, colours=colours)
     return rows
 
 

@@ -34,13 +34,21 @@ class ScoredImage:
 
 
 def write_gallery(
-    folder: Path, images: Sequence[ScoredImage], *, title: str, threshold: float | None = None
+    folder: Path,
+    images: Sequence[ScoredImage],
+    *,
+    title: str,
+    threshold: float | None = None,
+    worth: str = "",
+    colours: tuple[float, float, float] | None = None,
 ) -> Path:
     """Write `folder`/index.html and return its path.
 
     Args:
-        threshold: the decision threshold stored with the model, where the page's slider starts; None: there
-            is none.
+        threshold: the decision threshold, where the page's slider starts; None: there is none.
+        worth: what a decision is worth, in words.
+        colours: where the maps in the pictures are dark, outlined and brightest; None: each is scaled by
+            itself.
     """
     shown = [
         asdict(image)
@@ -50,9 +58,13 @@ def write_gallery(
         }
         for image in images
     ]
-    data = json.dumps({"images": shown, "threshold": threshold}, allow_nan=False)
+    data = json.dumps({"images": shown, "threshold": threshold, "colours": colours}, allow_nan=False)
     page = files("adcommon.results").joinpath("gallery.html").read_text(encoding="utf-8")
     # `<` is escaped so that no name can end the script.
-    values = {"title": escape(printable(title)), "data": data.replace("<", "\\u003c")}
+    values = {
+        "title": escape(printable(title)),
+        "worth": escape(worth),
+        "data": data.replace("<", "\\u003c"),
+    }
     atomic_write(folder / PAGE, re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], page))
     return folder / PAGE
