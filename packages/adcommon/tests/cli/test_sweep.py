@@ -60,7 +60,7 @@ def test_every_combination_is_run_once_and_its_rows_say_which_it_was(training: P
         ("lr=0.75", 1, 0.75),
     ]
     assert "lr=0.75" in (training / "spread.csv").read_text()
-    assert "says" in (training / "lr=0.25,seed=0" / "sweep.log").read_text()
+    assert "says" in (training / "lr=0.25,seed=0" / "command.log").read_text()
 
 
 def test_finished_runs_are_not_run_again(training: Path) -> None:

@@ -49,6 +49,20 @@ def test_where_no_state_can_be_saved_states_and_stops_wait(accelerator) -> None:
     assert saved == [4, 7]
 
 
+def test_a_training_without_time_ends_with_a_whole_step_that_is_its_last(accelerator, caplog) -> None:
+    found = list(steps(0, 9, StopSignal(), accelerator, what="x", evaluate_every=2, minutes=1e-9))
+    assert [(step.number, step.is_last, step.evaluates) for step in found] == [
+        (1, False, False),
+        (2, True, False),
+    ]
+    assert "x is cut short by --minutes: 2 of 9 steps were done" in caplog.text
+    waited = steps(
+        0, 9, StopSignal(), accelerator, what="x", minutes=1e-9, rests=lambda number: number % 4 == 0
+    )
+    assert [step.number for step in waited] == [1, 2, 3, 4]
+    assert len(list(steps(0, 9, StopSignal(), accelerator, what="x", minutes=10.0))) == 9
+
+
 def steps_to(last: int, accelerator: Accelerator, **options) -> Iterator[Step]:
     return steps(0, last, StopSignal(), accelerator, what="x", **options)
 

@@ -109,6 +109,7 @@ def train(
         accelerator,
         what=f"{shots}-shot",
         save_every=settings.save_every or recipe.steps_per_epoch,
+        minutes=settings.minutes,
         evaluate_every=recipe.evaluate_every * recipe.steps_per_epoch,
         ends_epoch=lambda number: number % recipe.steps_per_epoch == 0,
     ):

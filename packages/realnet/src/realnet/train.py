@@ -119,6 +119,7 @@ def train(
         accelerator,
         what=category,
         save_every=settings.save_every or recipe.evaluate_every * per_epoch,
+        minutes=settings.minutes,
         evaluate_every=recipe.evaluate_every * per_epoch,
         log_every=LOG_EVERY,
     ):

@@ -113,6 +113,7 @@ def train(
         accelerator,
         what=category,
         save_every=settings.save_every or recipe.evaluate_every,
+        minutes=settings.minutes,
         evaluate_every=recipe.evaluate_every,
     ):
         iteration = step.number - 1

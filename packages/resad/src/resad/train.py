@@ -117,6 +117,7 @@ def train(
         accelerator,
         what=recipe.train_dataset,
         save_every=settings.save_every or 0,
+        minutes=settings.minutes,
         ends_epoch=plan.ends_epoch,
     ):
         epoch, number = plan.place(step.number - 1)

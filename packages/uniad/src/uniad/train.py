@@ -133,6 +133,7 @@ def train(
         accelerator,
         what=category,
         save_every=settings.save_every or evaluate_every,
+        minutes=settings.minutes,
         evaluate_every=evaluate_every,
     ):
         seed_step(recipe.seed, accelerator.process_index, step.number)

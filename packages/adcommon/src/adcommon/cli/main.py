@@ -36,6 +36,11 @@ app.command(
     name="sweep",
     help="Run a training command for several seeds or values; mean and standard deviation of what comes out.",
 )
+app.command(
+    "adcommon.cli.compare:compare",
+    name="compare",
+    help="Train every method on the same images, in the time that there is, and say which one to use.",
+)
 app.command("adcommon.cli.list_commands:few_shot", name="few-shot", help="Draw normal reference images.")
 
 Root = Annotated[Path | None, Parameter(name="--data-root")]

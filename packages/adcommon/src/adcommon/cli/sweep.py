@@ -1,6 +1,6 @@
 """`ad sweep`: one training command, run for several seeds or values, each run in a process of its own.
 
-OUT/<name>=<value>,.../   what that run leaves behind, and its output in sweep.log
+OUT/<name>=<value>,.../   what that run leaves behind, and its output in command.log
 OUT/results.json          the rows of all runs, each with its place; .csv .md .html
 OUT/spread.csv            mean and standard deviation over seeds
 
@@ -9,25 +9,19 @@ The same command again goes on where it was stopped: finished runs are kept, oth
 
 import itertools
 import logging
-import os
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from cyclopts import Parameter
 from tqdm import tqdm
 
-from adcommon.errors import BadValue, Stopped, UserError, unknown_name
-from adcommon.io.files import MARKER, atomic_write, csv_columns, mark, refuse_foreign
+from adcommon.cli.trials import LOG, Trial, find_command, last_line, start
+from adcommon.errors import BadValue, Stopped, UserError
+from adcommon.io.files import atomic_write, csv_columns, mark, refuse_foreign
 from adcommon.io.lock import locked
-from adcommon.io.schema import read_yaml
-from adcommon.methods import commands, installed
 from adcommon.results.rows import Row, read_results, write_results
 from adcommon.results.spread import spread, spread_tables
 from adcommon.results.tables import aligned
@@ -38,27 +32,7 @@ from adcommon.types.values import Positive, Seed
 
 logger = logging.getLogger(__name__)
 
-FINISHED = "sweep-finished.yaml"
-"""In a run's folder: the command line that ended well there."""
 _POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One run of the sweep."""
-
-    name: str
-    folder: Path
-    arguments: tuple[str, ...]
-    """After the command's name; without --out and --resume."""
-    varied: str
-    """What it has of its own besides the seed, such as "lr=0.1"."""
-
-    @property
-    def finished(self) -> bool:
-        """True if this very command line has ended well here."""
-        file = self.folder / FINISHED
-        return file.exists() and read_yaml(file) == list(self.arguments)
 
 
 def sweep(
@@ -110,21 +84,10 @@ def sweep(
         atomic_write(out / "spread.csv", csv_columns(lines))
         print("\n\n".join(map(aligned, spread_tables(lines))))
     if failed:
-        logs = "\n".join(f"  {trial.folder / 'sweep.log'}: {last_line(trial)}" for trial in failed)
+        logs = "\n".join(f"  {trial.folder / LOG}: {last_line(trial)}" for trial in failed)
         raise UserError(
             f"{len(failed)} of {len(trials)} runs failed:\n{logs}\n  Run the same command to try them again"
         )
-
-
-def find_command(command: str) -> str:
-    """Path of a method's console command beside the running Python."""
-    known = [name for method in installed() for name in commands(method)]
-    if command not in known:
-        raise unknown_name("command", command, known)
-    program = shutil.which(command, path=str(Path(sys.executable).parent)) or shutil.which(command)
-    if program is None:
-        raise BadValue(f"the command {command} is installed and not to be found beside {sys.executable}")
-    return program
 
 
 def plan(arguments: Sequence[str], vary: Mapping[str, Sequence[str]], out: Path) -> list[Trial]:
@@ -155,12 +118,6 @@ def plan(arguments: Sequence[str], vary: Mapping[str, Sequence[str]], out: Path)
     return trials
 
 
-def last_line(trial: Trial) -> str:
-    """The last thing a run said."""
-    said = (trial.folder / "sweep.log").read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
-
-
 def _run_all(program: Sequence[str], trials: Sequence[Trial], jobs: int, stop: StopSignal) -> list[Trial]:
     """Run what is not finished, `jobs` at a time; those that failed."""
     waiting = iter([trial for trial in trials if not trial.finished])
@@ -173,7 +130,7 @@ def _run_all(program: Sequence[str], trials: Sequence[Trial], jobs: int, stop: S
             if not stop.requested:
                 for trial in itertools.islice(waiting, jobs - len(running)):
                     logger.info("%s", trial.name)
-                    running[trial] = _start(program, trial)
+                    running[trial] = start(program, trial)
             if not running:
                 return failed
             if stop.requested:
@@ -186,7 +143,7 @@ def _run_all(program: Sequence[str], trials: Sequence[Trial], jobs: int, stop: S
                 del running[trial]
                 progress.update()
                 if code == 0:
-                    atomic_write(trial.folder / FINISHED, yaml.safe_dump(list(trial.arguments)))
+                    trial.finish()
                 elif not stop.requested:
                     logger.error("%s failed with exit code %d: %s", trial.name, code, last_line(trial))
                     failed.append(trial)
@@ -195,13 +152,3 @@ def _run_all(program: Sequence[str], trials: Sequence[Trial], jobs: int, stop: S
         progress.close()
         for process in running.values():  # none is left, but after an error of ours
             process.kill()
-
-
-def _start(program: Sequence[str], trial: Trial) -> "subprocess.Popen[bytes]":
-    mark(trial.folder)
-    begun = any(path.name not in (MARKER, "sweep.log") for path in trial.folder.iterdir())
-    arguments = [*program, *trial.arguments, "--out", str(trial.folder), "--resume"]
-    with (trial.folder / "sweep.log").open("ab" if begun else "wb") as log:
-        return subprocess.Popen(
-            arguments, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=os.environ
-        )

@@ -1,7 +1,6 @@
 """Images or a folder of them -> scores, decisions and pictures in files, with any model."""
 
 import logging
-import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,12 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt8
 from tqdm import tqdm
 
 from adcommon.data.leaks import refuse_leak, same_files
-from adcommon.data.preprocess import Preprocess
+from adcommon.deploy.drawing import Colours, draw
 from adcommon.deploy.inputs import list_inputs
 from adcommon.deploy.model import Model
 from adcommon.deploy.result import Result
@@ -31,14 +28,13 @@ from adcommon.deploy.rows import (
 )
 from adcommon.errors import UnreadableImage
 from adcommon.io.files import atomic_write, json_text, output_errors, remove_leftovers
-from adcommon.io.images import picture
 from adcommon.io.listing import describe
 from adcommon.io.lock import locked
 from adcommon.io.outputs import clear, refuse_held
 from adcommon.io.text import printable
 from adcommon.results.gallery import PAGE, ScoredImage, write_gallery
 from adcommon.results.picture_names import picture_names
-from adcommon.results.pictures import FOUND, contour, glow, heat_map, overlay, png
+from adcommon.results.pictures import png
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +181,8 @@ def _predict(
             append(out / TABLE, rows[first:])
             for place, (result, wanted) in enumerate(zip(batch, drawn, strict=True), first):
                 if wanted:
-                    drawing.append(pool.submit(_draw, paths[place], result, pictures[place], colours))
+                    file = pictures[place]
+                    drawing.append(pool.submit(_write_picture, paths[place], result, file, colours))
             while len(drawing) > 2 * batch_size:
                 drawing.popleft().result()
             bar.update(len(batch))
@@ -222,28 +219,13 @@ def _say_errors(rows: Sequence[Row]) -> None:
             logger.warning("skipping %s", row.error)
 
 
-def _draw(path: Path, result: Result, file: Path, colours: tuple[float, float, float] | None) -> None:
-    """Draw the map over its image, in its own colours where there are none that all images share."""
-    scale = min(1.0, LONGEST_SIDE / max(result.width, result.height))
-    width, height = max(1, round(scale * result.width)), max(1, round(scale * result.height))
+def _write_picture(path: Path, result: Result, file: Path, colours: Colours | None) -> None:
     try:
-        pixels = _pixels(path, result.preprocess, width, height)
+        pixels = draw(path, result, colours, longest_side=LONGEST_SIDE)
     except UnreadableImage as error:  # it was there when it was scored
         logger.warning("no picture: %s", error)
         return
-    assert result.network_map is not None
-    anomaly_map = result.preprocess.restore(result.network_map[None], height, width)[0]
-    dark, outlined, bright = colours or (None, math.inf, None)
-    drawn = overlay(pixels, heat_map(anomaly_map, dark, bright, colours=glow))
-    atomic_write(file, png(contour(drawn, anomaly_map > outlined, FOUND)))
-
-
-def _pixels(
-    path: Path, preprocess: Preprocess, width: int, height: int
-) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    """An image at another size; at its own size it is in memory only here, where others wait for it."""
-    with picture(path, upright=preprocess.upright, white=preprocess.white) as image:
-        return np.asarray(image.resize((width, height), reducing_gap=2).convert("RGB"))
+    atomic_write(file, png(pixels))
 
 
 def summary(predicted: Predicted, model: Model, out: Path) -> str:

@@ -6,7 +6,7 @@ NumPy arrays in, torch tensors of any device accepted. A paper's own variants ar
 """
 
 from adcommon.metrics.accumulator import PixelMetrics, PixelResult
-from adcommon.metrics.bootstrap import auroc_interval
+from adcommon.metrics.bootstrap import auroc_difference_interval, auroc_interval
 from adcommon.metrics.curves import Curve, ImageResult, auroc, average_precision, f1_max, image_metrics
 from adcommon.metrics.pro import aupro
 
@@ -17,6 +17,7 @@ __all__ = [
     "PixelResult",
     "aupro",
     "auroc",
+    "auroc_difference_interval",
     "auroc_interval",
     "average_precision",
     "f1_max",

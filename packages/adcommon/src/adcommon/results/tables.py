@@ -65,7 +65,7 @@ def page(title: str, tables: Sequence[Table], folder: Path) -> str:
         for place in galleries
     ]
     pictures = ["<h2>Pictures</h2>", "<ul>", *links, "</ul>"] if links else []
-    return "\n".join([_HEAD.format(title=escape(title)), *map(_html, tables), *pictures, "</html>", ""])
+    return "\n".join([_HEAD.format(title=escape(title)), *map(html, tables), *pictures, "</html>", ""])
 
 
 _HEAD = """<!doctype html>
@@ -83,7 +83,9 @@ _HEAD = """<!doctype html>
 <h1>{title}</h1>"""
 
 
-def _html(table: Table) -> str:
+def html(table: Table) -> str:
+    """For a page: heading, table and notes."""
+
     def row(tag: str, line: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in line) + "</tr>"
 

@@ -11,7 +11,7 @@ from adcommon.errors import BadValue
 from adcommon.io.places import default_root
 from adcommon.io.schema import check_fields
 from adcommon.training.recipes import refuse_two_datasets
-from adcommon.types.values import NotNegative, Positive, Rate, Workers
+from adcommon.types.values import AboveZero, NotNegative, Positive, Rate, Workers
 
 SETTINGS_GROUP = Group("Where and how to run", sort_key=1)
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)]
@@ -99,6 +99,9 @@ class Settings(_OnImages):
     """Overwrite the run's folder."""
     save_every: Annotated[Positive | None, Parameter(show_default=False)] = None
     """Steps between saved states for `--resume`. [default: every evaluation]"""
+    minutes: Annotated[AboveZero | None, Parameter(show_default=False)] = None
+    """End the training of a model after so long, whatever step it has reached, and evaluate that.
+    [default: all steps]"""
     false_alarm_rate: Rate = 0.05
     """Rate at which the stored decision threshold may call a normal image anomalous."""
 

@@ -9,7 +9,9 @@
 The body of the loop stays with the paper; nothing here calls it back.
 """
 
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -27,8 +29,12 @@ from adcommon.training.stop import StopSignal
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+logger = logging.getLogger(__name__)
+
 LOG_EVERY = 25
 """Steps between readings; a reading waits for the device."""
+CUT_SHORT = "cut short by --minutes"
+"""What the log says of a training that had no more time."""
 GRADIENT_NORM = "gradient_norm"
 """The reading that may be infinite: under fp16 such a step is not taken."""
 
@@ -80,6 +86,7 @@ def steps(
     log_every: int = LOG_EVERY,
     ends_epoch: Callable[[int], bool] = lambda number: False,
     rests: Callable[[int], bool] = lambda number: True,
+    minutes: float | None = None,
 ) -> Iterator[Step]:
     """The steps that are left, each followed by the question whether to stop.
 
@@ -96,11 +103,13 @@ def steps(
         ends_epoch: of a step's number: readings are taken there too.
         rests: of a step's number: its state can be saved. Gradients that wait for an update are no part of
             it, and whoever asks for a state or a stop waits for that update too.
+        minutes: the step that begins after so many is the last; None: all are done.
 
     Raises:
         Stopped: after a step at which somebody asked for it; its state was saved in the loop.
     """
-    waiting = stopping = False
+    waiting = stopping = late = False
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
 
     def every(number: int, count: int) -> bool:
         return count > 0 and number % count == 0
@@ -114,11 +123,12 @@ def steps(
         for number in range(first + 1, total + 1):
             logs, ends, resting = every(number, log_every), ends_epoch(number), rests(number)
             waiting = waiting or every(number, save_every)
+            ending = number == total or (late and resting)
             step = Step(
                 number=number,
-                is_last=number == total,
+                is_last=ending,
                 ends_epoch=ends,
-                evaluates=every(number, evaluate_every) and number < total,
+                evaluates=every(number, evaluate_every) and not ending,
                 logs=logs,
                 saves_state=waiting and resting,
                 asked_to_stop=partial(asked, logs or ends, resting),
@@ -130,7 +140,11 @@ def steps(
                     f"stopped after step {number} of {what}; run the same command with --resume to go on",
                     stop.number,
                 )
+            if ending and number < total:
+                logger.warning("%s is %s: %d of %d steps were done", what, CUT_SHORT, number, total)
+                return
             waiting = waiting and not resting
+            late = late or any_process(time.monotonic() > deadline, accelerator, when=logs or ends)
 
 
 class Readings:

@@ -1,0 +1,212 @@
+"""`ad compare`: every method on the same images, in the time that there is, and which of them to use.
+
+OUT/METHOD/...            what its training leaves, and what it said in command.log
+OUT/METHOD/compared.json  its scores of the test images, and what scoring costs
+OUT/images/               the test images, small
+OUT/data/                 where no defect is known: normal images with pasted ones
+OUT/index.html            the table, and the same images side by side; OUT/comparison.md the table alone
+
+The same command again goes on where it was stopped: what was measured is kept.
+"""
+
+import logging
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from adcommon.cli.trials import Trial, find_command, last_line, start
+from adcommon.errors import BadValue, Stopped, UserError, unknown_name
+from adcommon.io.files import mark, refuse_foreign, remove
+from adcommon.io.lock import locked
+from adcommon.io.places import default_root
+from adcommon.methods import FLOOR, commands, installed
+from adcommon.training.logging import start_logging
+from adcommon.training.settings import Names
+from adcommon.training.stop import StopSignal
+from adcommon.types.records import Split
+from adcommon.types.threshold import RATE
+from adcommon.types.values import AboveZero, Positive, Rate
+
+logger = logging.getLogger(__name__)
+
+PROXY_SHARE = 0.25
+"""Of the normal images, that get a pasted defect where no other is known."""
+TRAINING_SHARE = 0.6
+"""Of a method's time, for the steps of its training; the rest is for reading and measuring."""
+_POLL_SECONDS = 0.2
+
+
+def compare(
+    *,
+    data: Path | None = None,
+    dataset: str | None = None,
+    data_root: Path | None = None,
+    category: str | None = None,
+    good: Names = (),
+    bad: Names = (),
+    masks: Names = (),
+    methods: Names = (),
+    minutes: AboveZero = 20.0,
+    recipe: str = "small",
+    false_alarm_rate: Rate = RATE,
+    shots: Positive = 8,
+    out: Path = Path("runs/compare"),
+    device: Annotated[str | None, Parameter(show_default=False)] = None,
+    force: bool = False,
+) -> None:
+    """Train every method on the same images, in the time that there is, and say which one to use.
+
+    What needs no training comes first; each method has an equal share of the time that is left. The same
+    command goes on where it was stopped. Where no defect is known, pieces of other images are pasted into
+    normal ones that were kept out of training.
+
+    Args:
+        data: A folder of my own images, or a list of them.
+        dataset: Or a dataset, as `ad datasets` lists it.
+        data_root: Folder that holds the datasets. [default: $AD_DATA, else ./data]
+        category: Which category, where there are several.
+        good: Folders of normal images among my own, by name or path, where their names do not say it.
+        bad: Folders of anomalous ones.
+        masks: Folders of masks.
+        methods: To compare. [default: all that are installed]
+        minutes: For everything.
+        recipe: Of every method's training command.
+        false_alarm_rate: Rate at which normal images may be called anomalous.
+        shots: Normal images that few-shot methods compare with.
+        out: Folder for everything.
+        device: Device by its torch name: cpu, cuda:1, mps. [default: the first GPU if there is one]
+        force: Delete an earlier comparison in the folder.
+    """
+    from adcommon.data import load_splits
+    from adcommon.data.sources.meaning import Meaning
+
+    start_logging(None)
+    deadline = time.monotonic() + 60 * minutes
+    if (data is None) == (dataset is None):
+        raise BadValue("give --data DIR, a folder of my own images, or --dataset NAME")
+    programs = _programs(methods)
+    root = data or data_root or default_root()
+    meaning, wanted = Meaning(good, bad, masks), () if category is None else (category,)
+    splits = load_splits("folder" if data else str(dataset), root, wanted, meaning=meaning)
+    if len(splits) > 1:
+        raise BadValue(f"there are several categories; choose one with --category: {', '.join(splits)}")
+    (split,) = splits.values()
+    where = ["--data", str(data), *(["--category", category] if category else [])]
+    for flag, values in (("--good", good), ("--bad", bad), ("--masks", masks)):
+        where += [flag, *values] if values else []
+    refuse_foreign(out)
+    with locked(out), StopSignal() as stop:
+        if force:
+            for path in out.iterdir():
+                if not path.name.startswith("."):
+                    remove(path)
+        mark(out)
+        if proxy := not any(record.label for record in split.test):
+            split = _with_proxies(split, out / "data")
+        if proxy or dataset is not None:
+            where = ["--data", str(_listed_in(out / "data", split))]
+        if not split.train or {record.label for record in split.test} != {0, 1}:
+            raise BadValue("a comparison needs normal images to train with, and normal ones to test with")
+        flags = ["--recipe", recipe, *where, "--false-alarm-rate", f"{false_alarm_rate:g}"]
+        flags += ["--device", device] if device else []
+        trials = {name: Trial(name, out / name, tuple(flags)) for name in programs}
+        failed = _run_all(programs, trials, split, shots, false_alarm_rate, deadline, stop)
+        if stop.requested:
+            raise Stopped("stopped; run the same command to go on", stop.number)
+        if len(failed) == len(trials):
+            raise UserError(f"no method was measured:\n{_listed(failed)}")
+        from adcommon.cli.compared import report
+
+        print(report(out, [name for name in programs if name not in failed], split, proxy=proxy))
+    if failed:
+        print(f"not measured:\n{_listed(failed)}\n  The same command with more --minutes goes on with them.")
+
+
+def _programs(methods: Sequence[str]) -> dict[str, str]:
+    """The training command of each method, those that train nothing first."""
+    known = {name: f"{name}-train" for name in installed() if f"{name}-train" in commands(name)}
+    for name in methods:
+        if name not in known:
+            raise unknown_name("method", name, known)
+    floor = installed(FLOOR)
+    names = sorted(methods or known, key=lambda name: name not in floor)
+    return {name: find_command(known[name]) for name in dict.fromkeys(names)}
+
+
+def _with_proxies(split: Split, folder: Path) -> Split:
+    """Normal images, some with pasted defects; drawn once."""
+    from adcommon.data.lists.manifest import TABLE, read_manifest
+    from adcommon.evaluation.proxy import with_proxies
+
+    if (folder / TABLE).exists():
+        (known,) = read_manifest(folder / TABLE).values()
+        return known
+    return with_proxies([*split.train, *split.test], folder, share=PROXY_SHARE, seed=0)
+
+
+def _listed_in(folder: Path, split: Split) -> Path:
+    """A list of the images, which every training command reads."""
+    from adcommon.data.lists.manifest import write_manifest
+
+    (table,) = write_manifest("csv", folder, {split.category: split}, folder)
+    return table
+
+
+def _run_all(
+    programs: Mapping[str, str],
+    trials: Mapping[str, Trial],
+    split: Split,
+    shots: int,
+    false_alarm_rate: float,
+    deadline: float,
+    stop: StopSignal,
+) -> dict[str, str]:
+    """Train and measure what was not measured before; those that failed, and why."""
+    from adcommon.cli.compared import COMPARED, measure
+
+    failed: dict[str, str] = {}
+    for number, (name, trial) in enumerate(trials.items()):
+        if stop.requested or (trial.folder / COMPARED).exists():
+            continue
+        left = deadline - time.monotonic()
+        share = left / (len(trials) - number)
+        if left <= 0:
+            failed[name] = "there was no time left"
+            continue
+        began = time.monotonic()
+        if not trial.finished:
+            logger.info("%s: at most %.1f minutes", name, share / 60)
+            further = [] if name in installed(FLOOR) else ["--minutes", f"{TRAINING_SHARE * share / 60:.3f}"]
+            code = _run(start([programs[name]], trial, further), deadline, stop)
+            if stop.requested:
+                continue
+            if code:
+                why = "there was no time left" if time.monotonic() > deadline else last_line(trial)
+                failed[name] = f"{why} ({trial.folder / 'command.log'})"
+                logger.error("%s: %s", name, failed[name])
+                continue
+            trial.finish()
+        measure(trial, split, shots, false_alarm_rate, seconds=time.monotonic() - began)
+    return failed
+
+
+def _run(process: "subprocess.Popen[bytes]", deadline: float, stop: StopSignal) -> int:
+    """Wait for a training; it is stopped in good order when somebody asks for it, or the time is over."""
+    asked = False
+    try:
+        while (code := process.poll()) is None:
+            if not asked and (stop.requested or time.monotonic() > deadline):
+                process.terminate()
+                asked = True
+            time.sleep(_POLL_SECONDS)
+        return code
+    finally:
+        process.kill()
+
+
+def _listed(failed: Mapping[str, str]) -> str:
+    return "\n".join(f"  {name}: {why}" for name, why in failed.items())

@@ -1,0 +1,179 @@
+"""The models of a comparison, measured alike on the same images, and the report on them."""
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+from PIL import Image
+
+from adcommon.cli.trials import Trial
+from adcommon.data.lists.fewshot import draw_references
+from adcommon.deploy.drawing import draw
+from adcommon.deploy.model import load
+from adcommon.errors import BadValue, UserError
+from adcommon.evaluation.compare import Candidate, disagreement, recommend, table
+from adcommon.io.files import atomic_write, json_text
+from adcommon.io.images import open_mask, picture
+from adcommon.io.model_folder import read_config
+from adcommon.io.schema import build, read_json
+from adcommon.results.comparison import Compared, Seen, write_comparison
+from adcommon.results.pictures import TRUTH, contour, webp
+from adcommon.results.rows import read_results
+from adcommon.results.tables import aligned, markdown
+from adcommon.training.steps import CUT_SHORT
+from adcommon.types.records import Record, Split
+from adcommon.types.threshold import Threshold
+
+COMPARED = "compared.json"
+SIDE = 320
+"""Longest side of a picture on the page, pixels."""
+MOST_PICTURES = 200
+"""Images of either kind on the page."""
+_BATCH = 8
+
+
+def measure(trial: Trial, split: Split, shots: int, false_alarm_rate: float, *, seconds: float) -> None:
+    """Score the test images with a trained model, draw some, and write down what came out.
+
+    Args:
+        seconds: that its training took, reading and report included.
+    """
+    (config,) = trial.folder.glob("*/model/config.json")
+    folder = config.parent
+    references = None
+    if read_config(folder)["setting"] == "few-shot":
+        references = draw_references(split.train, min(shots, len(split.train)), seed=0)
+    model = load(folder, category=split.category, references=references)
+    try:
+        model.decide_at(false_alarm_rate)
+    except BadValue:  # too few images: it ranks
+        model.threshold = None
+    shown = set(chosen(split.test))
+    colours = None if model.calibration is None else model.calibration.colours
+    scores: list[float] = []
+    spent, paths = 0.0, [record.image for record in split.test]
+    model.predict(paths[:_BATCH], batch_size=_BATCH)  # so that what is done once is not counted
+    for first in range(0, len(paths), _BATCH):
+        began = time.monotonic()
+        results = list(model.stream(paths[first : first + _BATCH], batch_size=_BATCH))
+        spent += time.monotonic() - began
+        for place, result in enumerate(results, first):
+            if result.score is None:
+                raise UserError(str(result.error))
+            scores.append(result.score)
+            if place in shown and result.network_map is not None:
+                pixels = draw(paths[place], result, colours, longest_side=SIDE)
+                atomic_write(trial.folder / "pictures" / f"{place:05d}.webp", webp(pixels))
+    said = (trial.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+    promise = model.promise
+    facts = {
+        "scores": scores,
+        "promise": None if promise is None else asdict(promise),
+        "minutes": seconds / 60,
+        "milliseconds": 1000 * spent / len(paths),
+        "megabytes": sum(file.stat().st_size for file in folder.iterdir()) / 1e6,
+        "cut_short": CUT_SHORT in said,
+        "model": str(folder),
+    }
+    atomic_write(trial.folder / COMPARED, json_text(facts))
+
+
+def report(out: Path, methods: Sequence[str], split: Split, *, proxy: bool) -> str:
+    """Write the page and the table; the table, the recommendation and the next command, for a terminal."""
+    labels = np.array([record.label for record in split.test])
+    stored = {method: read_json(out / method / COMPARED) for method in methods}
+    candidates = [_candidate(method, out / method, facts) for method, facts in stored.items()]
+    for candidate in candidates:
+        if len(candidate.scores) != len(labels):
+            raise BadValue(f"{out} compares other images; start afresh with --force, or choose another --out")
+    advice = recommend(candidates, labels, proxy=proxy)
+    lines = table(candidates, labels)
+    said = f"Use {advice.method}: {advice.reason}"
+    atomic_write(out / "comparison.md", f"{said}\n\n{markdown(lines)}\n")
+    page = write_comparison(
+        out,
+        _images(out, candidates, split.test, labels),
+        lines,
+        title=f"{split.category}: {len(methods)} methods, {len(split.train)} training images",
+        recommendation=said,
+        of=len(labels),
+    )
+    model = stored[advice.method]["model"]
+    compared = read_config(Path(model))["setting"] == "few-shot"
+    further = " --references NORMAL_IMAGES" if compared else ""
+    return (
+        f"{aligned(lines)}\n\n{said}\nlook at {page}\n"
+        f"score images with: uv run ad predict IMAGES --model {shlex.quote(model)}{further}"
+    )
+
+
+def chosen(test: Sequence[Record]) -> list[int]:
+    """Places of the test images on the page, evenly drawn of both kinds."""
+    places: list[int] = []
+    for label in (0, 1):
+        kind = [place for place, record in enumerate(test) if record.label == label]
+        places += kind[:: -(-len(kind) // MOST_PICTURES) or 1]
+    return sorted(places)
+
+
+def _candidate(method: str, folder: Path, facts: Mapping[str, Any]) -> Candidate:
+    row = next(row for row in read_results(folder) if row["protocol"] == "standard")
+    promise = facts["promise"]
+    return Candidate(
+        method=method,
+        scores=np.array(facts["scores"], dtype=np.float64),
+        row=row,
+        promise=None if promise is None else build(Threshold, promise, str(folder / COMPARED)),
+        minutes=facts["minutes"],
+        milliseconds=facts["milliseconds"],
+        megabytes=facts["megabytes"],
+        cut_short=facts["cut_short"],
+    )
+
+
+def _images(
+    out: Path, candidates: Sequence[Candidate], test: Sequence[Record], labels: Int64[np.ndarray, " images"]
+) -> list[Compared]:
+    differing = disagreement(candidates)
+    ranks = {each.method: each.scores.argsort().argsort() / len(labels) for each in candidates}
+    images = []
+    for place in chosen(test):
+        record, name = test[place], f"{place:05d}.webp"
+        drawn = {each.method: f"{each.method}/pictures/{name}" for each in candidates}
+        own = out / "images" / name
+        if not own.exists():
+            atomic_write(own, webp(_small(record)))
+        by = {
+            each.method: Seen(
+                float(ranks[each.method][place]),
+                _decision(each, place),
+                drawn[each.method] if (out / drawn[each.method]).exists() else None,
+            )
+            for each in candidates
+        }
+        shown = f"{record.defect}/{record.image.name}"
+        images.append(Compared(shown, record.label > 0, f"images/{name}", by, float(differing[place])))
+    return images
+
+
+def _decision(candidate: Candidate, place: int) -> str:
+    if candidate.promise is None:
+        return "unknown"
+    return "anomalous" if candidate.scores[place] > candidate.promise.value else "normal"
+
+
+def _small(record: Record) -> np.ndarray:
+    """The image at the size of the page, with its labelled defect."""
+    with picture(record.image, upright=True) as image:
+        small = image.copy()
+        small.thumbnail((SIDE, SIDE))
+        pixels = np.asarray(small.convert("RGB"))
+    if record.mask is None:
+        return pixels
+    mask = Image.fromarray(open_mask(record.mask)).resize(small.size, Image.Resampling.NEAREST)
+    return contour(pixels, np.asarray(mask), TRUTH)

@@ -1,0 +1,72 @@
+"""The page of a comparison: the table, and the same images side by side under every model."""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+from adcommon.io.files import atomic_write
+from adcommon.io.text import printable
+from adcommon.results.gallery import PAGE
+from adcommon.results.tables import Table, html
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a model says of an image on the page."""
+
+    rank: float
+    """Share of the test images that score lower, in [0, 1]."""
+    decision: str
+    """ "normal", "anomalous" or "unknown"."""
+    picture: str | None
+    """Path relative to the page, with `/`; None: the method has no maps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """An image on the page, and what each model says of it."""
+
+    name: str
+    anomalous: bool
+    picture: str
+    """Of the image itself."""
+    by: Mapping[str, Seen]
+    disagreement: float
+    """How differently the models rank it, in [0, 1]."""
+
+
+def write_comparison(
+    folder: Path, images: Sequence[Compared], table: Table, *, title: str, recommendation: str, of: int
+) -> Path:
+    """Write `folder`/index.html and return its path.
+
+    Args:
+        images: in any order; the page begins with those on which the models disagree.
+        of: test images there are, of which these may be some.
+    """
+    shown = []
+    for image in images:
+        by = {method: asdict(seen) | {"picture": _link(seen.picture)} for method, seen in image.by.items()}
+        shown.append(
+            asdict(image) | {"name": printable(image.name), "picture": _link(image.picture), "by": by}
+        )
+    values = {
+        "title": escape(printable(title)),
+        "recommendation": escape(recommendation),
+        "table": html(table),
+        "part": "" if len(images) == of else f" {len(images)} of the {of} test images are shown.",
+        "data": json.dumps(shown, allow_nan=False).replace("<", "\\u003c"),
+    }
+    page = files("adcommon.results").joinpath("comparison.html").read_text(encoding="utf-8")
+    atomic_write(folder / PAGE, re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], page))
+    return folder / PAGE
+
+
+def _link(path: str | None) -> str | None:
+    return None if path is None else quote(os.fsencode(path))
