@@ -61,7 +61,7 @@ class Recommendation:
 def recommend(
     candidates: Sequence[Candidate], labels: Int64[np.ndarray, " images"], *, proxy: bool = False
 ) -> Recommendation:
-    """The fastest of the models that cannot be told from the best by image AUROC.
+    """The fastest of the models that cannot be told from the best by image AUROC, of those that decide if any.
 
     Two can be told apart if 95 % of paired bootstrap draws of the test images put the same one ahead.
 
@@ -75,17 +75,21 @@ def recommend(
         ends = auroc_difference_interval(best.scores, candidate.scores, labels)
         if ends is None or ends[0] <= 0:
             equals.append(candidate)
-    chosen = min(equals, key=lambda candidate: candidate.milliseconds)
+    deciding = [candidate for candidate in equals if candidate.promise is not None]
+    chosen = min(deciding or equals, key=lambda candidate: candidate.milliseconds)
     images = f"{len(labels)} {'images, half of them with pasted defects' if proxy else 'test images'}"
     names = [candidate.method for candidate in equals]
     if len(equals) == 1:
         reason = f"{best.method} is better than every other on {images}"
     else:
         reason = f"{', '.join(names[:-1])} and {names[-1]} cannot be told apart on {images}"
-        slowest = max(equals, key=lambda candidate: candidate.milliseconds)
+        among = "of them"
+        if deciding and len(deciding) < len(equals):
+            among = "of those that have a threshold"
+        slowest = max(deciding or equals, key=lambda candidate: candidate.milliseconds)
         if slowest.milliseconds > 1.2 * chosen.milliseconds:
             times = f"{slowest.milliseconds / chosen.milliseconds:.1f} times faster than {slowest.method}"
-            reason += f"; {chosen.method} is the fastest of them, {times}"
+            reason += f"; {chosen.method} is the fastest {among}, {times}"
     if proxy:
         reason += ". Pasted pieces stand in for real defects: a few photographs of those would say more"
     return Recommendation(chosen.method, tuple(names), reason + ".")
