@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from adcommon.metrics import auroc, auroc_interval
+from adcommon.metrics import auroc, auroc_difference_interval, auroc_interval
 
 
 @pytest.fixture
@@ -47,3 +47,19 @@ def test_where_everything_is_in_order_there_is_no_width() -> None:
 @pytest.mark.parametrize("labels", [np.zeros(5), np.ones(5)])
 def test_one_kind_of_image_has_no_interval(labels) -> None:
     assert auroc_interval(np.arange(5.0), labels) is None
+
+
+def test_a_difference_is_that_of_the_same_drawn_images(images) -> None:
+    scores, labels = images
+    others = scores + np.random.default_rng(9).normal(size=80)
+    generator = np.random.default_rng(8)
+    groups = [np.flatnonzero(labels == label) for label in (0, 1)]
+    drawn = []
+    for _ in range(3000):
+        places = np.concatenate([generator.choice(group, len(group)) for group in groups])
+        drawn.append(auroc(scores[places], labels[places]) - auroc(others[places], labels[places]))
+    wanted = np.quantile(drawn, [0.025, 0.975])
+    assert auroc_difference_interval(scores, others, labels) == pytest.approx(wanted, abs=0.012)
+    assert auroc_difference_interval(scores, scores, labels) == (0.0, 0.0)
+    assert auroc_difference_interval(scores, 2 * scores + 1, labels) == (0.0, 0.0)
+    assert auroc_difference_interval(scores, others, np.zeros(80)) is None

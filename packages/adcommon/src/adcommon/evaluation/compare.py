@@ -61,7 +61,7 @@ class Recommendation:
 def recommend(
     candidates: Sequence[Candidate], labels: Int64[np.ndarray, " images"], *, proxy: bool = False
 ) -> Recommendation:
-    """The fastest of the models that cannot be told from the best by image AUROC, of those that decide if any.
+    """The fastest model that cannot be told from the best by image AUROC; one that decides, if there is one.
 
     Two can be told apart if 95 % of paired bootstrap draws of the test images put the same one ahead.
 

@@ -42,7 +42,7 @@ def with_proxies(normal: Sequence[Record], folder: Path, *, share: float, seed: 
         spoiled, mask = paste(image, _pixels(donor.image), generator)
         name, category = f"{number:04d}.png", record.category
         files = [folder / kind / name for kind in ("good", DEFECT, "masks")]
-        for file, pixels in zip(files, (image, spoiled, mask.astype(np.uint8) * 255), strict=True):
+        for file, pixels in zip(files, (image, spoiled, _as_picture(mask)), strict=True):
             atomic_write(file, png(pixels))
         good, bad, truth = files
         test += [Record(good, category, 0), Record(bad, category, 1, DEFECT, truth)]
@@ -73,7 +73,11 @@ def paste(
     changed = piece * (generator.uniform(0.7, 1.3) * generator.uniform(0.95, 1.05, size=3))
     alpha = soft[..., None] / 255
     mixed = image * (1 - alpha) + changed.clip(0, 255) * alpha
-    return np.rint(mixed).astype(np.uint8), soft > 127
+    return np.rint(mixed).astype(np.uint8), np.asarray(drawn) > 0
+
+
+def _as_picture(mask: Bool[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
+    return np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
 
 
 def _pixels(path: Path) -> UInt8[np.ndarray, "height width 3"]:
