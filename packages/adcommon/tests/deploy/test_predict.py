@@ -311,7 +311,8 @@ def test_many_are_shown_in_part(tmp_path: Path) -> None:
         "  39  39.png",
     ]
     assert said[12] == "  ... and 24 more"
-    assert said[-3] == "  ... and 20 more"
+    assert said[-4] == "  ... and 20 more"
+    assert "34 of 40 images are called anomalous" in said[-2]
 
 
 def test_inputs_that_are_not_there_are_said(tmp_path: Path) -> None:

@@ -82,10 +82,9 @@ def train(
 
     store = None
     if recipe.cache_features:
-        images_once = AnomalyDataset(training, preprocess, cache, memory_bytes=0)
         store = cached_features(
             FrozenEncoder(model, recipe.backbone),
-            images_once,
+            AnomalyDataset(training, preprocess, cache, memory_bytes=0),
             FEATURE_BATCH,
             default_cache("features", enabled=settings.cache),
             workers=settings.workers,

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from adcommon.data.leaks import refuse_leak, same_files
 from adcommon.deploy.drawing import Colours, draw
+from adcommon.deploy.drift import drift
 from adcommon.deploy.inputs import list_inputs
 from adcommon.deploy.model import Model
 from adcommon.deploy.result import Result
@@ -197,6 +199,8 @@ def _predict(
     ]
     if folder.is_dir():
         title, worth = f"{len(shown)} images of {root}", " ".join(_worth(model))
+        if (caution := _drift(model, rows)) is not None:
+            worth = f"{worth}. Caution: {caution}"
         write_gallery(folder, shown, title=title, threshold=model.threshold, worth=worth, colours=colours)
     return rows
 
@@ -249,6 +253,8 @@ def summary(predicted: Predicted, model: Model, out: Path) -> str:
     if unused := describe(predicted.passed_over):
         lines += ["not used:", *(f"  {line}" for line in unused.splitlines())]
     lines += _worth(model)
+    if (caution := _drift(model, rows)) is not None:
+        lines.append(f"caution: {caution}")
     if (page := out / "maps" / PAGE).exists():
         lines.append(f"look at {page}")
     return "\n".join([*lines, f"scores and decisions are in {out / TABLE}"])
@@ -258,6 +264,12 @@ def _first(lines: Sequence[str]) -> list[str]:
     """As many as one wants to read, and how many more there are."""
     more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     return [f"  {line}" for line in [*lines[:_SHOWN], *more]]
+
+
+def _drift(model: Model, rows: Sequence[Row]) -> str | None:
+    """What is to be said where the images do not look like those that the threshold was chosen from."""
+    scores = np.array([row.score for row in rows if row.score is not None], dtype=np.float64)
+    return None if model.promise is None else drift(scores, model.promise)
 
 
 def _worth(model: Model) -> list[str]:
