@@ -16,9 +16,9 @@ from torch import Tensor
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.inputs import find_images
 from adcommon.deploy.model import Model, from_detector
-from adcommon.deploy.predict import Predicted, summary
 from adcommon.deploy.predict import predict as predict_with
 from adcommon.deploy.rows import Row
+from adcommon.deploy.summary import Predicted, summary
 from adcommon.errors import BadValue, EmptySplit, Leak, OutputExists, OutputFailed
 from adcommon.io.text import csv_value
 from adcommon.results.pictures import FOUND

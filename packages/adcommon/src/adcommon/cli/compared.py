@@ -67,8 +67,8 @@ def measure(trial: Trial, split: Split, shots: int, false_alarm_rate: float, *, 
                 raise UserError(str(result.error))
             scores.append(result.score)
             if place in shown and result.network_map is not None:
-                pixels = draw(paths[place], result, colours, longest_side=SIDE)
-                atomic_write(trial.folder / "pictures" / f"{place:05d}.webp", webp(pixels))
+                _, drawn = draw(paths[place], result, colours, longest_side=SIDE)
+                atomic_write(trial.folder / "pictures" / f"{place:05d}.webp", webp(drawn))
     said = (trial.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     promise = model.promise
     facts = {

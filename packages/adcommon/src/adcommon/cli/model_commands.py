@@ -68,8 +68,9 @@ def predict_app(name: str, method: str | None = None) -> App:
         """
         from adcommon.deploy.inputs import find_images, list_inputs
         from adcommon.deploy.model import load
-        from adcommon.deploy.predict import predict, refuse_out, summary
+        from adcommon.deploy.predict import predict, refuse_out
         from adcommon.deploy.rows import file_digest, listing_digest
+        from adcommon.deploy.summary import summary
         from adcommon.io.decoding import allow_megapixels
         from adcommon.training.logging import start_logging
         from adcommon.training.stop import StopSignal

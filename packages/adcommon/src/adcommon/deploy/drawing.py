@@ -15,10 +15,11 @@ Colours = tuple[float, float, float]
 """Where maps are dark, outlined and brightest; see `Threshold.colours`."""
 
 
-def draw(
-    path: Path, result: Result, colours: Colours | None, *, longest_side: int
-) -> UInt8[np.ndarray, "height width 3"]:
-    """The map over its image, in its own colours where there are none that all images share.
+Pixels = UInt8[np.ndarray, "height width 3"]
+
+
+def draw(path: Path, result: Result, colours: Colours | None, *, longest_side: int) -> tuple[Pixels, Pixels]:
+    """The image alone, and the map over it, in its own colours where there are none that all images share.
 
     Args:
         path: of the image, which is read again.
@@ -35,7 +36,7 @@ def draw(
     dark, outlined, bright = colours or (None, math.inf, None)
     pixels = _pixels(path, result.preprocess, width, height)
     drawn = overlay(pixels, heat_map(anomaly_map, dark, bright, colours=glow))
-    return contour(drawn, anomaly_map > outlined, FOUND)
+    return pixels, contour(drawn, anomaly_map > outlined, FOUND)
 
 
 def _pixels(

@@ -4,16 +4,13 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from adcommon.data.leaks import refuse_leak, same_files
 from adcommon.deploy.drawing import Colours, draw
-from adcommon.deploy.drift import drift
 from adcommon.deploy.inputs import list_inputs
 from adcommon.deploy.model import Model
 from adcommon.deploy.result import Result
@@ -28,45 +25,24 @@ from adcommon.deploy.rows import (
     refuse_other,
     rewind,
 )
+from adcommon.deploy.summary import Predicted, drift_of, worth_of
 from adcommon.errors import UnreadableImage
 from adcommon.io.files import atomic_write, json_text, output_errors, remove_leftovers
-from adcommon.io.listing import describe
 from adcommon.io.lock import locked
 from adcommon.io.outputs import clear, refuse_held
-from adcommon.io.text import printable
-from adcommon.results.gallery import PAGE, ScoredImage, write_gallery
+from adcommon.results.gallery import ScoredImage, write_gallery
 from adcommon.results.picture_names import picture_names
-from adcommon.results.pictures import png
+from adcommon.results.pictures import png, webp
 
 logger = logging.getLogger(__name__)
 
-WRITTEN = (RUN, TABLE, "maps")
+MAPS, PLAIN, SMALL = "maps", "plain", "small"
+WRITTEN = (RUN, TABLE, MAPS, PLAIN, SMALL)
 """What a prediction leaves in its folder."""
 LONGEST_SIDE = 2048
 """Of a picture, pixels; larger images are drawn smaller."""
-_SHOWN = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """What a prediction left."""
-
-    rows: Sequence[Row]
-    """Of predictions.csv."""
-    passed_over: Mapping[str, Sequence[Path]]
-    """What lies in the folder and is no input, by the reason why; see `io.listing`."""
-    asked: int
-    """Images there are; more than rows where it was stopped."""
-
-    @property
-    def anomalous(self) -> int:
-        """How many are."""
-        return sum(row.decision == "anomalous" for row in self.rows)
-
-    @property
-    def failed(self) -> list[Row]:
-        """Those that could not be scored."""
-        return [row for row in self.rows if row.error is not None]
+SMALL_SIDE = 400
+"""Of a small one."""
 
 
 def refuse_out(out: Path, *, resume: bool, force: bool) -> None:
@@ -149,7 +125,7 @@ def _predict(
     stop: Callable[[], bool],
 ) -> list[Row]:
     """Score what has no row yet; all rows."""
-    folder = out / "maps"
+    folder = out / MAPS
     root = inputs if inputs.is_dir() else inputs.parent
     names = [path.relative_to(root) for path in paths]
     pictures = [folder / name for name in picture_names(names)]
@@ -184,25 +160,30 @@ def _predict(
             for place, (result, wanted) in enumerate(zip(batch, drawn, strict=True), first):
                 if wanted:
                     file = pictures[place]
-                    drawing.append(pool.submit(_write_picture, paths[place], result, file, colours))
+                    drawing.append(pool.submit(_write_pictures, paths[place], result, file, out, colours))
             while len(drawing) > 2 * batch_size:
                 drawing.popleft().result()
             bar.update(len(batch))
         for job in drawing:
             job.result()
     shown = [
-        ScoredImage(
-            name.as_posix(), row.score, None, file.relative_to(folder).as_posix() if file.exists() else None
-        )
+        _on_page(name, row.score, file, out)
         for name, row, file in zip(names, rows, pictures, strict=False)
         if row.score is not None
     ]
     if folder.is_dir():
-        title, worth = f"{len(shown)} images of {root}", " ".join(_worth(model))
-        if (caution := _drift(model, rows)) is not None:
+        title, worth = f"{len(shown)} images of {root}", " ".join(worth_of(model))
+        if (caution := drift_of(model, rows)) is not None:
             worth = f"{worth}. Caution: {caution}"
         write_gallery(folder, shown, title=title, threshold=model.threshold, worth=worth, colours=colours)
     return rows
+
+
+def _on_page(name: Path, score: float, file: Path, out: Path) -> ScoredImage:
+    if not file.exists():
+        return ScoredImage(name.as_posix(), score, None, None)
+    plain, small = (f"../{each.relative_to(out).as_posix()}" for each in _beside(file, out))
+    return ScoredImage(name.as_posix(), score, None, file.relative_to(out / MAPS).as_posix(), small, plain)
 
 
 def _judge(model: Model) -> Judge:
@@ -223,71 +204,20 @@ def _say_errors(rows: Sequence[Row]) -> None:
             logger.warning("skipping %s", row.error)
 
 
-def _write_picture(path: Path, result: Result, file: Path, colours: Colours | None) -> None:
+def _write_pictures(path: Path, result: Result, file: Path, out: Path, colours: Colours | None) -> None:
+    """Write the map over its image, and for the page the image alone and a small picture; the map last."""
     try:
-        pixels = draw(path, result, colours, longest_side=LONGEST_SIDE)
+        plain, drawn = draw(path, result, colours, longest_side=LONGEST_SIDE)
     except UnreadableImage as error:  # it was there when it was scored
         logger.warning("no picture: %s", error)
         return
-    atomic_write(file, png(pixels))
+    plain_file, small_file = _beside(file, out)
+    atomic_write(plain_file, webp(plain))
+    atomic_write(small_file, webp(drawn, longest_side=SMALL_SIDE))
+    atomic_write(file, png(drawn))
 
 
-def summary(predicted: Predicted, model: Model, out: Path) -> str:
-    """For a person: what was found, worst first, what was not scored or not used, where everything is."""
-    rows, failed = predicted.rows, predicted.failed
-    ranked = sorted((row for row in rows if row.score is not None), key=lambda row: -(row.score or 0))
-    anomalous = predicted.anomalous
-    said = f"{anomalous} anomalous, {len(ranked) - anomalous} normal"
-    if model.threshold is None:
-        said = f"{len(ranked)} scored; without a threshold (--threshold) none is called anomalous"
-    lines = [f"{len(rows)} images: {said}"]
-    if len(rows) < predicted.asked:
-        lines.append(
-            f"stopped after {len(rows)} of {predicted.asked}; the same command with --resume goes on"
-        )
-    worst = ranked if model.threshold is None else ranked[:anomalous]
-    lines += _first([f"{row.score:.6g}  {printable(row.path)}" for row in worst])
-    if failed:
-        lines.append(f"{len(failed)} could not be scored:")
-        lines += _first([str(row.error) for row in failed])
-    if unused := describe(predicted.passed_over):
-        lines += ["not used:", *(f"  {line}" for line in unused.splitlines())]
-    lines += _worth(model)
-    if (caution := _drift(model, rows)) is not None:
-        lines.append(f"caution: {caution}")
-    if (page := out / "maps" / PAGE).exists():
-        lines.append(f"look at {page}")
-    return "\n".join([*lines, f"scores and decisions are in {out / TABLE}"])
-
-
-def _first(lines: Sequence[str]) -> list[str]:
-    """As many as one wants to read, and how many more there are."""
-    more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return [f"  {line}" for line in [*lines[:_SHOWN], *more]]
-
-
-def _drift(model: Model, rows: Sequence[Row]) -> str | None:
-    """What is to be said where the images do not look like those that the threshold was chosen from."""
-    scores = np.array([row.score for row in rows if row.score is not None], dtype=np.float64)
-    return None if model.promise is None else drift(scores, model.promise)
-
-
-def _worth(model: Model) -> list[str]:
-    """What the decisions are worth, or what there is to do to have some."""
-    own, promise = model.calibration, model.promise
-    if promise is not None:
-        return [f"anomalous: a score above {promise.value:.6g}; {promise.promise}"]
-    if model.threshold is not None:
-        if own is None or not own.scores:
-            return [f"anomalous: a score above {model.threshold:.6g}, which nothing is known of"]
-        above = own.above(model.threshold)
-        return [f"anomalous: a score above {model.threshold:.6g}, like {above} of {own.images} {own.what}"]
-    if own is None:
-        return [
-            "no threshold is stored with this model: score normal images, and give --threshold a value that "
-            "few of them exceed"
-        ]
-    return [
-        f"scores rank images, and decide nothing: {own.remedy}; or give --threshold ({own.value:.6g} is the "
-        "highest of their scores)"
-    ]
+def _beside(file: Path, out: Path) -> tuple[Path, Path]:
+    """Where the image alone and the small picture of a map's picture are."""
+    name = file.relative_to(out / MAPS).with_suffix(".webp")
+    return out / PLAIN / name, out / SMALL / name

@@ -1,18 +1,16 @@
 """The page of a comparison: the table, and the same images side by side under every model."""
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import quote
 
 from adcommon.io.files import atomic_write
 from adcommon.io.text import printable
-from adcommon.results.gallery import PAGE
+from adcommon.results.gallery import PAGE, link
 from adcommon.results.tables import Table, html
 
 
@@ -52,9 +50,9 @@ def write_comparison(
     """
     shown = []
     for image in images:
-        by = {method: asdict(seen) | {"picture": _link(seen.picture)} for method, seen in image.by.items()}
+        by = {method: asdict(seen) | {"picture": link(seen.picture)} for method, seen in image.by.items()}
         shown.append(
-            asdict(image) | {"name": printable(image.name), "picture": _link(image.picture), "by": by}
+            asdict(image) | {"name": printable(image.name), "picture": link(image.picture), "by": by}
         )
     values = {
         "title": escape(printable(title)),
@@ -66,7 +64,3 @@ def write_comparison(
     page = files("adcommon.results").joinpath("comparison.html").read_text(encoding="utf-8")
     atomic_write(folder / PAGE, re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], page))
     return folder / PAGE
-
-
-def _link(path: str | None) -> str | None:
-    return None if path is None else quote(os.fsencode(path))

@@ -31,6 +31,10 @@ class ScoredImage:
     """None: nobody knows."""
     picture: str | None
     """Path relative to the page, with `/`; None: there is none."""
+    small: str | None = None
+    """Of a small picture, to be shown beside others; None: the picture itself is."""
+    plain: str | None = None
+    """Of the image without the map; None: there is none."""
 
 
 def write_gallery(
@@ -54,7 +58,7 @@ def write_gallery(
         asdict(image)
         | {
             "name": printable(image.name),
-            "picture": None if image.picture is None else quote(os.fsencode(image.picture)),
+            **{key: link(getattr(image, key)) for key in ("picture", "small", "plain")},
         }
         for image in images
     ]
@@ -68,3 +72,8 @@ def write_gallery(
     }
     atomic_write(folder / PAGE, re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], page))
     return folder / PAGE
+
+
+def link(path: str | None) -> str | None:
+    """A path with `/` as a page's link to it."""
+    return None if path is None else quote(os.fsencode(path))

@@ -125,10 +125,12 @@ def panel(
     return _side_by_side([*tiles, (title, marked)])
 
 
-def webp(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
-    """The content of a WebP file, a tenth of a PNG's size."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="WEBP", quality=80)
+def webp(pixels: UInt8[np.ndarray, "height width 3"], *, longest_side: int | None = None) -> bytes:
+    """The content of a WebP file, a tenth of a PNG's size; larger pictures are made as small as is said."""
+    file, image = io.BytesIO(), Image.fromarray(pixels)
+    if longest_side is not None:
+        image.thumbnail((longest_side, longest_side))
+    image.save(file, format="WEBP", quality=80)
     return file.getvalue()
 
 

@@ -1,0 +1,99 @@
+"""What a prediction says to a person: what was found, what the decisions are worth, where everything is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adcommon.deploy.drift import drift
+from adcommon.deploy.model import Model
+from adcommon.deploy.rows import TABLE, Row
+from adcommon.io.listing import describe
+from adcommon.io.text import printable
+from adcommon.results.gallery import PAGE
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What a prediction left."""
+
+    rows: Sequence[Row]
+    """Of predictions.csv."""
+    passed_over: Mapping[str, Sequence[Path]]
+    """What lies in the folder and is no input, by the reason why; see `io.listing`."""
+    asked: int
+    """Images there are; more than rows where it was stopped."""
+
+    @property
+    def anomalous(self) -> int:
+        """How many are."""
+        return sum(row.decision == "anomalous" for row in self.rows)
+
+    @property
+    def failed(self) -> list[Row]:
+        """Those that could not be scored."""
+        return [row for row in self.rows if row.error is not None]
+
+
+def summary(predicted: Predicted, model: Model, out: Path) -> str:
+    """For a person: what was found, worst first, what was not scored or not used, where everything is."""
+    rows, failed = predicted.rows, predicted.failed
+    ranked = sorted((row for row in rows if row.score is not None), key=lambda row: -(row.score or 0))
+    anomalous = predicted.anomalous
+    said = f"{anomalous} anomalous, {len(ranked) - anomalous} normal"
+    if model.threshold is None:
+        said = f"{len(ranked)} scored; without a threshold (--threshold) none is called anomalous"
+    lines = [f"{len(rows)} images: {said}"]
+    if len(rows) < predicted.asked:
+        lines.append(
+            f"stopped after {len(rows)} of {predicted.asked}; the same command with --resume goes on"
+        )
+    worst = ranked if model.threshold is None else ranked[:anomalous]
+    lines += _first([f"{row.score:.6g}  {printable(row.path)}" for row in worst])
+    if failed:
+        lines.append(f"{len(failed)} could not be scored:")
+        lines += _first([str(row.error) for row in failed])
+    if unused := describe(predicted.passed_over):
+        lines += ["not used:", *(f"  {line}" for line in unused.splitlines())]
+    lines += worth_of(model)
+    if (caution := drift_of(model, rows)) is not None:
+        lines.append(f"caution: {caution}")
+    if (page := out / "maps" / PAGE).exists():
+        lines.append(f"look at {page}")
+    return "\n".join([*lines, f"scores and decisions are in {out / TABLE}"])
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    """As many as one wants to read, and how many more there are."""
+    more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return [f"  {line}" for line in [*lines[:_SHOWN], *more]]
+
+
+def drift_of(model: Model, rows: Sequence[Row]) -> str | None:
+    """What is to be said where the images do not look like those that the threshold was chosen from."""
+    scores = np.array([row.score for row in rows if row.score is not None], dtype=np.float64)
+    return None if model.promise is None else drift(scores, model.promise)
+
+
+def worth_of(model: Model) -> list[str]:
+    """What the decisions are worth, or what there is to do to have some."""
+    own, promise = model.calibration, model.promise
+    if promise is not None:
+        return [f"anomalous: a score above {promise.value:.6g}; {promise.promise}"]
+    if model.threshold is not None:
+        if own is None or not own.scores:
+            return [f"anomalous: a score above {model.threshold:.6g}, which nothing is known of"]
+        above = own.above(model.threshold)
+        return [f"anomalous: a score above {model.threshold:.6g}, like {above} of {own.images} {own.what}"]
+    if own is None:
+        return [
+            "no threshold is stored with this model: score normal images, and give --threshold a value that "
+            "few of them exceed"
+        ]
+    return [
+        f"scores rank images, and decide nothing: {own.remedy}; or give --threshold ({own.value:.6g} is the "
+        "highest of their scores)"
+    ]
