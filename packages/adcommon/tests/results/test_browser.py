@@ -1,0 +1,76 @@
+"""The pages in a real browser, where there is one: Debian's `chromium`, without a window."""
+
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from adcommon.results.comparison import Compared, Seen, write_comparison
+from adcommon.results.gallery import ScoredImage, write_gallery
+from adcommon.results.pictures import webp
+from adcommon.results.tables import Table
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: pages were not opened")
+
+
+def opened(page: Path, state: str = "") -> str:
+    """The page as the browser has it after its script ran."""
+    done = subprocess.run(
+        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000",
+         f"--user-data-dir={page.parent / 'profile'}", "--dump-dom", f"file://{quote(str(page))}{state}"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return unescape(done.stdout)
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Path:
+    images = []
+    for number, anomalous in enumerate((False, False, True, True)):
+        name = f"part {number} & more.webp"
+        (tmp_path / name).write_bytes(webp(np.full((30, 40, 3), 50 * number, dtype=np.uint8)))
+        images.append(ScoredImage(name, float(number), anomalous, name, name, name))
+    return write_gallery(tmp_path, images, title="parts", threshold=1.5, worth="a promise")
+
+
+def test_the_threshold_of_the_address_decides_and_the_order_is_kept(gallery: Path) -> None:
+    page = opened(gallery)
+    assert "2 of 2 anomalies found · 0 of 2 normal images called anomalous" in page
+    page = opened(gallery, "#threshold=2.5&order=low&show=above")
+    assert "1 of 2 anomalies found" in page
+    figures = re.findall(r'<figure class="(\w*)"( hidden="")?>', page)
+    assert figures == [
+        ("right", ' hidden=""'),
+        ("right", ' hidden=""'),
+        ("wrong", ' hidden=""'),
+        ("right", ""),
+    ]
+
+
+def test_an_image_of_the_address_is_opened_large(gallery: Path) -> None:
+    name = "part 2 & more.webp"
+    page = opened(gallery, f"#order=high&image={quote(name)}")
+    (dialog,) = re.findall(r'<dialog id="viewer".*?</dialog>', page, re.DOTALL)
+    assert " open=" in dialog.partition(">")[0]
+    assert f"2 of 4 · {name} · 2.000 · anomaly found" in dialog
+    assert quote(name) in dialog
+    assert "open=" not in re.findall(r'<dialog id="viewer"[^>]*>', opened(gallery, "#image=nobody"))[0]
+
+
+def test_a_comparison_begins_with_what_is_disagreed_on(tmp_path: Path) -> None:
+    def image(name: str, disagreement: float, decision: str) -> Compared:
+        return Compared(name, True, "a.webp", {"padim": Seen(0.5, decision, None)}, disagreement)
+
+    images = [image("same", 0.1, "anomalous"), image("other", 0.9, "normal")]
+    table = Table("comparison", [["method", "x"], ["padim", "1"]])
+    page = opened(write_comparison(tmp_path, images, table, title="t", recommendation="Use <it>", of=9))
+    assert re.findall(r"<h3>(\w+) ", page) == ["other", "same"]
+    assert "2 of the 9 test images are shown" in page
+    assert "Use <it>" in page
+    assert 'class="wrong"' in page
