@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import logging
 import os
 import shutil
@@ -299,6 +300,24 @@ def test_pictures_share_their_colours_and_outline_what_few_normal_images_reach(t
     rows, columns = outline.nonzero()
     assert 12 <= rows.min() <= columns.min() <= 16
     assert 47 <= rows.max() <= 51
+
+
+@pytest.mark.parametrize("kind", ["npy", "tiff"])
+def test_maps_are_written_at_the_size_of_the_images(tmp_path: Path, kind: Any) -> None:
+    file = save(tmp_path / "photos" / "deep" / "spot.png", 20, (90, 60))
+    spotted = Image.open(file)
+    spotted.paste((250, 250, 250), (30, 20, 60, 40))
+    spotted.save(file)
+    model = model_of(BrightnessDetector())
+    model.calibration = calibrate([0.1] * 19, 0.05, peaks=[0.5] * 19)
+    predict_with(model, tmp_path / "photos", tmp_path / "out", save_maps=kind)
+    raw = tmp_path / "out" / "raw" / "deep"
+    assert sorted(path.name for path in raw.iterdir()) == sorted(["spot.png.json", f"spot.png.{kind}"])
+    read = np.load(raw / "spot.png.npy") if kind == "npy" else np.asarray(Image.open(raw / "spot.png.tiff"))
+    np.testing.assert_array_equal(read, model.predict(file).anomaly_map)
+    (region,) = json.loads((raw / "spot.png.json").read_text())["regions"]
+    assert region["x"] == pytest.approx(30, abs=3)
+    assert region["width"] == pytest.approx(30, abs=5)
 
 
 def test_many_are_shown_in_part(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from adcommon.errors import BadValue
-from adcommon.types.values import Finite, Positive, Rate, Workers
+from adcommon.types.values import Finite, MapFormat, Positive, Rate, Workers
 
 
 def predict_app(name: str, method: str | None = None) -> App:
@@ -30,6 +30,7 @@ def predict_app(name: str, method: str | None = None) -> App:
         threshold: Finite | None = None,
         false_alarm_rate: Rate | None = None,
         maps: bool = True,
+        save_maps: MapFormat | None = None,
         batch_size: Positive = 8,
         workers: Workers = 2,
         max_megapixels: Annotated[Positive | None, Parameter(show_default=False)] = None,
@@ -55,6 +56,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             false_alarm_rate: Rate at which normal images may be called anomalous: takes the threshold that
                 the model's calibration images support for it. [default: the training's]
             maps: Write a picture of every anomaly map.
+            save_maps: Also write the maps themselves, at the images' own size, and beside each a JSON file of
+                the regions that hardly any good image reaches: place, size, area, peak.
             batch_size: Images per batch.
             workers: Threads that decode images, and as many that draw pictures.
             max_megapixels: Largest picture that is decoded, in millions of pixels.
@@ -80,6 +83,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             allow_megapixels(max_megapixels)
         if resume and force:
             raise BadValue("--resume keeps the prediction and --force deletes it; use one of them")
+        if save_maps and not maps:
+            raise BadValue("--save-maps writes the maps, and --no-maps none; use one of them")
         if threshold is not None and false_alarm_rate is not None:
             raise BadValue("--threshold and --false-alarm-rate both decide; use one of them")
         refuse_out(out, resume=resume, force=force)
@@ -113,6 +118,7 @@ def predict_app(name: str, method: str | None = None) -> App:
                 batch_size=batch_size,
                 workers=workers,
                 maps=maps,
+                save_maps=save_maps,
                 resume=resume,
                 force=force,
                 made_with=made_with,

@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from adcommon.data.leaks import refuse_leak, same_files
 from adcommon.deploy.drawing import Colours, draw
 from adcommon.deploy.inputs import list_inputs
 from adcommon.deploy.model import Model
+from adcommon.deploy.regions import write_map
 from adcommon.deploy.result import Result
 from adcommon.deploy.rows import (
     RUN,
@@ -33,11 +35,12 @@ from adcommon.io.outputs import clear, refuse_held
 from adcommon.results.gallery import ScoredImage, write_gallery
 from adcommon.results.picture_names import picture_names
 from adcommon.results.pictures import png, webp
+from adcommon.types.values import MapFormat
 
 logger = logging.getLogger(__name__)
 
-MAPS, PLAIN, SMALL = "maps", "plain", "small"
-WRITTEN = (RUN, TABLE, MAPS, PLAIN, SMALL)
+MAPS, PLAIN, SMALL, RAW = "maps", "plain", "small", "raw"
+WRITTEN = (RUN, TABLE, MAPS, PLAIN, SMALL, RAW)
 """What a prediction leaves in its folder."""
 LONGEST_SIDE = 2048
 """Of a picture, pixels; larger images are drawn smaller."""
@@ -64,6 +67,7 @@ def predict(
     batch_size: int = 8,
     workers: int = 2,
     maps: bool = True,
+    save_maps: MapFormat | None = None,
     resume: bool = False,
     force: bool = False,
     made_with: Mapping[str, object] | None = None,
@@ -81,6 +85,8 @@ def predict(
         batch_size: images scored at once.
         workers: threads that decode images, and as many that draw pictures, while the model works; 0 is 1.
         maps: write the pictures, if the method has anomaly maps.
+        save_maps: also write the maps themselves, at the images' own size, and where they are high, into
+            `out`/raw/.
         resume: go on with a prediction in `out`; what comes out is what an unbroken one gives.
         force: delete a prediction in `out` first.
         made_with: further facts that must be the same when it is resumed, by name: the model's file.
@@ -101,6 +107,7 @@ def predict(
             "false_alarm_rate": None if model.promise is None else model.promise.false_alarm_rate,
             "batch_size": batch_size,
             "maps": maps,
+            "save_maps": save_maps,
             "images": str(inputs.resolve()),
             "images_digest": listing_digest(listing.images),
         }
@@ -110,7 +117,7 @@ def predict(
         else:
             clear(out, WRITTEN)
             atomic_write(out / RUN, json_text(wanted))
-        rows = _predict(model, inputs, listing.images, out, batch_size, workers, maps, stop)
+        rows = _predict(model, inputs, listing.images, out, batch_size, workers, maps, save_maps, stop)
     return Predicted(rows, listing.passed_over, len(listing.images))
 
 
@@ -122,6 +129,7 @@ def _predict(
     batch_size: int,
     workers: int,
     maps: bool,
+    save_maps: MapFormat | None,
     stop: Callable[[], bool],
 ) -> list[Row]:
     """Score what has no row yet; all rows."""
@@ -130,7 +138,6 @@ def _predict(
     names = [path.relative_to(root) for path in paths]
     pictures = [folder / name for name in picture_names(names)]
     judge = _judge(model)
-    colours = None if model.calibration is None else model.calibration.colours
     rows = read_rows(out / TABLE, paths, judge)
     if folder.is_dir():  # else the method has no maps, or none are wanted
         lacking = (
@@ -141,6 +148,8 @@ def _predict(
         del rows[len(rows) - len(rows) % batch_size :]
     rewind(out / TABLE, rows)
 
+    colours = None if model.calibration is None else model.calibration.colours
+    picture_of = partial(_write_pictures, out=out, colours=colours, save_maps=save_maps)
     drawing: deque[Future[None]] = deque()
     results = model.stream(paths[len(rows) :], batch_size=batch_size, workers=workers)
     bar = tqdm(total=len(paths), initial=len(rows), desc="predicting", unit="image", disable=None)
@@ -159,8 +168,7 @@ def _predict(
             append(out / TABLE, rows[first:])
             for place, (result, wanted) in enumerate(zip(batch, drawn, strict=True), first):
                 if wanted:
-                    file = pictures[place]
-                    drawing.append(pool.submit(_write_pictures, paths[place], result, file, out, colours))
+                    drawing.append(pool.submit(picture_of, paths[place], result, pictures[place]))
             while len(drawing) > 2 * batch_size:
                 drawing.popleft().result()
             bar.update(len(batch))
@@ -204,8 +212,13 @@ def _say_errors(rows: Sequence[Row]) -> None:
             logger.warning("skipping %s", row.error)
 
 
-def _write_pictures(path: Path, result: Result, file: Path, out: Path, colours: Colours | None) -> None:
+def _write_pictures(
+    path: Path, result: Result, file: Path, *, out: Path, colours: Colours | None, save_maps: MapFormat | None
+) -> None:
     """Write the map over its image, and for the page the image alone and a small picture; the map last."""
+    if save_maps is not None and (anomaly_map := result.anomaly_map) is not None:
+        raw = out / RAW / file.relative_to(out / MAPS).with_suffix("")
+        write_map(anomaly_map, raw, save_maps, None if colours is None else colours[1])
     try:
         plain, drawn = draw(path, result, colours, longest_side=LONGEST_SIDE)
     except UnreadableImage as error:  # it was there when it was scored

@@ -109,7 +109,7 @@ def steps(
         Stopped: after a step at which somebody asked for it; its state was saved in the loop.
     """
     waiting = stopping = late = False
-    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    began = time.monotonic()
 
     def every(number: int, count: int) -> bool:
         return count > 0 and number % count == 0
@@ -144,7 +144,9 @@ def steps(
                 logger.warning("%s is %s: %d of %d steps were done", what, CUT_SHORT, number, total)
                 return
             waiting = waiting and not resting
-            late = late or any_process(time.monotonic() > deadline, accelerator, when=logs or ends)
+            if minutes is not None and not late:
+                spent = time.monotonic() - began
+                late = any_process(spent > 60 * minutes, accelerator, when=logs or ends)
 
 
 class Readings:

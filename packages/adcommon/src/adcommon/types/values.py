@@ -6,7 +6,7 @@ line, or in a file of flags, is checked where it becomes a number.
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from cyclopts import Parameter, Token
@@ -95,3 +95,7 @@ def both_sides(window: tuple[int, ...] | int) -> tuple[int, int]:
     if len(sides) not in (1, 2):
         raise BadValue(f"a window has the sides {sides}; expected height and width, or one number")
     return sides[0], sides[-1]
+
+
+MapFormat = Literal["npy", "tiff"]
+"""Of a file that holds an anomaly map."""
