@@ -32,6 +32,9 @@ def test_methods_are_compared_and_what_was_measured_is_kept(tmp_path: Path) -> N
     before = measured.stat().st_mtime_ns
     assert succeed("ad", *words).stdout == first
     assert measured.stat().st_mtime_ns == before
+    assert "other images, or other flags" in refused("ad", *words, "--false-alarm-rate", "0.3")
+    (parts / "good" / "000.png").unlink()
+    assert "other images, or other flags" in refused("ad", *words)
 
 
 @pytest.mark.timeout(300)

@@ -19,7 +19,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from adcommon.cli.trials import Trial, find_command, last_line, start
-from adcommon.errors import BadValue, Stopped, UserError, unknown_name
+from adcommon.errors import BadValue, OutputExists, Stopped, UserError, unknown_name
 from adcommon.io.files import mark, refuse_foreign, remove
 from adcommon.io.lock import locked
 from adcommon.io.places import default_root
@@ -114,6 +114,7 @@ def compare(
         flags = ["--recipe", recipe, *where, "--false-alarm-rate", f"{false_alarm_rate:g}"]
         flags += ["--device", device] if device else []
         trials = {name: Trial(name, out / name, tuple(flags)) for name in programs}
+        _refuse_others(trials, split)
         failed = _run_all(programs, trials, split, shots, false_alarm_rate, deadline, stop)
         if stop.requested:
             raise Stopped("stopped; run the same command to go on", stop.number)
@@ -124,6 +125,18 @@ def compare(
         print(report(out, [name for name in programs if name not in failed], split, proxy=proxy))
     if failed:
         print(f"not measured:\n{_listed(failed)}\n  The same command with more --minutes goes on with them.")
+
+
+def _refuse_others(trials: Mapping[str, Trial], split: Split) -> None:
+    """Refuse to go on with what was measured with other flags, or on other images."""
+    from adcommon.cli.compared import is_of, measured
+
+    for trial in trials.values():
+        if (facts := measured(trial)) is not None and not (trial.finished and is_of(facts, split)):
+            raise OutputExists(
+                f"{trial.folder.parent} compares something else: other images, or other flags. Start afresh "
+                "with --force, or choose another --out"
+            )
 
 
 def _programs(methods: Sequence[str]) -> dict[str, str]:
@@ -166,11 +179,11 @@ def _run_all(
     stop: StopSignal,
 ) -> dict[str, str]:
     """Train and measure what was not measured before; those that failed, and why."""
-    from adcommon.cli.compared import COMPARED, measure
+    from adcommon.cli.compared import measure, measured
 
     failed: dict[str, str] = {}
     for number, (name, trial) in enumerate(trials.items()):
-        if stop.requested or (trial.folder / COMPARED).exists():
+        if stop.requested or measured(trial) is not None:
             continue
         left = deadline - time.monotonic()
         share = left / (len(trials) - number)

@@ -15,6 +15,7 @@ from adcommon.cli.trials import Trial
 from adcommon.data.lists.fewshot import draw_references
 from adcommon.deploy.drawing import draw
 from adcommon.deploy.model import load
+from adcommon.deploy.rows import listing_digest
 from adcommon.errors import BadValue, UserError
 from adcommon.evaluation.compare import Candidate, disagreement, recommend, table
 from adcommon.io.files import atomic_write, json_text
@@ -35,6 +36,21 @@ SIDE = 320
 MOST_PICTURES = 200
 """Images of either kind on the page."""
 _BATCH = 8
+
+
+def measured(trial: Trial) -> dict[str, Any] | None:
+    """What `measure` wrote down of a method; None: it was not measured."""
+    file = trial.folder / COMPARED
+    return read_json(file) if file.exists() else None
+
+
+def is_of(facts: Mapping[str, Any], split: Split) -> bool:
+    """True if it was measured on these images, and they have not changed."""
+    return bool(facts["images"] == _digest(split))
+
+
+def _digest(split: Split) -> str:
+    return listing_digest([record.image for record in (*split.train, *split.test)])
 
 
 def measure(trial: Trial, split: Split, shots: int, false_alarm_rate: float, *, seconds: float) -> None:
@@ -72,6 +88,7 @@ def measure(trial: Trial, split: Split, shots: int, false_alarm_rate: float, *, 
     said = (trial.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     promise = model.promise
     facts = {
+        "images": _digest(split),
         "scores": scores,
         "promise": None if promise is None else asdict(promise),
         "minutes": seconds / 60,
@@ -88,9 +105,6 @@ def report(out: Path, methods: Sequence[str], split: Split, *, proxy: bool) -> s
     labels = np.array([record.label for record in split.test])
     stored = {method: read_json(out / method / COMPARED) for method in methods}
     candidates = [_candidate(method, out / method, facts) for method, facts in stored.items()]
-    for candidate in candidates:
-        if len(candidate.scores) != len(labels):
-            raise BadValue(f"{out} compares other images; start afresh with --force, or choose another --out")
     advice = recommend(candidates, labels, proxy=proxy)
     lines = table(candidates, labels)
     said = f"Use {advice.method}: {advice.reason}"
