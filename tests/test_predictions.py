@@ -175,3 +175,14 @@ def test_an_evaluation_is_never_mixed_with_another(trained: Path, model: Path, t
     with untouched(tmp_path):
         refused("ad", *words[:-1], foreign, "--force")
         refused("ad", *words[:-1], tmp_path / "new", "--category", "nothing")
+
+
+def test_the_page_is_opened_where_that_is_asked_for(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    succeed("ad", "predict", photos, "--model", model, "--device", "cpu", "--out", tmp_path / "a")
+    assert opened == []
+    succeed("ad", "predict", photos, "--model", model, "--device", "cpu", "--out", tmp_path / "b", "--open")
+    assert opened == [(tmp_path / "b" / "maps" / "index.html").as_uri()]

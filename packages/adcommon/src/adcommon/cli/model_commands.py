@@ -1,5 +1,6 @@
 """The command that is the same for every method: `predict`."""
 
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,7 @@ def predict_app(name: str, method: str | None = None) -> App:
         resume: bool = False,
         force: bool = False,
         fail_on_anomaly: bool = False,
+        open_page: Annotated[bool, Parameter(name="--open", negative=())] = False,
     ) -> None:
         """Score images with a trained model.
 
@@ -68,13 +70,15 @@ def predict_app(name: str, method: str | None = None) -> App:
                 again.
             force: Overwrite a prediction in the folder.
             fail_on_anomaly: End with exit code 3 if an image is anomalous.
+            open_page: Open the page of pictures in the browser at the end.
         """
         from adcommon.deploy.inputs import find_images, list_inputs
         from adcommon.deploy.model import load
-        from adcommon.deploy.predict import predict, refuse_out
+        from adcommon.deploy.predict import MAPS, predict, refuse_out
         from adcommon.deploy.rows import file_digest, listing_digest
         from adcommon.deploy.summary import summary
         from adcommon.io.decoding import allow_megapixels
+        from adcommon.results.gallery import PAGE
         from adcommon.training.logging import start_logging
         from adcommon.training.stop import StopSignal
 
@@ -125,6 +129,8 @@ def predict_app(name: str, method: str | None = None) -> App:
                 stop=lambda: stop.requested,
             )
         print(summary(predicted, loaded, out))
+        if open_page and (page := out / MAPS / PAGE).exists():
+            webbrowser.open(page.resolve().as_uri())
         if stop.number:
             raise SystemExit(128 + stop.number)
         if predicted.failed:

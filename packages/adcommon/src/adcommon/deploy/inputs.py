@@ -1,5 +1,6 @@
 """What a model can be given, files, folders and images in memory, and how that becomes pixels. No torch."""
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,6 +44,8 @@ class Unreadable:
 def list_inputs(inputs: Path, out: Path | None = None) -> Listing:
     """The image at `inputs`, or what is in that folder at any depth; what is below `out` is left out.
 
+    Images come folder by folder as people count: 2.png before 10.png.
+
     Raises:
         BadValue: nothing is there.
         EmptySplit: no images are there; it says what is.
@@ -58,7 +61,23 @@ def list_inputs(inputs: Path, out: Path | None = None) -> Listing:
             f"no images in {inputs} or its sub-folders; expected files such as part.png or part.jpg"
             + (f"\n  Not used: {found}" if found else "")
         )
-    return listing
+    return Listing(sorted(listing.images, key=natural), listing.passed_over)
+
+
+def natural(path: Path) -> tuple[tuple[tuple[int, str, int], ...], ...]:
+    """Sorts paths part by part, and numbers in them by their value.
+
+    >>> sorted(map(Path, ["10.png", "b/1", "2.png", "a2", "a10"]), key=natural)[:4]
+    [PosixPath('2.png'), PosixPath('10.png'), PosixPath('a2'), PosixPath('a10')]
+    """
+    return tuple(
+        tuple(
+            (0, "", int(piece)) if piece.isdecimal() else (1, piece, 0)
+            for piece in re.split(r"([0-9]+)", part)
+            if piece
+        )
+        for part in path.parts
+    )
 
 
 def find_images(inputs: Path) -> list[Path]:
