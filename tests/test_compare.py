@@ -19,12 +19,12 @@ def shown(page: Path) -> list[dict]:
 def test_methods_are_compared_and_what_was_measured_is_kept(tmp_path: Path) -> None:
     parts, out = tmp_path / "parts", tmp_path / "out"
     make_folder(parts, good=32, defects=("scratch",), masks=True)
-    words = ["compare", "--data", parts, "--out", out, "--device", "cpu", "--methods", "padim", "recontrast"]
-    first = succeed("ad", *words, "--minutes", "0.6").stdout
-    for part in ("image AUROC", "AUPRO", "cut short", "ms per image", "Use ", "uv run ad predict IMAGES"):
+    words = ["compare", "--data", parts, "--out", out, "--device", "cpu", "--methods", "patchcore", "padim"]
+    first = succeed("ad", *words).stdout
+    for part in ("image AUROC", "AUPRO", " of 3 ", "ms per image", "Use ", "uv run ad predict IMAGES"):
         assert part in first
     images = shown(out / "index.html")
-    assert {frozenset(image["by"]) for image in images} == {frozenset({"padim", "recontrast"})}
+    assert {frozenset(image["by"]) for image in images} == {frozenset({"padim", "patchcore"})}
     for image in images:
         for picture in (image["picture"], *(seen["picture"] for seen in image["by"].values())):
             assert (out / picture).read_bytes()[:4] == b"RIFF"
@@ -35,6 +35,14 @@ def test_methods_are_compared_and_what_was_measured_is_kept(tmp_path: Path) -> N
     assert "other images, or other flags" in refused("ad", *words, "--false-alarm-rate", "0.3")
     (parts / "good" / "000.png").unlink()
     assert "other images, or other flags" in refused("ad", *words)
+
+
+def test_where_there_is_no_time_nothing_is_begun(tmp_path: Path) -> None:
+    parts, out = tmp_path / "parts", tmp_path / "out"
+    make_folder(parts, good=32, defects=("scratch",))
+    said = refused("ad", "compare", "--data", parts, "--out", out, "--minutes", "1e-6")
+    assert said.count("there was no time left") >= 7
+    assert not list(out.glob("*/command.log"))
 
 
 @pytest.mark.timeout(300)
