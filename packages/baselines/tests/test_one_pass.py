@@ -39,7 +39,8 @@ def test_a_signal_ends_the_pass(padim_recipe, splits, settings, accelerator) -> 
             next(images)
 
 
-def test_images_are_kept_out_and_shots_are_drawn_by_the_seed(padim_recipe, splits) -> None:
+def test_images_are_kept_out_and_shots_are_drawn_by_the_seed(padim_recipe, splits, monkeypatch) -> None:
+    monkeypatch.setattr("baselines.one_pass.STEADY", 1)
     split = splits["bottle"]
     share = Normal.of(replace(padim_recipe, calibration_share=0.34), split, 0.4)
     assert (len(share.images), len(share.held_out), share.in_turn) == (4, 2, False)
@@ -54,6 +55,9 @@ def test_where_a_share_would_be_too_few_all_are_used_and_left_out_in_turn(padim_
     split = splits["bottle"]
     normal = Normal.of(replace(padim_recipe, calibration_share=0.34), split, 0.2)
     assert (len(normal.images), normal.held_out, normal.in_turn) == (6, [], True)
+    assert Normal.of(
+        replace(padim_recipe, calibration_share=0.34), split, 0.4
+    ).in_turn  # enough, but not many
     assert not Normal.of(replace(padim_recipe, calibration_share=0.0), split, 0.2).in_turn
     assert not Normal.of(replace(padim_recipe, shots=3, calibration_share=0.34), split, 0.2).in_turn
 

@@ -37,6 +37,9 @@ from baselines.recipe import Base
 
 logger = logging.getLogger(__name__)
 
+STEADY = 10
+"""Times the fewest images that support a rate: then the rate that holds is seldom half or twice of it."""
+
 
 @dataclass(frozen=True)
 class Normal:
@@ -49,13 +52,14 @@ class Normal:
 
     @classmethod
     def of(cls, recipe: Base, split: Split, false_alarm_rate: float) -> "Normal":
-        """Divide the training images as the recipe says, if the share that is kept out supports the rate.
+        """Divide the training images as the recipe says, if enough are kept out for a steady rate.
 
         Raises:
             BadValue: there are fewer than the shots.
         """
         kept_out = math.floor(recipe.calibration_share * len(split.train))
-        if recipe.calibration_share and not recipe.shots and kept_out < images_needed(false_alarm_rate):
+        enough = STEADY * images_needed(false_alarm_rate)
+        if recipe.calibration_share and not recipe.shots and kept_out < enough:
             return cls(split.train, [], in_turn=len(split.train) > 2)
         images, held_out = hold_out(split.train, recipe.calibration_share, recipe.seed)
         if recipe.shots:

@@ -46,7 +46,7 @@ class Base:
     """Of everything drawn at random."""
     calibration_share: ShareBelowOne = 0.0
     """Share of the normal images kept out of the model to choose the decision threshold; where they would be
-    too few for its false-alarm rate, all make the model, and each is scored by the model of the others. 0: no
+    few for its false-alarm rate, all make the model, and each is scored by the model of the others. 0: no
     threshold."""
 
     def __post_init__(self) -> None:
