@@ -12,6 +12,7 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
 from adcommon.models.anomaly_maps import joined, upsample
 from adcommon.types.prediction import Prediction
+from adcommon.types.threshold import left_out_places
 from inctrl.backbone import Backbone
 from inctrl.model import InCTRL
 from inctrl.network.features import Features, Tower, as_features
@@ -84,7 +85,7 @@ class InCTRLDetector:
 
         return joined(
             without(place)._score(everything[place : place + 1].to(self.device))
-            for place in range(count if count >= FEWEST_REFERENCES else 0)
+            for place in left_out_places(count if count >= FEWEST_REFERENCES else 0)
         )
 
     def _score(self, query: Features) -> Prediction:

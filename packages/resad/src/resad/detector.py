@@ -16,6 +16,7 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
 from adcommon.models.anomaly_maps import gaussian_blur, joined, max_score, upsample
 from adcommon.types.prediction import Prediction
+from adcommon.types.threshold import left_out_places
 from resad.backbone import Backbone
 from resad.model import LevelScores, ResAD
 from resad.network.residual import References, match_nested, residual
@@ -136,7 +137,7 @@ def level_scores(model: ResAD, features: Features, references: References) -> li
 def left_out(model: ResAD, references: References, size: int, scale: ScoreRange) -> Prediction:
     """What is said of each reference when it is compared with all others; of none of fewer than three."""
     count = references.images if references.images >= FEWEST_REFERENCES else 0
-    levels = (level_scores(model, *references.left_out(place)) for place in range(count))
+    levels = (level_scores(model, *references.left_out(place)) for place in left_out_places(count))
     maps = (merged_map(level, (size, size), scale) for level in levels)
     return joined(Prediction(max_score(each), each) for each in maps)
 

@@ -163,7 +163,7 @@ class Fit(Generic[R]):
             workers: processes that load images; 0 loads in this one.
             cache: keep decoded images, and frozen features, on disk.
             false_alarm_rate: at which the stored decision threshold may call a normal image anomalous; needs
-                1 / rate - 1 normal images besides those that are learned from, else nothing is decided.
+                1 / rate - 1 normal images that the model was not made of, else nothing is decided.
             resume: continue a run in `out` that was stopped or killed.
             force: overwrite a run in `out`.
 

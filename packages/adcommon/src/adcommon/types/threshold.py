@@ -21,6 +21,8 @@ RATE = 0.05
 """False-alarm rate where none is asked for."""
 MOST_IMAGES = 10_000
 """Of a calibration; more would change nothing that anybody sees."""
+MOST_REFERENCES = 100
+"""That are compared with all others: each takes the time of an image."""
 CONFIDENCE = 0.95
 Origin = Literal["held out", "left out in turn", "references"]
 _ORIGINS: dict[Origin, str] = {
@@ -191,6 +193,15 @@ def calibrate(
         scores=tuple(rising),
         peaks=tuple(sorted(map(float, peaks))),
     )
+
+
+def left_out_places(references: int) -> range:
+    """Which of so many references are left out in turn: all, or as many as may be, evenly.
+
+    >>> list(left_out_places(3)), len(left_out_places(250))
+    ([0, 1, 2], 84)
+    """
+    return range(0, references, -(-references // MOST_REFERENCES) or 1)
 
 
 def decision_of(stored: Mapping[str, Any] | None) -> float | None:
