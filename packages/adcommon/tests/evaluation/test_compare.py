@@ -33,7 +33,7 @@ def test_the_best_is_recommended_where_the_others_are_worse(good, bad) -> None:
     assert found.reason == "slow is better than every other on 70 test images."
 
 
-def test_of_equals_the_fastest_that_decides_is_recommended(good, bad) -> None:
+def test_of_equals_a_far_faster_one_or_one_that_decides_is_recommended(good, bad) -> None:
     nearly = good + 0.01 * bad
     fast, slow = candidate("fast", nearly, milliseconds=2.0), candidate("slow", good)
     found = recommend([slow, candidate("bad", bad), fast], LABELS, proxy=True)
@@ -42,7 +42,14 @@ def test_of_equals_the_fastest_that_decides_is_recommended(good, bad) -> None:
     assert "5.0 times faster than slow" in found.reason
     assert "stand in for real defects" in found.reason
     deciding = candidate("slow", good, promise=calibrate([0.0] * 19))
-    assert recommend([deciding, fast], LABELS).method == "slow"
+    found = recommend([deciding, fast], LABELS)
+    assert found.method == "slow"
+    assert "has a threshold, which not all of them have" in found.reason
+    little = candidate("fast", nearly, milliseconds=9.0)
+    highest = max([slow, little], key=lambda each: each.auroc).method
+    found = recommend([slow, little], LABELS)
+    assert found.method == highest
+    assert f"{highest} is the first of them" in found.reason
 
 
 def test_the_table_counts_what_is_decided_and_says_what_is_missing(good, bad) -> None:

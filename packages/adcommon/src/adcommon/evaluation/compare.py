@@ -12,6 +12,8 @@ from adcommon.results.rows import METRICS
 from adcommon.results.tables import Table, percent
 from adcommon.types.threshold import Threshold
 
+FAR_FASTER = 2.0
+"""Times, at which speed counts more than a difference that may be chance."""
 _SHOWN = ("image_auroc", "image_ap", "pixel_auroc", "aupro")
 
 
@@ -61,9 +63,10 @@ class Recommendation:
 def recommend(
     candidates: Sequence[Candidate], labels: Int64[np.ndarray, " images"], *, proxy: bool = False
 ) -> Recommendation:
-    """The fastest model that cannot be told from the best by image AUROC; one that decides, if there is one.
+    """Which model to use: of those that cannot be told from the best, one that decides, if there is one.
 
-    Two can be told apart if 95 % of paired bootstrap draws of the test images put the same one ahead.
+    Two can be told apart by image AUROC if 95 % of paired bootstrap draws of the test images put the same one
+    ahead. Of several that cannot, the one with the highest AUROC is taken, unless another is far faster.
 
     Args:
         labels: of the test images, both kinds.
@@ -75,24 +78,29 @@ def recommend(
         ends = auroc_difference_interval(best.scores, candidate.scores, labels)
         if ends is None or ends[0] <= 0:
             equals.append(candidate)
-    deciding = [candidate for candidate in equals if candidate.promise is not None]
-    chosen = min(deciding or equals, key=lambda candidate: candidate.milliseconds)
+    deciding = [candidate for candidate in equals if candidate.promise is not None] or equals
+    highest = max(deciding, key=lambda candidate: candidate.auroc)
+    fastest = min(deciding, key=lambda candidate: candidate.milliseconds)
+    times = highest.milliseconds / fastest.milliseconds
+    chosen = fastest if times >= FAR_FASTER else highest
     images = f"{len(labels)} {'images, half of them with pasted defects' if proxy else 'test images'}"
-    names = [candidate.method for candidate in equals]
     if len(equals) == 1:
         reason = f"{best.method} is better than every other on {images}"
     else:
-        reason = f"{', '.join(names[:-1])} and {names[-1]} cannot be told apart on {images}"
-        among = "of them"
-        if deciding and len(deciding) < len(equals):
-            among = "of those that have a threshold"
-        slowest = max(deciding or equals, key=lambda candidate: candidate.milliseconds)
-        if slowest.milliseconds > 1.2 * chosen.milliseconds:
-            times = f"{slowest.milliseconds / chosen.milliseconds:.1f} times faster than {slowest.method}"
-            reason += f"; {chosen.method} is the fastest {among}, {times}"
+        names = [candidate.method for candidate in equals]
+        reason = (
+            f"{', '.join(names[:-1])} and {names[-1]} cannot be told apart on {images}; {chosen.method} is "
+        )
+        reason += (
+            f"{times:.1f} times faster than {highest.method}"
+            if chosen is not highest
+            else "the first of them"
+        )
+        if len(deciding) < len(equals):
+            reason += ", and has a threshold, which not all of them have"
     if proxy:
         reason += ". Pasted pieces stand in for real defects: a few photographs of those would say more"
-    return Recommendation(chosen.method, tuple(names), reason + ".")
+    return Recommendation(chosen.method, tuple(candidate.method for candidate in equals), reason + ".")
 
 
 def table(candidates: Sequence[Candidate], labels: Int64[np.ndarray, " images"]) -> Table:
