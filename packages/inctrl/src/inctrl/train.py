@@ -101,6 +101,7 @@ def train(
     logger.info("training %d-shot images %d steps %d", shots, len(records), total)
 
     readings = Readings(accelerator, model)
+    reached = recipe.epochs
     model.train()
     for step in steps(
         first,
@@ -130,9 +131,9 @@ def train(
             if accelerator.is_main_process:
                 interim = _interim(test(seeds=recipe.reference_seeds[:1])) if step.evaluates else {}
                 run.log_rows(step.number, rows, interim)
-                if step.ends_epoch:
-                    epoch = step.number // recipe.steps_per_epoch
-                    save_model(epoch_folder(run, epoch), trained, epoch=epoch)
+                if step.ends_epoch or step.is_last:
+                    reached = -(-step.number // recipe.steps_per_epoch)
+                    save_model(epoch_folder(run, reached), trained, epoch=reached)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
             accelerator.wait_for_everyone()
@@ -140,7 +141,7 @@ def train(
 
     report: list[dict[str, Any]] = []
     if accelerator.is_main_process:
-        epoch = selected_epoch(recipe)
+        epoch = min(selected_epoch(recipe), reached)
         _, tensors = load_model(epoch_folder(run, epoch), Config, "inctrl")
         load_strict(model, tensors, where=f"epoch {epoch}")
         outcomes = list(test(seeds=recipe.reference_seeds, maps=run.maps if settings.maps else None))
