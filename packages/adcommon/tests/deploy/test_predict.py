@@ -258,6 +258,18 @@ def test_a_threshold_of_too_few_images_decides_nothing_and_says_what_is_needed(
     assert "a score above 0.1, which nothing is known of" in summary(predicted, model, tmp_path / "out")
 
 
+def test_where_none_can_be_scored_that_is_all_that_is_said(tmp_path: Path) -> None:
+    for number in range(12):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / "photos" / f"{number}.png").write_bytes(b"")
+    model = model_of(BrightnessDetector(), 0.5)
+    said = summary(predict_with(model, tmp_path / "photos", tmp_path / "out"), model, tmp_path / "out")
+    first, second = said.splitlines()
+    assert first.startswith("none of 12 images could be scored: cannot read")
+    assert "0.png" in first
+    assert second == f"all reasons are in {tmp_path / 'out' / 'predictions.csv'}"
+
+
 def test_every_row_says_what_the_decision_is_worth(photos: Path, tmp_path: Path) -> None:
     model = model_of(BrightnessDetector())
     model.calibration = calibrate([grey / 255 for grey in range(5, 43, 2)], 0.05)

@@ -42,6 +42,10 @@ def summary(predicted: Predicted, model: Model, out: Path) -> str:
     """For a person: what was found, worst first, what was not scored or not used, where everything is."""
     rows, failed = predicted.rows, predicted.failed
     ranked = sorted((row for row in rows if row.score is not None), key=lambda row: -(row.score or 0))
+    if failed and not ranked and len(rows) == predicted.asked:
+        return (
+            f"none of {len(rows)} images could be scored: {failed[0].error}\nall reasons are in {out / TABLE}"
+        )
     anomalous = predicted.anomalous
     said = f"{anomalous} anomalous, {len(ranked) - anomalous} normal"
     if model.threshold is None:
