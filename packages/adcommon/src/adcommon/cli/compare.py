@@ -20,8 +20,8 @@ from cyclopts import Parameter
 
 from adcommon.cli.trials import Trial, find_command, last_line, start
 from adcommon.errors import BadValue, OutputExists, Stopped, UserError, unknown_name
-from adcommon.io.files import mark, refuse_foreign, remove
 from adcommon.io.lock import locked
+from adcommon.io.outputs import clear, refuse_held
 from adcommon.io.places import default_root
 from adcommon.methods import FLOOR, commands, installed
 from adcommon.training.logging import start_logging
@@ -29,10 +29,12 @@ from adcommon.training.settings import Names
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Split
 from adcommon.types.threshold import RATE
-from adcommon.types.values import AboveZero, Positive, Rate
+from adcommon.types.values import AboveZero, Rate
 
 logger = logging.getLogger(__name__)
 
+WRITTEN = ("images", "data", "index.html", "comparison.md")
+"""What a comparison leaves in its folder beside one folder for each method."""
 PROXY_SHARE = 0.25
 """Of the normal images, that get a pasted defect where no other is known."""
 TRAINING_SHARE = 0.6
@@ -53,7 +55,6 @@ def compare(
     minutes: AboveZero = 20.0,
     recipe: str = "small",
     false_alarm_rate: Rate = RATE,
-    shots: Positive = 8,
     out: Path = Path("runs/compare"),
     device: Annotated[str | None, Parameter(show_default=False)] = None,
     force: bool = False,
@@ -76,7 +77,6 @@ def compare(
         minutes: For everything.
         recipe: Of every method's training command.
         false_alarm_rate: Rate at which normal images may be called anomalous.
-        shots: Normal images that few-shot methods compare with.
         out: Folder for everything.
         device: Device by its torch name: cpu, cuda:1, mps. [default: the first GPU if there is one]
         force: Delete an earlier comparison in the folder.
@@ -98,13 +98,10 @@ def compare(
     where = ["--data", str(data), *(["--category", category] if category else [])]
     for flag, values in (("--good", good), ("--bad", bad), ("--masks", masks)):
         where += [flag, *values] if values else []
-    refuse_foreign(out)
+    written = (*installed(), *WRITTEN)
     with locked(out), StopSignal() as stop:
-        if force:
-            for path in out.iterdir():
-                if not path.name.startswith("."):
-                    remove(path)
-        mark(out)
+        refuse_held(out, written, wanted=True, remedy="")
+        clear(out, written if force else ())
         if proxy := not any(record.label for record in split.test):
             split = _with_proxies(split, out / "data")
         if proxy or dataset is not None:
@@ -115,7 +112,7 @@ def compare(
         flags += ["--device", device] if device else []
         trials = {name: Trial(name, out / name, tuple(flags)) for name in programs}
         _refuse_others(trials, split)
-        failed = _run_all(programs, trials, split, shots, false_alarm_rate, deadline, stop)
+        failed = _run_all(programs, trials, split, false_alarm_rate, deadline, stop)
         if stop.requested:
             raise Stopped("stopped; run the same command to go on", stop.number)
         if len(failed) == len(trials):
@@ -173,7 +170,6 @@ def _run_all(
     programs: Mapping[str, str],
     trials: Mapping[str, Trial],
     split: Split,
-    shots: int,
     false_alarm_rate: float,
     deadline: float,
     stop: StopSignal,
@@ -203,7 +199,7 @@ def _run_all(
                 logger.error("%s: %s", name, failed[name])
                 continue
             trial.finish()
-        measure(trial, split, shots, false_alarm_rate, seconds=time.monotonic() - began)
+        measure(trial, split, false_alarm_rate, seconds=time.monotonic() - began)
     return failed
 
 

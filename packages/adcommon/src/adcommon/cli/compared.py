@@ -53,8 +53,10 @@ def _digest(split: Split) -> str:
     return listing_digest([record.image for record in (*split.train, *split.test)])
 
 
-def measure(trial: Trial, split: Split, shots: int, false_alarm_rate: float, *, seconds: float) -> None:
+def measure(trial: Trial, split: Split, false_alarm_rate: float, *, seconds: float) -> None:
     """Score the test images with a trained model, draw some, and write down what came out.
+
+    A few-shot model has the references of its own report: the first draw.
 
     Args:
         seconds: that its training took, reading and report included.
@@ -63,7 +65,7 @@ def measure(trial: Trial, split: Split, shots: int, false_alarm_rate: float, *, 
     folder = config.parent
     references = None
     if read_config(folder)["setting"] == "few-shot":
-        references = draw_references(split.train, min(shots, len(split.train)), seed=0)
+        references = draw_references(split.train, _standard_row(trial.folder)["shots"], seed=0)
     model = load(folder, category=split.category, references=references)
     try:
         model.decide_at(false_alarm_rate)
@@ -135,13 +137,16 @@ def chosen(test: Sequence[Record]) -> list[int]:
     return sorted(places)
 
 
+def _standard_row(folder: Path) -> dict[str, Any]:
+    return next(row for row in read_results(folder) if row["protocol"] == "standard")
+
+
 def _candidate(method: str, folder: Path, facts: Mapping[str, Any]) -> Candidate:
-    row = next(row for row in read_results(folder) if row["protocol"] == "standard")
     promise = facts["promise"]
     return Candidate(
         method=method,
         scores=np.array(facts["scores"], dtype=np.float64),
-        row=row,
+        row=_standard_row(folder),
         promise=None if promise is None else build(Threshold, promise, str(folder / COMPARED)),
         minutes=facts["minutes"],
         milliseconds=facts["milliseconds"],

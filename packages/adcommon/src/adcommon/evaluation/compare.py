@@ -65,8 +65,9 @@ def recommend(
 ) -> Recommendation:
     """Which model to use: of those that cannot be told from the best, one that decides, if there is one.
 
-    Two can be told apart by image AUROC if 95 % of paired bootstrap draws of the test images put the same one
-    ahead. Of several that cannot, the one with the highest AUROC is taken, unless another is far faster.
+    Two can be told apart by image AUROC if the 95 % interval of their difference, over paired bootstrap draws
+    of the test images, does not hold zero. Of several that cannot, the one with the highest AUROC is taken,
+    unless another is far faster.
 
     Args:
         labels: of the test images, both kinds.
