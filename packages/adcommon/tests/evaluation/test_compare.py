@@ -31,6 +31,7 @@ def test_the_best_is_recommended_where_the_others_are_worse(good, bad) -> None:
     found = recommend([candidate("fast", bad, milliseconds=1.0), candidate("slow", good)], LABELS)
     assert (found.method, found.equals) == ("slow", ("slow",))
     assert found.reason == "slow is better than every other on 70 test images."
+    assert recommend([candidate("slow", good)], LABELS).reason.startswith("no other method was measured")
 
 
 def test_of_equals_a_far_faster_one_or_one_that_decides_is_recommended(good, bad) -> None:

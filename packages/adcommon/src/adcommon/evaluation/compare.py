@@ -85,7 +85,9 @@ def recommend(
     times = highest.milliseconds / fastest.milliseconds
     chosen = fastest if times >= FAR_FASTER else highest
     images = f"{len(labels)} {'images, half of them with pasted defects' if proxy else 'test images'}"
-    if len(equals) == 1:
+    if len(candidates) == 1:
+        reason = f"no other method was measured on the {images}"
+    elif len(equals) == 1:
         reason = f"{best.method} is better than every other on {images}"
     else:
         names = [candidate.method for candidate in equals]
