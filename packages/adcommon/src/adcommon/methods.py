@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adcommon.errors import unknown_name
+from adcommon.errors import BadValue, unknown_name
 from adcommon.io.model_folder import read_config
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def load_folder(
     category: str | None = None,
     references: Sequence[Path] = (),
     device: "torch.device | str" = "cpu",
+    tile: int | None = None,
+    overlap: int | None = None,
 ) -> "tuple[Detector, dict[str, Any]]":
     """The detector in a model folder, whatever its method, and the folder's config.
 
@@ -75,14 +77,25 @@ def load_folder(
         category: which category is to be scored, for methods that ask.
         references: its normal reference images, for few-shot methods.
         device: where the model goes.
+        tile: side of the squares that images are cut into, pixels, for few-shot methods; None: none.
+        overlap: of these; None: an eighth.
 
     Raises:
         WrongCheckpoint: no model folder, or one of another method.
         UnknownName: the model's method is not installed.
+        BadValue: tiles for a method that looks at images as it was trained.
     """
     config = read_config(folder, method)
     load = find(config["method"])
-    return load(folder, category=category, references=references, device=device), config
+    further = {} if (tile, overlap) == (None, None) else {"tile": tile, "overlap": overlap}
+    if further and config["setting"] != "few-shot":
+        own = config["preprocess"]["tile"]
+        trained = "whole" if own is None else f"in tiles of {own}"
+        raise BadValue(
+            f"{folder} was trained on images {trained}, and looks at others in the same way; train one with "
+            "--tile. It is few-shot models that are told here"
+        )
+    return load(folder, category=category, references=references, device=device, **further), config
 
 
 def public(package: str, **places: str) -> Callable[[str], Any]:

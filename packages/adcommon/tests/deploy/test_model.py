@@ -349,3 +349,40 @@ def test_a_reference_is_not_scored_whatever_its_file(parts: Path) -> None:
 def test_what_is_never_looked_at_is_said_once(parts: Path, caplog: pytest.LogCaptureFixture) -> None:
     model_of(Edges(Preprocess(image_size=16, fit="short_side"))).predict(parts)
     assert sum("is not looked at" in message for message in caplog.messages) == 1
+
+
+def test_a_tile_as_large_as_the_image_changes_nothing(parts: Path) -> None:
+    whole = model_of(Edges(Preprocess(image_size=16))).predict(parts, batch_size=1)
+    tiled = model_of(Edges(Preprocess(image_size=16, tile=64))).predict(parts, batch_size=1)
+    for one, other in zip(whole, tiled, strict=True):
+        assert (one.score, one.error is None) == (other.score, other.error is None)
+        if one.network_map is not None:
+            np.testing.assert_array_equal(one.network_map, other.network_map)
+            np.testing.assert_array_equal(one.anomaly_map, other.anomaly_map)
+
+
+def test_an_image_scores_as_its_highest_tile_and_tiles_share_the_batch(parts: Path) -> None:
+    detector = Edges(Preprocess(image_size=16, tile=16, overlap=4))
+    result = model_of(detector).predict(parts / "b.png", batch_size=5)
+    assert detector.batches == [5, 5, 5, 5]
+    tiles, (width, height) = detector.preprocess.read(parts / "b.png")
+    alone = model_of(Edges(Preprocess(image_size=16)))
+    by_tile = alone.predict(list(tiles))
+    assert result.score == pytest.approx(max(tile.score for tile in by_tile), rel=1e-6)
+    assert result.anomaly_map.shape == (height, width) == (64, 48)
+    assert result.network_map.shape == (64, 48)
+    # Where a tile is alone, its map is the photograph's.
+    np.testing.assert_allclose(result.network_map[:11, :11], by_tile[0].network_map[:11, :11], rtol=1e-5)
+
+
+def test_an_exported_model_cuts_images_as_the_detector_did(parts: Path, tmp_path: Path) -> None:
+    model = model_of(Edges(Preprocess(image_size=16, tile=16)))
+    export(model, tmp_path / "edges.onnx", batch_size=2)
+    with pytest.raises(BadValue, match="looks at images as it was written"):
+        load(tmp_path / "edges.onnx", tile=32)
+    exported = load(tmp_path / "edges.onnx")
+    for ours, theirs in zip(model.predict(parts), exported.predict(parts), strict=True):
+        assert ours.path == theirs.path
+        if ours.score is not None:
+            assert theirs.score == pytest.approx(ours.score, rel=1e-4)
+            np.testing.assert_allclose(theirs.anomaly_map, ours.anomaly_map, rtol=1e-3, atol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor
 
 from adcommon.data import load_splits
-from adcommon.data.loading import AnomalyDataset
+from adcommon.data.loading import AnomalyDataset, cut
 from adcommon.data.preprocess import Preprocess
 from adcommon.evaluation.evaluate import evaluate, has_both, interim_values, threshold_of
 from adcommon.models.feature_store import FeatureStore
@@ -98,3 +98,25 @@ def test_the_threshold_comes_from_images_held_out_or_there_is_none(splits) -> No
     assert found.images == len(records)
     scores = detector.score(AnomalyDataset(records, detector.preprocess).batch(range(len(records))).images)
     assert found.value in scores.image_scores.tolist()
+
+
+def test_images_that_are_cut_are_measured_whole(splits, tmp_path: Path) -> None:
+    """By tiles of half their size a spot is no darker or brighter: the numbers are those of the pixels."""
+    tests = {"bottle": splits["bottle"].test}
+    width, height = Preprocess().size_of(tests["bottle"][0].image)
+    tiled = Brightness()
+    tiled.preprocess = Preprocess(image_size=width // 2, tile=width // 2, overlap=4)
+    assert len(tiled.preprocess.boxes(width, height)) > 1
+    whole = Brightness()
+    whole.preprocess = Preprocess(image_size=width)
+    store = FeatureStore(tiled, AnomalyDataset(cut(tests["bottle"], tiled.preprocess), tiled.preprocess), 3)
+    (expected,) = evaluate(whole, tests, batch_size=2)
+    for stores in (None, {"bottle": store}):
+        (found,) = evaluate(
+            tiled, tests, batch_size=3, protocols=[mean_protocol], stores=stores, maps=tmp_path / "maps"
+        )
+        assert found.map_size == f"{height}x{width}"
+        assert found.image_auroc == expected.image_auroc
+        assert found.pixel_auroc == pytest.approx(expected.pixel_auroc, abs=1e-6)
+        assert found.aupro == pytest.approx(expected.aupro, abs=1e-6)
+    assert (tmp_path / "maps" / "index.html").exists()

@@ -90,6 +90,8 @@ def make_preprocess(recipe: Base) -> Preprocess:
         crop_size=recipe.crop_size,
         upright=recipe.upright,
         white=recipe.white,
+        tile=recipe.tile,
+        overlap=recipe.overlap,
         mean=mean,
         std=std,
     )

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adcommon.data.loading import AnomalyDataset, test_batches
+from adcommon.data.loading import AnomalyDataset, cut, test_batches
 from adcommon.data.readable import read_splits
 from adcommon.data.sources.splits import hold_out
 from adcommon.errors import BadValue
@@ -54,14 +54,18 @@ class Normal:
     def of(cls, recipe: Base, split: Split, false_alarm_rate: float) -> "Normal":
         """Divide the training images as the recipe says, if enough are kept out for a steady rate.
 
+        Tiles of one image resemble each other, so that one by one they cannot be left out of the model:
+        where images are cut, as many are kept out as the rate needs, at most half of them.
+
         Raises:
             BadValue: there are fewer than the shots.
         """
-        kept_out = math.floor(recipe.calibration_share * len(split.train))
-        enough = STEADY * images_needed(false_alarm_rate)
-        if recipe.calibration_share and not recipe.shots and kept_out < enough:
+        share, needed = recipe.calibration_share, images_needed(false_alarm_rate)
+        if recipe.tile is not None and share:
+            share = max(share, min(0.5, needed / len(split.train)))
+        elif share and not recipe.shots and math.floor(share * len(split.train)) < STEADY * needed:
             return cls(split.train, [], in_turn=len(split.train) > 2)
-        images, held_out = hold_out(split.train, recipe.calibration_share, recipe.seed)
+        images, held_out = hold_out(split.train, share, recipe.seed)
         if recipe.shots:
             if recipe.shots > len(images):
                 raise BadValue(
@@ -74,19 +78,19 @@ class Normal:
 
 
 def normal_images(
-    normal: Normal, recipe: Base, settings: Settings, accelerator: Accelerator, stop: StopSignal
+    parts: Sequence[Record], recipe: Base, settings: Settings, accelerator: Accelerator, stop: StopSignal
 ) -> Iterator[Float[Tensor, "_ 3 height width"]]:
-    """Every image once, on the accelerator's device, batch after batch.
+    """Every image, or every tile, once, on the accelerator's device, batch after batch.
 
     Nothing is saved in between: a run that was stopped begins again, and ends in the same model. With several
     processes the main one does all the work; the others only hear when to stop.
     """
     cache = default_cache("images", enabled=settings.cache)
     batches = test_batches(
-        AnomalyDataset(normal.images, make_preprocess(recipe), cache), recipe.batch_size, settings.workers
+        AnomalyDataset(parts, make_preprocess(recipe), cache), recipe.batch_size, settings.workers
     )
     loaded = iter(batches) if accelerator.is_main_process else None
-    for _ in steps(0, len(batches), stop, accelerator, what=normal.images[0].category, log_every=1):
+    for _ in steps(0, len(batches), stop, accelerator, what=parts[0].category, log_every=1):
         if loaded is not None:
             yield next(loaded).images.to(accelerator.device)
 
@@ -129,11 +133,12 @@ def make(
     began = time.monotonic()
     set_seed(recipe.seed)
     normal = Normal.of(recipe, split, settings.false_alarm_rate)
-    images = normal_images(normal, recipe, settings, accelerator, stop)
-    again = normal_images(normal, recipe, settings, accelerator, stop) if normal.in_turn else iter(())
+    parts = cut(normal.images, make_preprocess(recipe))
+    images = normal_images(parts, recipe, settings, accelerator, stop)
+    again = normal_images(parts, recipe, settings, accelerator, stop) if normal.in_turn else iter(())
     rows: list[dict[str, Any]] = []
     if accelerator.is_main_process:
-        made = fit(images, len(normal.images))
+        made = fit(images, len(parts))
         cache = default_cache("images", enabled=settings.cache)
         if normal.in_turn:
             threshold: Threshold | None = left_out_in_turn(made, again, settings.false_alarm_rate)

@@ -35,6 +35,11 @@ class Base:
     """Apply the photographs' EXIF orientation."""
     white: White | None = None
     """Value of white of images of more than 8 bits, 4095 of a camera of 12; else 65,535."""
+    tile: Positive | None = None
+    """Side of the squares that photographs are cut into, their own pixels; each is looked at by itself, at
+    `image_size`. None: photographs are looked at whole."""
+    overlap: Count | None = None
+    """Pixels that neighbouring tiles share at least; none: an eighth of a tile."""
 
     blur: NotNegative = 4.0
     """Deviation of the Gaussian that smooths the map, pixels of the network's input."""
@@ -46,8 +51,8 @@ class Base:
     """Of everything drawn at random."""
     calibration_share: ShareBelowOne = 0.0
     """Share of the normal images kept out of the model to choose the decision threshold; where they would be
-    few for its false-alarm rate, all make the model, and each is scored by the model of the others. 0: no
-    threshold."""
+    few for its false-alarm rate, all make the model, and each is scored by the model of the others, but with
+    tiles more are kept out. 0: no threshold."""
 
     def __post_init__(self) -> None:
         """Refuse values of another type or out of range."""

@@ -42,6 +42,8 @@ def load_detector(
     category: str | None = None,
     references: Sequence[Path] = (),
     device: torch.device | str = "cpu",
+    tile: int | None = None,
+    overlap: int | None = None,
 ) -> InCTRLDetector:
     """The detector in a `model` folder of a training run, or in a checkpoint of the authors.
 
@@ -49,6 +51,8 @@ def load_detector(
         folder: holds config.json and model.safetensors; or a file such as checkpoint_6.pyth.
         category: what the images show, for the text tower: "metal_nut"; vision-only models need none.
         references: normal images of it; any number.
+        tile: cut images and references into squares of so many pixels, see `Preprocess`; None: no.
+        overlap: of these; None: an eighth.
 
     Raises:
         BadValue: no references, or no category where there is a text tower.
@@ -63,8 +67,9 @@ def load_detector(
         raise BadValue(
             f"'{trained.recipe.backbone}' reads what the images show: pass --category NAME, such as metal_nut"
         )
-    images = from_images(references, trained.scorer.preprocess)
-    return trained.scorer.bind(category or "object", images)
+    preprocess = replace(trained.scorer.preprocess, tile=tile, overlap=overlap)
+    few_shot = replace(trained.scorer, preprocess=preprocess)
+    return few_shot.bind(category or "object", from_images(references, preprocess))
 
 
 def load_trained(

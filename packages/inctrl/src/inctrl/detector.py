@@ -10,7 +10,7 @@ from torch import Tensor
 from adcommon.data.augment import turns
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
-from adcommon.models.anomaly_maps import joined, upsample
+from adcommon.models.anomaly_maps import highest, joined, upsample
 from adcommon.types.prediction import Prediction
 from adcommon.types.threshold import left_out_places
 from inctrl.backbone import Backbone
@@ -38,26 +38,28 @@ class InCTRLDetector:
         preprocess: Preprocess,
         *,
         turns: int = 1,
+        tiles: int = 1,
     ) -> None:
         """Bind a model, in evaluation mode, to what is computed once: text and references.
 
         Args:
             text: T of the category; None without a text tower.
             turns: of each reference, which are all here, one turn of all images after the other.
+            tiles: of each reference and turn.
         """
         self.model = model.eval()
         self.tower = tower
         self.device = next(tower.parameters()).device
         self.preprocess = preprocess
         self.text = None if text is None else text.to(self.device)
-        self.references, self.turns = references, turns
+        self.references, self.turns, self.tiles = references, turns, tiles
         self.reference_tokens = references.tokens[None].to(self.device)
         self.reference_patches = [
             level.flatten(0, 1)[None].to(self.device) for level in unit(references.levels)
         ]
         self.own: Tensor | None = None
         if model.relative:
-            images = len(references.tokens) // turns
+            images = len(references.tokens) // turns // tiles
             if images < 2:
                 raise BadValue("relative residuals compare references with one another; give at least 2")
             self.own = own_residual(self.reference_patches, images, turns=turns)
@@ -75,16 +77,18 @@ class InCTRLDetector:
     @torch.inference_mode()
     def left_out(self) -> Prediction:
         """What the detector of all others says of each reference; of none of fewer than three."""
-        everything, turns = self.references, self.turns
-        count = len(everything.tokens) // turns
-        image = torch.arange(len(everything.tokens)) % count
+        everything, turns, tiles = self.references, self.turns, self.tiles
+        count = len(everything.tokens) // turns // tiles
+        image = torch.arange(len(everything.tokens)) // tiles % count
 
         def without(place: int) -> InCTRLDetector:
             others = everything[image != place]
-            return InCTRLDetector(self.model, self.tower, self.text, others, self.preprocess, turns=turns)
+            return InCTRLDetector(
+                self.model, self.tower, self.text, others, self.preprocess, turns=turns, tiles=tiles
+            )
 
         return joined(
-            without(place)._score(everything[place : place + 1].to(self.device))
+            highest(without(place)._score(everything[place * tiles : (place + 1) * tiles].to(self.device)))
             for place in left_out_places(count if count >= FEWEST_REFERENCES else 0)
         )
 
@@ -114,4 +118,12 @@ class FewShotModel:
         tower, text = self.backbone.tower, self.backbone.text([category])
         images = torch.cat(list(turns(references.images, self.rotations)))
         features = encode_references(tower, images)
-        return InCTRLDetector(self.model, tower, text, features, self.preprocess, turns=self.rotations)
+        return InCTRLDetector(
+            self.model,
+            tower,
+            text,
+            features,
+            self.preprocess,
+            turns=self.rotations,
+            tiles=references.tiles,
+        )

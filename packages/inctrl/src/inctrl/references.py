@@ -31,6 +31,8 @@ class References:
     """Preprocessed."""
     paths: tuple[Path, ...] = ()
     """Empty where a file does not say."""
+    tiles: int = 1
+    """Into which each is cut; they lie beside each other in `images`."""
 
 
 def drawn(source: Sequence[Record] | Path, shots: int, seed: int, preprocess: Preprocess) -> References:
@@ -58,8 +60,13 @@ def refuse_missing(targets: Iterable[Split], shots: int, few_shot_dir: Path | No
 
 
 def from_images(paths: Sequence[Path], preprocess: Preprocess) -> References:
-    """These images."""
-    return References("given images", load_images(paths, preprocess), tuple(paths))
+    """These images.
+
+    Raises:
+        BadValue: they are cut, and not all into as many tiles.
+    """
+    tiles = preprocess.tiles_of_all(paths)
+    return References("given images", load_images(paths, preprocess), tuple(paths), tiles)
 
 
 def from_file(folder: Path, category: str, size: int, shots: int | None = None) -> References:
@@ -84,8 +91,8 @@ def from_file(folder: Path, category: str, size: int, shots: int | None = None) 
 
 
 def load_images(paths: Sequence[Path], preprocess: Preprocess) -> Float[Tensor, "images 3 height width"]:
-    """Decode and preprocess image files."""
-    return normalise(np.stack([preprocess.pixels(path) for path in paths]), preprocess)
+    """Decode and preprocess image files, or all tiles of them."""
+    return normalise(np.concatenate([preprocess.read(path)[0] for path in paths]), preprocess)
 
 
 @torch.inference_mode()

@@ -33,5 +33,11 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
     """How the recipe's images are made, normalised as the backbone's weights want it."""
     mean, std = normalisation(recipe.backbone)
     return Preprocess(
-        image_size=recipe.image_size, upright=recipe.upright, white=recipe.white, mean=mean, std=std
+        image_size=recipe.image_size,
+        upright=recipe.upright,
+        white=recipe.white,
+        tile=recipe.tile,
+        overlap=recipe.overlap,
+        mean=mean,
+        std=std,
     )

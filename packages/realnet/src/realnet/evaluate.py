@@ -197,7 +197,7 @@ def write_triptychs(scores: Scores, folder: Path, threshold: float | None = None
         return
     masks = [mask for _, _, mask in maps_with_masks(scores)]
     best = f1_max(scores.anomaly_maps, np.stack(masks))[1] if has_pixel_truth(scores.records) else None
-    high = float(scores.anomaly_maps.max())
+    high = float(np.max(scores.anomaly_maps))
     names = picture_names(f"{record.image.parent.name}_{record.image.stem}" for record in scores.records)
     for name, record, anomaly_map, mask in zip(
         names, scores.records, scores.anomaly_maps, masks, strict=True

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from adcommon.data.loading import AnomalyDataset
+from adcommon.data.loading import AnomalyDataset, cut
 from adcommon.data.order import batches_per_epoch
 from adcommon.data.readable import read_splits
 from adcommon.data.sources.splits import hold_out
@@ -65,7 +65,8 @@ def train(
     device = accelerator.device
     preprocess = make_preprocess(recipe)
     cache = default_cache("images", enabled=settings.cache)
-    training, held_out = hold_out(split.train, recipe.calibration_share, recipe.seed)
+    whole, held_out = hold_out(split.train, recipe.calibration_share, recipe.seed)
+    training = cut(whole, preprocess)
     dataset = AnomalyDataset(training, preprocess, cache)
     per_epoch = batches_per_epoch(len(training), recipe.batch_size, world=accelerator.num_processes)
     total = recipe.iterations or recipe.epochs * per_epoch

@@ -101,4 +101,6 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
         mask_rule=recipe.mask_rule,
         upright=recipe.upright,
         white=recipe.white,
+        tile=recipe.tile,
+        overlap=recipe.overlap,
     )

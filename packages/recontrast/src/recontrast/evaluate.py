@@ -64,7 +64,7 @@ def paper_protocol(scores: Scores, standard: Evaluation, recipe: Recipe) -> Eval
     if recipe.map_protocol == "mean":  # the multi-class scripts report pixel AP and no AUPRO
         return standard.under("recontrast", pixel_auroc=result.auroc, pixel_ap=result.ap)
     # Faithful: the reference's thresholds are equal steps in float64; float32 steps move the value.
-    maps = scores.anomaly_maps.astype(np.float64)
+    maps = np.asarray(scores.anomaly_maps, dtype=np.float64)
     aupro = recontrast_aupro(maps, masks, names=names, labels=scores.labels)
     return standard.under("recontrast", pixel_auroc=result.auroc, aupro=aupro)
 

@@ -49,6 +49,11 @@ class Recipe:
     """Apply the photographs' EXIF orientation."""
     white: White | None = None
     """Value of white of images of more than 8 bits, 4095 of a camera of 12; else 65,535."""
+    tile: Positive | None = None
+    """Side of the squares that photographs are cut into, their own pixels; each is looked at by itself, at
+    `image_size`. None: photographs are looked at whole."""
+    overlap: Count | None = None
+    """Pixels that neighbouring tiles share at least; none: an eighth of a tile."""
     mask_rule: Literal["nearest", "any", "half"] = "any"
     """When a pixel of a resized mask is anomalous: `any` (the reference's rule) if a bilinear filter touches
     an anomalous pixel, which grows regions; `half` if it gives at least 0.5; `nearest` if the nearest is."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from adcommon.data.loading import AnomalyDataset, train_batches
+from adcommon.data.loading import AnomalyDataset, cut, train_batches
 from adcommon.data.preprocess import Preprocess
 from adcommon.data.readable import read_splits
 from adcommon.data.sources.splits import hold_out
@@ -69,7 +69,8 @@ def train(
     preprocess = make_preprocess(recipe)
     cache = default_cache("images", enabled=settings.cache)
     normal = [record for split in splits.values() for record in split.train]
-    training, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
+    whole, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
+    training = cut(whole, preprocess)
     recipe = recipe.for_images(len(training))
 
     model = build(recipe, weights=settings.weights, category=category)

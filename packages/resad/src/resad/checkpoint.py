@@ -39,6 +39,8 @@ def load_detector(
     category: str | None = None,
     references: Sequence[Path] = (),
     device: torch.device | str = "cpu",
+    tile: int | None = None,
+    overlap: int | None = None,
 ) -> ResADDetector:
     """The detector that a training run left in its `model` folder.
 
@@ -46,6 +48,8 @@ def load_detector(
         folder: holds config.json and model.safetensors.
         category: which of the recorded references to use where none are given.
         references: normal images of the category to be scored.
+        tile: cut images and references into squares of so many pixels, see `Preprocess`; None: no.
+        overlap: of these; None: an eighth.
 
     Raises:
         BadValue: no references were given and several categories are recorded, or none.
@@ -54,7 +58,8 @@ def load_detector(
     config, _ = load_model(folder, Config, "resad")
     images = list(references) or recorded_references(config.references, category, folder)
     trained = load_trained(folder, device)
-    few_shot, rotations = trained.scorer, trained.recipe.rotations
+    preprocess = replace(trained.scorer.preprocess, tile=tile, overlap=overlap)
+    few_shot, rotations = replace(trained.scorer, preprocess=preprocess), trained.recipe.rotations
     return few_shot.bind(encode(few_shot.backbone, images, few_shot.preprocess, rotations=rotations))
 
 

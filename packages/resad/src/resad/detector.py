@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
-from adcommon.models.anomaly_maps import gaussian_blur, joined, max_score, upsample
+from adcommon.models.anomaly_maps import gaussian_blur, highest, joined, max_score, upsample
 from adcommon.types.prediction import Prediction
 from adcommon.types.threshold import left_out_places
 from resad.backbone import Backbone
@@ -139,7 +139,7 @@ def left_out(model: ResAD, references: References, size: int, scale: ScoreRange)
     count = references.images if references.images >= FEWEST_REFERENCES else 0
     levels = (level_scores(model, *references.left_out(place)) for place in left_out_places(count))
     maps = (merged_map(level, (size, size), scale) for level in levels)
-    return joined(Prediction(max_score(each), each) for each in maps)
+    return joined(highest(Prediction(max_score(each), each)) for each in maps)
 
 
 @torch.inference_mode()

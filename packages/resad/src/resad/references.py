@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adcommon.data.augment import turns
 from adcommon.data.lists.fewshot import draw_references, refuse_too_few
-from adcommon.data.loading import AnomalyDataset, test_batches
+from adcommon.data.loading import AnomalyDataset, cut, test_batches
 from adcommon.data.preprocess import Preprocess
 from adcommon.data.readable import refuse_references
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
@@ -42,8 +42,13 @@ def encode(
 
     Args:
         rotations: how often each joins, turned by equal parts of a whole turn.
+
+    Raises:
+        BadValue: they are cut, and not all into as many tiles.
     """
-    dataset = AnomalyDataset([Record(image, "reference", 0) for image in images], preprocess)
+    tiles = preprocess.tiles_of_all(images)
+    records = cut([Record(image, "reference", 0) for image in images], preprocess)
+    dataset = AnomalyDataset(records, preprocess)
     device = next(backbone.parameters()).device
 
     def all_turns(pixels: Tensor) -> list[Tensor]:
@@ -53,7 +58,7 @@ def encode(
 
     maps = [all_turns(batch.images.to(device)) for batch in test_batches(dataset, batch_size)]
     levels = [torch.cat(level) for level in zip(*maps, strict=True)]
-    return References.of(levels, images, turns=rotations)
+    return References.of(levels, images, turns=rotations, tiles=tiles)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,8 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
         interpolation=recipe.interpolation,
         upright=recipe.upright,
         white=recipe.white,
+        tile=recipe.tile,
+        overlap=recipe.overlap,
         mean=mean,
         std=std,
     )

@@ -122,7 +122,7 @@ def write_reference_pictures(
     """
     if scores.anomaly_maps is None:
         return
-    low, high = float(scores.anomaly_maps.min()), float(scores.anomaly_maps.max())
+    low, high = float(np.min(scores.anomaly_maps)), float(np.max(scores.anomaly_maps))
     names = names_of(scores.records)
     for name, (record, anomaly_map, mask) in zip(names, maps_with_masks(scores), strict=True):
         image = np.asarray(scores.preprocess.original(record.image))

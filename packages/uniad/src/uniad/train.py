@@ -11,6 +11,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from adcommon.data.loading import cut
 from adcommon.data.order import batches_per_epoch
 from adcommon.data.readable import read_splits
 from adcommon.data.sources.splits import hold_out
@@ -63,7 +64,8 @@ def train(
     preprocess = make_preprocess(recipe)
     cache = default_cache("images", enabled=settings.cache)
     normal = [record for split in splits.values() for record in split.train]
-    training, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
+    whole, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
+    training = cut(whole, preprocess)
     tests = {name: split.test for name, split in splits.items()}
     per_epoch = batches_per_epoch(len(training), recipe.batch_size, world=accelerator.num_processes)
     total = recipe.iterations or recipe.epochs * per_epoch
@@ -100,7 +102,9 @@ def train(
     stores = None  # of the test images, whose features never change; only the main process measures
     if recipe.cache_features and accelerator.is_main_process:
         stores = {
-            name: feature_store(model, test, preprocess, cache=settings.cache, workers=settings.workers)
+            name: feature_store(
+                model, cut(test, preprocess), preprocess, cache=settings.cache, workers=settings.workers
+            )
             for name, test in tests.items()
         }
     measure = partial(

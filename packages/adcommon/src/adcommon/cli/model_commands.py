@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from adcommon.errors import BadValue
-from adcommon.types.values import Finite, MapFormat, Positive, Rate, Workers
+from adcommon.types.values import Count, Finite, MapFormat, Positive, Rate, Workers
 
 
 def predict_app(name: str, method: str | None = None) -> App:
@@ -26,6 +26,8 @@ def predict_app(name: str, method: str | None = None) -> App:
         *,
         model: Annotated[Path, Parameter(alias="--checkpoint")],
         references: Path | None = None,
+        tile: Positive | None = None,
+        overlap: Count | None = None,
         category: str | None = None,
         out: Path = Path("predictions"),
         threshold: Finite | None = None,
@@ -52,6 +54,9 @@ def predict_app(name: str, method: str | None = None) -> App:
             model: The `model` folder that a training run left, a file of `ad export`, or, where a method
                 reads them, a checkpoint of its authors.
             references: Folder of normal images to compare with, or one image; for few-shot methods.
+            tile: Side of the squares that images and references are cut into, their own pixels; for few-shot
+                methods. [default: whole; all other methods: as the model was trained]
+            overlap: Pixels that neighbouring tiles share at least. [default: an eighth of a tile]
             category: Which of the categories the model knows; for methods that ask.
             out: Folder for predictions.csv and the pictures, a folder of this prediction alone.
             threshold: Image score above which an image is anomalous. [default: the one stored in the model]
@@ -100,7 +105,15 @@ def predict_app(name: str, method: str | None = None) -> App:
             chosen = choose_device(gpu, device)
         elif (gpu or device or "cpu") != "cpu":
             raise BadValue(f"{model} runs on the CPU; leave out --gpu and --device")
-        loaded = load(model, category=category, references=references, method=method, device=chosen)
+        loaded = load(
+            model,
+            category=category,
+            references=references,
+            method=method,
+            device=chosen,
+            tile=tile,
+            overlap=overlap,
+        )
         if threshold is not None:
             loaded.threshold = threshold
         if false_alarm_rate is not None:
@@ -111,6 +124,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             "model": str(model.resolve()),
             "model_digest": file_digest(model),
             "category": category,
+            "tile": tile,
+            "overlap": overlap,
             "references": None if references is None else listing_digest(find_images(references)),
             "device": "cpu" if chosen is None else chosen.type,
         }

@@ -15,7 +15,7 @@ _DARK = 32
 """Of 255: an eighth of the range."""
 
 
-def is_dark(header: Header, pixels: UInt8[np.ndarray, "height width 3"]) -> bool:
+def is_dark(header: Header, pixels: UInt8[np.ndarray, "*tiles height width 3"]) -> bool:
     """True for an image of more than 8 bits that uses less than an eighth of their range."""
     return header.is_deep and int(pixels.max()) <= _DARK
 
@@ -29,7 +29,7 @@ class Cautions:
         self._done: set[str] = set()
 
     def of(
-        self, path: Path | None, pixels: UInt8[np.ndarray, "size size 3"], size: tuple[int, int]
+        self, path: Path | None, pixels: UInt8[np.ndarray, "*tiles size size 3"], size: tuple[int, int]
     ) -> Iterator[str]:
         """What is to be said of an image, and was not said of one before.
 
@@ -42,7 +42,7 @@ class Cautions:
         if path is not None and path.exists():  # else it is gone since it was decoded
             yield from self._of_file(path, pixels)
 
-    def _of_file(self, path: Path, pixels: UInt8[np.ndarray, "size size 3"]) -> Iterator[str]:
+    def _of_file(self, path: Path, pixels: UInt8[np.ndarray, "*tiles size size 3"]) -> Iterator[str]:
         header, name = read_header(path), printable(path)
         if is_dark(header, pixels):
             yield from self._once(

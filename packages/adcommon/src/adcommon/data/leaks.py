@@ -45,7 +45,7 @@ def fingerprint(image: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> Fin
     return Fingerprint(image, pixel_digest(pixels), values / max(float(np.linalg.norm(values)), 1.0))
 
 
-def pixel_digest(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
+def pixel_digest(pixels: UInt8[np.ndarray, "*tiles height width 3"]) -> bytes:
     """Equal for equal pixels."""
     digest = blake2b(repr(pixels.shape).encode(), digest_size=16)
     digest.update(pixels.tobytes())

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from jaxtyping import Bool, UInt8
 from torch.utils.data import get_worker_info
 
 import adcommon.data.preprocess
+import adcommon.data.tiling
 import adcommon.io.decoding
 import adcommon.io.headers
 import adcommon.io.images
@@ -23,7 +25,7 @@ from adcommon.data.processes import received, result_loader, results
 from adcommon.errors import UnreadableImage
 from adcommon.io.cache import DiskCache, code_digest
 from adcommon.types.prediction import Batch
-from adcommon.types.records import Record
+from adcommon.types.records import Box, Record
 
 DEFAULT_MEMORY_BYTES = 2**30
 """Decoded images a dataset keeps in memory: 5,400 of 256x256 pixels."""
@@ -56,6 +58,7 @@ class AnomalyDataset:
         self.memory_bytes = memory_bytes
         self._kept: dict[tuple[str, int], np.ndarray] = {}
         self._kept_bytes = 0
+        self._cut: tuple[Path, dict[Box, np.ndarray]] | None = None
 
     def __len__(self) -> int:
         """Number of records."""
@@ -63,7 +66,7 @@ class AnomalyDataset:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a loader process gets: not the images that this one has decoded."""
-        return self.__dict__ | {"_kept": {}, "_kept_bytes": 0}
+        return self.__dict__ | {"_kept": {}, "_kept_bytes": 0, "_cut": None}
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The images at these positions, in this order."""
@@ -86,10 +89,35 @@ class AnomalyDataset:
 
     def content_key(self, index: int) -> str:
         """Text that is equal for equal pixels: their file's content, the preprocessing, its code."""
-        return f"{_content_digest(self.records[index].image)} {self.preprocess.key()} {_code_version()}"
+        record = self.records[index]
+        part = "" if record.box is None else f" box {record.box}"
+        return f"{_content_digest(record.image)} {self.preprocess.key()}{part} {_code_version()}"
 
     def _pixels(self, index: int) -> np.ndarray:
-        return self.keep("pixels", index, partial(self.preprocess.pixels, self.records[index].image))
+        record = self.records[index]
+        decode = partial(self.preprocess.pixels, record.image)
+        return self.keep("pixels", index, decode if record.box is None else partial(self._tile, index))
+
+    def _tile(self, index: int) -> np.ndarray:
+        """A tile of a photograph, which is decoded once for all of them: the others are kept too."""
+        record = self.records[index]
+        assert record.box is not None
+        if self._cut is None or self._cut[0] != record.image:
+            tiles, size = self.preprocess.read(record.image)
+            self._cut = record.image, dict(zip(self.preprocess.boxes(*size), tiles, strict=True))
+            if self.cache is not None or self._kept_bytes < self.memory_bytes:
+                for place in self._beside(index):
+                    self.keep("pixels", place, partial(self._tile, place))
+        return self._cut[1][record.box].copy()  # not all of them
+
+    def _beside(self, index: int) -> Iterator[int]:
+        """The places of the other tiles of a tile's photograph, as `cut` gives them."""
+        image = self.records[index].image
+        for step in (-1, 1):
+            place = index + step
+            while 0 <= place < len(self.records) and self.records[place].image == image:
+                yield place
+                place += step
 
     def mask(self, index: int) -> Bool[np.ndarray, "size size"] | None:
         """The mask of the image at this position; None if there is none."""
@@ -123,6 +151,21 @@ class AnomalyDataset:
             self._kept[kind, index] = array
             self._kept_bytes += array.nbytes
         return array
+
+
+def cut(records: Sequence[Record], preprocess: Preprocess) -> list[Record]:
+    """The records of the tiles of images, one image's beside each other and without mask; uncut, the images'.
+
+    Raises:
+        UnreadableImage: an image whose size cannot be read.
+    """
+    if preprocess.tile is None:
+        return list(records)
+    return [
+        replace(record, box=box, mask=None)
+        for record in records
+        for box in preprocess.boxes(*preprocess.size_of(record.image))
+    ]
 
 
 class OrderedBatches:
@@ -211,5 +254,5 @@ def _content_digest(path: Path) -> str:
 def _code_version() -> str:
     """Changes with the code and the library that make pixels of a file."""
     io = adcommon.io
-    code = code_digest(io.decoding, io.headers, io.images, adcommon.data.preprocess)
+    code = code_digest(io.decoding, io.headers, io.images, adcommon.data.preprocess, adcommon.data.tiling)
     return f"{code} pillow {PIL.__version__}"

@@ -1,7 +1,8 @@
 """Image and mask on disk -> arrays of one size, and the way back for maps. No torch; see `normalise`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,12 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Shaped, UInt8
 from PIL import Image
 
+from adcommon.data import tiling
 from adcommon.errors import BadValue, MaskSizeMismatch
 from adcommon.io.headers import read_header, turn_values
 from adcommon.io.images import open_image, open_mask, picture
 from adcommon.io.schema import check_fields, shown
-from adcommon.types.records import Record
-from adcommon.types.values import AboveZero, Side, White
+from adcommon.types.records import Box, Record
+from adcommon.types.values import AboveZero, Count, Positive, Side, White
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,7 +33,7 @@ _UNSEEN_WORTH_A_WORD = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """How an image becomes a square network input: resize, centre crop, normalise.
+    """How an image, or each tile of it, becomes a square network input: resize, centre crop, normalise.
 
     `Preprocess(**asdict(preprocess))` is the same again, also after a detour through JSON.
     """
@@ -59,6 +61,10 @@ class Preprocess:
     resized by nearest neighbour, and alpha is dropped only afterwards."""
     white: White | None = None
     """Value of white of images of more than 8 bits, 4095 of a camera of 12; None: 65,535."""
+    tile: Positive | None = None
+    """Side of the squares that an image is cut into, its own pixels; None: it is looked at whole."""
+    overlap: Count | None = None
+    """Pixels that neighbouring tiles share at least; None: an eighth of a tile."""
 
     def __post_init__(self) -> None:
         """Accept lists from JSON and refuse impossible sizes."""
@@ -71,6 +77,16 @@ class Preprocess:
             raise BadValue(
                 f"crop_size is {self.crop_size}; expected 1 to image_size = {self.image_size} pixels"
             )
+        if self.tile is None:
+            if self.overlap is not None:
+                raise BadValue("--overlap is of tiles; give their side too, such as --tile 512")
+        elif self.size < self.image_size:
+            raise BadValue(
+                f"tiles are looked at whole, and --crop-size {self.size} cuts their borders off; expected "
+                f"{self.image_size}, which is --image-size"
+            )
+        elif (self.overlap or 0) >= self.tile:
+            raise BadValue(f"--overlap is {self.overlap}; expected less than --tile, {self.tile} pixels")
 
     @property
     def size(self) -> int:
@@ -91,8 +107,37 @@ class Preprocess:
         header = read_header(image)
         return header.upright_size if self.upright else header.size
 
+    @property
+    def shared(self) -> int:
+        """Pixels that neighbouring tiles share at least."""
+        return (self.tile or 0) // 8 if self.overlap is None else self.overlap
+
+    def boxes(self, width: int, height: int) -> list[Box]:
+        """What is looked at by itself of an image of this size: its tiles, or the whole of it."""
+        if self.tile is None:
+            return [(0, 0, width, height)]
+        return tiling.boxes(width, height, self.tile, self.shared)
+
+    def tiles_of_all(self, images: Sequence[Path]) -> int:
+        """Into how many tiles each of some images is cut.
+
+        Raises:
+            BadValue: not all into as many.
+        """
+        by_count = {len(self.boxes(*self.size_of(image))): image for image in images}
+        if len(by_count) > 1:
+            one, other = list(by_count.values())[:2]
+            sizes = ["{}x{}".format(*self.size_of(image)) for image in (one, other)]
+            raise BadValue(
+                f"references that are cut into tiles must have one size: {one} has {sizes[0]} pixels, "
+                f"{other} has {sizes[1]}"
+            )
+        return next(iter(by_count))
+
     def unseen(self, width: int, height: int) -> float:
         """Share of an image of this size that never reaches the network, from 0 to 1."""
+        left, top, right, bottom = self.boxes(width, height)[0]
+        width, height = right - left, bottom - top
         seen = [self.size / self._resized_side(*sides)[0] for sides in ((width, height), (height, width))]
         return 1 - seen[0] * seen[1]
 
@@ -108,32 +153,57 @@ class Preprocess:
         )
 
     def pixels(self, image: Path | Image.Image) -> UInt8[np.ndarray, "size size 3"]:
-        """Decode, resize and crop an image; what a cache of decoded images stores."""
-        return self.read(image)[0]
+        """Decode, resize and crop a whole image; what a cache of decoded images stores."""
+        with self._opened(image) as opened:
+            return self._fit(opened, _RESAMPLING[self.interpolation], rgb=True)
 
     def original(self, image: Path) -> Image.Image:
         """An image at its own size, the way up that maps of it will have: RGB, for pictures."""
         return open_image(image, upright=self.upright, white=self.white)
 
-    def read(self, image: Path | Image.Image) -> tuple[UInt8[np.ndarray, "size size 3"], tuple[int, int]]:
-        """The same, and the image's own (width, height), the way up that maps of it will have."""
+    def read(
+        self, image: Path | Image.Image
+    ) -> tuple[UInt8[np.ndarray, "tiles size size 3"], tuple[int, int]]:
+        """The same of each of its `boxes`, and the image's own (width, height), the way up that maps have."""
+        with self._opened(image) as opened:
+            places = self.boxes(*opened.size)
+            parts = [opened] if len(places) == 1 else [opened.crop(box) for box in places]
+            tiles = [self._fit(part, _RESAMPLING[self.interpolation], rgb=True) for part in parts]
+            return np.stack(tiles), opened.size
+
+    @contextmanager
+    def _opened(self, image: Path | Image.Image) -> Iterator[Image.Image]:
         late_rgb = self.rgb == "last"
         with picture(image, upright=self.upright, late_rgb=late_rgb, white=self.white) as opened:
-            return self._fit(opened, _RESAMPLING[self.interpolation], rgb=True), opened.size
+            yield opened
 
-    def mask(self, record: Record) -> Bool[np.ndarray, "size size"]:
-        """The mask of an image as it lies on `pixels`; all False if there is none.
+    def join(
+        self, maps: Float[np.ndarray, "tiles size size"], width: int, height: int
+    ) -> Float[np.ndarray, "map_height map_width"]:
+        """The map of an image of this size from those of its `boxes`."""
+        places = self.boxes(width, height)
+        return maps[0] if len(places) == 1 else tiling.joined(maps, places, self.shared)
+
+    def map_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of what `join` gives."""
+        places = self.boxes(width, height)
+        return (self.size, self.size) if len(places) == 1 else tiling.canvas(places, self.size)
+
+    def mask(self, record: Record) -> Bool[np.ndarray, "map_height map_width"]:
+        """The mask of a whole image as it lies on its map, untiled on `pixels`; all False if there is none.
 
         Raises:
             MaskSizeMismatch: the mask has not the size of its image.
         """
         if record.mask is None:
-            return np.zeros((self.size, self.size), dtype=bool)
+            size = (self.size, self.size) if self.tile is None else self.map_size(*self.size_of(record.image))
+            return np.zeros(size[::-1], dtype=bool)
         grey = Image.fromarray(self.as_loaded(open_mask(record.mask), record).astype(np.uint8) * 255)
-        if self.mask_rule == "nearest":
-            return self._fit(grey, Image.Resampling.NEAREST) > 0
-        threshold = 1 if self.mask_rule == "any" else 128
-        return self._fit(grey, Image.Resampling.BILINEAR) >= threshold
+        resampling = Image.Resampling.NEAREST if self.mask_rule == "nearest" else Image.Resampling.BILINEAR
+        least = {"nearest": 1, "any": 1, "half": 128}[self.mask_rule]
+        if len(self.boxes(*grey.size)) > 1:
+            return np.asarray(grey.resize(self.map_size(*grey.size), resampling)) >= least
+        return self._fit(grey, resampling) >= least
 
     def as_loaded(
         self, values: Shaped[np.ndarray, "height width"], record: Record
@@ -162,17 +232,20 @@ class Preprocess:
     def restore(
         self, maps: Float[np.ndarray, "batch map_height map_width"], height: int, width: int
     ) -> Float[np.ndarray, "batch height width"]:
-        """Put maps of the network's input back on the pixels of an image of `height` x `width`.
+        """Put maps of whole images, joined ones if there are tiles, on the pixels of `height` x `width`.
 
         Bilinear, pixel centres at halves; pixels that the crop had cut off take the value of the nearest
         pixel inside.
         """
-        top, bottom, down = self._neighbours(height, *self._resized_side(height, width), maps.shape[1])
-        left, right, across = self._neighbours(width, *self._resized_side(width, height), maps.shape[2])
-        down = down[:, None].astype(maps.dtype)
-        rows = maps[:, top] * (1 - down) + maps[:, bottom] * down
-        across = across.astype(maps.dtype)
-        return rows[..., left] * (1 - across) + rows[..., right] * across
+        is_joined = self.tile is not None and maps.shape[1:] != (self.size, self.size)
+        down = (self.size, 0) if is_joined else self._resized_side(height, width)
+        across = (self.size, 0) if is_joined else self._resized_side(width, height)
+        top, bottom, below = self._neighbours(height, *down, maps.shape[1])
+        left, right, beside = self._neighbours(width, *across, maps.shape[2])
+        below = below[:, None].astype(maps.dtype)
+        rows = maps[:, top] * (1 - below) + maps[:, bottom] * below
+        beside = beside.astype(maps.dtype)
+        return rows[..., left] * (1 - beside) + rows[..., right] * beside
 
     def _resized_side(self, side: int, other: int) -> tuple[int, int]:
         """Length of one side after the resize, and where the crop begins on it."""

@@ -27,7 +27,8 @@ class Decoded:
 
     path: Path | None
     """None: it came from memory."""
-    pixels: UInt8[np.ndarray, "size size 3"]
+    pixels: UInt8[np.ndarray, "tiles size size 3"]
+    """Of one tile, or of all that it is cut into."""
     height: int
     """Of the image itself, pixels."""
     width: int

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from adcommon.data.cautions import Cautions
@@ -114,7 +114,7 @@ class Model:
 
         Args:
             images: also an iterator, which is read at most two batches ahead.
-            batch_size: images scored at once.
+            batch_size: images scored at once, or tiles of one image.
             workers: threads that decode images while the model works; 0 is 1.
         """
         if batch_size < 1:
@@ -122,15 +122,16 @@ class Model:
         return self._results(each(images), batch_size, workers)
 
     def _results(self, images: Iterable[Source], batch_size: int, workers: int) -> Iterator[Result]:
-        known = {pixel_digest(self.preprocess.pixels(path)): path for path in self.references}
+        known = {pixel_digest(self.preprocess.read(path)[0]): path for path in self.references}
         cautions = Cautions(self.preprocess)
-        for some in decoded(images, self.preprocess, batch_size, workers):
+        together = batch_size if self.preprocess.tile is None else 1
+        for some in decoded(images, self.preprocess, together, workers):
             batch = [_unless_known(image, known) for image in some]
             for image in batch:
                 if isinstance(image, Decoded):
                     for words in cautions.of(image.path, image.pixels, (image.width, image.height)):
                         logger.warning("%s", words)
-            scored = self._scored([image for image in batch if isinstance(image, Decoded)])
+            scored = self._scored([image for image in batch if isinstance(image, Decoded)], batch_size)
             for image in batch:
                 if isinstance(image, Decoded):
                     yield next(scored)
@@ -142,27 +143,45 @@ class Model:
                         preprocess=self.preprocess,
                     )
 
-    def _scored(self, images: Sequence[Decoded]) -> Iterator[Result]:
+    def _scored(self, images: Sequence[Decoded], batch_size: int) -> Iterator[Result]:
         if not images:
             return
-        prediction = self.score_pixels(np.stack([image.pixels for image in images]))
-        maps = prediction.anomaly_maps
-        for place, (image, score) in enumerate(zip(images, prediction.image_scores.tolist(), strict=True)):
-            error = None
-            if not math.isfinite(score):
-                name = "an image in memory" if image.path is None else printable(image.path)
-                error = f"the score of {name} is {score}; the model or its input is broken"
-            yield Result(
-                path=image.path,
-                score=score if error is None else None,
-                p_value=None if error or self.calibration is None else self.calibration.p_value(score),
-                threshold=self.threshold,
-                error=error,
-                network_map=None if maps is None or error else maps[place].copy(),  # not the whole batch's
-                preprocess=self.preprocess,
-                height=image.height,
-                width=image.width,
-            )
+        pixels = np.concatenate([image.pixels for image in images])
+        parts = [
+            self.score_pixels(pixels[first : first + batch_size])
+            for first in range(0, len(pixels), batch_size)
+        ]
+        scores = np.concatenate([part.image_scores for part in parts])
+        maps = [part.anomaly_maps for part in parts if part.anomaly_maps is not None]
+        all_maps = np.concatenate(maps) if maps else None
+        first = 0
+        for image in images:
+            own = slice(first, first := first + len(image.pixels))
+            joined = None
+            if all_maps is not None:
+                joined = self.preprocess.join(
+                    all_maps[own], image.width, image.height
+                ).copy()  # not all of them
+            yield self._result(image, float(scores[own].max()), joined)
+
+    def _result(
+        self, image: Decoded, score: float, anomaly_map: Float[np.ndarray, "map_height map_width"] | None
+    ) -> Result:
+        error = None
+        if not math.isfinite(score):
+            name = "an image in memory" if image.path is None else printable(image.path)
+            error = f"the score of {name} is {score}; the model or its input is broken"
+        return Result(
+            path=image.path,
+            score=score if error is None else None,
+            p_value=None if error or self.calibration is None else self.calibration.p_value(score),
+            threshold=self.threshold,
+            error=error,
+            network_map=None if error else anomaly_map,
+            preprocess=self.preprocess,
+            height=image.height,
+            width=image.width,
+        )
 
 
 def load(
@@ -172,6 +191,8 @@ def load(
     references: str | Path | Sequence[str | Path] | None = None,
     method: str | None = None,
     device: "torch.device | str | None" = None,
+    tile: int | None = None,
+    overlap: int | None = None,
 ) -> Model:
     """A trained model of any installed method.
 
@@ -182,6 +203,9 @@ def load(
         references: normal images to compare with, a folder or files; for few-shot methods.
         method: refuse models of other methods.
         device: by its torch name; by default the first GPU if there is one, else the CPU.
+        tile: side of the squares that images and references are cut into, pixels, for few-shot methods; all
+            others cut images as they were trained.
+        overlap: pixels that neighbouring tiles share at least; by default an eighth of a tile.
 
     Raises:
         WrongCheckpoint: not a model, a damaged one, or another method's.
@@ -189,6 +213,8 @@ def load(
         UnknownName: the model's method is not installed.
     """
     path = Path(path)
+    if (tile, overlap) != (None, None) and path.is_file():
+        raise BadValue(f"{path} looks at images as it was written; tiles are for the model folder of a training")
     if path.suffix == ".onnx":
         return _load_onnx(path, method, references)
     from adcommon.methods import find, load_folder
@@ -201,7 +227,13 @@ def load(
         config: dict[str, Any] = {"method": method, "category": category, "threshold": None}
     else:
         detector, config = load_folder(
-            path, method=method, category=category, references=normal, device=chosen
+            path,
+            method=method,
+            category=category,
+            references=normal,
+            device=chosen,
+            tile=tile,
+            overlap=overlap,
         )
     model = from_detector(detector, config, category=category, device=chosen)
     model.references = normal

@@ -24,8 +24,11 @@ class Result:
     """None: no threshold is known."""
     error: str | None = None
     """Why the image could not be scored."""
-    network_map: Float[np.ndarray, "size size"] | None = field(default=None, repr=False, compare=False)
-    """The anomaly map at the size of the network's input; None: the method has no maps."""
+    network_map: Float[np.ndarray, "map_height map_width"] | None = field(
+        default=None, repr=False, compare=False
+    )
+    """The anomaly map at the size of the network's input, or as fine as that for each tile; None: the method
+    has no maps."""
     preprocess: Preprocess = field(repr=False, compare=False)
     height: int = 0
     """Of the image, pixels."""

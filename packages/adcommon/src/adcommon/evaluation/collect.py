@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from adcommon.data.loading import AnomalyDataset, test_batches
+from adcommon.data.loading import AnomalyDataset, cut, test_batches
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.feature_store import FeatureStore
 from adcommon.types.prediction import Detector, Prediction
@@ -23,8 +25,9 @@ class Scores:
     records: Sequence[Record]
     preprocess: Preprocess
     image_scores: Float[np.ndarray, " images"]
-    anomaly_maps: Float[np.ndarray, "images height width"] | None
-    """None: the method has no maps, or they were not kept."""
+    anomaly_maps: Float[np.ndarray, "images height width"] | Sequence[Float[np.ndarray, "_ _"]] | None
+    """Of images that are cut, one after the other and each of its own size. None: the method has no maps, or
+    they were not kept."""
     extra_scores: Mapping[str, Float[np.ndarray, " images"]] = field(default_factory=dict)
     """Further image scores of a paper, by its names of them."""
     peaks: Sequence[float] = ()
@@ -54,32 +57,45 @@ def collect(
     keep_maps: bool = True,
     store: FeatureStore | None = None,
 ) -> Scores:
-    """Score every image of a dataset once, in order.
+    """Score every image of a dataset once, in order; one that is cut scores as its highest tile.
 
     Args:
+        batch_size: images, or tiles, that are scored at once.
         keep_maps: False saves their memory (4 bytes a pixel) where no pixel metric or picture is wanted.
-        store: the frozen features of these images, for detectors that are `ScoresFeatures`.
+        store: the frozen features of these images, or of their tiles, for detectors that are
+            `ScoresFeatures`.
     """
-    count, size = len(dataset), dataset.preprocess.size
+    records, preprocess, count = dataset.records, dataset.preprocess, len(dataset)
+    anomaly_maps: Any
+    if preprocess.tile is None:
+        anomaly_maps = np.empty((count, preprocess.size, preprocess.size), np.float32) if keep_maps else None
+        predictions = _predictions(detector, dataset, batch_size, workers, store)
+    else:
+        anomaly_maps = [None] * count if keep_maps else None
+        tiles = AnomalyDataset(cut(records, preprocess), preprocess, dataset.cache, memory_bytes=0)
+        predictions = _joined(_predictions(detector, tiles, batch_size, workers, store), records, preprocess)
     columns: dict[str, Float[np.ndarray, " images"]] = {}
-    anomaly_maps = np.empty((count, size, size), dtype=np.float32) if keep_maps else None
     peaks: list[float] = []
-    for places, prediction in _predictions(detector, dataset, batch_size, workers, store):
+    for places, prediction in predictions:
         peaks += prediction.peaks
         for name, scores in {"": prediction.image_scores, **prediction.extra_scores}.items():
             columns.setdefault(name, np.empty(count, dtype=np.float32))[places] = scores.cpu().numpy()
         if prediction.anomaly_maps is None:
             anomaly_maps = None
         elif anomaly_maps is not None:
-            anomaly_maps[places] = prediction.anomaly_maps.cpu().numpy()
+            for place, anomaly_map in zip(places, prediction.anomaly_maps.cpu().numpy(), strict=True):
+                anomaly_maps[place] = anomaly_map
     image_scores = columns.pop("", np.empty(0, dtype=np.float32))
-    return Scores(dataset.records, dataset.preprocess, image_scores, anomaly_maps, columns, peaks)
+    return Scores(records, preprocess, image_scores, anomaly_maps, columns, peaks)
+
+
+Predictions = Iterator[tuple[Int64[np.ndarray, " batch"], Prediction]]
+"""Positions in a dataset, and what the detector says of the images there."""
 
 
 def _predictions(
     detector: Detector, dataset: AnomalyDataset, batch_size: int, workers: int, store: FeatureStore | None
-) -> Iterator[tuple[Int64[np.ndarray, " batch"], Prediction]]:
-    """Positions in the dataset, and what the detector says of the images there."""
+) -> Predictions:
     with tqdm(total=len(dataset), desc="scoring", unit="image", disable=None, leave=False) as bar:
         if store is None:
             for batch in test_batches(dataset, batch_size, workers):
@@ -91,3 +107,33 @@ def _predictions(
             places = np.arange(first, min(first + batch_size, len(dataset)))
             yield places, detector.score_features(store.batch(places.tolist()))
             bar.update(len(places))
+
+
+def _joined(of_tiles: Predictions, records: Sequence[Record], preprocess: Preprocess) -> Predictions:
+    """What is said of each image, from what is said of its tiles, which come in the order of the images."""
+    each = (one for _, prediction in of_tiles for one in _single(prediction))
+    for place, record in enumerate(records):
+        size = preprocess.size_of(record.image)
+        tiles = list(islice(each, len(preprocess.boxes(*size))))
+        maps = [tile.anomaly_maps for tile in tiles if tile.anomaly_maps is not None]
+        joined = preprocess.join(torch.cat(maps).cpu().numpy(), *size) if maps else None
+        yield (
+            np.array([place]),
+            Prediction(
+                torch.stack([tile.image_scores for tile in tiles]).amax(0),
+                None if joined is None else torch.from_numpy(joined)[None],
+                {
+                    name: torch.stack([tile.extra_scores[name] for tile in tiles]).amax(0)
+                    for name in tiles[0].extra_scores
+                },
+            ),
+        )
+
+
+def _single(prediction: Prediction) -> Iterator[Prediction]:
+    """What is said of each image of a batch by itself."""
+    maps = prediction.anomaly_maps
+    for row in range(len(prediction.image_scores)):
+        own = slice(row, row + 1)
+        extra = {name: scores[own] for name, scores in prediction.extra_scores.items()}
+        yield Prediction(prediction.image_scores[own], None if maps is None else maps[own], extra)

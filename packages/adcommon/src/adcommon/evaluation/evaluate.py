@@ -40,17 +40,18 @@ def evaluate(
 
     Args:
         tests: test images by category.
-        protocols: each adds an evaluation after the standard one.
+        protocols: each adds an evaluation after the standard one; they know no tiles, and are left out then.
         eval_size: of the standard pixel metrics, see `measure`.
         threshold: decision threshold of the image score; its rates join the standard evaluation.
         maps: folder for pictures of every test image; None writes none.
-        pictures: what to draw there.
+        pictures: what to draw there; of tiled images the panels.
         stores: frozen features of the test images by category, where they are kept.
 
     Returns:
         Per category the standard evaluation, followed by those of the protocols.
     """
     evaluations = []
+    tiled = detector.preprocess.tile is not None
     for category, records in tests.items():
         scores = collect(
             detector,
@@ -62,9 +63,9 @@ def evaluate(
         )
         standard = measure(scores, category=category, eval_size=eval_size)
         evaluations.append(standard if threshold is None else with_decision(standard, scores, threshold))
-        evaluations += [protocol(scores, standard) for protocol in protocols]
+        evaluations += [protocol(scores, standard) for protocol in protocols if not tiled]
         if maps is not None:
-            for write in pictures:
+            for write in (write_maps,) if tiled else pictures:
                 write(scores, maps / category if len(tests) > 1 else maps, threshold)
     return evaluations
 

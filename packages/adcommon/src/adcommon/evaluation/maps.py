@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from adcommon.evaluation.collect import Scores
 from adcommon.io.files import atomic_write, csv_text
 from adcommon.results.gallery import ScoredImage, write_gallery
@@ -20,7 +22,8 @@ def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> 
     """
     if scores.anomaly_maps is None:
         return
-    low, high = float(scores.anomaly_maps.min()), float(scores.anomaly_maps.max())
+    low = min(float(anomaly_map.min()) for anomaly_map in scores.anomaly_maps)
+    high = max(float(anomaly_map.max()) for anomaly_map in scores.anomaly_maps)
     images = []
     rows: list[list[object]] = [["image", "category", "defect", "label", "score", "threshold", "decision"]]
     names = names_of(scores.records)
@@ -28,6 +31,9 @@ def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> 
         scores.records, names, scores.image_scores.tolist(), scores.anomaly_maps, strict=True
     ):
         image = scores.preprocess.pixels(record.image)
+        if image.shape[:2] != anomaly_map.shape:  # of tiles
+            height, width = anomaly_map.shape
+            image = np.asarray(scores.preprocess.original(record.image).resize((width, height)))
         mask = None if record.mask is None else scores.preprocess.mask(record)
         picture = panel(image, mask, anomaly_map, score=score, threshold=threshold, low=low, high=high)
         atomic_write(folder / name, png(picture))

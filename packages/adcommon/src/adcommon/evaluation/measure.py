@@ -54,7 +54,7 @@ def measure(scores: Scores, *, category: str, eval_size: str = "map") -> Evaluat
     if config is not None:
         scored = zip(scores.records, scores.anomaly_maps, strict=True)
         extra = saturated_overlap(scored, scores.preprocess, config, eval_size)
-    height, width = scores.anomaly_maps.shape[1:]
+    sizes = {f"{height}x{width}" for height, width in map(np.shape, scores.anomaly_maps)}
     return replace(
         evaluation,
         regions=result.regions,
@@ -64,7 +64,7 @@ def measure(scores: Scores, *, category: str, eval_size: str = "map") -> Evaluat
         pixel_threshold=result.threshold,
         aupro=result.aupro[0.3],
         aupro_05=result.aupro[0.05],
-        map_size=f"{height}x{width}" if eval_size == "map" else eval_size,
+        map_size=(sizes.pop() if len(sizes) == 1 else "several") if eval_size == "map" else eval_size,
         extra=extra,
     )
 

@@ -121,3 +121,13 @@ def joined(predictions: Iterable[Prediction]) -> Prediction:
         return Prediction(torch.empty(0), None)
     maps = [part.anomaly_maps for part in parts if part.anomaly_maps is not None]
     return Prediction(torch.cat([part.image_scores for part in parts]), torch.cat(maps) if maps else None)
+
+
+def highest(tiles: Prediction) -> Prediction:
+    """What is said of one image, from what is said of its tiles, as far as a threshold is chosen from it.
+
+    Its score is the highest of theirs; its map that of the tile with the highest peak.
+    """
+    maps, peaks = tiles.anomaly_maps, tiles.peaks
+    place = peaks.index(max(peaks)) if peaks else 0
+    return Prediction(tiles.image_scores.amax(0, keepdim=True), None if maps is None else maps[place][None])

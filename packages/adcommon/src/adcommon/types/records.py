@@ -6,6 +6,9 @@ from pathlib import Path
 
 from adcommon.types.names import check_category, check_name
 
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom of a part of an image, pixels; the last two are outside."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -23,6 +26,8 @@ class Record:
     mask_upright: bool | None = None
     """True: the mask is drawn on the upright picture, False: on the stored one, where EXIF makes a difference
     that its size does not tell; None: on the picture as it is loaded."""
+    box: Box | None = None
+    """The part of the image that is looked at, on the image as it is loaded; None: all of it."""
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be those of folders: results and pictures lie in such."""

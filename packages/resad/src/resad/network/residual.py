@@ -5,7 +5,7 @@ Plain functions, usable with any other model on top.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -56,13 +56,21 @@ class References:
     """The images, in the order of the rows; empty where a file does not say."""
     turns: int = 1
     """How often each is there, turned; the image as it is comes first."""
+    tiles: int = 1
+    """Into which each is cut, before it is turned."""
 
     @classmethod
     def of(
-        cls, maps: Sequence[Float[Tensor, "images _ _ _"]], names: Sequence[Path] = (), *, turns: int = 1
+        cls,
+        maps: Sequence[Float[Tensor, "tiles _ _ _"]],
+        names: Sequence[Path] = (),
+        *,
+        turns: int = 1,
+        tiles: int = 1,
     ) -> "References":
         """The references in the feature maps of some images, level by level; turns lie below one another."""
-        return cls([ReferenceRows.of(as_rows(level)) for level in maps], len(maps[0]), tuple(names), turns)
+        rows = [ReferenceRows.of(as_rows(level)) for level in maps]
+        return cls(rows, len(maps[0]) // tiles, tuple(names), turns, tiles)
 
     def first(self, shots: int) -> "References":
         """The first `shots` images.
@@ -76,23 +84,23 @@ class References:
                 f"expected 1 to {self.images}, or more images"
             )
         rows = [level.first(len(level.rows) // self.images * shots) for level in self.levels]
-        return References(rows, shots, self.names[:shots], self.turns)
+        return replace(self, levels=rows, images=shots, names=self.names[:shots])
 
     def to(self, device: torch.device | str) -> "References":
         """The same on a device."""
-        return References([level.to(device) for level in self.levels], self.images, self.names, self.turns)
+        return replace(self, levels=[level.to(device) for level in self.levels])
 
     def left_out(self, place: int) -> "tuple[list[Maps], References]":
-        """The square feature maps of one image, as it is, and the references without it."""
+        """The square feature maps of one image, or its tiles, as it is, and the references without it."""
         maps, others = [], []
         for level in self.levels:
-            images = level.rows.unflatten(0, (self.images, self.turns, -1))
-            side = math.isqrt(images.shape[2])
-            maps.append(images[place, :1].permute(0, 2, 1).unflatten(2, (side, side)))
+            images = level.rows.unflatten(0, (self.images, self.tiles, self.turns, -1))
+            side = math.isqrt(images.shape[3])
+            maps.append(images[place, :, 0].permute(0, 2, 1).unflatten(2, (side, side)))
             kept = torch.cat([images[:place], images[place + 1 :]])
-            others.append(ReferenceRows.of(kept.flatten(0, 2)))
+            others.append(ReferenceRows.of(kept.flatten(0, 3)))
         names = self.names[:place] + self.names[place + 1 :]
-        return maps, References(others, self.images - 1, names, self.turns)
+        return maps, replace(self, levels=others, images=self.images - 1, names=names)
 
 
 def as_rows(maps: Maps) -> Rows:
