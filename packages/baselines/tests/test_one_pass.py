@@ -24,7 +24,7 @@ def accelerator():
 def test_every_image_is_seen_once_in_order(padim_recipe, splits, settings, accelerator) -> None:
     normal = Normal.of(replace(padim_recipe, calibration_share=0.0), splits["bottle"], 0.05)
     with StopSignal() as stop:
-        batches = list(normal_images(normal, padim_recipe, settings, accelerator, stop))
+        batches = list(normal_images(normal.images, padim_recipe, settings, accelerator, stop))
     assert [len(batch) for batch in batches] == [4, 2]
     assert len({tuple(image.flatten()[:50].tolist()) for image in torch.cat(batches)}) == 6
 
@@ -32,7 +32,7 @@ def test_every_image_is_seen_once_in_order(padim_recipe, splits, settings, accel
 def test_a_signal_ends_the_pass(padim_recipe, splits, settings, accelerator) -> None:
     normal = Normal.of(padim_recipe, splits["bottle"], 0.05)
     with StopSignal() as stop:
-        images = normal_images(normal, padim_recipe, settings, accelerator, stop)
+        images = normal_images(normal.images, padim_recipe, settings, accelerator, stop)
         next(images)
         stop.requested = True
         with pytest.raises(Stopped, match="bottle"):
@@ -81,3 +81,11 @@ def test_other_processes_get_no_images() -> None:
     passed_over(iter(()))
     with pytest.raises(AssertionError):
         passed_over(iter([torch.zeros(1, 3, 2, 2)]))
+
+
+def test_with_tiles_as_many_images_are_kept_out_as_the_rate_needs_at_most_half(padim_recipe, splits) -> None:
+    recipe = replace(padim_recipe, tile=32, calibration_share=0.1)
+    for rate, kept_out in ((0.4, 2), (0.05, 3)):
+        normal = Normal.of(recipe, splits["bottle"], rate)
+        assert (len(normal.images), len(normal.held_out), normal.in_turn) == (6 - kept_out, kept_out, False)
+    assert Normal.of(replace(recipe, calibration_share=0.0), splits["bottle"], 0.05).held_out == []

@@ -79,16 +79,25 @@ def test_a_relative_map_says_how_residuals_compare_with_those_between_references
         few_shot.bind("bolt", References("given", images[:1]))
 
 
-@pytest.mark.parametrize(("rotations", "relative"), [(1, False), (4, False), (1, True), (2, True)])
-def test_a_reference_left_out_is_scored_by_the_others(trained, images, rotations, relative) -> None:
+@pytest.mark.parametrize(
+    ("rotations", "relative", "tiles"),
+    [(1, False, 1), (4, False, 1), (1, True, 1), (2, True, 1), (2, True, 2)],
+)
+def test_a_reference_left_out_is_scored_by_the_others(trained, images, rotations, relative, tiles) -> None:
     few_shot = replace(trained.scorer, rotations=rotations)
     few_shot.model.relative = relative
-    scores = few_shot.bind("bolt", References("given", images)).left_out().image_scores
-    for place in range(len(images)):
-        others = torch.cat([images[:place], images[place + 1 :]])
-        wanted = few_shot.bind("bolt", References("given", others)).score(images[place : place + 1])
-        torch.testing.assert_close(scores[place], wanted.image_scores[0], rtol=1e-4, atol=1e-5)
-    assert len(few_shot.bind("bolt", References("given", images[:2])).left_out().image_scores) == 0
+    images = torch.cat([images, images.flip(3)])[: 5 * tiles]
+
+    def bound(some: torch.Tensor) -> InCTRLDetector:
+        return few_shot.bind("bolt", References("given", some, tiles=tiles))
+
+    scores = bound(images).left_out().image_scores
+    for place, first in enumerate(range(0, len(images), tiles)):
+        others = torch.cat([images[:first], images[first + tiles :]])
+        wanted = bound(others).score(images[first : first + tiles]).image_scores.max()
+        torch.testing.assert_close(scores[place], wanted, rtol=1e-4, atol=1e-5)
+    assert len(scores) == 5
+    assert len(bound(images[: 2 * tiles]).left_out().image_scores) == 0
 
 
 def test_with_text_the_category_counts(with_text, clip_recipe) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from adcommon.data import load_splits
+from adcommon.deploy.model import load
 from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.io.images import list_images
 from adcommon.models.checkpoint import load_model
@@ -57,6 +58,9 @@ def test_a_detector_compares_with_given_or_recorded_references(folder: Path, tre
     torch.testing.assert_close(recorded.score(images).image_scores, again.score(images).image_scores)
     other = load_detector(folder, references=list_images(trees / "visa/pcb1/train/good")[:3])
     assert not torch.equal(recorded.score(images).image_scores, other.score(images).image_scores)
+    cut = load(folder, references=[Path(name) for name in names], tile=24, overlap=8)
+    assert len(cut.preprocess.boxes(32, 32)) == 4
+    assert cut.predict(trees / "visa/candle/test/good")[0].score is not None
 
 
 def test_the_authors_file_has_no_constants_and_no_categories(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,17 +84,18 @@ def test_without_constants_nothing_becomes_a_detector(detector: ResADDetector) -
         bare.bind(detector.references)
 
 
-@pytest.mark.parametrize("turned", [1, 4])
-def test_a_reference_left_out_is_scored_by_the_others(trees: Path, recipe: Recipe, turned: int) -> None:
+@pytest.mark.parametrize(("turned", "tile"), [(1, None), (4, None), (2, 24)])
+def test_a_reference_left_out_is_scored_by_the_others(
+    trees: Path, recipe: Recipe, turned: int, tile: int | None
+) -> None:
     torch.manual_seed(0)
-    backbone, preprocess = build_backbone(recipe, "random"), make_preprocess(recipe)
+    backbone, preprocess = build_backbone(recipe, "random"), replace(make_preprocess(recipe), tile=tile)
     files = list_images(trees / "visa/candle/train/good")[:4]
+    assert len(preprocess.read(files[0])[0]) == (1 if tile is None else 4)
     few_shot = FewShotModel(backbone, ResAD(list(backbone.channels), recipe), preprocess, SCALE)
     scores = few_shot.bind(encode(backbone, files, preprocess, rotations=turned)).left_out().image_scores
     for place, file in enumerate(files):
         others = encode(backbone, files[:place] + files[place + 1 :], preprocess, rotations=turned)
-        image = normalise(preprocess.pixels(file)[None], preprocess)
-        torch.testing.assert_close(
-            few_shot.bind(others).score(image).image_scores[0], scores[place], rtol=1e-4, atol=1e-5
-        )
+        tiles = few_shot.bind(others).score(normalise(preprocess.read(file)[0], preprocess))
+        torch.testing.assert_close(tiles.image_scores.max(), scores[place], rtol=1e-4, atol=1e-5)
     assert len(few_shot.bind(encode(backbone, files[:2], preprocess)).left_out().image_scores) == 0

@@ -89,7 +89,7 @@ def load_folder(
     load = find(config["method"])
     further = {} if (tile, overlap) == (None, None) else {"tile": tile, "overlap": overlap}
     if further and config["setting"] != "few-shot":
-        own = config["preprocess"]["tile"]
+        own = config["preprocess"].get("tile")
         trained = "whole" if own is None else f"in tiles of {own}"
         raise BadValue(
             f"{folder} was trained on images {trained}, and looks at others in the same way; train one with "

@@ -156,5 +156,5 @@ def test_references_of_several_sizes_are_refused(photo: Path, tmp_path: Path) ->
     Image.new("RGB", (50, 40)).save(small)
     preprocess = Preprocess(image_size=16, tile=40)
     assert preprocess.tiles_of_all([photo, photo]) == 6
-    with pytest.raises(BadValue, match="100x60 pixels, .* has 50x40"):
+    with pytest.raises(BadValue, match=r"100x60 pixels, .* has 50x40"):
         preprocess.tiles_of_all([photo, small])

@@ -214,7 +214,9 @@ def load(
     """
     path = Path(path)
     if (tile, overlap) != (None, None) and path.is_file():
-        raise BadValue(f"{path} looks at images as it was written; tiles are for the model folder of a training")
+        raise BadValue(
+            f"{path} looks at images as it was written; tiles are for the model folder of a training"
+        )
     if path.suffix == ".onnx":
         return _load_onnx(path, method, references)
     from adcommon.methods import find, load_folder
