@@ -1,10 +1,18 @@
-"""A training that has no more time ends as a whole one does: with a model, its numbers, and a word of it."""
+"""A training that has no more time ends as a whole one does: with a model, its numbers, and a word of it.
+
+The models are made of tiles, or look at tiles, and score photographs of another size than those.
+"""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from trainings import FEW_SHOT, PREDICTS, TRAININGS
 
+from adcommon.deploy.model import load
+from adcommon.errors import BadValue
+from adcommon.io.images import list_images
 from adcommon.testing.commands import read_rows, succeed
 from adcommon.testing.trees import make_mvtec
 from adcommon.training.steps import CUT_SHORT
@@ -16,8 +24,22 @@ def test_a_training_without_time_leaves_a_model(command: str, tmp_path: Path) ->
     if command in FEW_SHOT:
         make_mvtec(tmp_path / "VisA_pytorch" / "1cls", categories=("candle",), train=6, seed=3)
     words = [*TRAININGS[command].split(), "--data-root", tmp_path, "--device", "cpu", "--minutes", "1e-6"]
-    out = tmp_path / "run"
-    succeed(command, *words, "--out", out)
+    out, few_shot = tmp_path / "run", command in FEW_SHOT
+    succeed(command, *words, "--out", out, *([] if few_shot else ["--tile", "48"]))
     assert read_rows(out)
-    assert len(list(out.glob("*/model/config.json"))) == 1
+    (config,) = out.glob("*/model/config.json")
     assert CUT_SHORT in (out / "log.txt").read_text()
+
+    good = list_images(tmp_path / "mvtec_anomaly_detection/bottle/train/good")
+    if few_shot:
+        model = load(config.parent, references=good[:4], tile=48)
+        assert len(model.calibration.scores) == 4
+    else:
+        with pytest.raises(BadValue, match="was trained on images in tiles of 48"):
+            load(config.parent, tile=32)
+        model = load(config.parent)
+    (photo := Image.open(good[5]).resize((80, 60))).save(tmp_path / "photo.png")
+    result = model.predict(tmp_path / "photo.png")
+    assert len(model.preprocess.boxes(*photo.size)) == 4
+    assert result.anomaly_map.shape == (60, 80)
+    assert np.isfinite(result.score)

@@ -10,7 +10,6 @@ from PIL import Image
 from adcommon.deploy.model import load
 from adcommon.testing.commands import succeed
 
-
 SPOT = 60
 """Value of the defect's pixels; others have 150 +- 15."""
 
