@@ -12,6 +12,7 @@ from adcommon.cli.app import command, execute, experiment
 from adcommon.cli.evaluate import evaluate_trained
 from adcommon.cli.list_commands import metadata_app
 from adcommon.cli.model_commands import predict_app
+from adcommon.errors import BadValue
 from adcommon.io.files import refuse_unwritable
 from adcommon.training.recipes import recipe_for, refuse_two_datasets
 from adcommon.training.settings import EvaluateSettings, Settings
@@ -96,6 +97,8 @@ def _evaluate(*, settings: UniADSettings) -> None:
     refuse_unwritable(settings.save_official)
 
     def find(recipe: Recipe, categories: Sequence[str]) -> Mapping[str, Split]:
+        if settings.save_features is not None and recipe.tile is not None:
+            raise BadValue("--save-features is of whole images, and this model looks at tiles; leave it out")
         other = "folder" if settings.data else settings.dataset
         if other is not None:
             recipe = replace(recipe, dataset=other, meta_train=None, meta_test=None)

@@ -29,7 +29,7 @@ from adcommon.training.settings import Names
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Split
 from adcommon.types.threshold import RATE
-from adcommon.types.values import AboveZero, Rate
+from adcommon.types.values import AboveZero, Count, Positive, Rate
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ def compare(
     methods: Names = (),
     minutes: AboveZero = 20.0,
     recipe: str = "small",
+    tile: Positive | None = None,
+    overlap: Count | None = None,
     false_alarm_rate: Rate = RATE,
     out: Path = Path("runs/compare"),
     device: Annotated[str | None, Parameter(show_default=False)] = None,
@@ -76,6 +78,9 @@ def compare(
         methods: To compare. [default: all that are installed]
         minutes: For everything.
         recipe: Of every method's training command.
+        tile: Side of the squares that photographs are cut into, their own pixels; few-shot methods are not
+            trained on tiles, and left out then. [default: whole]
+        overlap: Pixels that neighbouring tiles share at least. [default: an eighth of a tile]
         false_alarm_rate: Rate at which normal images may be called anomalous.
         out: Folder for everything.
         device: Device by its torch name: cpu, cuda:1, mps. [default: the first GPU if there is one]
@@ -103,13 +108,14 @@ def compare(
         refuse_held(out, written, wanted=True, remedy="")
         clear(out, written if force else ())
         if proxy := not any(record.label for record in split.test):
-            split = _with_proxies(split, out / "data")
+            split = _with_proxies(split, out / "data", own_size=tile is not None)
         if proxy or dataset is not None:
             where = ["--data", str(_listed_in(out / "data", split))]
         if not split.train or {record.label for record in split.test} != {0, 1}:
             raise BadValue("a comparison needs normal images to train with, and normal ones to test with")
         flags = ["--recipe", recipe, *where, "--false-alarm-rate", f"{false_alarm_rate:g}"]
-        flags += ["--device", device] if device else []
+        for flag, value in (("--device", device), ("--tile", tile), ("--overlap", overlap)):
+            flags += [] if value is None else [flag, str(value)]
         trials = {name: Trial(name, out / name, tuple(flags)) for name in programs}
         _refuse_others(trials, split)
         failed = _run_all(programs, trials, split, false_alarm_rate, deadline, stop)
@@ -147,7 +153,7 @@ def _programs(methods: Sequence[str]) -> dict[str, str]:
     return {name: find_command(known[name]) for name in dict.fromkeys(names)}
 
 
-def _with_proxies(split: Split, folder: Path) -> Split:
+def _with_proxies(split: Split, folder: Path, *, own_size: bool) -> Split:
     """Normal images, some with pasted defects; drawn once."""
     from adcommon.data.lists.manifest import TABLE, read_manifest
     from adcommon.evaluation.proxy import with_proxies
@@ -155,7 +161,7 @@ def _with_proxies(split: Split, folder: Path) -> Split:
     if (folder / TABLE).exists():
         (known,) = read_manifest(folder / TABLE).values()
         return known
-    return with_proxies([*split.train, *split.test], folder, share=PROXY_SHARE, seed=0)
+    return with_proxies([*split.train, *split.test], folder, share=PROXY_SHARE, seed=0, own_size=own_size)
 
 
 def _listed_in(folder: Path, split: Split) -> Path:

@@ -19,17 +19,20 @@ from adcommon.results.pictures import png
 from adcommon.types.records import Record, Split
 
 LONGEST_SIDE = 2048
-"""Of the written images, pixels; larger ones are made smaller."""
+"""Of the written images, pixels; larger ones are made smaller, unless their own pixels count."""
 DEFECT = "pasted"
 
 
-def with_proxies(normal: Sequence[Record], folder: Path, *, share: float, seed: int) -> Split:
+def with_proxies(
+    normal: Sequence[Record], folder: Path, *, share: float, seed: int, own_size: bool = False
+) -> Split:
     """Normal images kept out of training, as they are and with a pasted defect each, written to `folder`.
 
     Args:
         normal: images of one category, without known defects.
         share: of them that is kept out, at least two.
         seed: draws which, and the defects.
+        own_size: keep large images as large as they are.
     """
     generator = np.random.default_rng(seed)
     kept_out = set(generator.permutation(len(normal))[: max(2, round(share * len(normal)))].tolist())
@@ -38,8 +41,8 @@ def with_proxies(normal: Sequence[Record], folder: Path, *, share: float, seed: 
     for number, place in enumerate(sorted(kept_out)):
         record = normal[place]
         donor = training[int(generator.integers(len(training)))] if training else record
-        image = _pixels(record.image)
-        spoiled, mask = paste(image, _pixels(donor.image), generator)
+        image, other = (_pixels(each.image, own_size) for each in (record, donor))
+        spoiled, mask = paste(image, other, generator)
         name, category = f"{number:04d}.png", record.category
         files = [folder / kind / name for kind in ("good", DEFECT, "masks")]
         for file, pixels in zip(files, (image, spoiled, _as_picture(mask)), strict=True):
@@ -80,8 +83,9 @@ def _as_picture(mask: Bool[np.ndarray, "height width"]) -> UInt8[np.ndarray, "he
     return np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
 
 
-def _pixels(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+def _pixels(path: Path, own_size: bool) -> UInt8[np.ndarray, "height width 3"]:
     with picture(path, upright=True) as image:
         small = image.copy()
-        small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        if not own_size:
+            small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         return np.asarray(small.convert("RGB"))
