@@ -374,7 +374,9 @@ def test_nothing_is_written_over_what_is_there(photos: Path, tmp_path: Path) -> 
         predict(BrightnessDetector(), photos / "a", out)
     rows = predict(BrightnessDetector(), photos / "a", out, force=True)
     assert len(rows) == 2
-    assert {path.name for path in (out / "maps").iterdir()} == {"part.bmp.png", "part.png.png", "index.html"}
+    assert {path.name for path in (out / "maps").iterdir()} == {
+        *("part.bmp.png", "part.png.png", "index.html", "layers")
+    }
 
     (out / "results.json").write_text("of an evaluation")
     for flags in ({"force": True}, {"resume": True}):

@@ -16,6 +16,7 @@ from adcommon.metrics import auroc
 from adcommon.testing.trees import make_class_folders, make_mvtec
 from adcommon.types.prediction import Prediction
 from adcommon.types.records import has_pixel_truth
+from adcommon.types.threshold import calibrate
 
 
 class Darkness:
@@ -88,17 +89,22 @@ def test_the_decision_rates_are_shares_of_each_label(dataset: AnomalyDataset) ->
     assert with_decision(decided, scores, 1.0).extra["detection_rate"] == 0.0
 
 
-def test_a_picture_is_written_for_every_image(dataset: AnomalyDataset, tmp_path: Path) -> None:
+def test_pictures_in_the_images_own_size_are_written_for_every_image(
+    dataset: AnomalyDataset, tmp_path: Path
+) -> None:
     scores = collect(Darkness(dataset.preprocess), dataset, batch_size=4)
-    write_maps(scores, tmp_path / "maps", threshold=0.5)
+    write_maps(scores, tmp_path)
     for record in dataset.records:
-        with Image.open(tmp_path / "maps" / record.defect / f"{record.image.stem}.png") as picture:
-            assert picture.width > 3 * 64
+        name = f"{record.defect}/{record.image.stem}"
+        for layer in (".", "layers/plain", "layers/small"):
+            with Image.open(record.image) as image, Image.open(tmp_path / layer / f"{name}.webp") as drawn:
+                assert drawn.size == image.size
+        assert (tmp_path / "layers/truth" / f"{name}.png").exists() == (record.mask is not None)
 
 
 def test_scores_are_written_beside_the_pictures(dataset: AnomalyDataset, tmp_path: Path) -> None:
     scores = collect(Darkness(dataset.preprocess), dataset, batch_size=4)
-    write_maps(scores, tmp_path, threshold=float(scores.image_scores.mean()))
+    write_maps(scores, tmp_path, calibrate([float(scores.image_scores.mean())] * 19))
     with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [line["image"] for line in lines] == [str(record.image) for record in dataset.records]
@@ -108,4 +114,4 @@ def test_scores_are_written_beside_the_pictures(dataset: AnomalyDataset, tmp_pat
         assert line["decision"] == ("anomalous" if above else "normal")
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     for record in dataset.records:
-        assert f'"{record.defect}/{record.image.stem}.png"' in page
+        assert f'"{record.defect}/{record.image.stem}.webp"' in page

@@ -129,7 +129,7 @@ def test_the_table_is_in_percent_aligned_and_without_empty_columns() -> None:
     title, header, rule, *body = table.splitlines()
     assert title == "standard protocol, percent"
     assert header.split("  ")[0].strip() == "category"
-    assert "image F1max" not in header
+    assert "image F1-max" not in header
     assert "AUPRO" not in header
     assert lines_of(table)[3:6] == [
         ["wood", "98.77", "50.00", "80.00"],

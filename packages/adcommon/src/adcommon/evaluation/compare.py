@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from adcommon.metrics import auroc_difference_interval
-from adcommon.results.rows import METRICS
 from adcommon.results.tables import Table, percent
+from adcommon.results.words import METRICS
 from adcommon.types.threshold import Threshold
 
 FAR_FASTER = 2.0

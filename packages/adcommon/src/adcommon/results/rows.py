@@ -11,6 +11,7 @@ from adcommon.io.schema import read_json
 from adcommon.results import tables
 from adcommon.results.stored import stored_rows
 from adcommon.results.tables import Table, aligned, percent
+from adcommon.results.words import METRICS, heading
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
@@ -19,17 +20,6 @@ Row = Mapping[str, Any]
 Published = Mapping[str, Mapping[str, float]]
 """A paper's fractions, by category and metric."""
 
-METRICS = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "image_f1max": "image F1max",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_f1max": "pixel F1max",
-    "aupro": "AUPRO",
-    "aupro_05": "AUPRO@5%",
-}
-"""Metrics every row has, and their headings; all are fractions in [0, 1], higher is better."""
 MEAN = "mean"
 """What stands as category in a row of means."""
 
@@ -176,7 +166,7 @@ def _table(title: str, lines: Sequence[Row], facts: list[str], published: Publis
         values = [_value(entry, name) for entry in lines]
         paper = [_paper(entry, name, lines, published) for entry in lines]
         if any(value is not None for value in values):
-            columns.append([METRICS.get(name, name), *map(percent, values)])
+            columns.append([heading(name), *map(percent, values)])
             if any(value is not None for value in paper):
                 columns.append(["paper", *map(percent, paper)])
 
@@ -184,7 +174,7 @@ def _table(title: str, lines: Sequence[Row], facts: list[str], published: Publis
     if any(entry.get("weights") == "random" for entry in lines):
         title += " !!! RANDOM BACKBONE WEIGHTS: these numbers say nothing about the method !!!"
     notes = [
-        f"{METRICS.get(name, name)}: mean over {count} of {entry['categories']} categories, else undefined"
+        f"{heading(name)}: mean over {count} of {entry['categories']} categories, else undefined"
         for entry in lines
         for name, count in entry.get("over", {}).items()
         if 0 < count < entry["categories"]
