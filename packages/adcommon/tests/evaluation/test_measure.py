@@ -13,6 +13,7 @@ from adcommon.evaluation.collect import Scores, collect
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import maps_with_masks, measure, with_decision
 from adcommon.metrics import auroc
+from adcommon.results.scores import read_scores
 from adcommon.testing.trees import make_class_folders, make_mvtec
 from adcommon.types.prediction import Prediction
 from adcommon.types.records import has_pixel_truth
@@ -112,6 +113,9 @@ def test_scores_are_written_beside_the_pictures(dataset: AnomalyDataset, tmp_pat
     for line in lines:
         above = float(line["score"]) > float(line["threshold"])
         assert line["decision"] == ("anomalous" if above else "normal")
+    (again,) = read_scores(tmp_path)
+    assert sorted(scores.image_scores.tolist()) == sorted(again.scores)
+    assert set(again.images) == {str(record.image) for record in dataset.records}
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     for record in dataset.records:
         assert f'"{record.defect}/{record.image.stem}.webp"' in page

@@ -13,11 +13,10 @@ from adcommon.io.files import atomic_write, csv_text
 from adcommon.results.drawing import Colours, draw, on_page, truth_of, write_pictures
 from adcommon.results.gallery import write_gallery
 from adcommon.results.picture_names import names_of
+from adcommon.results.scores import SCORES
 from adcommon.types.records import Record
 from adcommon.types.threshold import Threshold
 
-SCORES = "scores.csv"
-"""Name of the table, in the folder of the pictures."""
 LONGEST_SIDE = 512
 """Of a picture, pixels; larger images are drawn smaller."""
 _THREADS = 2

@@ -20,10 +20,13 @@ _FURTHER = {
 }
 """Headings of what some rows have; a paper's own values keep their names."""
 
+INTERVAL = "95 % interval"
+"""Heading of that of the image AUROC."""
+
 MEANINGS = {
     "image AUROC": "Of all pairs of an anomalous and a normal test image, the share in which the anomalous "
     "one scores higher. 100 is perfect, 50 is chance. Needs no threshold.",
-    "95 % interval": "Where the image AUROC lies with other test images of the same kind, 95 times of 100 "
+    INTERVAL: "Where the image AUROC lies with other test images of the same kind, 95 times of 100 "
     "(bootstrap). It says nothing of another training.",
     "image AP": "Average precision: how pure the images with the highest scores are, from the first to the "
     "last anomalous one. Chance is the share of anomalous images.",
