@@ -17,8 +17,8 @@ from adcommon.types.records import Record
 Colours = tuple[float, float | None, float]
 """Where maps are dark, outlined and brightest; see `Threshold.colours`. None: nothing is outlined."""
 Pixels = UInt8[np.ndarray, "height width 3"]
-SMALL_SIDE = 400
-"""Longest side of a picture among others, pixels."""
+SMALL_SIDE, SMALL_QUALITY = 320, 70
+"""Longest side of a picture among thousands, pixels, and how well it is kept: 7 to 14 KB of photographs."""
 
 
 def draw(
@@ -76,7 +76,7 @@ def write_pictures(
     These are the image alone, a small picture, and the outline of the truth where there is one.
     """
     atomic_write(folder / _layer("plain", name), webp(image))
-    atomic_write(folder / _layer("small", name), webp(drawn, longest_side=SMALL_SIDE))
+    atomic_write(folder / _layer("small", name), webp(drawn, longest_side=SMALL_SIDE, quality=SMALL_QUALITY))
     if truth is not None:
         atomic_write(folder / _layer("truth", name), outline_png(truth))
     atomic_write(folder / name, png(drawn) if name.suffix == ".png" else webp(drawn))

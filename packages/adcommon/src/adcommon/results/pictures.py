@@ -110,12 +110,14 @@ def _border(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height 
     return mask & ~minimum_filter(mask, size=2 * width + 1, mode="nearest")
 
 
-def webp(pixels: UInt8[np.ndarray, "height width 3"], *, longest_side: int | None = None) -> bytes:
+def webp(
+    pixels: UInt8[np.ndarray, "height width 3"], *, longest_side: int | None = None, quality: int = 80
+) -> bytes:
     """The content of a WebP file, a tenth of a PNG's size; larger pictures are made as small as is said."""
     file, image = io.BytesIO(), Image.fromarray(pixels)
     if longest_side is not None:
         image.thumbnail((longest_side, longest_side))
-    image.save(file, format="WEBP", quality=80, method=2)  # 4 takes twice as long and saves 3 %
+    image.save(file, format="WEBP", quality=quality, method=2)  # 4 takes twice as long and saves 3 %
     return file.getvalue()
 
 
