@@ -60,6 +60,20 @@ def test_an_image_of_the_address_is_opened_large(gallery: Path) -> None:
     assert "open=" not in re.findall(r'<dialog id="viewer"[^>]*>', opened(gallery, "#image=nobody"))[0]
 
 
+def test_keys_turn_the_pictures_and_hide_the_truth(gallery: Path) -> None:
+    keys = "".join(
+        f"by('large').dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}));"
+        for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "t", "z")
+    )
+    text = gallery.read_text(encoding="utf-8")
+    gallery.write_text(text.replace("</html>", f"<script>{keys}</script></html>"), encoding="utf-8")
+    page = opened(gallery, f"#order=name&image={quote('part 0 & more.webp')}")
+    assert "2 of 4 · part 1 & more.webp" in page
+    assert '<body class="truthless"' in page
+    assert page.count('class="outline" type="button" aria-pressed="false"') == 2
+    assert 'id="stage" tabindex="-1" autofocus="" class="zoomed"' in page
+
+
 def test_a_comparison_begins_with_what_is_disagreed_on(tmp_path: Path) -> None:
     def image(name: str, disagreement: float, decision: str) -> Compared:
         return Compared(name, True, "a.webp", None, {"padim": Seen(0.5, decision, None)}, disagreement)

@@ -62,6 +62,12 @@ def test_the_page_has_the_numbers_and_links_every_page_of_pictures(tmp_path: Pat
     assert '<th scope="row">&lt;b&gt;</th>' in text
     assert "<p>A note.</p>" in text
     assert 'href="bottle/maps/index.html"' in text
+    assert "What the columns mean" not in text
+    (tmp_path / "more").mkdir()
+    told = page("run", [Table("t", [["category", "AUPRO"], ["bottle", "1.00"]])], tmp_path / "more")
+    assert re.search(
+        r"<summary>What the columns mean</summary><dl>\n<dt>AUPRO</dt><dd>How much of each", told
+    )
     assert 'href="metal%20nut/maps/a/index.html"' in text
 
 

@@ -77,7 +77,7 @@ class Model:
     @property
     def threshold_is_own(self) -> bool:
         """False if the threshold was set by hand."""
-        return self.threshold == self._own_threshold
+        return self.promise is not None or self.threshold == self._own_threshold
 
     def decide_at(self, false_alarm_rate: float) -> None:
         """Take the threshold of another false-alarm rate, from the images of the calibration.
