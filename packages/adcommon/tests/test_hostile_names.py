@@ -147,7 +147,7 @@ def pretend(splits: dict[str, Split], out: Path) -> None:
             np.zeros((count, 8, 8), np.float32),
         )
         if count:
-            write_maps(scores, run.maps, 0.5)
+            write_maps(scores, run.maps)
         facts = Facts(method="recontrast", seed=0, **DEFECT)
         evaluation = Evaluation(
             category=split.category, normal=1, anomalous=1, image_auroc=0.5, image_ap=0.5, image_f1max=0.5,

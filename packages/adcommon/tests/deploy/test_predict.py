@@ -291,6 +291,8 @@ def test_every_row_says_what_the_decision_is_worth(photos: Path, tmp_path: Path)
     own = predict_with(model, photos, tmp_path / "own")
     assert {row.false_alarm_rate for row in own.rows} == {None}
     assert "above 0.1, like 8 of 19 normal images" in summary(own, model, tmp_path / "own")
+    whose = [(tmp_path / name / "maps" / "index.html").read_text() for name in ("out", "loose", "own")]
+    assert ['"whose":"yours"' in page for page in whose] == [False, False, True]
     with pytest.raises(BadValue, match="calibrated on no normal images"):
         model_of(BrightnessDetector()).decide_at(0.05)
 
@@ -374,7 +376,9 @@ def test_nothing_is_written_over_what_is_there(photos: Path, tmp_path: Path) -> 
         predict(BrightnessDetector(), photos / "a", out)
     rows = predict(BrightnessDetector(), photos / "a", out, force=True)
     assert len(rows) == 2
-    assert {path.name for path in (out / "maps").iterdir()} == {"part.bmp.png", "part.png.png", "index.html"}
+    assert {path.name for path in (out / "maps").iterdir()} == {
+        *("part.bmp.png", "part.png.png", "index.html", "layers")
+    }
 
     (out / "results.json").write_text("of an evaluation")
     for flags in ({"force": True}, {"resume": True}):

@@ -14,6 +14,7 @@ from adcommon.models.feature_store import FeatureStore
 from adcommon.testing.trees import make_mvtec
 from adcommon.types.prediction import Prediction
 from adcommon.types.records import Split
+from adcommon.types.threshold import calibrate
 
 
 class Brightness:
@@ -58,7 +59,7 @@ def test_each_category_has_the_standard_numbers_and_then_the_papers(splits, tmp_
         tests,
         batch_size=2,
         protocols=[mean_protocol],
-        threshold=0.5,
+        threshold=calibrate([0.5] * 19),
         maps=tmp_path / "maps",
         pictures=[lambda scores, folder, threshold: drawn.append(folder)],
     )

@@ -104,8 +104,8 @@ def test_rows_of_a_table_have_it_where_there_are_channels_and_nowhere_else(tmp_p
         lines.append(row(evaluation, Facts(**facts, seed=0), seconds=1.0))
     assert set(lines[0]["extra"]) == {"spro", "spro_structural", "spro_logical"}
     assert lines[1]["extra"] == {}
-    assert "spro_logical" in text(lines[:1])
-    assert "spro" not in text(lines[1:])
+    assert "sPRO logical" in text(lines[:1])
+    assert "sPRO" not in text(lines[1:])
 
 
 @pytest.mark.parametrize("masks", ["ground_truth", "ground_truth_channels"])

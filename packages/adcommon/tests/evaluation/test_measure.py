@@ -13,9 +13,11 @@ from adcommon.evaluation.collect import Scores, collect
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import maps_with_masks, measure, with_decision
 from adcommon.metrics import auroc
+from adcommon.results.scores import read_scores
 from adcommon.testing.trees import make_class_folders, make_mvtec
 from adcommon.types.prediction import Prediction
 from adcommon.types.records import has_pixel_truth
+from adcommon.types.threshold import calibrate
 
 
 class Darkness:
@@ -88,17 +90,22 @@ def test_the_decision_rates_are_shares_of_each_label(dataset: AnomalyDataset) ->
     assert with_decision(decided, scores, 1.0).extra["detection_rate"] == 0.0
 
 
-def test_a_picture_is_written_for_every_image(dataset: AnomalyDataset, tmp_path: Path) -> None:
+def test_pictures_in_the_images_own_size_are_written_for_every_image(
+    dataset: AnomalyDataset, tmp_path: Path
+) -> None:
     scores = collect(Darkness(dataset.preprocess), dataset, batch_size=4)
-    write_maps(scores, tmp_path / "maps", threshold=0.5)
+    write_maps(scores, tmp_path)
     for record in dataset.records:
-        with Image.open(tmp_path / "maps" / record.defect / f"{record.image.stem}.png") as picture:
-            assert picture.width > 3 * 64
+        name = f"{record.defect}/{record.image.stem}"
+        for layer in (".", "layers/plain", "layers/small"):
+            with Image.open(record.image) as image, Image.open(tmp_path / layer / f"{name}.webp") as drawn:
+                assert drawn.size == image.size
+        assert (tmp_path / "layers/truth" / f"{name}.png").exists() == (record.mask is not None)
 
 
 def test_scores_are_written_beside_the_pictures(dataset: AnomalyDataset, tmp_path: Path) -> None:
     scores = collect(Darkness(dataset.preprocess), dataset, batch_size=4)
-    write_maps(scores, tmp_path, threshold=float(scores.image_scores.mean()))
+    write_maps(scores, tmp_path, calibrate([float(scores.image_scores.mean())] * 19))
     with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [line["image"] for line in lines] == [str(record.image) for record in dataset.records]
@@ -106,6 +113,9 @@ def test_scores_are_written_beside_the_pictures(dataset: AnomalyDataset, tmp_pat
     for line in lines:
         above = float(line["score"]) > float(line["threshold"])
         assert line["decision"] == ("anomalous" if above else "normal")
+    (again,) = read_scores(tmp_path)
+    assert sorted(scores.image_scores.tolist()) == sorted(again.scores)
+    assert set(again.images) == {str(record.image) for record in dataset.records}
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     for record in dataset.records:
-        assert f'"{record.defect}/{record.image.stem}.png"' in page
+        assert f'"{record.defect}/{record.image.stem}.webp"' in page

@@ -83,7 +83,7 @@ def test_a_model_folder_gives_back_what_was_saved(model: Path) -> None:
     loaded, tensors = load(model)
     assert torch.equal(tensors["weight"], torch.arange(6.0).reshape(2, 3))
     assert loaded.preprocess == config()["preprocess"]
-    assert (loaded.threshold, loaded.decision) == (config()["threshold"], 1.25)
+    assert loaded.threshold == config()["threshold"]
     assert loaded.recipe == Recipe(iterations=2000, decoder_lr=2e-3)
     assert loaded.facts.known() == {name: ROW[name] for name in loaded.facts.known()}
     assert loaded.format_version == FORMAT_VERSION

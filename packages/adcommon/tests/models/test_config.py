@@ -49,8 +49,8 @@ def read(values: Any) -> Config:
 
 def test_a_config_becomes_types() -> None:
     config = read(json.loads(json.dumps(GOOD)))
-    assert (config.decision, config.facts.shots, config.recipe.layers) == (0.5, 2, (1, 2))
-    assert read({**GOOD, "threshold": None}).decision is None
+    assert (config.threshold.decision, config.facts.shots, config.recipe.layers) == (0.5, 2, (1, 2))
+    assert read({**GOOD, "threshold": None}).threshold is None
 
 
 @pytest.mark.parametrize(

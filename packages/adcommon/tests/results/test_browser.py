@@ -35,22 +35,19 @@ def gallery(tmp_path: Path) -> Path:
     for number, anomalous in enumerate((False, False, True, True)):
         name = f"part {number} & more.webp"
         (tmp_path / name).write_bytes(webp(np.full((30, 40, 3), 50 * number, dtype=np.uint8)))
-        images.append(ScoredImage(name, float(number), anomalous, name, name, name))
-    return write_gallery(tmp_path, images, title="parts", threshold=1.5, worth="a promise")
+        truth = name if anomalous else None
+        images.append(ScoredImage(name, float(number), anomalous, name, name, name, truth))
+    return write_gallery(tmp_path, images, title="parts", threshold=1.5, whose="yours", worth="a promise")
 
 
 def test_the_threshold_of_the_address_decides_and_the_order_is_kept(gallery: Path) -> None:
     page = opened(gallery)
     assert "2 of 2 anomalies found · 0 of 2 normal images called anomalous" in page
+    assert "1.500 (yours)" in page
+    assert page.count('class="truth"') == 3  # of both anomalous images, and the viewer's
     page = opened(gallery, "#threshold=2.5&order=low&show=above")
     assert "1 of 2 anomalies found" in page
-    figures = re.findall(r'<figure class="(\w*)"( hidden="")?>', page)
-    assert figures == [
-        ("right", ' hidden=""'),
-        ("right", ' hidden=""'),
-        ("wrong", ' hidden=""'),
-        ("right", ""),
-    ]
+    assert re.findall(r'<figure class="(\w*)"', page) == ["right"]
 
 
 def test_an_image_of_the_address_is_opened_large(gallery: Path) -> None:
@@ -58,14 +55,28 @@ def test_an_image_of_the_address_is_opened_large(gallery: Path) -> None:
     page = opened(gallery, f"#order=high&image={quote(name)}")
     (dialog,) = re.findall(r'<dialog id="viewer".*?</dialog>', page, re.DOTALL)
     assert " open=" in dialog.partition(">")[0]
-    assert f"2 of 4 · {name} · 2.000 · anomaly found" in dialog
+    assert f"2 of 4 · {name} · score 2.000 · ✓ anomaly found" in dialog
     assert quote(name) in dialog
     assert "open=" not in re.findall(r'<dialog id="viewer"[^>]*>', opened(gallery, "#image=nobody"))[0]
 
 
+def test_keys_turn_the_pictures_and_hide_the_truth(gallery: Path) -> None:
+    keys = "".join(
+        f"by('large').dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}));"
+        for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "t", "z")
+    )
+    text = gallery.read_text(encoding="utf-8")
+    gallery.write_text(text.replace("</html>", f"<script>{keys}</script></html>"), encoding="utf-8")
+    page = opened(gallery, f"#order=name&image={quote('part 0 & more.webp')}")
+    assert "2 of 4 · part 1 & more.webp" in page
+    assert '<body class="truthless"' in page
+    assert page.count('class="outline" type="button" aria-pressed="false"') == 2
+    assert 'id="stage" tabindex="-1" autofocus="" class="zoomed"' in page
+
+
 def test_a_comparison_begins_with_what_is_disagreed_on(tmp_path: Path) -> None:
     def image(name: str, disagreement: float, decision: str) -> Compared:
-        return Compared(name, True, "a.webp", {"padim": Seen(0.5, decision, None)}, disagreement)
+        return Compared(name, True, "a.webp", None, {"padim": Seen(0.5, decision, None)}, disagreement)
 
     images = [image("same", 0.1, "anomalous"), image("other", 0.9, "normal")]
     table = Table("comparison", [["method", "x"], ["padim", "1"]])

@@ -46,11 +46,11 @@ def test_the_page_holds_every_image_and_the_threshold(tmp_path: Path) -> None:
     ]
     page, data = read(write_gallery(tmp_path / "maps", images, title="bottle", threshold=1.5))
     assert page.title == "bottle"
-    assert len(page.scripts) == 2
+    assert len(page.scripts) == 3
     assert data["threshold"] == 1.5
     assert [image["score"] for image in data["images"]] == [0.25, 4.5, -1.0]
-    assert [image["anomalous"] for image in data["images"]] == [False, True, None]
-    assert [image["picture"] for image in data["images"]] == ["good/1.png", "hole/2.png", None]
+    assert [image.get("anomalous") for image in data["images"]] == [False, True, None]
+    assert [image.get("picture") for image in data["images"]] == ["good/1.png", "hole/2.png", None]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_page_holds_every_image_and_the_threshold(tmp_path: Path) -> None:
 def test_no_name_of_a_file_can_break_the_page(tmp_path: Path, name: str) -> None:
     page, data = read(write_gallery(tmp_path, [ScoredImage(name, 1.0, None, f"{name}.png")], title=name))
     assert page.title == name
-    assert len(page.scripts) == 2
+    assert len(page.scripts) == 3
     assert data["images"][0]["name"] == name
     assert unquote(data["images"][0]["picture"]) == f"{name}.png"
     assert not set('#?"<') & set(data["images"][0]["picture"])
@@ -78,7 +78,8 @@ def test_nothing_on_the_page_comes_from_a_network(tmp_path: Path) -> None:
 
 def test_what_decisions_and_colours_mean_stands_on_the_page(tmp_path: Path) -> None:
     image = ScoredImage("a", 1.0, None, "a.png")
-    path = write_gallery(tmp_path, [image], title="a", worth="rate < 5 %", colours=(0.5, 1.0, 2.5))
+    worth, colours = "rate < 5 %", (0.5, None, 2.5)
+    path = write_gallery(tmp_path, [image], title="a", whose="yours", worth=worth, colours=colours)
     _, data = read(path)
-    assert data["colours"] == [0.5, 1.0, 2.5]
-    assert '<p id="worth">rate &lt; 5 %</p>' in path.read_text()
+    assert (data["whose"], data["colours"]) == ("yours", [0.5, None, 2.5])
+    assert ">rate &lt; 5 %</p>" in path.read_text()

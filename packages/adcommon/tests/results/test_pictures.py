@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from adcommon.results.pictures import contour, glow, heat_map, jet, overlay, panel, png, reference_overlay
+from adcommon.results.pictures import (
+    TRUTH,
+    contour,
+    glow,
+    heat_map,
+    jet,
+    outline_png,
+    overlay,
+    png,
+    reference_overlay,
+)
 
 INDICES = np.arange(256, dtype=np.uint8)
 
@@ -87,29 +97,14 @@ def test_a_contour_is_the_masks_inner_border(side: int, width: int) -> None:
     assert (drawn[..., [0, 2]] == 0).all()
 
 
-def test_a_panel_shows_image_truth_map_and_overlay_side_by_side() -> None:
-    generator = np.random.default_rng(0)
-    image = generator.integers(0, 256, (100, 120, 3), dtype=np.uint8)
-    mask = np.zeros((100, 120), dtype=bool)
-    mask[40:60, 40:60] = True
-    anomaly_map = generator.random((100, 120))
-    with_truth = panel(image, mask, anomaly_map, score=0.5, threshold=0.25)
-    without = panel(image, None, anomaly_map)
-    top = with_truth.shape[0] - 100
-    np.testing.assert_array_equal(with_truth[top:, :120], image)
-    step = (with_truth.shape[1] - 120) // 3
-    np.testing.assert_array_equal(with_truth[top:, step : step + 120, 0] == 255, mask)
-    heat = heat_map(anomaly_map, colours=glow)
-    np.testing.assert_array_equal(with_truth[top:, 2 * step : 2 * step + 120], heat)
-    np.testing.assert_array_equal(without[top:, step : step + 120], heat)
-    assert without.shape[1] == with_truth.shape[1] - step
-    assert (with_truth[:top, :step] < 128).any(), "the title is drawn"
-
-
-def test_a_panels_title_is_never_cut_however_small_the_picture() -> None:
-    image, anomaly_map = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8))
-    short, long = (panel(image, None, anomaly_map, score=score) for score in (1.0, 1.234e-5))
-    assert long.shape[1] > short.shape[1]
+def test_an_outline_to_lay_over_is_clear_but_for_the_border() -> None:
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[10:30, 20:50] = True
+    with Image.open(io.BytesIO(outline_png(mask))) as image:
+        layer = np.asarray(image.convert("RGBA"))
+    border = contour(np.zeros((40, 60, 3), np.uint8), mask).any(axis=2)
+    assert (layer[border] == (*TRUTH, 255)).all()
+    assert (layer[~border, 3] == 0).all()
 
 
 def test_png_is_lossless() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from adcommon.errors import BadValue
-from adcommon.results.rows import comparison, markdown, mean_rows, read_results, row, text, write_results
+from adcommon.results.rows import markdown, mean_rows, read_results, row, text, write_results
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
@@ -129,7 +129,7 @@ def test_the_table_is_in_percent_aligned_and_without_empty_columns() -> None:
     title, header, rule, *body = table.splitlines()
     assert title == "standard protocol, percent"
     assert header.split("  ")[0].strip() == "category"
-    assert "image F1max" not in header
+    assert "image F1-max" not in header
     assert "AUPRO" not in header
     assert lines_of(table)[3:6] == [
         ["wood", "98.77", "50.00", "80.00"],
@@ -137,6 +137,14 @@ def test_the_table_is_in_percent_aligned_and_without_empty_columns() -> None:
         ["mean", "99.38", "50.00", "80.00"],
     ]
     assert {len(line) for line in (header, rule, *body[:3])} == {len(header)}
+
+
+def test_decisions_are_counted_and_their_mean_is_a_share() -> None:
+    rates = {"detection_rate": 0.35, "false_alarm_rate": 0.1}
+    table = text([made("wood", extra=rates), made("tile", extra=rates)])
+    assert "detected  false alarms" in table
+    assert table.count("7 of 20       1 of 10") == 2
+    assert lines_of(table)[5][-2:] == ["35.00", "10.00"]
 
 
 def test_published_values_stand_beside_the_papers_own_protocol() -> None:
@@ -189,30 +197,6 @@ def test_the_csv_has_full_precision_means_and_one_column_per_value(tmp_path: Pat
     assert float(wood["image_auroc"]) == 0.1 + 0.2
     assert (wood["image_accuracy"], tile["image_accuracy"], tile["aupro"]) == ("0.75", "", "")
     assert math.isclose(float(mean["image_auroc"]), 0.4)
-
-
-def test_comparison_uses_only_common_categories_under_the_standard_protocol() -> None:
-    results = {
-        "runs/a": [made("wood", 0.9), made("tile", 0.7), made("grid", 0.0)],
-        "runs/b": [made(name, 0.6, method="uniad") for name in ("wood", "tile")],
-        "runs/c": [
-            made(name, value, seed=seed) for name in ("wood", "tile") for seed, value in ((1, 0.1), (2, 0.3))
-        ],
-    }
-    results["runs/a"] += [made(name, 1.0, protocol="recontrast") for name in ("wood", "tile")]
-    table = comparison(results)
-    assert table.splitlines()[0] == "standard protocol, 2 categories, percent"
-    assert [line[:4] for line in lines_of(table)[3:]] == [
-        ["runs/a", "recontrast", "1", "80.00"],
-        ["runs/b", "uniad", "1", "60.00"],
-        ["runs/c", "recontrast", "1", "10.00"],
-        ["runs/c", "recontrast", "2", "30.00"],
-    ]
-
-
-def test_results_without_common_categories_are_not_compared() -> None:
-    with pytest.raises(BadValue, match=r"nothing to compare.*a: wood; b: none"):
-        comparison({"a": [made("wood")], "b": [made("wood", protocol="recontrast")]})
 
 
 def test_an_empty_result_writes_empty_files(tmp_path: Path) -> None:

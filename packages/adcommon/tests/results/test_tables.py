@@ -58,10 +58,16 @@ def test_the_page_has_the_numbers_and_links_every_page_of_pictures(tmp_path: Pat
         (tmp_path / place / "index.html").touch()
     text = page("run <1>", [TABLE], tmp_path)
     assert "<h1>run &lt;1&gt;</h1>" in text
-    assert "<td>bottle</td><td>99.10</td>" in text
-    assert "<td>&lt;b&gt;</td>" in text
+    assert '<th scope="row">bottle</th><td>99.10</td>' in text
+    assert '<th scope="row">&lt;b&gt;</th>' in text
     assert "<p>A note.</p>" in text
     assert 'href="bottle/maps/index.html"' in text
+    assert "What the columns mean" not in text
+    (tmp_path / "more").mkdir()
+    told = page("run", [Table("t", [["category", "AUPRO"], ["bottle", "1.00"]])], tmp_path / "more")
+    assert re.search(
+        r"<summary>What the columns mean</summary><dl>\n<dt>AUPRO</dt><dd>How much of each", told
+    )
     assert 'href="metal%20nut/maps/a/index.html"' in text
 
 

@@ -157,7 +157,7 @@ def make(
             cache=cache,
             workers=settings.workers,
             eval_size=settings.eval_size,
-            threshold=None if threshold is None else threshold.decision,
+            threshold=threshold,
             maps=run.maps if settings.maps else None,
         )
         facts = facts_of(method, recipe, settings.weights)

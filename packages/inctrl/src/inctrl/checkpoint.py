@@ -110,7 +110,7 @@ def load_trained(
         )
     model = _filled(frozen, recipe, tensors, path)
     known = replace(config.facts, weights=source)
-    return Trained(model, recipe, known, config.categories, config.decision)
+    return Trained(model, recipe, known, config.categories, config.threshold)
 
 
 def _build_trained(frozen: Backbone, recipe: Recipe, tensors: dict[str, Tensor], where: Path) -> InCTRL:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adcommon.io.files import atomic_write
-from adcommon.results.rows import METRICS, Row, grouped
+from adcommon.results.rows import Row, grouped
 from adcommon.results.spread import spread
 from adcommon.results.tables import markdown_row, percent
+from adcommon.results.words import METRICS
 from inctrl.published import PUBLISHED
 
 _SHOWN = ("image_auroc", "image_ap", "pixel_auroc", "aupro")

@@ -63,7 +63,7 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained[Real
         where,
     )
     detector = ready(model, config.preprocess, recipe)
-    return Trained(detector, recipe, config.facts, config.categories, config.decision)
+    return Trained(detector, recipe, config.facts, config.categories, config.threshold)
 
 
 def save_official(path: Path, trained: Trained[RealNetDetector, Recipe], source: Path) -> None:

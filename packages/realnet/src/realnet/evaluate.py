@@ -131,7 +131,7 @@ class Validation:
             cache=self._cache,
         )
         evaluations = self._evaluate(
-            threshold=None if threshold is None else threshold.decision,
+            threshold=threshold,
             maps=run.maps if self.settings.maps else None,
         )
         rows = self._rows(evaluations, "last")
@@ -145,7 +145,7 @@ class Validation:
             self.best, self.best_rows = key, self._rows(evaluations, "best-on-test")
             self._save(run.best_model, step, self.best_rows)
 
-    def _evaluate(self, *, threshold: float | None = None, maps: Path | None = None) -> list[Evaluation]:
+    def _evaluate(self, *, threshold: Threshold | None = None, maps: Path | None = None) -> list[Evaluation]:
         return evaluate(
             RealNetDetector(self.model, self.preprocess, self.recipe),
             {self.category: self.tests},
@@ -186,7 +186,7 @@ def key_metric(evaluations: Sequence[Evaluation]) -> float:
     return sum(values) / len(values)
 
 
-def write_triptychs(scores: Scores, folder: Path, threshold: float | None = None) -> None:
+def write_triptychs(scores: Scores, folder: Path, threshold: Threshold | None = None) -> None:
     """Write the reference's picture of every test image, `<its folder>_<its name>.png`; see `triptych`.
 
     Args:

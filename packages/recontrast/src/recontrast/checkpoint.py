@@ -49,4 +49,4 @@ def load_trained(folder: Path, device: torch.device | str = "cpu") -> Trained[Re
     if recipe.channels_last:  # as in training, so that scores are the same to the last digit
         model = model.to(memory_format=torch.channels_last)
     detector = make_detector(model.to(device), config.preprocess, recipe)
-    return Trained(detector, recipe, config.facts, config.categories, config.decision)
+    return Trained(detector, recipe, config.facts, config.categories, config.threshold)

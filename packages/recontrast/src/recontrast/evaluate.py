@@ -20,6 +20,7 @@ from adcommon.results.picture_names import picture_names
 from adcommon.results.pictures import heat_map, png, reference_overlay
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, has_pixel_truth
+from adcommon.types.threshold import Threshold
 from recontrast.metrics import recontrast_aupro, recontrast_best_f1
 from recontrast.recipes import Recipe
 
@@ -69,7 +70,7 @@ def paper_protocol(scores: Scores, standard: Evaluation, recipe: Recipe) -> Eval
     return standard.under("recontrast", pixel_auroc=result.auroc, aupro=aupro)
 
 
-def write_reference_pictures(scores: Scores, folder: Path, threshold: float | None = None) -> None:
+def write_reference_pictures(scores: Scores, folder: Path, threshold: Threshold | None = None) -> None:
     """Write what the authors' scripts draw of every test image.
 
     `<defect>_<image>_seg.png` is the map in JET colours, stretched per image; `..._cam.png` adds the image.

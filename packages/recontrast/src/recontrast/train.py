@@ -158,7 +158,7 @@ def train(
             cache=cache,
             workers=settings.workers,
             eval_size=settings.eval_size,
-            threshold=None if threshold is None else threshold.decision,
+            threshold=threshold,
             maps=run.maps if settings.maps else None,
             pictures=pictures(recipe),
         )

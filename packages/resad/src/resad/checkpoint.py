@@ -96,7 +96,7 @@ def load_trained(
     backbone = build_backbone(recipe, weights, device)
     few_shot = FewShotModel(backbone, model.to(device).eval(), config.preprocess, config.scale)
     known = replace(config.facts, trained_on=recipe.train_dataset)
-    return Trained(few_shot, recipe, known, config.categories, config.decision)
+    return Trained(few_shot, recipe, known, config.categories, config.threshold)
 
 
 def recorded_references(

@@ -22,7 +22,7 @@ from adcommon.models.anomaly_maps import max_score
 from adcommon.results.rows import row
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, has_pixel_truth
-from adcommon.types.threshold import calibrate, images_needed
+from adcommon.types.threshold import Threshold, calibrate, images_needed
 from resad.detector import (
     FewShotModel,
     Maps,
@@ -121,8 +121,8 @@ def evaluate(
                 references = chosen.of(0).first(shots)
                 threshold = threshold_of(trained.model, references, own, size, false_alarm_rate)
             standard = measure(scores, category=target.category, eval_size=eval_size)
-            if threshold is not None:
-                standard = with_decision(standard, scores, threshold)
+            if threshold is not None and threshold.decision is not None:
+                standard = with_decision(standard, scores, threshold.decision)
             paper = paper_scores(levels, target, preprocess, pro=recipe.pro)
             evaluations = [] if scale is None else [standard]
             if recipe.protocol == "resad" or scale is None:
@@ -134,13 +134,14 @@ def evaluate(
 
 def threshold_of(
     model: ResAD, references: References, scale: ScoreRange, size: tuple[int, int], false_alarm_rate: float
-) -> float | None:
+) -> Threshold | None:
     """The decision threshold of the image score that references support, each compared with the others."""
     if references.images < images_needed(false_alarm_rate):
         return None
     device = next(model.parameters()).device
-    scores = left_out(model, references.to(device), size[0], scale).image_scores.tolist()
-    return calibrate(scores, false_alarm_rate, "references").decision if scores else None
+    others = left_out(model, references.to(device), size[0], scale)
+    scores = others.image_scores.tolist()
+    return calibrate(scores, false_alarm_rate, "references", others.peaks) if scores else None
 
 
 def evaluate_paper(

@@ -55,7 +55,7 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained[UniA
         lambda: build(recipe, weights=None), lambda model: load_strict(model, tensors, where), tensors, where
     )
     detector = make_detector(model.to(device), config.preprocess, recipe)
-    return Trained(detector, recipe, config.facts, config.categories, config.decision)
+    return Trained(detector, recipe, config.facts, config.categories, config.threshold)
 
 
 def start_from(model: UniAD, path: Path) -> None:

@@ -21,6 +21,7 @@ from adcommon.results.picture_names import names_of
 from adcommon.results.pictures import png
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, Record, has_pixel_truth
+from adcommon.types.threshold import Threshold
 from uniad.detector import UniADDetector
 from uniad.pictures.drawing import compound, single
 from uniad.recipes import Recipe
@@ -114,7 +115,7 @@ def key_metric(evaluations: Sequence[Evaluation]) -> float | None:
 
 
 def write_reference_pictures(
-    scores: Scores, folder: Path, threshold: float | None = None, *, kind: Kind
+    scores: Scores, folder: Path, threshold: Threshold | None = None, *, kind: Kind
 ) -> None:
     """Write `<defect>/<image>.png` at each image's own size, see `compound` and `single`.
 

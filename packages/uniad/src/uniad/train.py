@@ -183,7 +183,7 @@ def train(
             detector,
             tests,
             protocols=protocols(recipe),
-            threshold=None if threshold is None else threshold.decision,
+            threshold=threshold,
             maps=run.maps if settings.maps else None,
         )
         seconds = time.monotonic() - began

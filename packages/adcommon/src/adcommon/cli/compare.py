@@ -33,7 +33,7 @@ from adcommon.types.values import AboveZero, Count, Positive, Rate
 
 logger = logging.getLogger(__name__)
 
-WRITTEN = ("images", "data", "index.html", "comparison.md")
+WRITTEN = ("images", "truth", "data", "index.html", "comparison.md")
 """What a comparison leaves in its folder beside one folder for each method."""
 PROXY_SHARE = 0.25
 """Of the normal images, that get a pasted defect where no other is known."""

@@ -9,21 +9,20 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
-from PIL import Image
 
 from adcommon.cli.trials import Trial
 from adcommon.data.lists.fewshot import draw_references
-from adcommon.deploy.drawing import draw
+from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.model import load
 from adcommon.deploy.rows import listing_digest
 from adcommon.errors import BadValue, UserError
 from adcommon.evaluation.compare import Candidate, disagreement, recommend, table
 from adcommon.io.files import atomic_write, json_text
-from adcommon.io.images import open_mask, picture
 from adcommon.io.model_folder import read_config
 from adcommon.io.schema import build, read_json
 from adcommon.results.comparison import Compared, Seen, write_comparison
-from adcommon.results.pictures import TRUTH, contour, webp
+from adcommon.results.drawing import alone, draw, truth_of
+from adcommon.results.pictures import outline_png, webp
 from adcommon.results.rows import read_results
 from adcommon.results.tables import aligned, markdown
 from adcommon.training.steps import CUT_SHORT
@@ -36,6 +35,8 @@ SIDE = 320
 MOST_PICTURES = 200
 """Images of either kind on the page."""
 _BATCH = 8
+_UPRIGHT = Preprocess(upright=True)
+"""How own images are loaded, whatever the method."""
 
 
 def measured(trial: Trial) -> dict[str, Any] | None:
@@ -85,7 +86,9 @@ def measure(trial: Trial, split: Split, false_alarm_rate: float, *, seconds: flo
                 raise UserError(str(result.error))
             scores.append(result.score)
             if place in shown and result.network_map is not None:
-                _, drawn = draw(paths[place], result, colours, longest_side=SIDE)
+                _, drawn = draw(
+                    paths[place], result.network_map, result.preprocess, colours, longest_side=SIDE
+                )
                 atomic_write(trial.folder / "pictures" / f"{place:05d}.webp", webp(drawn))
     said = (trial.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     promise = model.promise
@@ -164,9 +167,12 @@ def _images(
     for place in chosen(test):
         record, name = test[place], f"{place:05d}.webp"
         drawn = {each.method: f"{each.method}/pictures/{name}" for each in candidates}
-        own = out / "images" / name
+        own, truth = out / "images" / name, out / "truth" / f"{place:05d}.png"
         if not own.exists():
-            atomic_write(own, webp(_small(record)))
+            pixels = alone(record.image, _UPRIGHT, longest_side=SIDE)
+            if (mask := truth_of(record, _UPRIGHT, *pixels.shape[:2])) is not None:
+                atomic_write(truth, outline_png(mask))
+            atomic_write(own, webp(pixels))
         by = {
             each.method: Seen(
                 float(ranks[each.method][place]),
@@ -176,7 +182,16 @@ def _images(
             for each in candidates
         }
         shown = f"{record.defect}/{record.image.name}"
-        images.append(Compared(shown, record.label > 0, f"images/{name}", by, float(differing[place])))
+        images.append(
+            Compared(
+                shown,
+                record.label > 0,
+                f"images/{name}",
+                None if record.mask is None else f"truth/{truth.name}",
+                by,
+                float(differing[place]),
+            )
+        )
     return images
 
 
@@ -184,15 +199,3 @@ def _decision(candidate: Candidate, place: int) -> str:
     if candidate.promise is None:
         return "unknown"
     return "anomalous" if candidate.scores[place] > candidate.promise.value else "normal"
-
-
-def _small(record: Record) -> np.ndarray:
-    """The image at the size of the page, with its labelled defect."""
-    with picture(record.image, upright=True) as image:
-        small = image.copy()
-        small.thumbnail((SIDE, SIDE))
-        pixels = np.asarray(small.convert("RGB"))
-    if record.mask is None:
-        return pixels
-    mask = Image.fromarray(open_mask(record.mask)).resize(small.size, Image.Resampling.NEAREST)
-    return contour(pixels, np.asarray(mask), TRUTH)

@@ -56,7 +56,7 @@ def evaluate_trained(
     Args:
         load_trained: reads the model.
         protocols: the paper's own numbers, as the model's recipe wants them.
-        pictures: what to draw with `--maps`; the shared package's panels if None.
+        pictures: what to draw with `--maps`; the shared package's if None.
         find: lists the images; `adcommon.data.load_splits` of the settings' dataset if None.
 
     Returns:

@@ -170,12 +170,22 @@ def export(
 def report(*results: Path) -> None:
     """Print results.json of one run as a table, or compare several runs in one table.
 
+    Of several, the table has intervals and counts, and says below which runs cannot be told apart, as far as
+    they kept the scores of the same test images (`--maps`).
+
     Args:
         results: Files named results.json, or the folders that hold them.
     """
-    from adcommon.results.rows import comparison, read_results, text
+    from adcommon.evaluation.report import comparison
+    from adcommon.results.rows import read_results, text
+    from adcommon.results.scores import read_scores
+    from adcommon.results.tables import aligned
 
     if not results:
         raise BadValue("no results given; pass the --out folder of one or more runs")
     rows = {str(path): read_results(path) for path in results}
-    print(text(rows[str(results[0])]) if len(rows) == 1 else comparison(rows))
+    if len(rows) == 1:
+        print(text(rows[str(results[0])]))
+        return
+    scores = {str(path): read_scores(path if path.is_dir() else path.parent) for path in results}
+    print(aligned(comparison(rows, scores)))

@@ -55,6 +55,10 @@ class Model:
     references: Sequence[Path] = ()
     """Normal images that were given to compare with; none of them can be scored."""
 
+    def __post_init__(self) -> None:
+        """Remember the threshold that it came with."""
+        self._own_threshold = self.threshold
+
     def __repr__(self) -> str:
         """Method, category and threshold."""
         return f"Model(method={self.method!r}, category={self.category!r}, threshold={self.threshold})"
@@ -70,6 +74,11 @@ class Model:
         own = self.calibration
         return own if own is not None and own.decision is not None and own.value == self.threshold else None
 
+    @property
+    def threshold_is_own(self) -> bool:
+        """False if the threshold was set by hand."""
+        return self.promise is not None or self.threshold == self._own_threshold
+
     def decide_at(self, false_alarm_rate: float) -> None:
         """Take the threshold of another false-alarm rate, from the images of the calibration.
 
@@ -82,7 +91,7 @@ class Model:
                 "it with --calibration-share, give at least three --references, or --threshold"
             )
         self.calibration = self.calibration.at(false_alarm_rate)
-        self.threshold = self.calibration.decision
+        self.threshold = self._own_threshold = self.calibration.decision
 
     @overload
     def predict(self, images: Image.Image | np.ndarray, *, batch_size: int = 16) -> Result: ...

@@ -11,7 +11,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from adcommon.data.leaks import refuse_leak, same_files
-from adcommon.deploy.drawing import Colours, draw
 from adcommon.deploy.inputs import list_inputs
 from adcommon.deploy.model import Model
 from adcommon.deploy.regions import write_map
@@ -32,20 +31,18 @@ from adcommon.errors import UnreadableImage
 from adcommon.io.files import atomic_write, json_text, output_errors, remove_leftovers
 from adcommon.io.lock import locked
 from adcommon.io.outputs import clear, refuse_held
-from adcommon.results.gallery import ScoredImage, write_gallery
+from adcommon.results.drawing import Colours, draw, on_page, write_pictures
+from adcommon.results.gallery import write_gallery
 from adcommon.results.picture_names import picture_names
-from adcommon.results.pictures import png, webp
 from adcommon.types.values import MapFormat
 
 logger = logging.getLogger(__name__)
 
-MAPS, PLAIN, SMALL, RAW = "maps", "plain", "small", "raw"
-WRITTEN = (RUN, TABLE, MAPS, PLAIN, SMALL, RAW)
+MAPS, RAW = "maps", "raw"
+WRITTEN = (RUN, TABLE, MAPS, RAW)
 """What a prediction leaves in its folder."""
 LONGEST_SIDE = 2048
 """Of a picture, pixels; larger images are drawn smaller."""
-SMALL_SIDE = 400
-"""Of a small one."""
 
 
 def refuse_out(out: Path, *, resume: bool, force: bool) -> None:
@@ -175,7 +172,7 @@ def _predict(
         for job in drawing:
             job.result()
     shown = [
-        _on_page(name, row.score, file, out)
+        on_page(folder, file.relative_to(folder), name.as_posix(), row.score)
         for name, row, file in zip(names, rows, pictures, strict=False)
         if row.score is not None
     ]
@@ -183,15 +180,16 @@ def _predict(
         title, worth = f"{len(shown)} images of {root}", " ".join(worth_of(model))
         if (caution := drift_of(model, rows)) is not None:
             worth = f"{worth}. Caution: {caution}"
-        write_gallery(folder, shown, title=title, threshold=model.threshold, worth=worth, colours=colours)
+        write_gallery(
+            folder,
+            shown,
+            title=title,
+            threshold=model.threshold,
+            whose="the model's" if model.threshold_is_own else "yours",
+            worth=worth,
+            colours=colours,
+        )
     return rows
-
-
-def _on_page(name: Path, score: float, file: Path, out: Path) -> ScoredImage:
-    if not file.exists():
-        return ScoredImage(name.as_posix(), score, None, None)
-    plain, small = (f"../{each.relative_to(out).as_posix()}" for each in _beside(file, out))
-    return ScoredImage(name.as_posix(), score, None, file.relative_to(out / MAPS).as_posix(), small, plain)
 
 
 def _judge(model: Model) -> Judge:
@@ -215,22 +213,14 @@ def _say_errors(rows: Sequence[Row]) -> None:
 def _write_pictures(
     path: Path, result: Result, file: Path, *, out: Path, colours: Colours | None, save_maps: MapFormat | None
 ) -> None:
-    """Write the map over its image, and for the page the image alone and a small picture; the map last."""
+    name = file.relative_to(out / MAPS)
     if save_maps is not None and (anomaly_map := result.anomaly_map) is not None:
-        raw = out / RAW / file.relative_to(out / MAPS).with_suffix("")
+        raw = out / RAW / name.with_suffix("")
         write_map(anomaly_map, raw, save_maps, None if colours is None else colours[1])
+    assert result.network_map is not None
     try:
-        plain, drawn = draw(path, result, colours, longest_side=LONGEST_SIDE)
+        image, drawn = draw(path, result.network_map, result.preprocess, colours, longest_side=LONGEST_SIDE)
     except UnreadableImage as error:  # it was there when it was scored
         logger.warning("no picture: %s", error)
         return
-    plain_file, small_file = _beside(file, out)
-    atomic_write(plain_file, webp(plain))
-    atomic_write(small_file, webp(drawn, longest_side=SMALL_SIDE))
-    atomic_write(file, png(drawn))
-
-
-def _beside(file: Path, out: Path) -> tuple[Path, Path]:
-    """Where the image alone and the small picture of a map's picture are."""
-    name = file.relative_to(out / MAPS).with_suffix(".webp")
-    return out / PLAIN / name, out / SMALL / name
+    write_pictures(out / MAPS, name, image, drawn, None)

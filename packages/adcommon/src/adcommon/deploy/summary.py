@@ -86,7 +86,7 @@ def worth_of(model: Model) -> list[str]:
     """What the decisions are worth, or what there is to do to have some."""
     own, promise = model.calibration, model.promise
     if promise is not None:
-        return [f"anomalous: a score above {promise.value:.6g}; {promise.promise}"]
+        return [promise.worth]
     if model.threshold is not None:
         if own is None or not own.scores:
             return [f"anomalous: a score above {model.threshold:.6g}, which nothing is known of"]
@@ -97,7 +97,4 @@ def worth_of(model: Model) -> list[str]:
             "no threshold is stored with this model: score normal images, and give --threshold a value that "
             "few of them exceed"
         ]
-    return [
-        f"scores rank images, and decide nothing: {own.remedy}; or give --threshold ({own.value:.6g} is the "
-        "highest of their scores)"
-    ]
+    return [f"{own.worth}; or give --threshold ({own.value:.6g} is the highest of their scores)"]

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from adcommon.metrics import auroc_difference_interval
-from adcommon.results.rows import METRICS
 from adcommon.results.tables import Table, percent
+from adcommon.results.words import INTERVAL, METRICS
 from adcommon.types.threshold import Threshold
 
 FAR_FASTER = 2.0
@@ -109,7 +109,7 @@ def recommend(
 def table(candidates: Sequence[Candidate], labels: Int64[np.ndarray, " images"]) -> Table:
     """A line for each model, the best image AUROC first."""
     measured = [name for name in _SHOWN if any(each.row.get(name) is not None for each in candidates)]
-    header = ["method", METRICS["image_auroc"], "95 % interval", *(METRICS[name] for name in measured[1:])]
+    header = ["method", METRICS["image_auroc"], INTERVAL, *(METRICS[name] for name in measured[1:])]
     header += ["detected", "false alarms", "ms per image", "model, MB", "training, min"]
     lines = [header]
     for each in sorted(candidates, key=lambda candidate: -candidate.auroc):

@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adcommon.data.loading import AnomalyDataset
 from adcommon.data.normalise import unnormalise
 from adcommon.errors import EmptySplit
-from adcommon.evaluation.evaluate import evaluate as evaluate_all
+from adcommon.evaluation.collect import collect
+from adcommon.evaluation.measure import measure, with_decision
 from adcommon.types.prediction import Prediction
-from adcommon.types.records import Evaluation, Split
+from adcommon.types.records import Evaluation, Split, has_pixel_truth
 
 if TYPE_CHECKING:
     from adcommon.deploy.model import Model
@@ -35,15 +37,16 @@ def evaluate(
     """
     if not split.test:
         raise EmptySplit("the split has no test images")
-    (evaluation,) = evaluate_all(
-        _FromPixels(model) if model.detector is None else model.detector,
-        {split.test[0].category: split.test},
+    detector = _FromPixels(model) if model.detector is None else model.detector
+    scores = collect(
+        detector,
+        AnomalyDataset(split.test, detector.preprocess),
         batch_size=batch_size,
         workers=workers,
-        eval_size=eval_size,
-        threshold=model.threshold,
+        keep_maps=has_pixel_truth(split.test),
     )
-    return evaluation
+    evaluation = measure(scores, category=split.test[0].category, eval_size=eval_size)
+    return evaluation if model.threshold is None else with_decision(evaluation, scores, model.threshold)
 
 
 class _FromPixels:

@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 Protocol = Callable[[Scores, Evaluation], Evaluation]
 """A paper's own numbers from the scores and the standard evaluation of one category."""
-Pictures = Callable[[Scores, Path, float | None], None]
-"""Writes pictures of one category into a folder; the decision threshold is shown beside the scores."""
+Pictures = Callable[[Scores, Path, Threshold | None], None]
+"""Writes pictures of one category into a folder; the decision threshold may anchor their colours."""
 
 
 def evaluate(
@@ -31,7 +31,7 @@ def evaluate(
     cache: DiskCache | None = None,
     workers: int = 0,
     eval_size: str = "map",
-    threshold: float | None = None,
+    threshold: Threshold | None = None,
     maps: Path | None = None,
     pictures: Sequence[Pictures] = (write_maps,),
     stores: Mapping[str, FeatureStore] | None = None,
@@ -42,7 +42,7 @@ def evaluate(
         tests: test images by category.
         protocols: each adds an evaluation after the standard one; they know no tiles, and are left out then.
         eval_size: of the standard pixel metrics, see `measure`.
-        threshold: decision threshold of the image score; its rates join the standard evaluation.
+        threshold: of the image score; if it decides, its rates join the standard evaluation.
         maps: folder for pictures of every test image; None writes none.
         pictures: what to draw there; of tiled images the panels.
         stores: frozen features of the test images by category, where they are kept.
@@ -62,7 +62,8 @@ def evaluate(
             store=None if stores is None else stores[category],
         )
         standard = measure(scores, category=category, eval_size=eval_size)
-        evaluations.append(standard if threshold is None else with_decision(standard, scores, threshold))
+        decision = None if threshold is None else threshold.decision
+        evaluations.append(standard if decision is None else with_decision(standard, scores, decision))
         evaluations += [protocol(scores, standard) for protocol in protocols if not tiled]
         if maps is not None:
             for write in (write_maps,) if tiled else pictures:

@@ -1,46 +1,72 @@
 """Pictures of anomaly maps and a table of scores, beside an evaluation."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
+from adcommon.data.preprocess import Preprocess
 from adcommon.evaluation.collect import Scores
 from adcommon.io.files import atomic_write, csv_text
-from adcommon.results.gallery import ScoredImage, write_gallery
+from adcommon.results.drawing import Colours, draw, on_page, truth_of, write_pictures
+from adcommon.results.gallery import write_gallery
 from adcommon.results.picture_names import names_of
-from adcommon.results.pictures import panel, png
+from adcommon.results.scores import SCORES
+from adcommon.types.records import Record
+from adcommon.types.threshold import Threshold
+
+LONGEST_SIDE, LONGEST_SIDE_OF_TILED = 512, 2048
+"""Of a picture, pixels; larger images are drawn smaller."""
+_THREADS = 2
 
 
-def write_maps(scores: Scores, folder: Path, threshold: float | None = None) -> None:
-    """Write a panel per image, `<defect>/<image>.png`: image, truth, map, overlay; and two ways to read them.
+def write_maps(scores: Scores, folder: Path, threshold: Threshold | None = None) -> None:
+    """Write every map over its image, `<defect>/<image>.webp`, and two ways to read them.
 
-    `index.html` shows the panels, to sort, filter and try thresholds on; `scores.csv` has a line per image.
-    Colours compare within a category: the map's range is that of all its images.
+    `index.html` shows the pictures with the outlined truth, to sort, filter and try thresholds on;
+    `scores.csv` has a line per image. Colours compare within a category: they are anchored on the normal
+    images of the threshold, or else range over all maps.
 
     Args:
-        threshold: decision threshold of the image score, shown beside it.
+        threshold: decides, if it is supported, and gives the colours.
     """
     if scores.anomaly_maps is None:
         return
-    low = min(float(anomaly_map.min()) for anomaly_map in scores.anomaly_maps)
-    high = max(float(anomaly_map.max()) for anomaly_map in scores.anomaly_maps)
+    decision = None if threshold is None else threshold.decision
+    colours: Colours | None = None if threshold is None else threshold.colours
+    if colours is None:
+        low = min(float(anomaly_map.min()) for anomaly_map in scores.anomaly_maps)
+        colours = low, None, max(float(anomaly_map.max()) for anomaly_map in scores.anomaly_maps)
+    names = names_of(scores.records, ".webp")
+    write = partial(_write, folder=folder, preprocess=scores.preprocess, colours=colours)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(write, scores.records, names, scores.anomaly_maps))
     images = []
     rows: list[list[object]] = [["image", "category", "defect", "label", "score", "threshold", "decision"]]
-    names = names_of(scores.records)
-    for record, name, score, anomaly_map in zip(
-        scores.records, names, scores.image_scores.tolist(), scores.anomaly_maps, strict=True
-    ):
-        image = scores.preprocess.pixels(record.image)
-        if image.shape[:2] != anomaly_map.shape:  # of tiles
-            height, width = anomaly_map.shape
-            image = np.asarray(scores.preprocess.original(record.image).resize((width, height)))
-        mask = None if record.mask is None else scores.preprocess.mask(record)
-        picture = panel(image, mask, anomaly_map, score=score, threshold=threshold, low=low, high=high)
-        atomic_write(folder / name, png(picture))
-        shown = f"{record.defect}/{record.image.name}"
-        images.append(ScoredImage(shown, score, record.label > 0, name.as_posix()))
-        decision = "unknown" if threshold is None else "anomalous" if score > threshold else "normal"
-        rows.append([record.image, record.category, record.defect, record.label, score, threshold, decision])
-    atomic_write(folder / "scores.csv", csv_text(rows))
+    for record, name, score in zip(scores.records, names, scores.image_scores.tolist(), strict=True):
+        shown, anomalous = f"{record.defect}/{record.image.name}", record.label > 0
+        has_truth = record.mask is not None
+        images.append(on_page(folder, name, shown, score, anomalous=anomalous, truth=has_truth))
+        decided = "unknown" if decision is None else "anomalous" if score > decision else "normal"
+        rows.append([record.image, record.category, record.defect, record.label, score, decision, decided])
+    atomic_write(folder / SCORES, csv_text(rows))
     title = f"{scores.records[0].category}: {len(images)} test images"
-    write_gallery(folder, images, title=title, threshold=threshold)
+    worth = "" if threshold is None else threshold.worth
+    write_gallery(folder, images, title=title, threshold=decision, worth=worth, colours=colours)
+
+
+def _write(
+    record: Record,
+    name: Path,
+    network_map: Float[np.ndarray, "map_height map_width"],
+    *,
+    folder: Path,
+    preprocess: Preprocess,
+    colours: Colours,
+) -> None:
+    longest = LONGEST_SIDE if preprocess.tile is None else LONGEST_SIDE_OF_TILED
+    image, drawn = draw(record.image, network_map, preprocess, colours, longest_side=longest)
+    truth = truth_of(record, preprocess, *image.shape[:2])
+    write_pictures(folder, name, image, drawn, truth)

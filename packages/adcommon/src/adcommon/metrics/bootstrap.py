@@ -1,5 +1,7 @@
 """How far an AUROC could be elsewhere, had other images of the same kind been tested."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int64, Real, Shaped
 
@@ -8,6 +10,8 @@ from adcommon.metrics.inputs import Array, scores_and_labels
 DRAWS = 2000
 _HELD = 2**20
 """Numbers of a draw held at once: some draws of many images, or many of few."""
+Category = tuple[Real[Array, "_"], Shaped[Array, "_"]]
+"""Scores and labels of the test images of a category."""
 
 
 def auroc_interval(
@@ -31,8 +35,7 @@ def auroc_interval(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
     """
-    found = _aurocs(scores, labels, draws, seed)
-    return None if found is None else _ends(found, level)
+    return mean_auroc_interval([(scores, labels)], level=level, draws=draws, seed=seed)
 
 
 def auroc_difference_interval(
@@ -45,8 +48,36 @@ def auroc_difference_interval(
     seed: int = 0,
 ) -> tuple[float, float] | None:
     """As `auroc_interval`, of how much larger the AUROC of the first scores is, on the same drawn images."""
-    ours, theirs = (_aurocs(each, labels, draws, seed) for each in (scores, others))
+    first, second = [(scores, labels)], [(others, labels)]
+    return mean_auroc_difference_interval(first, second, level=level, draws=draws, seed=seed)
+
+
+def mean_auroc_interval(
+    categories: Sequence[Category], *, level: float = 0.95, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float] | None:
+    """As `auroc_interval`, of the mean over categories, whose images are drawn apart."""
+    found = _mean_aurocs(categories, draws, seed)
+    return None if found is None else _ends(found, level)
+
+
+def mean_auroc_difference_interval(
+    categories: Sequence[Category],
+    others: Sequence[Category],
+    *,
+    level: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """As `auroc_difference_interval`, of means over the same categories."""
+    ours, theirs = (_mean_aurocs(each, draws, seed) for each in (categories, others))
     return None if ours is None or theirs is None else _ends(ours - theirs, level)
+
+
+def _mean_aurocs(categories: Sequence[Category], draws: int, seed: int) -> Float[np.ndarray, " draws"] | None:
+    """The mean AUROC of every draw."""
+    each = [_aurocs(scores, labels, draws, seed + place) for place, (scores, labels) in enumerate(categories)]
+    known = [found for found in each if found is not None]
+    return np.mean(known, axis=0) if known and len(known) == len(each) else None
 
 
 def _aurocs(

@@ -22,7 +22,7 @@ from adcommon.models.outline import is_outline
 from adcommon.models.pickles import read_safetensors
 from adcommon.results.card import Paper, model_card
 from adcommon.types.facts import Facts
-from adcommon.types.threshold import Threshold, decision_of
+from adcommon.types.threshold import Threshold
 
 logger = logging.getLogger(__name__)
 
@@ -103,14 +103,15 @@ class Trained(Generic[Scorer, Recipe]):
     facts: Facts
     categories: tuple[str, ...] = ()
     """That it was trained for; empty if its file does not say: all of its dataset."""
-    threshold: float | None = None
-    """Decision threshold of the image score, if one is known and supported."""
+    threshold: Threshold | None = None
+    """Decision threshold of the image score, if one is known."""
 
     @classmethod
     def of(cls, scorer: Scorer, recipe: Recipe, config: Mapping[str, Any]) -> "Trained[Scorer, Recipe]":
         """With what a model folder's config says."""
-        decision = decision_of(config["threshold"])
-        return cls(scorer, recipe, Facts.of(config), tuple(config["categories"]), decision)
+        stored = config["threshold"]
+        threshold = None if stored is None else build(Threshold, stored, "the model's threshold")
+        return cls(scorer, recipe, Facts.of(config), tuple(config["categories"]), threshold)
 
 
 def load_model(folder: Path, kind: type[C], method: str) -> tuple[C, dict[str, Tensor]]:

@@ -60,8 +60,3 @@ class ModelConfig(Generic[R]):
         """Where the model comes from."""
         names = {entry.name for entry in fields(Facts)} - {"references"}
         return Facts(**{name: getattr(self, name) for name in names})
-
-    @property
-    def decision(self) -> float | None:
-        """The image score above which an image is anomalous, if one is known and supported."""
-        return None if self.threshold is None else self.threshold.decision

@@ -1,16 +1,14 @@
 """The page of a comparison: the table, and the same images side by side under every model."""
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from adcommon.io.files import atomic_write
 from adcommon.io.text import printable
 from adcommon.results.gallery import PAGE, link
+from adcommon.results.page import as_data, filled
 from adcommon.results.tables import Table, html
 
 
@@ -34,6 +32,8 @@ class Compared:
     anomalous: bool
     picture: str
     """Of the image itself."""
+    truth: str | None
+    """Of the outline of its labelled defects, to be laid over each picture; None: there is none."""
     by: Mapping[str, Seen]
     disagreement: float
     """How differently the models rank it, in [0, 1]."""
@@ -51,16 +51,14 @@ def write_comparison(
     shown = []
     for image in images:
         by = {method: asdict(seen) | {"picture": link(seen.picture)} for method, seen in image.by.items()}
-        shown.append(
-            asdict(image) | {"name": printable(image.name), "picture": link(image.picture), "by": by}
-        )
+        links = {"picture": link(image.picture), "truth": link(image.truth)}
+        shown.append(asdict(image) | {"name": printable(image.name), **links, "by": by})
     values = {
         "title": escape(printable(title)),
         "recommendation": escape(recommendation),
         "table": html(table),
         "part": "" if len(images) == of else f" {len(images)} of the {of} test images are shown.",
-        "data": json.dumps(shown, allow_nan=False).replace("<", "\\u003c"),
+        "data": as_data(shown),
     }
-    page = files("adcommon.results").joinpath("comparison.html").read_text(encoding="utf-8")
-    atomic_write(folder / PAGE, re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], page))
+    atomic_write(folder / PAGE, filled("comparison", values))
     return folder / PAGE

@@ -3,18 +3,16 @@
 One HTML file beside the pictures; it opens from disk, without a server or a network.
 """
 
-import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
 from adcommon.io.files import atomic_write
 from adcommon.io.text import printable
+from adcommon.results.page import as_data, filled
 
 PAGE = "index.html"
 """Name of the file, in the folder of the pictures."""
@@ -35,6 +33,8 @@ class ScoredImage:
     """Of a small picture, to be shown beside others; None: the picture itself is."""
     plain: str | None = None
     """Of the image without the map; None: there is none."""
+    truth: str | None = None
+    """Of the outline of labelled defects, to be laid over the picture; None: there is none."""
 
 
 def write_gallery(
@@ -43,34 +43,27 @@ def write_gallery(
     *,
     title: str,
     threshold: float | None = None,
+    whose: str = "the model's",
     worth: str = "",
-    colours: tuple[float, float, float] | None = None,
+    colours: tuple[float, float | None, float] | None = None,
 ) -> Path:
     """Write `folder`/index.html and return its path.
 
     Args:
         threshold: the decision threshold, where the page's slider starts; None: there is none.
+        whose: it is, in words.
         worth: what a decision is worth, in words.
-        colours: where the maps in the pictures are dark, outlined and brightest; None: each is scaled by
-            itself.
+        colours: where the maps in the pictures are dark, outlined (None: nowhere) and brightest; None: each
+            is scaled by itself.
     """
-    shown = [
-        asdict(image)
-        | {
-            "name": printable(image.name),
-            **{key: link(getattr(image, key)) for key in ("picture", "small", "plain")},
-        }
-        for image in images
-    ]
-    data = json.dumps({"images": shown, "threshold": threshold, "colours": colours}, allow_nan=False)
-    page = files("adcommon.results").joinpath("gallery.html").read_text(encoding="utf-8")
-    # `<` is escaped so that no name can end the script.
-    values = {
-        "title": escape(printable(title)),
-        "worth": escape(worth),
-        "data": data.replace("<", "\\u003c"),
-    }
-    atomic_write(folder / PAGE, re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], page))
+    shown = []
+    for image in images:
+        links = {key: link(getattr(image, key)) for key in ("picture", "small", "plain", "truth")}
+        about = asdict(image) | {"name": printable(image.name), **links}
+        shown.append({key: value for key, value in about.items() if value is not None})
+    data = {"images": shown, "threshold": threshold, "whose": whose, "colours": colours}
+    values = {"title": escape(printable(title)), "worth": escape(worth), "data": as_data(data)}
+    atomic_write(folder / PAGE, filled("gallery", values))
     return folder / PAGE
 
 

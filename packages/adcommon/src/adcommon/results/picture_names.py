@@ -16,7 +16,9 @@ _LONGEST = 100
 """Bytes of a name that is made safe, before what is added to it."""
 _LONGEST_PATH = 400
 """Bytes of all folders together."""
-_OTHER_FILES = frozenset({"index.html", "scores.csv", ".adcommon"})
+LAYERS = Path("layers")
+"""Folder for what pages show of a picture besides itself."""
+_OTHER_FILES = frozenset({"index.html", "scores.csv", ".adcommon", LAYERS.name})
 """What lies beside pictures."""
 _UNSAFE = re.compile(r'[.\\<>:"|?*\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 

@@ -1,4 +1,4 @@
-"""Results as rows: made from evaluations, averaged, written, read back, set in tables, compared."""
+"""Results as rows: made from evaluations, averaged, written, read back, set in tables."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from adcommon.io.schema import read_json
 from adcommon.results import tables
 from adcommon.results.stored import stored_rows
 from adcommon.results.tables import Table, aligned, percent
+from adcommon.results.words import INTERVAL, METRICS, heading
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
@@ -19,19 +20,10 @@ Row = Mapping[str, Any]
 Published = Mapping[str, Mapping[str, float]]
 """A paper's fractions, by category and metric."""
 
-METRICS = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "image_f1max": "image F1max",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_f1max": "pixel F1max",
-    "aupro": "AUPRO",
-    "aupro_05": "AUPRO@5%",
-}
-"""Metrics every row has, and their headings; all are fractions in [0, 1], higher is better."""
 MEAN = "mean"
 """What stands as category in a row of means."""
+COUNTED = {"detection_rate": "anomalous", "false_alarm_rate": "normal"}
+"""Shares of the images of a kind, and the count of these in the row."""
 
 EXPERIMENT = (
     *("method", "dataset", "trained_on", "setting", "backbone", "weights", "shots", "references", "seed"),
@@ -126,33 +118,6 @@ def markdown(rows: Sequence[Row], published: Published | None = None) -> str:
     return "\n\n".join(map(tables.markdown, _tables(rows, published))) + "\n"
 
 
-def comparison(results: Mapping[str, Sequence[Row]]) -> str:
-    """Several results in one table: one line each, means over the categories that all of them have.
-
-    `results` holds rows by the name to show, such as their folder. Only the standard protocol is compared:
-    numbers under the papers' own protocols do not compare across methods.
-    """
-    standard = {
-        name: [row for row in rows if row["protocol"] == "standard"] for name, rows in results.items()
-    }
-    places = {name: {(row["dataset"], row["category"]) for row in rows} for name, rows in standard.items()}
-    common = set.intersection(*places.values()) if places else set()
-    if not common:
-        had = "; ".join(
-            f"{name}: {', '.join(sorted(c for _, c in s)) or 'none'}" for name, s in places.items()
-        )
-        raise BadValue(f"nothing to compare: no category has standard rows in all results ({had})")
-
-    lines = []
-    for name, rows in standard.items():
-        shared = [row for row in rows if (row["dataset"], row["category"]) in common]
-        for group in grouped(shared, EXPERIMENT):
-            lines += [{**line, "result": name} for line in mean_rows(group) or group]
-    categories = f"{len(common)} categories" if len(common) > 1 else next(iter(common))[1]
-    columns = ["result", "method", *(name for name in different(lines) if name != "method")]
-    return aligned(_table(f"standard protocol, {categories}", lines, columns, {}))
-
-
 def _tables(rows: Sequence[Row], published: Published | None) -> list[Table]:
     protocols = sorted({entry["protocol"] for entry in rows}, key=lambda name: (name != "standard", name))
     found = []
@@ -163,12 +128,18 @@ def _tables(rows: Sequence[Row], published: Published | None) -> list[Table]:
         if protocol == "standard":
             title = "standard protocol"
         beside = published if published and protocol == protocols[-1] else {}
-        found.append(_table(title, lines, ["category", *different(lines)], beside))
+        found.append(table_of(title, lines, ["category", *different(lines)], beside))
     return found
 
 
-def _table(title: str, lines: Sequence[Row], facts: list[str], published: Published) -> Table:
-    """The facts, then every metric that has a value, with the paper's beside it if it published one."""
+def table_of(
+    title: str, lines: Sequence[Row], facts: list[str], published: Published, *, intervals: bool = False
+) -> Table:
+    """The facts, then every metric that has a value, with the paper's beside it if it published one.
+
+    Args:
+        intervals: also that of the image AUROC.
+    """
     columns = [
         [name, *("-" if entry.get(name) is None else str(entry[name]) for entry in lines)] for name in facts
     ]
@@ -176,7 +147,9 @@ def _table(title: str, lines: Sequence[Row], facts: list[str], published: Publis
         values = [_value(entry, name) for entry in lines]
         paper = [_paper(entry, name, lines, published) for entry in lines]
         if any(value is not None for value in values):
-            columns.append([METRICS.get(name, name), *map(percent, values)])
+            columns.append([heading(name), *(_cell(entry, name) for entry in lines)])
+            if intervals and name == "image_auroc":
+                columns.append([INTERVAL, *map(_interval, lines)])
             if any(value is not None for value in paper):
                 columns.append(["paper", *map(percent, paper)])
 
@@ -184,7 +157,7 @@ def _table(title: str, lines: Sequence[Row], facts: list[str], published: Publis
     if any(entry.get("weights") == "random" for entry in lines):
         title += " !!! RANDOM BACKBONE WEIGHTS: these numbers say nothing about the method !!!"
     notes = [
-        f"{METRICS.get(name, name)}: mean over {count} of {entry['categories']} categories, else undefined"
+        f"{heading(name)}: mean over {count} of {entry['categories']} categories, else undefined"
         for entry in lines
         for name, count in entry.get("over", {}).items()
         if 0 < count < entry["categories"]
@@ -227,6 +200,17 @@ def _value(entry: Row, name: str) -> float | None:
     """A metric of a row; None also for NaN, which rows made by hand may hold."""
     value = entry.get(name) if name in METRICS else (entry.get("extra") or {}).get(name)
     return None if value is None or math.isnan(value) else value
+
+
+def _cell(entry: Row, name: str) -> str:
+    """A metric for people; of what is decided, counts where the row has them."""
+    value, of = _value(entry, name), entry.get(COUNTED.get(name, ""))
+    return percent(value) if value is None or of is None else f"{round(value * of)} of {of}"
+
+
+def _interval(entry: Row) -> str:
+    low, high = entry.get("image_auroc_low"), entry.get("image_auroc_high")
+    return "-" if low is None or high is None else f"{percent(low)} to {percent(high)}"
 
 
 def _csv(rows: Sequence[Row]) -> str:

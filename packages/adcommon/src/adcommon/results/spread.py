@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from adcommon.results.rows import EXPERIMENT, METRICS, Row, different, grouped, mean_rows
+from adcommon.results.rows import EXPERIMENT, Row, different, grouped, mean_rows
 from adcommon.results.tables import Table, percent
+from adcommon.results.words import METRICS
 
 _SAME = ("protocol", *(name for name in EXPERIMENT if name not in ("references", "seed")))
 

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 from adcommon.io.text import printable
 from adcommon.results.gallery import PAGE
+from adcommon.results.page import filled
+from adcommon.results.words import MEANINGS
 
 _MARKUP = re.compile(r"[\\`|*~]|\](?=[\[(:])|(?<![^\W_])_|_(?![^\W_])")
 
@@ -65,40 +67,39 @@ def page(title: str, tables: Sequence[Table], folder: Path) -> str:
         for place in galleries
     ]
     pictures = ["<h2>Pictures</h2>", "<ul>", *links, "</ul>"] if links else []
-    return "\n".join([_HEAD.format(title=escape(title)), *map(html, tables), *pictures, "</html>", ""])
-
-
-_HEAD = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-  :root {{ color-scheme: light dark }}
-  body {{ font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 90rem; padding: 1rem }}
-  table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-  th, td {{ padding: .2rem .7rem; border-bottom: 1px solid #8884; text-align: right }}
-  th:first-child, td:first-child {{ text-align: left }}
-</style>
-<h1>{title}</h1>"""
+    values = {"tables": "\n".join(map(html, tables)), "pictures": "\n".join(pictures)}
+    return filled("results", {"title": escape(printable(title)), **values})
 
 
 def html(table: Table) -> str:
-    """For a page: heading, table and notes."""
+    """For a page: heading, table, notes, and what those columns mean that have a meaning to be told."""
 
-    def row(tag: str, line: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in line) + "</tr>"
+    def head(cell: str) -> str:
+        meaning = MEANINGS.get(cell)
+        said = escape(cell) if meaning is None else f'<abbr title="{escape(meaning)}">{escape(cell)}</abbr>'
+        return f'<th scope="col">{said}</th>'
+
+    def row(first: str, *others: str) -> str:
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in others)
+        return f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
 
     header, *body = table.lines
-    notes = [f"<p>{escape(note)}</p>" for note in table.notes]
+    title = escape(_sentence(table.title))
+    told = [
+        f"<dt>{escape(cell)}</dt><dd>{escape(MEANINGS[cell])}</dd>"
+        for cell in dict.fromkeys(header)
+        if cell in MEANINGS
+    ]
+    legend = ["<details><summary>What the columns mean</summary><dl>", *told, "</dl></details>"]
     return "\n".join(
         [
-            f"<h2>{escape(_sentence(table.title))}</h2>",
-            "<table>",
-            row("th", header),
-            *(row("td", line) for line in body),
-            "</table>",
-            *notes,
+            f"<h2>{title}</h2>",
+            f'<div class="wide" tabindex="0" role="region" aria-label="{title}"><table>',
+            f"<thead><tr>{''.join(map(head, header))}</tr></thead><tbody>",
+            *(row(*line) for line in body),
+            "</tbody></table></div>",
+            *(f"<p>{escape(note)}</p>" for note in table.notes),
+            *(legend if told else []),
         ]
     )
 

@@ -6,9 +6,9 @@ Source: split conformal prediction; Angelopoulos and Bates (arXiv 2107.07511), V
 import logging
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from adcommon.errors import BadValue
 from adcommon.types.values import Positive, Rate
@@ -122,6 +122,13 @@ class Threshold:
         return f"false-alarm rate {self.false_alarm_rate:g} ({sure}), from {self.images} {self.what}"
 
     @property
+    def worth(self) -> str:
+        """What is called anomalous and what that is worth, or why nothing is, in words."""
+        if self.supported:
+            return f"anomalous: a score above {self.value:.6g}; {self.promise}"
+        return f"scores rank images, and decide nothing: {self.remedy}"
+
+    @property
     def _allowed(self) -> int:
         return _allowed(self.false_alarm_rate, self.images)
 
@@ -202,11 +209,6 @@ def left_out_places(references: int) -> range:
     ([0, 1, 2], 84)
     """
     return range(0, references, -(-references // MOST_REFERENCES) or 1)
-
-
-def decision_of(stored: Mapping[str, Any] | None) -> float | None:
-    """As `Threshold.decision`, of a threshold as a model's config has it; None: it has none."""
-    return stored["value"] if stored and stored["supported"] else None
 
 
 def images_needed(false_alarm_rate: float) -> int:

@@ -53,4 +53,4 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained[Patc
         where,
     )
     detector = make_detector(model.to(device), config.preprocess, recipe)
-    return Trained(detector, recipe, config.facts, config.categories, config.decision)
+    return Trained(detector, recipe, config.facts, config.categories, config.threshold)

@@ -1,0 +1,103 @@
+"""The pictures of an image and its anomaly map, in the image's own proportions, as pages show them."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from adcommon.data.preprocess import Preprocess
+from adcommon.io.files import atomic_write
+from adcommon.io.images import open_mask, picture
+from adcommon.results.gallery import ScoredImage
+from adcommon.results.picture_names import LAYERS
+from adcommon.results.pictures import FOUND, contour, glow, heat_map, outline_png, overlay, png, webp
+from adcommon.types.records import Record
+
+Colours = tuple[float, float | None, float]
+"""Where maps are dark, outlined and brightest; see `Threshold.colours`. None: nothing is outlined."""
+Pixels = UInt8[np.ndarray, "height width 3"]
+SMALL_SIDE, SMALL_QUALITY = 320, 70
+"""Longest side of a picture among thousands, pixels, and how well it is kept: 7 to 14 KB of photographs."""
+
+
+def draw(
+    path: Path,
+    network_map: Float[np.ndarray, "map_height map_width"],
+    preprocess: Preprocess,
+    colours: Colours | None,
+    *,
+    longest_side: int,
+) -> tuple[Pixels, Pixels]:
+    """The image alone, and its map over it, in its own colours where there are none that all images share.
+
+    Args:
+        path: of the image, which is read again.
+        network_map: at the size of the network's input, or joined of tiles.
+        longest_side: of the pictures, pixels; larger images are drawn smaller.
+
+    Raises:
+        UnreadableImage: the image is gone.
+    """
+    image = alone(path, preprocess, longest_side=longest_side)
+    anomaly_map = preprocess.restore(network_map[None], *image.shape[:2])[0]
+    dark, outlined, bright = colours or (None, None, None)
+    drawn = overlay(image, heat_map(anomaly_map, dark, bright, colours=glow))
+    return image, drawn if outlined is None else contour(drawn, anomaly_map > outlined, FOUND)
+
+
+def alone(path: Path, preprocess: Preprocess, *, longest_side: int) -> Pixels:
+    """An image, the way up that its maps have; at its own size it is in memory only here."""
+    with picture(path, upright=preprocess.upright, white=preprocess.white) as image:
+        scale = min(1.0, longest_side / max(image.size))
+        width, height = (max(1, round(scale * side)) for side in image.size)
+        return np.asarray(image.resize((width, height), reducing_gap=2).convert("RGB"))
+
+
+def truth_of(
+    record: Record, preprocess: Preprocess, height: int, width: int
+) -> Bool[np.ndarray, "{height} {width}"] | None:
+    """The mask of an image as it lies on a picture of this size, small regions too; None: there is none.
+
+    Raises:
+        MaskSizeMismatch: it has not the size of its image.
+    """
+    if record.mask is None:
+        return None
+    mask = preprocess.as_loaded(open_mask(record.mask), record)
+    grey = Image.fromarray(np.uint8(255) * mask)
+    return np.asarray(grey.resize((width, height), Image.Resampling.BOX)) > 0
+
+
+def write_pictures(
+    folder: Path, name: Path, image: Pixels, drawn: Pixels, truth: Bool[np.ndarray, "height width"] | None
+) -> None:
+    """Write the map over its image as `folder`/`name`, a PNG or WebP file, after its layers for the page.
+
+    These are the image alone, a small picture, and the outline of the truth where there is one.
+    """
+    atomic_write(folder / _layer("plain", name), webp(image))
+    atomic_write(folder / _layer("small", name), webp(drawn, longest_side=SMALL_SIDE, quality=SMALL_QUALITY))
+    if truth is not None:
+        atomic_write(folder / _layer("truth", name), outline_png(truth))
+    atomic_write(folder / name, png(drawn) if name.suffix == ".png" else webp(drawn))
+
+
+def on_page(
+    folder: Path, name: Path, shown: str, score: float, *, anomalous: bool | None = None, truth: bool = False
+) -> ScoredImage:
+    """An image with the pictures that `write_pictures` made of it, if it did.
+
+    Args:
+        shown: name of the image.
+        anomalous: None: nobody knows.
+        truth: whether its truth was outlined.
+    """
+    if not (folder / name).exists():
+        return ScoredImage(shown, score, anomalous, None)
+    small, plain, outline = (_layer(kind, name).as_posix() for kind in ("small", "plain", "truth"))
+    return ScoredImage(shown, score, anomalous, name.as_posix(), small, plain, outline if truth else None)
+
+
+def _layer(kind: str, name: Path) -> Path:
+    return LAYERS / kind / name.with_suffix(".png" if kind == "truth" else ".webp")
