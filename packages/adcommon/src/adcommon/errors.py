@@ -82,8 +82,11 @@ class MissingPackage(UserError, ImportError):
     """A package that comes with an extra of this one is not installed."""
 
 
-class Stopped(Exception):
-    """A run that was asked to stop and has saved its state; commands end with 128 and the signal's number."""
+class Stopped(BaseException):
+    """A run that was asked to stop and has saved its state; commands end with 128 and the signal's number.
+
+    As with a KeyboardInterrupt, which it stands for, no `except Exception` on the way takes it for its own.
+    """
 
     def __init__(self, message: str, number: int = 0) -> None:
         """Say what to do next.

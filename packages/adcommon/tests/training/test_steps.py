@@ -1,14 +1,22 @@
 import math
+import signal
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import nn
 
+from adcommon.data.preprocess import Preprocess
 from adcommon.errors import Diverged, Stopped
+from adcommon.evaluation.evaluate import evaluate
 from adcommon.training.steps import Readings, Step, refuse_diverged, steps
 from adcommon.training.stop import StopSignal
+from adcommon.types.prediction import Prediction
+from adcommon.types.records import Record
 
 
 @pytest.fixture
@@ -21,7 +29,7 @@ def test_what_is_due_is_due_at_its_multiples_and_readings_wherever_anything_is(a
         steps(2, 12, StopSignal(), accelerator, what="x", save_every=5, evaluate_every=4, log_every=6)
     )
     assert [step.number for step in found] == list(range(3, 13))
-    assert [step.number for step in found if step.saves] == [5, 10]
+    assert [step.number for step in found if step.saves] == [5, 10, 12]
     assert [step.number for step in found if step.evaluates] == [4, 8]  # that of the end is another's
     assert [step.number for step in found if step.is_due] == [4, 5, 6, 8, 10, 12]
     assert [step.number for step in found if step.is_last] == [12]
@@ -40,6 +48,38 @@ def test_a_stop_is_asked_for_after_the_step_and_its_state_is_saved_first(acceler
     with pytest.raises(Stopped, match="stopped after step 2 of x"):
         saved_until_stopped(accelerator, 2, saved)
     assert saved == [2]
+
+
+def test_after_the_last_step_a_signal_ends_the_evaluation_in_the_middle(accelerator, tmp_path: Path) -> None:
+    scored = []
+
+    def score(images: torch.Tensor) -> Prediction:
+        scored.append(len(images))
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Exception:  # such as that of a decoder
+            pytest.fail("the signal was taken for an error")
+        return Prediction(torch.zeros(1), None)
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    records = [Record(image=tmp_path / "image.png", category="x", label=0)] * 3
+    detector = SimpleNamespace(score=score, preprocess=Preprocess(image_size=8))
+    with StopSignal() as stop:
+        assert [step.saves for step in steps(0, 2, stop, accelerator, what="x")] == [False, True]
+        with pytest.raises(Stopped, match=r"after all steps of x; .*--resume") as stopped:
+            evaluate(detector, {"x": records}, batch_size=1)
+        assert (scored, stopped.value.number) == ([1], signal.SIGTERM)
+
+
+def test_the_next_training_has_a_state_to_save_before_it_stops(accelerator) -> None:
+    saved = []
+    with StopSignal() as stop:
+        list(steps(0, 2, stop, accelerator, what="x"))
+        with pytest.raises(Stopped, match="after step 1 of y"):  # noqa: PT012
+            for step in steps(0, 9, stop, accelerator, what="y"):
+                signal.raise_signal(signal.SIGTERM)
+                saved += [step.number] * step.saves
+    assert saved == [1]
 
 
 def test_where_no_state_can_be_saved_states_and_stops_wait(accelerator) -> None:

@@ -17,7 +17,9 @@ from adcommon.training.logging import start_logging
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
+from adcommon.training.tracking import Tracking
 from adcommon.types.records import Split
+from adcommon.types.values import Tracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -79,6 +81,8 @@ def run_jobs(
     group = RunGroup(
         settings.folder(name), jobs, resume=settings.resume or not main, force=settings.force and main
     )
+    values = {**asdict(recipe), **settings.as_flags()}
+    tracking = Tracking(settings.track if main else "none", name, group.folder, values)
     rows: list[Row] = []
     models: dict[str, Path] = {}
     with ExitStack() as until_done:
@@ -90,13 +94,15 @@ def run_jobs(
                 group.open()
                 until_done.enter_context(group.discarded_if_refused())
                 start_logging(group.folder)
-                group.write_recipe({**asdict(recipe), **settings.as_flags()})
+                group.write_recipe(values)
         stop = until_done.enter_context(StopSignal())
         for job_name, job in jobs.items():
             run = group.run(job_name)
             done = run.finished()
             if done is None:
-                done = train(job, run, accelerator, stop)
+                with tracking.of(job_name, run.folder, run.last_step()) as run.tracked:
+                    done = train(job, run, accelerator, stop)
+                    run.tracked.finish(done)
             if main:
                 run.finish(done)  # also after a kill in the middle of it
             rows += done
@@ -151,6 +157,7 @@ class Fit(Generic[R]):
         false_alarm_rate: float = 0.05,
         resume: bool = False,
         force: bool = False,
+        track: Tracker = "none",
     ) -> Fitted:
         """Train on the normal images of `data`, evaluate on its test images, and save everything in `out`.
 
@@ -166,6 +173,7 @@ class Fit(Generic[R]):
                 1 / rate - 1 normal images that the model was not made of, else nothing is decided.
             resume: continue a run in `out` that was stopped or killed.
             force: overwrite a run in `out`.
+            track: also write metrics.csv and the results for "tensorboard", "mlflow" or "wandb", in `out`.
 
         Raises:
             UserError: what cannot work, before the training begins.
@@ -180,6 +188,7 @@ class Fit(Generic[R]):
             false_alarm_rate=false_alarm_rate,
             resume=resume,
             force=force,
+            track=track,
         )
         named: Any = recipe
         dataset = next(iter(splits.values())).dataset
@@ -221,6 +230,7 @@ class FitGeneralist(Generic[R]):
         cache: bool = True,
         resume: bool = False,
         force: bool = False,
+        track: Tracker = "none",
     ) -> Fitted:
         """Train on all labelled images of `data`, test on `targets`, and save everything in `out`.
 
@@ -240,6 +250,7 @@ class FitGeneralist(Generic[R]):
             cache=cache,
             resume=resume,
             force=force,
+            track=track,
         )
         tested = _by_category(targets) if targets else {}
         return self.run(recipe, _by_category(data), tested, settings, name=self.method)

@@ -1,7 +1,7 @@
 """What a command leaves behind: one folder for all, one below it per category.
 
-OUT/recipe.yaml  log.txt  results.json  results.csv  results.md  results.html
-OUT/CATEGORY/metrics.csv  results.json  model/  model-best/  epochs/  resume/state.pt  maps/
+OUT/recipe.yaml  log.txt  results.json  results.csv  results.md  results.html  tracking/
+OUT/CATEGORY/metrics.csv  results.json  model/  model-best/  epochs/  resume/state.pt  maps/  tracking.json
 
 Each of these folders carries a mark that says whose it is; none without it is written over or emptied.
 """
@@ -37,10 +37,11 @@ from adcommon.io.text import csv_value
 from adcommon.io.versions import command_line, git_commit, library_versions
 from adcommon.results.rows import Row, read_results
 from adcommon.training.logging import start_logging
-from adcommon.types.names import OF_A_GROUP, OF_A_RUN, check_category, check_distinct
+from adcommon.training.tracking import Tracked
+from adcommon.types.names import OF_A_GROUP, OF_A_RUN, TRACKED, TRACKED_RUN, check_category, check_distinct
 
 _AFRESH = "It belongs to a run: start that afresh with --force."
-_OF_A_REFUSED_RUN = (MARKER, "recipe.yaml", "log.txt")
+_OF_A_REFUSED_RUN = (MARKER, "recipe.yaml", "log.txt", TRACKED_RUN)
 
 
 class Run:
@@ -62,6 +63,7 @@ class Run:
         self.epochs = folder / "epochs"
         self.state = folder / "resume" / "state.pt"
         self.maps = folder / "maps"
+        self.tracked = Tracked()
         self._columns = _read_table(self.metrics)[0]
 
     def log(self, step: int, values: Mapping[str, SupportsFloat | None]) -> None:
@@ -76,6 +78,7 @@ class Run:
         cells = {"step": str(step)} | {name: _cell(value) for name, value in values.items()}
         with output_errors(self.metrics), self.metrics.open("a", encoding="utf-8", newline="") as file:
             file.write(csv_text([[cells.get(name, "") for name in self._columns]]))
+        self.tracked.log(step, values)
 
     def log_rows(
         self, step: int, rows: Sequence[Mapping[str, float]], interim: Mapping[str, float] | None = None
@@ -92,6 +95,10 @@ class Run:
         if self._columns:
             rows = [row for row in _read_table(self.metrics)[1] if int(row[0]) <= step]
             atomic_write(self.metrics, csv_text([self._columns, *rows]))
+
+    def last_step(self) -> int:
+        """Of metrics.csv; 0 if it has none."""
+        return max((int(row[0]) for row in _read_table(self.metrics)[1]), default=0)
 
     def finish(self, rows: Sequence[Row]) -> None:
         """Write this category's rows of the report, which marks it as done, and drop the resume state."""
@@ -187,7 +194,10 @@ class RunGroup:
         try:
             yield
         except UserError:
-            written = [path for path in self.folder.rglob("*") if path.is_file()]
+            tracked = self.folder / TRACKED
+            written = [
+                path for path in self.folder.rglob("*") if path.is_file() and tracked not in path.parents
+            ]
             if self._is_new and all(path.name.startswith(_OF_A_REFUSED_RUN) for path in written):
                 start_logging(None)  # lets go of log.txt
                 shutil.rmtree(self.folder)

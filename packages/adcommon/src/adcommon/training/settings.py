@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from adcommon.data.sources.meaning import Meaning
-from adcommon.errors import BadValue
+from adcommon.errors import BadValue, require
 from adcommon.io.places import default_root
 from adcommon.io.schema import check_fields
 from adcommon.training.recipes import refuse_two_datasets
-from adcommon.types.values import AboveZero, NotNegative, Positive, Rate, Workers
+from adcommon.types.values import AboveZero, NotNegative, Positive, Rate, Tracker, Workers
 
 SETTINGS_GROUP = Group("Where and how to run", sort_key=1)
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)]
@@ -104,10 +104,14 @@ class Settings(_OnImages):
     [default: all steps]"""
     false_alarm_rate: Rate = 0.05
     """Rate at which the stored decision threshold may call a normal image anomalous."""
+    track: Tracker = "none"
+    """Also write metrics.csv and the results for TensorBoard, MLflow or Weights & Biases, below `out`."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
         super().__post_init__()
+        if self.track != "none":
+            require(self.track, self.track)
         if self.resume and self.force:
             raise BadValue("--resume keeps the run's folder and --force empties it; use one of them")
 

@@ -60,13 +60,13 @@ class Step:
 
     @property
     def saves(self) -> bool:
-        """The resume state is to be written."""
-        return self.saves_state or self.stops
+        """The resume state is to be written; after the last step an evaluation may be stopped."""
+        return self.saves_state or self.is_last or self.stops
 
     @property
     def keeps(self) -> bool:
         """What has been learned may be written down here, in one form or another."""
-        return self.saves or self.ends_epoch or self.evaluates or self.is_last
+        return self.saves or self.ends_epoch or self.evaluates
 
     @property
     def is_due(self) -> bool:
@@ -90,14 +90,16 @@ def steps(
 ) -> Iterator[Step]:
     """The steps that are left, each followed by the question whether to stop.
 
-    Several processes ask one another only where readings are taken, which all of them agree on.
+    Several processes ask one another only where readings are taken, which all of them agree on. After the
+    last step a signal stops at once whatever is done until the next training, such as the evaluation; not
+    where there are several processes, which wait for the one that evaluates.
 
     Args:
         first: updates done before.
         total: updates in all.
         stop: looked at after every update.
         what: is trained, for the bar and the message.
-        save_every: steps between resume states; 0: only when asked to stop.
+        save_every: steps between resume states; 0: only at the last, and when asked to stop.
         evaluate_every: steps between evaluations; 0: none.
         log_every: steps between readings.
         ends_epoch: of a step's number: readings are taken there too.
@@ -110,6 +112,7 @@ def steps(
     """
     waiting = stopping = late = False
     began = time.monotonic()
+    stop.in_good_order()
 
     def every(number: int, count: int) -> bool:
         return count > 0 and number % count == 0
@@ -142,11 +145,13 @@ def steps(
                 )
             if ending and number < total:
                 logger.warning("%s is %s: %d of %d steps were done", what, CUT_SHORT, number, total)
-                return
+                break
             waiting = waiting and not resting
             if minutes is not None and not late:
                 spent = time.monotonic() - began
                 late = any_process(spent > 60 * minutes, accelerator, when=logs or ends)
+    if accelerator.num_processes == 1:
+        stop.at_once(f"stopped after all steps of {what}; run the same command with --resume to go on")
 
 
 class Readings:

@@ -7,9 +7,11 @@ from functools import lru_cache
 
 from adcommon.errors import BadValue
 
-OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html")
+TRACKED, TRACKED_RUN = "tracking", "tracking.json"
+"""Of all categories: what a tracker writes; of one: which of its runs is the category's."""
+OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html", TRACKED)
 """What the folder of a run holds beside the folders of its categories."""
-OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps")
+OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps", TRACKED_RUN)
 """What the folder of a category holds."""
 
 LONGEST_NAME = 100

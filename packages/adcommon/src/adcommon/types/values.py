@@ -99,3 +99,5 @@ def both_sides(window: tuple[int, ...] | int) -> tuple[int, int]:
 
 MapFormat = Literal["npy", "tiff"]
 """Of a file that holds an anomaly map."""
+Tracker = Literal["none", "tensorboard", "mlflow", "wandb"]
+"""What else a training is written down in; each is an extra of the same name."""

@@ -62,8 +62,8 @@ class TrainSettings(NetworkSettings):
 class SampleSettings(NetworkSettings):
     """What drawing takes."""
 
-    unread = (*NetworkSettings.unread, "weights", "save_every", "workers")
-    """Nor does drawing load images, or begin with weights of another network."""
+    unread = (*NetworkSettings.unread, "weights", "save_every", "workers", "track")
+    """Nor does drawing load images, begin with weights of another network, or have steps to track."""
     check: bool = False
     """Draw nothing; report how well the model rebuilds training images and show what it draws at strength 0
     and at the two ends of --strength."""
