@@ -74,7 +74,7 @@ def train(
     model = RealNet(recipe, weights=settings.weights).to(device).to(memory_format=layout)
     for name, count in parameter_counts(model).items():
         logger.info("%s parameters %d", name, count)
-    validation = Validation(model, preprocess, category, split.test, recipe, settings)
+    validation = Validation(model, preprocess, split, recipe, settings)
     optimiser = accelerator.prepare_optimizer(make_optimiser(model, recipe), device_placement=False)
     parts = {"afs": model.afs, "recon": model.recon, "rrs": model.rrs}
     state = {**parts, "optimiser": optimiser, "validation": validation}

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from adcommon.data.loading import AnomalyDataset, train_batches
 from adcommon.data.preprocess import Preprocess
-from adcommon.data.readable import read_splits
+from adcommon.data.readable import kinds_of, read_splits
 from adcommon.data.sources.splits import hold_out
 from adcommon.evaluation.evaluate import evaluate, has_both, interim_values, threshold_of
 from adcommon.io.cache import default_cache
@@ -72,8 +72,7 @@ def train(
     training, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
     recipe = recipe.for_images(len(training))
 
-    model = build(recipe, weights=settings.weights, category=category)
-    model = model.to(device).to(memory_format=layout)
+    model = build(recipe, weights=settings.weights, category=category).to(device).to(memory_format=layout)
     optimiser, schedule = make_optimiser(model, recipe)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     state = {"model": WithPartialNorm(model), "optimiser": optimiser, "schedule": schedule}
@@ -172,6 +171,7 @@ def train(
             preprocess=preprocess,
             categories=list(splits),
             threshold=threshold,
+            kinds=kinds_of(splits, preprocess, cache),
             rows=report,
         )
     accelerator.wait_for_everyone()

@@ -12,7 +12,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from adcommon.data.order import batches_per_epoch
-from adcommon.data.readable import read_splits
+from adcommon.data.readable import kinds_of, read_splits
 from adcommon.data.sources.splits import hold_out
 from adcommon.evaluation.evaluate import evaluate, has_both, interim_values, threshold_of
 from adcommon.io.cache import default_cache
@@ -119,6 +119,7 @@ def train(
         recipe=recipe,
         preprocess=preprocess,
         categories=list(splits),
+        kinds=kinds_of(splits, preprocess, cache) if accelerator.is_main_process else (),
     )
     counts = (len(training), len(held_out), total, per_epoch)
     logger.info("training %s images %d held out %d steps %d, %d an epoch", category, *counts)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float64, UInt8
 from torch.utils.data import get_worker_info
 
+import adcommon.data.kind
 import adcommon.data.preprocess
 import adcommon.io.decoding
 import adcommon.io.headers
@@ -100,6 +101,11 @@ class AnomalyDataset:
         if self.cache is not None:
             kind += f" {_content_digest(record.mask)}"
         return self.keep(kind, index, partial(self.preprocess.mask, record))
+
+    def appearance(self, index: int) -> Float64[np.ndarray, " statistics"]:
+        """Of the whole image at this position, see `data.kind`."""
+        image = self.records[index].image
+        return self.keep("appearance", index, lambda: self.preprocess.read(image)[2])
 
     def keep(self, kind: str, index: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """An array made of a record's files: from memory, else from the cache, else made now; left in both.
@@ -211,5 +217,6 @@ def _content_digest(path: Path) -> str:
 def _code_version() -> str:
     """Changes with the code and the library that make pixels of a file."""
     io = adcommon.io
-    code = code_digest(io.decoding, io.headers, io.images, adcommon.data.preprocess)
+    data = adcommon.data
+    code = code_digest(io.decoding, io.headers, io.images, data.kind, data.preprocess)
     return f"{code} pillow {PIL.__version__}"

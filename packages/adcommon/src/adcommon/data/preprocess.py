@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Shaped, UInt8
 from PIL import Image
 
+from adcommon.data.kind import appearance
 from adcommon.errors import BadValue, MaskSizeMismatch
 from adcommon.io.headers import read_header, turn_values
 from adcommon.io.images import open_image, open_mask, picture
@@ -109,17 +111,23 @@ class Preprocess:
 
     def pixels(self, image: Path | Image.Image) -> UInt8[np.ndarray, "size size 3"]:
         """Decode, resize and crop an image; what a cache of decoded images stores."""
-        return self.read(image)[0]
+        with self._picture(image) as opened:
+            return self._fit(opened, _RESAMPLING[self.interpolation], rgb=True)
 
     def original(self, image: Path) -> Image.Image:
         """An image at its own size, the way up that maps of it will have: RGB, for pictures."""
         return open_image(image, upright=self.upright, white=self.white)
 
-    def read(self, image: Path | Image.Image) -> tuple[UInt8[np.ndarray, "size size 3"], tuple[int, int]]:
-        """The same, and the image's own (width, height), the way up that maps of it will have."""
-        late_rgb = self.rgb == "last"
-        with picture(image, upright=self.upright, late_rgb=late_rgb, white=self.white) as opened:
-            return self._fit(opened, _RESAMPLING[self.interpolation], rgb=True), opened.size
+    def read(
+        self, image: Path | Image.Image
+    ) -> tuple[UInt8[np.ndarray, "size size 3"], tuple[int, int], Float64[np.ndarray, " statistics"]]:
+        """The same; the image's own (width, height), the way up that its maps will have; its `appearance`."""
+        with self._picture(image) as opened:
+            pixels = self._fit(opened, _RESAMPLING[self.interpolation], rgb=True)
+            return pixels, opened.size, appearance(opened)
+
+    def _picture(self, image: Path | Image.Image) -> AbstractContextManager[Image.Image]:
+        return picture(image, upright=self.upright, late_rgb=self.rgb == "last", white=self.white)
 
     def mask(self, record: Record) -> Bool[np.ndarray, "size size"]:
         """The mask of an image as it lies on `pixels`; all False if there is none.

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from adcommon.data.cautions import Cautions
+from adcommon.data.kind import Kind, unfamiliar
 from adcommon.data.leaks import pixel_digest
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.inputs import Decoded, Source, Unreadable, decoded, each, find_images, is_single
@@ -54,6 +55,8 @@ class Model:
     """The same in torch, if this is torch's; it can be exported."""
     references: Sequence[Path] = ()
     """Normal images that were given to compare with; none of them can be scored."""
+    kinds: Sequence[Kind] = ()
+    """What the normal images that it knows look like; none: that is not known, and no image is unfamiliar."""
 
     def __repr__(self) -> str:
         """Method, category and threshold."""
@@ -157,6 +160,7 @@ class Model:
                 score=score if error is None else None,
                 p_value=None if error or self.calibration is None else self.calibration.p_value(score),
                 threshold=self.threshold,
+                unfamiliar=unfamiliar(self.kinds, image.appearance),
                 error=error,
                 network_map=None if maps is None or error else maps[place].copy(),  # not the whole batch's
                 preprocess=self.preprocess,
@@ -205,6 +209,8 @@ def load(
         )
     model = from_detector(detector, config, category=category, device=chosen)
     model.references = normal
+    if kind := Kind.of([detector.preprocess.read(path)[2] for path in normal]):
+        model.kinds = (kind,)
     return model
 
 
@@ -251,6 +257,7 @@ def from_detector(
         calibration=calibration,
         category=category or config["category"],
         detector=detector,
+        kinds=tuple(build(Kind, kind, "the model's kinds") for kind in config.get("kinds", ())),
     )
 
 
@@ -270,6 +277,7 @@ def _load_onnx(path: Path, method: str | None, references: object) -> Model:
         threshold=facts.threshold,
         calibration=facts.calibration,
         category=facts.category,
+        kinds=facts.kinds,
     )
 
 

@@ -157,7 +157,7 @@ def _predict(
         while not stop() and (batch := list(islice(results, batch_size))):
             first = len(rows)
             rows += [
-                judge(path, result.score, result.error)
+                judge(path, result.score, result.unfamiliar, result.error)
                 for path, result in zip(paths[first:], batch, strict=False)
             ]
             _say_errors(rows[first:])
@@ -175,7 +175,7 @@ def _predict(
         for job in drawing:
             job.result()
     shown = [
-        _on_page(name, row.score, file, out)
+        _on_page(name, row.score, row.unfamiliar, file, out)
         for name, row, file in zip(names, rows, pictures, strict=False)
         if row.score is not None
     ]
@@ -187,21 +187,22 @@ def _predict(
     return rows
 
 
-def _on_page(name: Path, score: float, file: Path, out: Path) -> ScoredImage:
+def _on_page(name: Path, score: float, unfamiliar: str | None, file: Path, out: Path) -> ScoredImage:
     if not file.exists():
-        return ScoredImage(name.as_posix(), score, None, None)
+        return ScoredImage(name.as_posix(), score, None, None, unfamiliar=unfamiliar)
     plain, small = (f"../{each.relative_to(out).as_posix()}" for each in _beside(file, out))
-    return ScoredImage(name.as_posix(), score, None, file.relative_to(out / MAPS).as_posix(), small, plain)
+    picture = file.relative_to(out / MAPS).as_posix()
+    return ScoredImage(name.as_posix(), score, None, picture, small, plain, unfamiliar)
 
 
 def _judge(model: Model) -> Judge:
     """What the table says of an image, by this model."""
     promised = None if model.promise is None else model.promise.false_alarm_rate
 
-    def judge(path: Path, score: float | None, error: str | None) -> Row:
+    def judge(path: Path, score: float | None, unfamiliar: str | None, error: str | None) -> Row:
         known = model.calibration
         p_value = None if score is None or known is None else known.p_value(score)
-        return Row(path, score, p_value, model.threshold, promised, error)
+        return Row(path, score, p_value, model.threshold, promised, unfamiliar, error)
 
     return judge
 

@@ -35,6 +35,8 @@ class ScoredImage:
     """Of a small picture, to be shown beside others; None: the picture itself is."""
     plain: str | None = None
     """Of the image without the map; None: there is none."""
+    unfamiliar: str | None = None
+    """Why the image is not of the kind that the model knows; None: it is, or nobody knows."""
 
 
 def write_gallery(
