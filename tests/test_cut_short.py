@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from trainings import FEW_SHOT, PREDICTS, TRAININGS
 
-from adcommon.deploy.model import load
+from adcommon.deploy.load import load
 from adcommon.errors import BadValue
 from adcommon.io.images import list_images
 from adcommon.testing.commands import read_rows, succeed

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import adcommon as ad
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy.model import from_detector
+from adcommon.deploy.load import from_detector
 from adcommon.testing.trees import make_folder
 from adcommon.types.prediction import Prediction
 

@@ -9,7 +9,7 @@ METHODS = ("recontrast", "inctrl", "realnet", "uniad", "resad", "baselines.padim
 BUDGET = {
     ("adcommon", *METHODS): "numpy torch PIL yaml",
     ("adcommon.cli.main",): "numpy torch PIL scipy skimage onnxruntime",
-    ("adcommon.deploy.model", "adcommon.deploy.runtime", "adcommon.deploy.inputs"): (
+    ("adcommon.deploy.load", "adcommon.deploy.runtime", "adcommon.deploy.inputs"): (
         "torch scipy skimage timm accelerate yaml tqdm adcommon.data.catalog"
     ),
     (

@@ -1,5 +1,6 @@
 """`predict` and `evaluate` as processes: exit codes, signals, locks, and what is left behind."""
 
+import json
 import shutil
 import signal
 import time
@@ -31,7 +32,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(trained: Path) -> Path:
-    return trained / "run" / "bottle" / "model"
+    """One that knows no kind, so that noise may be normal."""
+    folder = shutil.copytree(trained / "run" / "bottle" / "model", trained / "open")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"kinds": []}, indent=2))
+    return folder
 
 
 @pytest.fixture
@@ -104,6 +109,13 @@ def test_a_model_without_a_threshold_cannot_fail_on_an_anomaly(
     words = ("ad", "predict", photos, "--model", bare, "--out", tmp_path / "out", "--device", "cpu")
     assert "--fail-on-anomaly needs a threshold" in refused(*words, "--fail-on-anomaly")
     assert "score normal images, and give --threshold" in succeed(*words).stdout
+
+
+def test_images_of_another_kind_fail_like_anomalies(photos: Path, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("--out", out, "--threshold", "1e9", "--fail-on-anomaly")
+    assert predict(photos, trained / "run" / "bottle" / "model", *words).returncode == 3
+    assert {row["decision"] for row in read_table(out / "predictions.csv")} == {"unfamiliar"}
 
 
 def test_an_unsupported_threshold_decides_nothing(photos: Path, model: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcommon.deploy.model import load
+from adcommon.deploy.load import load
 from adcommon.testing.commands import succeed
 
 SPOT = 60

@@ -140,7 +140,7 @@ def validation(mvtec: Path, tiny, make_model, monkeypatch) -> Validation:
     """One whose measurements are what `results` says, one after the other."""
     split = load_splits("mvtec", mvtec, ("bottle",))["bottle"]
     recipe = replace(tiny, keep_best=True)
-    made = Validation(make_model(), make_preprocess(tiny), "bottle", split.test, recipe, SETTINGS)
+    made = Validation(make_model(), make_preprocess(tiny), split, recipe, SETTINGS)
     made.results = iter(())  # type: ignore[attr-defined]
     monkeypatch.setattr(made, "_evaluate", lambda **_: next(made.results))  # type: ignore[attr-defined]
     return made
@@ -203,8 +203,8 @@ def test_nothing_is_kept_that_nobody_asked_for(validation, tmp_path) -> None:
 
 def test_without_both_kinds_of_images_nothing_is_measured_on_the_way(mvtec, tiny, make_model, tmp_path):
     split = load_splits("mvtec", mvtec, ("bottle",))["bottle"]
-    normal = [record for record in split.test if record.label == 0]
-    made = Validation(make_model(), make_preprocess(tiny), "bottle", normal, tiny, SETTINGS)
+    split = replace(split, test=[record for record in split.test if record.label == 0])
+    made = Validation(make_model(), make_preprocess(tiny), split, tiny, SETTINGS)
     assert made.interim(1, Run(tmp_path / "run")) == {}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adcommon.data import load_splits
-from adcommon.deploy.model import load
+from adcommon.deploy.load import load
 from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.io.images import list_images
 from adcommon.models.checkpoint import load_model

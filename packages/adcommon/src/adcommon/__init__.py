@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from adcommon import metrics
     from adcommon.data.door import dataset, folder
     from adcommon.deploy.export import export
-    from adcommon.deploy.model import Model, load
+    from adcommon.deploy.load import load
+    from adcommon.deploy.model import Model
     from adcommon.deploy.result import Result
     from adcommon.errors import UserError
     from adcommon.evaluation.door import evaluate
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _DOOR = {
-    "load": "adcommon.deploy.model",
+    "load": "adcommon.deploy.load",
     "Model": "adcommon.deploy.model",
     "Result": "adcommon.deploy.result",
     "export": "adcommon.deploy.export",

@@ -12,7 +12,7 @@ GREY = np.full((20, 30), 100, dtype=np.uint8)
 
 
 def said(cautions: Cautions, preprocess: Preprocess, path: Path) -> list[str]:
-    return list(cautions.of(path, *preprocess.read(path)))
+    return list(cautions.of(path, *preprocess.read(path)[:2]))
 
 
 def exif(orientation: int) -> Image.Exif:
@@ -47,5 +47,5 @@ def test_each_thing_is_said_once(tmp_path: Path, name: str) -> None:
 
 def test_of_an_image_in_memory_only_its_size_is_known() -> None:
     preprocess = Preprocess(image_size=16, fit="short_side")
-    pixels, size = preprocess.read(Image.fromarray(GREY))
+    pixels, size, _ = preprocess.read(Image.fromarray(GREY))
     assert len(list(Cautions(preprocess).of(None, pixels, size))) == 1

@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance
 from adcommon.data import load_splits
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
-from adcommon.data.readable import read_all, read_splits, read_tests, refuse_references
+from adcommon.data.readable import kinds_of, read_all, read_splits, read_tests, refuse_references
 from adcommon.errors import BadValue, Leak, UnreadableImage
 from adcommon.io.cache import DiskCache
 from adcommon.testing.trees import make_mvtec
@@ -50,6 +50,12 @@ def test_good_files_pass_and_are_in_the_cache_afterwards(
     monkeypatch.setattr(Preprocess, "pixels", fail)
     again = AnomalyDataset(datasets[0].records, datasets[0].preprocess, datasets[0].cache)
     assert len(again.batch([0, 1]).images) == 2
+
+
+def test_each_category_has_a_kind_or_none_has(split: Split) -> None:
+    many, few = replace(split, train=split.train * 2), replace(split, train=split.train[:7])
+    assert [kind.images for kind in kinds_of({"a": many, "b": many}, SMALL, None)] == [len(many.train)] * 2
+    assert kinds_of({"a": many, "b": few}, SMALL, None) == ()
 
 
 def test_every_damaged_image_and_every_mask_of_another_size_is_named_at_once(

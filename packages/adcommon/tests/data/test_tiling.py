@@ -75,7 +75,7 @@ def photo(tmp_path: Path) -> Path:
 
 def test_a_tile_is_what_the_network_would_see_of_a_photograph_of_it_alone(photo: Path) -> None:
     preprocess = Preprocess(image_size=16, tile=40, overlap=10)
-    tiles, size = preprocess.read(photo)
+    tiles, size, _ = preprocess.read(photo)
     places = preprocess.boxes(*size)
     assert (size, len(places)) == ((100, 60), 6)
     alone = Preprocess(image_size=16)
@@ -86,7 +86,7 @@ def test_a_tile_is_what_the_network_would_see_of_a_photograph_of_it_alone(photo:
 
 def test_a_tile_as_large_as_the_photograph_changes_nothing(photo: Path, tmp_path: Path) -> None:
     whole, cut_whole = Preprocess(image_size=16), Preprocess(image_size=16, tile=100)
-    (tile,), size = cut_whole.read(photo)
+    (tile,), size, _ = cut_whole.read(photo)
     np.testing.assert_array_equal(tile, whole.pixels(photo))
     maps = np.random.default_rng(1).random((1, 16, 16))
     joined_map = cut_whole.join(maps, *size)

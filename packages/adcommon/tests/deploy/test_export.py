@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from adcommon import errors
+from adcommon.data.kind import STATISTICS, Kind
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy import export as module
 from adcommon.deploy.export import export
-from adcommon.deploy.model import Model, from_detector, load
+from adcommon.deploy.load import from_detector, load
+from adcommon.deploy.model import Model
 from adcommon.deploy.runtime import OnnxDetector
 from adcommon.errors import BadValue, ExportFailed, MissingPackage, WrongCheckpoint
 from adcommon.types.prediction import Prediction
@@ -46,10 +48,12 @@ def edges(*, maps: bool = True) -> Model:
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_the_file_scores_images_as_the_detector_does(tmp_path: Path, batch_size: int) -> None:
     model = edges()
+    model.kinds = [Kind(images=9, ranges=dict.fromkeys(STATISTICS, (0.1, 1 / 3)))]
     assert export(model, tmp_path / "a.onnx", batch_size=batch_size) < 1e-5
     exported = load(tmp_path / "a.onnx", method="edges")
     assert (exported.method, exported.category, exported.threshold) == ("edges", "bottle", 0.75)
     assert exported.preprocess == model.preprocess
+    assert list(exported.kinds) == model.kinds
     pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     ours, theirs = exported.score_pixels(pixels), model.score_pixels(pixels)
     np.testing.assert_allclose(ours.image_scores, theirs.image_scores, rtol=1e-5, atol=1e-5)

@@ -15,9 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from adcommon.data.kind import Kind
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.export import export
-from adcommon.deploy.model import Model, from_detector, load
+from adcommon.deploy.load import from_detector, load
+from adcommon.deploy.model import Model
 from adcommon.deploy.result import Result
 from adcommon.errors import BadValue, EmptySplit, UserError, WrongCheckpoint
 from adcommon.types.prediction import Prediction
@@ -143,6 +145,24 @@ def test_the_threshold_decides_and_none_decides_nothing(parts: Path) -> None:
         model.threshold = threshold
         assert model.predict(parts / "a.png").is_anomalous is anomalous
     assert model_of(threshold=0.25).predict(parts / "a.png").threshold == 0.25
+
+
+def test_an_image_of_another_kind_is_never_called_normal(parts: Path) -> None:
+    model = model_of(threshold=1e9)
+    kind = Kind.of([model.preprocess.read(parts / "a.png")[2]] * 20)
+    assert kind is not None
+    model.kinds = [kind]
+    white = Image.new("L", (40, 40), 255)
+    own, other = model.predict([parts / "a.png", white])
+    assert (own.unfamiliar, own.decision, own.is_anomalous) == (None, "normal", False)
+    assert "than all 20 normal images" in str(other.unfamiliar)
+    assert (other.decision, other.is_anomalous) == ("unfamiliar", None)
+    model.threshold = -1.0
+    result = model.predict(white)
+    assert (result.decision, result.is_anomalous) == ("unfamiliar", True)
+    assert result.score == pytest.approx(other.score)
+    model.threshold = None
+    assert model.predict(white).decision == "unfamiliar"
 
 
 def test_a_score_that_is_no_number_is_an_error(parts: Path) -> None:
@@ -308,13 +328,17 @@ def test_references_may_be_a_folder_or_files(parts: Path, monkeypatch: pytest.Mo
         return Edges(), {"method": "edges", "category": "a+b", "threshold": None}
 
     monkeypatch.setattr("adcommon.methods.load_folder", load_folder)
+    (parts / "c.png").unlink()
     for references in (None, parts, parts / "a.png", [parts / "b.png", str(parts / "a.png")]):
         model = load("model", references=references, category="a", device="cpu")
         assert (model.method, model.category) == ("edges", "a")
-    everything = [f"{name}.png" for name in "abcdef"]
+    everything = [f"{name}.png" for name in "abdef"]
     assert asked == [[], everything, ["a.png"], ["b.png", "a.png"]]
     with pytest.raises(BadValue, match="no image or folder"):
         load("model", references="nowhere", device="cpu")
+    assert model.kinds == ()  # of so few
+    (kind,) = load("model", references=[parts, parts / "a.png"] * 2, device="cpu").kinds
+    assert kind.images == 12
 
 
 def test_a_checkpoint_of_the_authors_is_read_by_the_method_that_is_named(
@@ -365,7 +389,7 @@ def test_an_image_scores_as_its_highest_tile_and_tiles_share_the_batch(parts: Pa
     detector = Edges(Preprocess(image_size=16, tile=16, overlap=4))
     result = model_of(detector).predict(parts / "b.png", batch_size=5)
     assert detector.batches == [5, 5, 5, 5]
-    tiles, (width, height) = detector.preprocess.read(parts / "b.png")
+    tiles, (width, height), _ = detector.preprocess.read(parts / "b.png")
     alone = model_of(Edges(Preprocess(image_size=16)))
     by_tile = alone.predict(list(tiles))
     assert result.score == pytest.approx(max(tile.score for tile in by_tile), rel=1e-6)

@@ -14,9 +14,11 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
+from adcommon.data.kind import Kind
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.inputs import find_images
-from adcommon.deploy.model import Model, from_detector
+from adcommon.deploy.load import from_detector
+from adcommon.deploy.model import Model
 from adcommon.deploy.predict import predict as predict_with
 from adcommon.deploy.rows import Row
 from adcommon.deploy.summary import Predicted, summary
@@ -128,6 +130,7 @@ def test_every_kind_of_image_is_scored_in_order_and_broken_ones_are_reported(
         "threshold",
         "false_alarm_rate",
         "decision",
+        "unfamiliar",
         "error",
     ]
     for line, row in zip(table, rows, strict=True):
@@ -334,9 +337,35 @@ def test_maps_are_written_at_the_size_of_the_images(tmp_path: Path, kind: Any) -
     assert region["width"] == pytest.approx(30, abs=5)
 
 
+def test_images_of_another_kind_are_neither_normal_nor_anomalous(tmp_path: Path) -> None:
+    model = model_of(BrightnessDetector(), 35 / 255)
+    known = [save(tmp_path / f"{number}.png", 30 + number) for number in range(10)]
+    kind = Kind.of([model.preprocess.appearance(path) for path in known])
+    assert kind is not None
+    model.kinds = [kind]
+    save(tmp_path / "photos" / "own.png", 33)
+    save(tmp_path / "photos" / "tall.png", 30, (30, 60))
+    bright = save(tmp_path / "photos" / "bright.png", 250)
+    predicted = predict_with(model, tmp_path / "photos", tmp_path / "out")
+    assert [row.decision for row in predicted.rows] == ["unfamiliar", "normal", "unfamiliar"]
+    said = summary(predicted, model, tmp_path / "out").splitlines()
+    assert said[0] == "3 images: 0 anomalous, 1 normal, 2 not of this kind"
+    assert "2 not of the kind that the model knows, to be looked at (1 of them score above" in said[1]
+    reason = "much brighter than all 10 normal images of the model (brightness 250; theirs: 30 to 39)"
+    assert said[2] == f"  {bright}: {reason}"
+    page = (tmp_path / "out" / "maps" / "index.html").read_text()
+    assert f'"unfamiliar":"{reason}"' in page
+    table = tmp_path / "out" / "predictions.csv"
+    before = table.read_bytes()
+    assert reason in before.decode()
+    table.write_bytes(before[:-20])
+    predict_with(model, tmp_path / "photos", tmp_path / "out", resume=True)
+    assert table.read_bytes() == before
+
+
 def test_many_are_shown_in_part(tmp_path: Path) -> None:
-    rows = [Row(Path(f"{number}.png"), float(number), None, 5.0, None, None) for number in range(40)]
-    rows += [Row(Path("x"), None, None, 5.0, None, f"error {number}") for number in range(30)]
+    rows = [Row(Path(f"{number}.png"), float(number), None, 5.0, None, None, None) for number in range(40)]
+    rows += [Row(Path("x"), None, None, 5.0, None, None, f"error {number}") for number in range(30)]
     said = summary(Predicted(rows, {}, 80), model_of(BrightnessDetector(), 5.0), tmp_path).splitlines()
     assert said[:3] == [
         "70 images: 34 anomalous, 6 normal",

@@ -11,22 +11,22 @@ from adcommon.errors import OutputExists
 PATHS = [Path("a.png"), Path('b\n"c.png'), Path("caf\udce9.png"), Path("=d,;.png"), Path("e.png")]
 
 
-def judge(path: Path, score: float | None, error: str | None) -> Row:
-    return Row(path, score, None if score is None else 1 / (3 + score), 0.25, 0.05, error)
+def judge(path: Path, score: float | None, unfamiliar: str | None, error: str | None) -> Row:
+    return Row(path, score, None if score is None else 1 / (3 + score), 0.25, 0.05, unfamiliar, error)
 
 
 ROWS = [
-    judge(PATHS[0], 0.1 + 0.2, None),
-    judge(PATHS[1], -1e-17, None),
-    judge(PATHS[2], None, 'cannot read\n"it", because: é'),
-    judge(PATHS[3], None, "-no"),
-    judge(PATHS[4], 2.0, None),
+    judge(PATHS[0], 0.1 + 0.2, None, None),
+    judge(PATHS[1], -1e-17, None, None),
+    judge(PATHS[2], None, None, 'cannot read\n"it", because: é'),
+    judge(PATHS[3], None, "much darker", "-no"),
+    judge(PATHS[4], 2.0, "much darker (12, not 90)", None),
 ]
 
 
 def test_rows_say_what_they_are() -> None:
-    assert [row.decision for row in ROWS] == ["anomalous", "normal", "unknown", "unknown", "anomalous"]
-    assert Row(Path("a"), 1.0, None, None, None, None).decision == "unknown"
+    assert [row.decision for row in ROWS] == ["anomalous", "normal", "unknown", "unknown", "unfamiliar"]
+    assert Row(Path("a"), 1.0, None, None, None, None, None).decision == "unknown"
 
 
 def test_a_table_that_is_cut_anywhere_is_read_up_to_its_last_whole_row(tmp_path: Path) -> None:

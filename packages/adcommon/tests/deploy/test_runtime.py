@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from adcommon.data.kind import STATISTICS
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy.model import load
+from adcommon.deploy.load import load
 from adcommon.deploy.runtime import METADATA, OnnxDetector
 from adcommon.errors import UserError, WrongCheckpoint
 from adcommon.testing.alterations import alterations, sample
@@ -27,6 +28,7 @@ FACTS: dict[str, Any] = {
     "category": "bolt+nut",
     "threshold": 0.5,
     "preprocess": json.loads(json.dumps(asdict(Preprocess(image_size=SIZE)))),
+    "kinds": [{"images": 9, "ranges": {name: [1.5, 2] for name in STATISTICS}}],
 }
 Change = Callable[[onnx.ModelProto], object]
 

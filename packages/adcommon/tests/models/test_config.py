@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from adcommon.data.kind import STATISTICS
 from adcommon.errors import UserError, WrongCheckpoint
 from adcommon.io.schema import build
 from adcommon.models.config import ModelConfig
@@ -38,6 +39,7 @@ GOOD: dict[str, Any] = {
     "recipe": {"image_size": 64, "layers": [1, 2]},
     "preprocess": {"image_size": 64, "mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]},
     "threshold": {"value": 0.5, "false_alarm_rate": 0.05, "images": 20, "supported": True},
+    "kinds": [{"images": 9, "ranges": {name: [1.5, 2] for name in STATISTICS}}] * 2,
     "metrics": [{"method": "recontrast", "image_auroc": 0.9}],
     "versions": {"torch": "2.0"},
 }
@@ -66,6 +68,8 @@ def test_a_config_becomes_types() -> None:
         ({"preprocess": {"image_size": 64, "std": [0, 0, 0]}}, r"preprocess.std is \[0, 0, 0\]"),
         ({"preprocess": {"image_size": 64, "fit": "evil"}}, "preprocess.fit is 'evil'; expected one of"),
         ({"threshold": {**GOOD["threshold"], "value": None}}, "threshold.value is None; expected a finite"),
+        ({"kinds": GOOD["kinds"][:1]}, "kinds has 1 entries; expected 2, or none"),
+        ({"kinds": [{"images": 9, "ranges": {"brightness": [1, None]}}]}, "kinds"),
         ({"weights": "a\x1b[31m"}, "weights is .*; expected at most"),
         ({"versions": {"torch": 2}}, "versions is .*; expected an object"),
     ],

@@ -50,6 +50,15 @@ def test_the_threshold_of_the_address_decides_and_the_order_is_kept(gallery: Pat
     assert re.findall(r'<figure class="(\w*)"', page) == ["right"]
 
 
+def test_what_is_of_another_kind_is_counted_and_found_apart(tmp_path: Path) -> None:
+    images = [ScoredImage(str(score), score, None, None) for score in (1.0, 2.0)]
+    images.append(ScoredImage("other", 9.0, None, None, unfamiliar="much darker"))
+    page = opened(write_gallery(tmp_path, images, title="parts", threshold=1.5), "#show=other")
+    assert "1 of 3 called anomalous · 1 not of this kind" in page
+    assert re.findall(r'<figure class="(\w*)">', page) == ["other"]
+    assert ">much darker</div>" in page
+
+
 def test_an_image_of_the_address_is_opened_large(gallery: Path) -> None:
     name = "part 2 & more.webp"
     page = opened(gallery, f"#order=high&image={quote(name)}")

@@ -2,6 +2,7 @@ import sys
 
 import pytest
 
+from adcommon.data.kind import STATISTICS, Kind
 from adcommon.results.card import Paper, model_card
 from adcommon.types.threshold import Threshold
 
@@ -13,6 +14,7 @@ CONFIG = {
     "recipe": {"iterations": 2000, "decoder_lr": 2e-3, "crop_size": None},
     "backbone": "resnet18.tv_in1k",
     "threshold": Threshold(value=1.25, false_alarm_rate=0.01, images=120, supported=True),
+    "kinds": [Kind(images=60, ranges=dict.fromkeys(STATISTICS, (2.5, 140.2)))],
     "metrics": [
         {
             **{"method": "recontrast", "dataset": "mvtec", "category": "wood", "setting": "one-class"},
@@ -37,6 +39,7 @@ def test_the_card_says_what_how_well_under_which_protocol_and_whose_data(
         "| wood | 99.00 |",
         "greater than 1.25: false-alarm rate 0.01",
         "`decoder_lr`: 0.002",
+        "brightness 2.5 to 140, contrast",
         "recontrast-predict IMAGE_OR_FOLDER",
     ):
         assert part in card
@@ -46,6 +49,7 @@ def test_what_was_not_done_is_said() -> None:
     bare = model_card(CONFIG | {"threshold": None, "metrics": []}, PAPER)
     assert "No decision threshold is stored." in bare
     assert "Not evaluated." in bare
+    assert "What it knows" not in model_card({**CONFIG, "kinds": []}, PAPER)
 
 
 def test_a_threshold_of_too_few_images_is_said_to_decide_nothing() -> None:

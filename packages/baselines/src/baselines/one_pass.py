@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adcommon.data.loading import AnomalyDataset, cut, test_batches
-from adcommon.data.readable import read_splits
+from adcommon.data.readable import kinds_of, read_splits
 from adcommon.data.sources.splits import hold_out
 from adcommon.errors import BadValue
 from adcommon.evaluation.evaluate import evaluate, threshold_of
@@ -171,6 +171,7 @@ def make(
             preprocess=made.detector.preprocess,
             categories=[split.category],
             threshold=threshold,
+            kinds=kinds_of({split.category: split}, made.detector.preprocess, cache),
             rows=rows,
             own=made.own,
         )

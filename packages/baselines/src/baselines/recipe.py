@@ -36,8 +36,7 @@ class Base:
     white: White | None = None
     """Value of white of images of more than 8 bits, 4095 of a camera of 12; else 65,535."""
     tile: Positive | None = None
-    """Side of the squares that photographs are cut into, their own pixels; each is looked at by itself, at
-    `image_size`. None: photographs are looked at whole."""
+    """Side of the squares that photographs are cut into, their own pixels; none: they are looked at whole."""
     overlap: Count | None = None
     """Pixels that neighbouring tiles share at least; none: an eighth of a tile."""
 

@@ -26,7 +26,7 @@ small = partial(flags, SMALL)
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parts")
-    make_mvtec(folder, categories=("parts",), train=6)
+    make_mvtec(folder, categories=("parts",), train=8)
     succeed("padim-train", "--data", folder / "parts", "--out", folder / "run", "--maps", *small())
     return folder
 
@@ -54,6 +54,7 @@ def test_train_evaluate_predict_export(parts, tmp_path) -> None:
     pytest.importorskip("onnxruntime")
     assert ad.export(ad.load(model), tmp_path / "model.onnx") < 1e-4
     exported = ad.load(tmp_path / "model.onnx")
+    assert [kind.images for kind in exported.kinds] == [8]
     image = next(images.rglob("*.png"))
     assert exported.predict(image).score == pytest.approx(ad.load(model).predict(image).score, rel=1e-4)
 

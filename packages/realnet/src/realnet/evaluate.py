@@ -12,6 +12,7 @@ from PIL import Image as PillowImage
 from skimage.segmentation import find_boundaries
 
 from adcommon.data.preprocess import Preprocess
+from adcommon.data.readable import kinds_of
 from adcommon.evaluation.collect import Scores
 from adcommon.evaluation.evaluate import Protocol, evaluate, has_both, interim_values, threshold_of
 from adcommon.evaluation.measure import maps_with_masks, masks_as_labels
@@ -26,7 +27,7 @@ from adcommon.results.rows import row
 from adcommon.training.run import Run
 from adcommon.training.settings import Settings
 from adcommon.types.facts import Facts
-from adcommon.types.records import Evaluation, Record, has_pixel_truth
+from adcommon.types.records import Evaluation, Record, Split, has_pixel_truth
 from adcommon.types.threshold import Threshold
 from realnet.detector import RealNetDetector
 from realnet.metrics import realnet_pro
@@ -87,14 +88,13 @@ class Validation:
         self,
         model: RealNet,
         preprocess: Preprocess,
-        category: str,
-        tests: Sequence[Record],
+        split: Split,
         recipe: Recipe,
         settings: Settings,
     ) -> None:
         """Nothing is computed before the first measurement."""
         self.model, self.preprocess, self.recipe, self.settings = model, preprocess, recipe, settings
-        self.category, self.tests = category, tests
+        self.split, self.category, self.tests = split, split.category, split.test
         self.best = -1.0
         self.best_rows: list[dict[str, Any]] = []
         self._cache = default_cache("images", enabled=settings.cache)
@@ -174,6 +174,7 @@ class Validation:
             preprocess=self.preprocess,
             categories=[self.category],
             threshold=threshold,
+            kinds=kinds_of({self.category: self.split}, self.preprocess, self._cache),
             rows=rows,
             own={"step": step},
         )

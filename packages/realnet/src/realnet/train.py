@@ -14,10 +14,9 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from adcommon.data.loading import AnomalyDataset, cut
+from adcommon.data.loading import AnomalyDataset, divide
 from adcommon.data.order import batches_per_epoch
 from adcommon.data.readable import read_splits
-from adcommon.data.sources.splits import hold_out
 from adcommon.io.cache import default_cache
 from adcommon.models.feature_store import FeatureStore, cached_features
 from adcommon.training.devices import distribute, set_seed
@@ -65,8 +64,7 @@ def train(
     device = accelerator.device
     preprocess = make_preprocess(recipe)
     cache = default_cache("images", enabled=settings.cache)
-    whole, held_out = hold_out(split.train, recipe.calibration_share, recipe.seed)
-    training = cut(whole, preprocess)
+    training, held_out = divide(split.train, preprocess, share=recipe.calibration_share, seed=recipe.seed)
     dataset = AnomalyDataset(training, preprocess, cache)
     per_epoch = batches_per_epoch(len(training), recipe.batch_size, world=accelerator.num_processes)
     total = recipe.iterations or recipe.epochs * per_epoch
@@ -75,7 +73,7 @@ def train(
     model = RealNet(recipe, weights=settings.weights).to(device).to(memory_format=layout)
     for name, count in parameter_counts(model).items():
         logger.info("%s parameters %d", name, count)
-    validation = Validation(model, preprocess, category, split.test, recipe, settings)
+    validation = Validation(model, preprocess, split, recipe, settings)
     optimiser = accelerator.prepare_optimizer(make_optimiser(model, recipe), device_placement=False)
     parts = {"afs": model.afs, "recon": model.recon, "rrs": model.rrs}
     state = {**parts, "optimiser": optimiser, "validation": validation}

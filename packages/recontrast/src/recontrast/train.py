@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from adcommon.data.loading import AnomalyDataset, cut, train_batches
+from adcommon.data.loading import AnomalyDataset, divide, train_batches
 from adcommon.data.preprocess import Preprocess
-from adcommon.data.readable import read_splits
-from adcommon.data.sources.splits import hold_out
+from adcommon.data.readable import kinds_of, read_splits
 from adcommon.evaluation.evaluate import evaluate, has_both, interim_values, threshold_of
 from adcommon.io.cache import default_cache
 from adcommon.models.backbones import create_trunk
@@ -69,12 +68,10 @@ def train(
     preprocess = make_preprocess(recipe)
     cache = default_cache("images", enabled=settings.cache)
     normal = [record for split in splits.values() for record in split.train]
-    whole, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
-    training = cut(whole, preprocess)
+    training, held_out = divide(normal, preprocess, share=recipe.calibration_share, seed=recipe.seed)
     recipe = recipe.for_images(len(training))
 
-    model = build(recipe, weights=settings.weights, category=category)
-    model = model.to(device).to(memory_format=layout)
+    model = build(recipe, weights=settings.weights, category=category).to(device).to(memory_format=layout)
     optimiser, schedule = make_optimiser(model, recipe)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     state = {"model": WithPartialNorm(model), "optimiser": optimiser, "schedule": schedule}
@@ -173,6 +170,7 @@ def train(
             preprocess=preprocess,
             categories=list(splits),
             threshold=threshold,
+            kinds=kinds_of(splits, preprocess, cache),
             rows=report,
         )
     accelerator.wait_for_everyone()

@@ -11,10 +11,9 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from adcommon.data.loading import cut
+from adcommon.data.loading import cut, divide
 from adcommon.data.order import batches_per_epoch
-from adcommon.data.readable import read_splits
-from adcommon.data.sources.splits import hold_out
+from adcommon.data.readable import kinds_of, read_splits
 from adcommon.evaluation.evaluate import evaluate, has_both, interim_values, threshold_of
 from adcommon.io.cache import default_cache
 from adcommon.models.backbones import create_trunk
@@ -64,8 +63,7 @@ def train(
     preprocess = make_preprocess(recipe)
     cache = default_cache("images", enabled=settings.cache)
     normal = [record for split in splits.values() for record in split.train]
-    whole, held_out = hold_out(normal, recipe.calibration_share, recipe.seed)
-    training = cut(whole, preprocess)
+    training, held_out = divide(normal, preprocess, share=recipe.calibration_share, seed=recipe.seed)
     tests = {name: split.test for name, split in splits.items()}
     per_epoch = batches_per_epoch(len(training), recipe.batch_size, world=accelerator.num_processes)
     total = recipe.iterations or recipe.epochs * per_epoch
@@ -123,6 +121,7 @@ def train(
         recipe=recipe,
         preprocess=preprocess,
         categories=list(splits),
+        kinds=kinds_of(splits, preprocess, cache) if accelerator.is_main_process else (),
     )
     counts = (len(training), len(held_out), total, per_epoch)
     logger.info("training %s images %d held out %d steps %d, %d an epoch", category, *counts)

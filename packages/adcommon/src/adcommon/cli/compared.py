@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from adcommon.cli.trials import Trial
 from adcommon.data.lists.fewshot import draw_references
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy.model import load
+from adcommon.deploy.load import load
 from adcommon.deploy.rows import listing_digest
 from adcommon.errors import BadValue, UserError
 from adcommon.evaluation.compare import Candidate, disagreement, recommend, table

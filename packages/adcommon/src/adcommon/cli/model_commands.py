@@ -47,7 +47,8 @@ def predict_app(name: str, method: str | None = None) -> App:
         """Score images with a trained model.
 
         The exit code is 0 if every image was scored, 1 if one was not, 2 for a mistake in the call, 3 with
-        --fail-on-anomaly if every image was scored and one is anomalous, 143 or 130 if it was stopped.
+        --fail-on-anomaly if every image was scored and one is anomalous or not of the kind that the model
+        knows, 143 or 130 if it was stopped.
 
         Args:
             images: An image, or a folder of images at any depth.
@@ -74,11 +75,12 @@ def predict_app(name: str, method: str | None = None) -> App:
             resume: Continue a prediction that was stopped or killed; images that have a row are not scored
                 again.
             force: Overwrite a prediction in the folder.
-            fail_on_anomaly: End with exit code 3 if an image is anomalous.
+            fail_on_anomaly: End with exit code 3 if an image is anomalous, or not of the kind that the model
+                knows.
             open_page: Open the page of pictures in the browser at the end.
         """
         from adcommon.deploy.inputs import find_images, list_inputs
-        from adcommon.deploy.model import load
+        from adcommon.deploy.load import load
         from adcommon.deploy.predict import MAPS, predict, refuse_out
         from adcommon.deploy.rows import file_digest, listing_digest
         from adcommon.deploy.summary import summary
@@ -150,7 +152,7 @@ def predict_app(name: str, method: str | None = None) -> App:
             raise SystemExit(128 + stop.number)
         if predicted.failed:
             raise SystemExit(1)
-        if fail_on_anomaly and predicted.anomalous:
+        if fail_on_anomaly and (predicted.anomalous or predicted.unfamiliar):
             raise SystemExit(3)
 
     return app

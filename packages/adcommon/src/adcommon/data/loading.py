@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float64, UInt8
 from torch.utils.data import get_worker_info
 
+import adcommon.data.kind
 import adcommon.data.preprocess
 import adcommon.data.tiling
 import adcommon.io.decoding
@@ -22,6 +23,7 @@ from adcommon.data.normalise import normalise
 from adcommon.data.order import require, train_indices
 from adcommon.data.preprocess import Preprocess
 from adcommon.data.processes import received, result_loader, results
+from adcommon.data.sources.splits import hold_out
 from adcommon.errors import UnreadableImage
 from adcommon.io.cache import DiskCache, code_digest
 from adcommon.types.prediction import Batch
@@ -103,7 +105,7 @@ class AnomalyDataset:
         record = self.records[index]
         assert record.box is not None
         if self._cut is None or self._cut[0] != record.image:
-            tiles, size = self.preprocess.read(record.image)
+            tiles, size, _ = self.preprocess.read(record.image)
             self._cut = record.image, dict(zip(self.preprocess.boxes(*size), tiles, strict=True))
             if self.cache is not None or self._kept_bytes < self.memory_bytes:
                 for place in self._beside(index):
@@ -128,6 +130,11 @@ class AnomalyDataset:
         if self.cache is not None:
             kind += f" {_content_digest(record.mask)}"
         return self.keep(kind, index, partial(self.preprocess.mask, record))
+
+    def appearance(self, index: int) -> Float64[np.ndarray, " statistics"]:
+        """Of the whole image at this position, see `data.kind`."""
+        image = self.records[index].image
+        return self.keep("appearance", index, partial(self.preprocess.appearance, image))
 
     def keep(self, kind: str, index: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """An array made of a record's files: from memory, else from the cache, else made now; left in both.
@@ -166,6 +173,14 @@ def cut(records: Sequence[Record], preprocess: Preprocess) -> list[Record]:
         for record in records
         for box in preprocess.boxes(*preprocess.size_of(record.image))
     ]
+
+
+def divide(
+    normal: Sequence[Record], preprocess: Preprocess, *, share: float, seed: int
+) -> tuple[list[Record], list[Record]]:
+    """What is trained on, cut, and the images kept out of training, whole; see `cut` and `hold_out`."""
+    training, held_out = hold_out(normal, share, seed)
+    return cut(training, preprocess), held_out
 
 
 class OrderedBatches:
@@ -254,5 +269,6 @@ def _content_digest(path: Path) -> str:
 def _code_version() -> str:
     """Changes with the code and the library that make pixels of a file."""
     io = adcommon.io
-    code = code_digest(io.decoding, io.headers, io.images, adcommon.data.preprocess, adcommon.data.tiling)
+    data = adcommon.data
+    code = code_digest(io.decoding, io.headers, io.images, data.kind, data.preprocess, data.tiling)
     return f"{code} pillow {PIL.__version__}"

@@ -1,8 +1,8 @@
 """Image and mask on disk -> arrays of one size, and the way back for maps. No torch; see `normalise`."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Float64, Int64, Shaped, UInt8
 from PIL import Image
 
 from adcommon.data import tiling
+from adcommon.data.kind import appearance
 from adcommon.errors import BadValue, MaskSizeMismatch
 from adcommon.io.headers import read_header, turn_values
 from adcommon.io.images import open_image, open_mask, picture
@@ -154,7 +155,7 @@ class Preprocess:
 
     def pixels(self, image: Path | Image.Image) -> UInt8[np.ndarray, "size size 3"]:
         """Decode, resize and crop a whole image; what a cache of decoded images stores."""
-        with self._opened(image) as opened:
+        with self._picture(image) as opened:
             return self._fit(opened, _RESAMPLING[self.interpolation], rgb=True)
 
     def original(self, image: Path) -> Image.Image:
@@ -163,19 +164,24 @@ class Preprocess:
 
     def read(
         self, image: Path | Image.Image
-    ) -> tuple[UInt8[np.ndarray, "tiles size size 3"], tuple[int, int]]:
-        """The same of each of its `boxes`, and the image's own (width, height), the way up that maps have."""
-        with self._opened(image) as opened:
+    ) -> tuple[UInt8[np.ndarray, "tiles size size 3"], tuple[int, int], Float64[np.ndarray, " statistics"]]:
+        """The same of each of its `boxes`, and of the whole image (width, height) and its `appearance`.
+
+        Its size is that which its maps will have, and they lie the same way up.
+        """
+        with self._picture(image) as opened:
             places = self.boxes(*opened.size)
             parts = [opened] if len(places) == 1 else [opened.crop(box) for box in places]
             tiles = [self._fit(part, _RESAMPLING[self.interpolation], rgb=True) for part in parts]
-            return np.stack(tiles), opened.size
+            return np.stack(tiles), opened.size, appearance(opened)
 
-    @contextmanager
-    def _opened(self, image: Path | Image.Image) -> Iterator[Image.Image]:
-        late_rgb = self.rgb == "last"
-        with picture(image, upright=self.upright, late_rgb=late_rgb, white=self.white) as opened:
-            yield opened
+    def appearance(self, image: Path | Image.Image) -> Float64[np.ndarray, " statistics"]:
+        """Of the whole image alone."""
+        with self._picture(image) as opened:
+            return appearance(opened)
+
+    def _picture(self, image: Path | Image.Image) -> AbstractContextManager[Image.Image]:
+        return picture(image, upright=self.upright, late_rgb=self.rgb == "last", white=self.white)
 
     def join(
         self, maps: Float[np.ndarray, "tiles size size"], width: int, height: int

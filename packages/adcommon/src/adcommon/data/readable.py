@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from adcommon.data.check.looks import Look, MaskLook, look_at, suspicions
 from adcommon.data.check.tree import Problem
+from adcommon.data.kind import MOST_IMAGES, Kind
 from adcommon.data.leaks import find_copies, find_near_copies, listed, pixel_digest, refuse_leak
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.messages import lines
@@ -83,6 +84,23 @@ def read_all(datasets: Iterable[AnomalyDataset]) -> list[list[Look]]:
         )
     looks = iter([look for look in seen if isinstance(look, Look)])
     return [[next(looks) for _ in range(len(dataset))] for dataset in datasets]
+
+
+def kinds_of(
+    splits: Mapping[str, Split], preprocess: Preprocess, cache: DiskCache | None
+) -> tuple[Kind, ...]:
+    """What the normal images of each category look like; nothing if those of one are too few for it.
+
+    Of many, some are looked at, evenly.
+    """
+    kinds = []
+    for split in splits.values():
+        some = split.train[:: -(-len(split.train) // MOST_IMAGES) or 1]
+        dataset = AnomalyDataset(some, preprocess, cache, memory_bytes=0)
+        with ThreadPoolExecutor() as pool:
+            kinds.append(Kind.of(list(pool.map(dataset.appearance, range(len(some))))))
+    known = tuple(kind for kind in kinds if kind is not None)
+    return known if len(known) == len(kinds) else ()
 
 
 def _look(place: tuple[AnomalyDataset, int]) -> Look | UserError:

@@ -102,6 +102,7 @@ def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
         "threshold": model.threshold,
         "preprocess": asdict(detector.preprocess),
         "calibration": None if model.calibration is None else asdict(model.calibration),
+        "kinds": list(model.kinds),
     }
     entry.value = json.dumps(plain(facts))
     content = proto.SerializeToString()

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 from PIL import Image
 
 from adcommon.data.preprocess import Preprocess
@@ -32,6 +32,8 @@ class Decoded:
     height: int
     """Of the image itself, pixels."""
     width: int
+    appearance: Float64[np.ndarray, " statistics"]
+    """Of the image itself, see `data.kind`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def _opened(image: object) -> Path | Image.Image:
 def _decode(image: Path | Image.Image, preprocess: Preprocess) -> Decoded | Unreadable:
     path = image if isinstance(image, Path) else None
     try:
-        pixels, (width, height) = preprocess.read(image)
-        return Decoded(path, pixels, height, width)
+        pixels, (width, height), appearance = preprocess.read(image)
+        return Decoded(path, pixels, height, width, appearance)
     except (UserError, OSError) as error:
         return Unreadable(path, str(error))

@@ -1,32 +1,26 @@
-"""A trained model for its users: images in; scores, decisions and maps out, in NumPy.
-
-Torch is imported for a model folder only: a file that `ad export` wrote runs without it.
-"""
+"""A trained model for its users: images in; scores, decisions and maps out, in NumPy. No torch."""
 
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from adcommon.data.cautions import Cautions
+from adcommon.data.kind import Kind, unfamiliar
 from adcommon.data.leaks import pixel_digest
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy.inputs import Decoded, Source, Unreadable, decoded, each, find_images, is_single
+from adcommon.deploy.inputs import Decoded, Source, Unreadable, decoded, each, is_single
 from adcommon.deploy.result import Result
-from adcommon.errors import BadValue, UserError, WrongCheckpoint
-from adcommon.io.schema import build
+from adcommon.errors import BadValue, UserError
 from adcommon.io.text import printable
-from adcommon.types.prediction import ComparesWithReferences, Detector, Prediction
-from adcommon.types.threshold import RATE, Threshold, calibrate
-
-if TYPE_CHECKING:
-    import torch
+from adcommon.types.prediction import Detector, Prediction
+from adcommon.types.threshold import Threshold
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +31,7 @@ S = TypeVar("S", bound=Source)
 
 @dataclass(repr=False, eq=False)
 class Model:
-    """A trained method, bound to all it needs besides the images; `load` makes one."""
+    """A trained method, bound to all it needs besides the images; `deploy.load` makes one."""
 
     score_pixels: ScorePixels
     preprocess: Preprocess
@@ -54,6 +48,8 @@ class Model:
     """The same in torch, if this is torch's; it can be exported."""
     references: Sequence[Path] = ()
     """Normal images that were given to compare with; none of them can be scored."""
+    kinds: Sequence[Kind] = ()
+    """What the normal images that it knows look like; none: that is not known, and no image is unfamiliar."""
 
     def __post_init__(self) -> None:
         """Remember the threshold that it came with."""
@@ -185,6 +181,7 @@ class Model:
             score=score if error is None else None,
             p_value=None if error or self.calibration is None else self.calibration.p_value(score),
             threshold=self.threshold,
+            unfamiliar=unfamiliar(self.kinds, image.appearance),
             error=error,
             network_map=None if error else anomaly_map,
             preprocess=self.preprocess,
@@ -193,139 +190,9 @@ class Model:
         )
 
 
-def load(
-    path: str | Path,
-    *,
-    category: str | None = None,
-    references: str | Path | Sequence[str | Path] | None = None,
-    method: str | None = None,
-    device: "torch.device | str | None" = None,
-    tile: int | None = None,
-    overlap: int | None = None,
-) -> Model:
-    """A trained model of any installed method.
-
-    Args:
-        path: the `model` folder that a training left, a file of `ad export` (.onnx), or, with `method`, a
-            checkpoint of its authors, where the method reads them.
-        category: which of the categories the model knows; for methods that ask.
-        references: normal images to compare with, a folder or files; for few-shot methods.
-        method: refuse models of other methods.
-        device: by its torch name; by default the first GPU if there is one, else the CPU.
-        tile: side of the squares that images and references are cut into, pixels, for few-shot methods; all
-            others cut images as they were trained.
-        overlap: pixels that neighbouring tiles share at least; by default an eighth of a tile.
-
-    Raises:
-        WrongCheckpoint: not a model, a damaged one, or another method's.
-        MissingPackage: says how to install what is needed to run it.
-        UnknownName: the model's method is not installed.
-    """
-    path = Path(path)
-    if (tile, overlap) != (None, None) and path.is_file():
-        raise BadValue(
-            f"{path} looks at images as it was written; tiles are for the model folder of a training"
-        )
-    if path.suffix == ".onnx":
-        return _load_onnx(path, method, references)
-    from adcommon.methods import find, load_folder
-    from adcommon.models.devices import choose_device
-
-    chosen = choose_device(device=None if device is None else str(device))
-    normal = _reference_images(references)
-    if method is not None and path.is_file():
-        detector = find(method)(path, category=category, references=normal, device=chosen)
-        config: dict[str, Any] = {"method": method, "category": category, "threshold": None}
-    else:
-        detector, config = load_folder(
-            path,
-            method=method,
-            category=category,
-            references=normal,
-            device=chosen,
-            tile=tile,
-            overlap=overlap,
-        )
-    model = from_detector(detector, config, category=category, device=chosen)
-    model.references = normal
-    return model
-
-
-def from_detector(
-    detector: Detector,
-    config: Mapping[str, Any],
-    *,
-    category: str | None = None,
-    device: "torch.device | str" = "cpu",
-) -> Model:
-    """A model of a detector in torch.
-
-    Args:
-        config: of its model folder: method, category, threshold.
-        category: that it scores, where the config says several.
-        device: where it is.
-    """
-    import torch
-
-    from adcommon.data.normalise import normalise
-
-    def score_pixels(pixels: UInt8[np.ndarray, "batch size size 3"]) -> Prediction:
-        images = normalise(torch.from_numpy(pixels).to(device), detector.preprocess)
-        with torch.inference_mode():
-            prediction = detector.score(images)
-        maps = prediction.anomaly_maps
-        return Prediction(
-            prediction.image_scores.float().cpu().numpy(),
-            None if maps is None else maps.float().cpu().numpy(),
-        )
-
-    stored = config["threshold"]
-    calibration = None if stored is None else build(Threshold, stored, "the model's threshold")
-    if isinstance(detector, ComparesWithReferences):
-        with torch.inference_mode():
-            left_out = detector.left_out()
-        scores = left_out.image_scores.tolist()
-        calibration = calibrate(scores, RATE, "references", left_out.peaks) if scores else None
-    return Model(
-        score_pixels,
-        detector.preprocess,
-        config,
-        threshold=None if calibration is None else calibration.decision,
-        calibration=calibration,
-        category=category or config["category"],
-        detector=detector,
-    )
-
-
-def _load_onnx(path: Path, method: str | None, references: object) -> Model:
-    from adcommon.deploy.runtime import OnnxDetector
-
-    exported = OnnxDetector(path)
-    facts = exported.facts
-    if method not in (None, facts.method):
-        raise WrongCheckpoint(f"{path} holds a model of {facts.method}, not of {method}")
-    if references is not None:
-        raise BadValue(f"{path} was exported with its reference images; export it again with others")
-    return Model(
-        exported.score_pixels,
-        exported.preprocess,
-        asdict(facts),
-        threshold=facts.threshold,
-        calibration=facts.calibration,
-        category=facts.category,
-    )
-
-
 def _unless_known(image: Decoded | Unreadable, known: Mapping[bytes, Path]) -> Decoded | Unreadable:
     """An image, or why it cannot be scored: it is a reference, whatever its file."""
     if isinstance(image, Unreadable) or not known or (same := known.get(pixel_digest(image.pixels))) is None:
         return image
     name = "the image" if image.path is None else printable(image.path)
     return Unreadable(image.path, f"{name} is the reference {printable(same)}: compared with itself")
-
-
-def _reference_images(references: str | Path | Sequence[str | Path] | None) -> list[Path]:
-    if references is None:
-        return []
-    given = [references] if isinstance(references, str | Path) else references
-    return [image for path in given for image in find_images(Path(path))]

@@ -154,7 +154,7 @@ def _predict(
         while not stop() and (batch := list(islice(results, batch_size))):
             first = len(rows)
             rows += [
-                judge(path, result.score, result.error)
+                judge(path, result.score, result.unfamiliar, result.error)
                 for path, result in zip(paths[first:], batch, strict=False)
             ]
             _say_errors(rows[first:])
@@ -172,7 +172,7 @@ def _predict(
         for job in drawing:
             job.result()
     shown = [
-        on_page(folder, file.relative_to(folder), name.as_posix(), row.score)
+        on_page(folder, file.relative_to(folder), name.as_posix(), row.score, unfamiliar=row.unfamiliar)
         for name, row, file in zip(names, rows, pictures, strict=False)
         if row.score is not None
     ]
@@ -196,10 +196,10 @@ def _judge(model: Model) -> Judge:
     """What the table says of an image, by this model."""
     promised = None if model.promise is None else model.promise.false_alarm_rate
 
-    def judge(path: Path, score: float | None, error: str | None) -> Row:
+    def judge(path: Path, score: float | None, unfamiliar: str | None, error: str | None) -> Row:
         known = model.calibration
         p_value = None if score is None or known is None else known.p_value(score)
-        return Row(path, score, p_value, model.threshold, promised, error)
+        return Row(path, score, p_value, model.threshold, promised, unfamiliar, error)
 
     return judge
 

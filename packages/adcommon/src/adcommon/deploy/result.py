@@ -9,6 +9,23 @@ from jaxtyping import Float
 
 from adcommon.data.preprocess import Preprocess
 
+Decision = Literal["normal", "anomalous", "unfamiliar", "unknown"]
+
+
+def decide(score: float | None, threshold: float | None, unfamiliar: str | None) -> Decision:
+    """What is said of an image: a score above the threshold is anomalous, where the image is not unfamiliar.
+
+    Args:
+        unfamiliar: why it is, see `data.kind`; None: it is not, or no kind is known.
+    """
+    if score is None:
+        return "unknown"
+    if unfamiliar is not None:
+        return "unfamiliar"
+    if threshold is None:
+        return "unknown"
+    return "anomalous" if score > threshold else "normal"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -22,6 +39,9 @@ class Result:
     """Share of normal images that score at least as high, see `Threshold.p_value`; None: it is not known."""
     threshold: float | None = None
     """None: no threshold is known."""
+    unfamiliar: str | None = None
+    """Why the image is not of the kind that the model knows, so that its score says little; None: it is, or
+    nothing is known of the kind."""
     error: str | None = None
     """Why the image could not be scored."""
     network_map: Float[np.ndarray, "map_height map_width"] | None = field(
@@ -36,15 +56,19 @@ class Result:
 
     @property
     def is_anomalous(self) -> bool | None:
-        """True if the score is greater than the threshold; None if one of them is unknown."""
-        return None if self.score is None or self.threshold is None else bool(self.score > self.threshold)
+        """True if the score is greater than the threshold; None if one of them is unknown.
+
+        It is never False of an unfamiliar image, but None.
+        """
+        if self.score is None or self.threshold is None:
+            return None
+        above = bool(self.score > self.threshold)
+        return None if self.unfamiliar and not above else above
 
     @property
-    def decision(self) -> Literal["normal", "anomalous", "unknown"]:
-        """`is_anomalous` in a word."""
-        if self.is_anomalous is None:
-            return "unknown"
-        return "anomalous" if self.is_anomalous else "normal"
+    def decision(self) -> Decision:
+        """In a word; see `decide`."""
+        return decide(self.score, self.threshold, self.unfamiliar)
 
     @property
     def anomaly_map(self) -> Float[np.ndarray, "height width"] | None:

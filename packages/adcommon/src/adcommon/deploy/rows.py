@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
 
+from adcommon.deploy.result import Decision, decide
 from adcommon.errors import BadValue, OutputExists
 from adcommon.io.files import csv_text, output_errors
 from adcommon.io.schema import read_json
@@ -19,7 +19,7 @@ from adcommon.io.text import csv_value
 
 TABLE = "predictions.csv"
 RUN = "run.json"
-_COLUMNS = ("path", "score", "p_value", "threshold", "false_alarm_rate", "decision", "error")
+_COLUMNS = ("path", "score", "p_value", "threshold", "false_alarm_rate", "decision", "unfamiliar", "error")
 _HEADER = csv_text([_COLUMNS])
 
 
@@ -35,14 +35,14 @@ class Row:
     threshold: float | None
     false_alarm_rate: float | None
     """That the threshold promises; None: nothing."""
+    unfamiliar: str | None
+    """Why the image is not of the kind that the model knows; None: it is, or nothing is known of the kind."""
     error: str | None
 
     @property
-    def decision(self) -> Literal["normal", "anomalous", "unknown"]:
-        """A score above the threshold is anomalous."""
-        if self.score is None or self.threshold is None:
-            return "unknown"
-        return "anomalous" if self.score > self.threshold else "normal"
+    def decision(self) -> Decision:
+        """See `decide`."""
+        return decide(self.score, self.threshold, self.unfamiliar)
 
     @property
     def text(self) -> str:
@@ -50,8 +50,8 @@ class Row:
         return csv_text([[getattr(self, column) for column in _COLUMNS]])
 
 
-Judge = Callable[[Path, float | None, str | None], Row]
-"""The row of an image, from its score or the error: what else it says follows from the model."""
+Judge = Callable[[Path, float | None, str | None, str | None], Row]
+"""The row of an image, from score, why it is unfamiliar, and error: what else it says the model knows."""
 
 
 def append(table: Path, rows: Sequence[Row]) -> None:
@@ -154,7 +154,7 @@ def _row(path: Path, cells: Sequence[str], judge: Judge) -> Row | None:
         score = float(known["score"]) if known["score"] else None
     except ValueError:
         return None
-    return judge(path, score, csv_value(known["error"]) or None)
+    return judge(path, score, *(csv_value(known[name]) or None for name in ("unfamiliar", "error")))
 
 
 def _changed(table: Path, where: str) -> OutputExists:

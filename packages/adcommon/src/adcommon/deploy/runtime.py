@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
+from adcommon.data.kind import Kind
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.graph import refuse_unsafe
 from adcommon.errors import WrongCheckpoint, require
@@ -43,6 +44,8 @@ class Exported:
     preprocess: Preprocess
     calibration: Threshold | None = None
     """What the threshold was chosen from; it may have been changed since."""
+    kinds: tuple[Kind, ...] = ()
+    """What the normal images that the model knows look like."""
 
     def __post_init__(self) -> None:
         """Refuse names that no training gives."""

@@ -33,6 +33,11 @@ class Predicted:
         return sum(row.decision == "anomalous" for row in self.rows)
 
     @property
+    def unfamiliar(self) -> list[Row]:
+        """Those that are not of the kind that the model knows: neither normal nor anomalous."""
+        return [row for row in self.rows if row.decision == "unfamiliar"]
+
+    @property
     def failed(self) -> list[Row]:
         """Those that could not be scored."""
         return [row for row in self.rows if row.error is not None]
@@ -40,23 +45,30 @@ class Predicted:
 
 def summary(predicted: Predicted, model: Model, out: Path) -> str:
     """For a person: what was found, worst first, what was not scored or not used, where everything is."""
-    rows, failed = predicted.rows, predicted.failed
+    rows, failed, unfamiliar = predicted.rows, predicted.failed, predicted.unfamiliar
     ranked = sorted((row for row in rows if row.score is not None), key=lambda row: -(row.score or 0))
     if failed and not ranked and len(rows) == predicted.asked:
         return (
             f"none of {len(rows)} images could be scored: {failed[0].error}\nall reasons are in {out / TABLE}"
         )
     anomalous = predicted.anomalous
-    said = f"{anomalous} anomalous, {len(ranked) - anomalous} normal"
+    said = f"{anomalous} anomalous, {len(ranked) - anomalous - len(unfamiliar)} normal"
     if model.threshold is None:
         said = f"{len(ranked)} scored; without a threshold (--threshold) none is called anomalous"
+    if unfamiliar:
+        said += f", {len(unfamiliar)} not of this kind"
     lines = [f"{len(rows)} images: {said}"]
     if len(rows) < predicted.asked:
         lines.append(
             f"stopped after {len(rows)} of {predicted.asked}; the same command with --resume goes on"
         )
-    worst = ranked if model.threshold is None else ranked[:anomalous]
+    worst = [row for row in ranked if model.threshold is None or row.decision == "anomalous"]
     lines += _first([f"{row.score:.6g}  {printable(row.path)}" for row in worst])
+    if unfamiliar:
+        above = sum(model.threshold is not None and (row.score or 0) > model.threshold for row in unfamiliar)
+        among = f" ({above} of them score above the threshold)" if above else ""
+        lines.append(f"{len(unfamiliar)} not of the kind that the model knows, to be looked at{among}:")
+        lines += _first([f"{printable(row.path)}: {row.unfamiliar}" for row in unfamiliar])
     if failed:
         lines.append(f"{len(failed)} could not be scored:")
         lines += _first([str(row.error) for row in failed])

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from adcommon.data.kind import Kind
 from adcommon.data.messages import lines
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import WrongCheckpoint
@@ -64,6 +65,7 @@ def save_trained(
     categories: Sequence[str],
     trained_on: Sequence[str] = (),
     threshold: Threshold | None = None,
+    kinds: Sequence[Kind] = (),
     rows: Sequence[Mapping[str, Any]] = (),
     own: Mapping[str, Any] | None = None,
 ) -> None:
@@ -74,6 +76,8 @@ def save_trained(
         categories: that the model is for.
         trained_on: categories it has seen, where they are others.
         threshold: of the image score, if it was calibrated; what it is worth is logged.
+        kinds: what the normal images of each category look like, if it is known; an image of another kind is
+            not decided upon.
         rows: of the report.
         own: further entries of the method's config.
     """
@@ -87,6 +91,7 @@ def save_trained(
         "recipe": plain(recipe),
         "preprocess": plain(preprocess),
         "threshold": plain(threshold),
+        "kinds": plain(list(kinds)),
         **(own or {}),
         "metrics": list(rows),
     }

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from msgspec import Meta
 
+from adcommon.data.kind import Kind
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
 from adcommon.io.model_folder import FORMAT_VERSION
@@ -40,6 +41,8 @@ class ModelConfig(Generic[R]):
     """Rows of the report."""
     versions: Mapping[str, str]
     """Of the libraries that made it."""
+    kinds: tuple[Kind, ...] = ()
+    """What the normal images of each category look like; none where they were too few, or are given later."""
     shots: Count | None = None
     trained_on: str | None = None
 
@@ -50,6 +53,8 @@ class ModelConfig(Generic[R]):
         for name, text in self.facts.known().items():
             if isinstance(text, str) and not (text.isprintable() and len(text) <= _LONGEST_TEXT):
                 raise BadValue(f"{name} is {text[:60]!a}; expected at most {_LONGEST_TEXT} letters")
+        if self.kinds and len(self.kinds) != len(self.categories):
+            raise BadValue(f"kinds has {len(self.kinds)} entries; expected {len(self.categories)}, or none")
         for name in ("image_size", "crop_size"):
             ours = getattr(self.preprocess, name)
             if (theirs := getattr(self.recipe, name, ours)) != ours:

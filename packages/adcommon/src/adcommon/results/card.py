@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adcommon.data import DATASETS
+from adcommon.data.kind import Kind
 from adcommon.io.files import plain
 from adcommon.io.schema import build
 from adcommon.io.text import printable
@@ -52,6 +53,11 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
     if rows:
         measured = f'{markdown(rows)}\nEach table names its protocol: "standard" numbers compare with other '
         measured += "methods', a paper's own do not.\n"
+    kinds = [build(Kind, kind, "kinds") for kind in values.get("kinds", ())]
+    knows = "".join(f"- {kind.words}\n" for kind in kinds)
+    if knows:
+        said = "Normal images with these numbers. One that lies far outside is called unfamiliar, not normal."
+        knows = f"## What it knows\n\n{said}\n\n{knows}\n"
     compared = values.get("setting") == "few-shot"
     flag, keyword = (" --references NORMAL_IMAGES", ', references="NORMAL_IMAGES"') if compared else ("", "")
     use = f"""\
@@ -77,7 +83,7 @@ Backbone: {in_markdown(values["backbone"])}. {decision}
 
 {paper.use or use}
 
-## Results
+{knows}## Results
 
 {measured}
 ## Training

@@ -84,7 +84,14 @@ def write_pictures(
 
 
 def on_page(
-    folder: Path, name: Path, shown: str, score: float, *, anomalous: bool | None = None, truth: bool = False
+    folder: Path,
+    name: Path,
+    shown: str,
+    score: float,
+    *,
+    anomalous: bool | None = None,
+    truth: bool = False,
+    unfamiliar: str | None = None,
 ) -> ScoredImage:
     """An image with the pictures that `write_pictures` made of it, if it did.
 
@@ -92,11 +99,14 @@ def on_page(
         shown: name of the image.
         anomalous: None: nobody knows.
         truth: whether its truth was outlined.
+        unfamiliar: why it is not of the kind that the model knows; None: it is.
     """
     if not (folder / name).exists():
-        return ScoredImage(shown, score, anomalous, None)
+        return ScoredImage(shown, score, anomalous, None, unfamiliar=unfamiliar)
     small, plain, outline = (_layer(kind, name).as_posix() for kind in ("small", "plain", "truth"))
-    return ScoredImage(shown, score, anomalous, name.as_posix(), small, plain, outline if truth else None)
+    return ScoredImage(
+        shown, score, anomalous, name.as_posix(), small, plain, outline if truth else None, unfamiliar
+    )
 
 
 def _layer(kind: str, name: Path) -> Path:

@@ -35,6 +35,8 @@ class ScoredImage:
     """Of the image without the map; None: there is none."""
     truth: str | None = None
     """Of the outline of labelled defects, to be laid over the picture; None: there is none."""
+    unfamiliar: str | None = None
+    """Why the image is not of the kind that the model knows; None: it is, or nobody knows."""
 
 
 def write_gallery(

@@ -46,7 +46,7 @@ class Fitted:
         """The trained model, ready to predict, where there is one alone."""
         if len(self.models) != 1:
             raise BadValue(f"there are models of {', '.join(self.models)}; load one of `models` with ad.load")
-        from adcommon.deploy.model import load
+        from adcommon.deploy.load import load
 
         (folder,) = self.models.values()
         return load(folder)

@@ -21,7 +21,8 @@ from adcommon.errors import BadValue
 from adcommon.io.cache import cache_folder
 from adcommon.io.files import atomic_write, json_text, mark, plain
 from adcommon.io.schema import build, read_json
-from adcommon.results.rows import METRICS, Row, different
+from adcommon.results.rows import Row, different
+from adcommon.results.words import METRICS
 from adcommon.types.names import TRACKED, TRACKED_RUN
 from adcommon.types.values import Count, Tracker
 
