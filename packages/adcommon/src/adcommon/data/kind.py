@@ -85,7 +85,7 @@ class Kind:
     """What the normal images of a category look like."""
 
     images: Positive
-    """How many they are."""
+    """How many were looked at."""
     ranges: Mapping[str, tuple[Finite, Finite]]
     """The lowest and the highest value that they have, by the name of the statistic."""
 
