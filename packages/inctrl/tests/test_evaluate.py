@@ -31,6 +31,17 @@ def test_each_draw_is_an_evaluation_of_its_own_and_scores_repeat(trained, target
     assert outcomes[1].place == "visa/candle"
 
 
+def test_enough_references_support_a_decision(trained, target) -> None:
+    for shots, rate, names in (
+        (2, 0.4, set()),  # of two, none has two others
+        (3, 0.2, set()),  # four are needed
+        (3, 0.25, {"detection_rate", "false_alarm_rate"}),
+    ):
+        settings = replace(PLAIN, false_alarm_rate=rate)
+        (outcome,) = evaluate(trained, [target], settings, shots=shots, seeds=(0,), batch_size=16)
+        assert outcome.evaluation.extra.keys() == names
+
+
 def test_the_cache_changes_no_score(trained, target) -> None:
     plain, kept, again = (
         next(

@@ -8,14 +8,15 @@ from typing import Any
 from adcommon.data.readable import refuse_references
 from adcommon.evaluation.collect import Scores, collect
 from adcommon.evaluation.maps import write_maps
-from adcommon.evaluation.measure import measure
+from adcommon.evaluation.measure import measure, with_decision
 from adcommon.io.files import atomic_write, csv_text
 from adcommon.models.checkpoint import Trained
 from adcommon.results.rows import row
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, Split, has_pixel_truth
+from adcommon.types.threshold import Threshold, calibrate, images_needed
 from inctrl.backbone import feature_store
-from inctrl.detector import FewShotModel
+from inctrl.detector import FewShotModel, InCTRLDetector
 from inctrl.recipes import Recipe
 from inctrl.references import References, drawn, from_file, refuse_missing
 from inctrl.settings import TestSettings, TrainSettings
@@ -63,8 +64,8 @@ def evaluate(
     """Measure a model on each target; test images pass through the tower once for all draws.
 
     Args:
-        settings: few-shot files instead of draws, what is kept of images and features, and the size of the
-            pixel metrics.
+        settings: few-shot files instead of draws, what is kept of images and features, the size of the pixel
+            metrics, and the false-alarm rate of the decisions.
         shots: references per category; None: all of a few-shot file, else as in training.
         maps: folder for a picture of every test image with the first references; None writes none.
     """
@@ -75,15 +76,17 @@ def evaluate(
         for number, (seed, references) in enumerate(chosen):
             refuse_references(references.paths, target, model.preprocess, store.dataset.cache)
             pictures = maps if number == 0 else None
+            detector = model.bind(target.category, references)
             scores = collect(
-                model.bind(target.category, references),
+                detector,
                 store.dataset,
                 batch_size=batch_size,
                 keep_maps=pictures is not None or has_pixel_truth(target.test),
                 store=store,
             )
+            threshold = threshold_of(detector, references, settings.false_alarm_rate)
             if pictures is not None:
-                write_maps(scores, pictures / target.dataset / target.category)
+                write_maps(scores, pictures / target.dataset / target.category, threshold)
             origin = replace(
                 trained.facts,
                 dataset=target.dataset,
@@ -93,7 +96,20 @@ def evaluate(
                 references=references.name,
             )
             evaluation = measure(scores, category=target.category, eval_size=settings.eval_size)
+            if threshold is not None and threshold.decision is not None:
+                evaluation = with_decision(evaluation, scores, threshold.decision)
             yield Outcome(origin, replace(scores, anomaly_maps=None), evaluation)
+
+
+def threshold_of(
+    detector: InCTRLDetector, references: References, false_alarm_rate: float
+) -> Threshold | None:
+    """The decision threshold that the references support, each compared with the others; None: none."""
+    if len(references.images) < images_needed(false_alarm_rate):
+        return None
+    others = detector.left_out()
+    scores = others.image_scores.tolist()
+    return calibrate(scores, false_alarm_rate, "references", others.peaks) if scores else None
 
 
 def rows_of(

@@ -8,7 +8,8 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, FewShotSettings, Names, Settings
-from adcommon.types.values import Depth, Positive, Seed
+from adcommon.types.threshold import RATE
+from adcommon.types.values import Depth, Positive, Rate, Seed
 from inctrl.recipes import Lists, refuse_unpaired
 
 
@@ -53,6 +54,8 @@ class TestSettings(FewShotSettings, EvaluateSettings):
         tuple[Seed, ...], Parameter(alias=("--prompt-seeds", "--prompt-seed"), consume_multiple=True)
     ] = (0, 1, 2)
     """Seeds of the draws of references, one evaluation each."""
+    false_alarm_rate: Rate = RATE
+    """Rate at which normal images may be called anomalous by the threshold that the references support."""
     few_shot_dir: Path | None = None
     """Folder of the authors' few-shot files, CATEGORY.pt. [default: references are drawn]"""
     val_normal_json_path: Lists = ()
