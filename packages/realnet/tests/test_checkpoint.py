@@ -28,7 +28,7 @@ def test_a_model_folder_and_the_authors_file_give_the_same_detector(
         threshold=Threshold(value=0.25, false_alarm_rate=0.05, images=20, supported=True),
     )
     ours = load_trained(tmp_path / "model")
-    assert (ours.recipe, ours.categories, ours.threshold) == (tiny, ("bottle",), 0.25)
+    assert (ours.recipe, ours.categories, ours.threshold.value) == (tiny, ("bottle",), 0.25)
     assert ours.facts == facts(tiny, "random")
 
     file = tmp_path / "ckpt_best.pth.tar"

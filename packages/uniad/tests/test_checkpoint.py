@@ -37,7 +37,7 @@ def test_a_model_folder_gives_the_detector_and_what_is_known_of_it(folder, image
     place, model = folder
     trained = load_trained(place)
     assert (trained.recipe, trained.facts) == (tiny, facts(tiny, "random"))
-    assert (trained.categories, trained.threshold) == (("bottle", "cable"), 0.5)
+    assert (trained.categories, trained.threshold.value) == (("bottle", "cable"), 0.5)
     expected = UniADDetector(model, Preprocess(image_size=64)).score(images)
     assert torch.equal(trained.scorer.score(images).anomaly_maps, expected.anomaly_maps)
 

@@ -29,7 +29,7 @@ def test_a_loaded_model_scores_as_the_made_one(folder, splits) -> None:
     once, again = load_detector(folder), ad.load(folder)
     pixels = torch.zeros(2, 3, 64, 64)
     assert torch.equal(once.score(pixels).image_scores, trained.scorer.score(pixels).image_scores)
-    assert again.predict(image).threshold == trained.threshold
+    assert again.predict(image).threshold == trained.threshold.decision
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path) -> None:

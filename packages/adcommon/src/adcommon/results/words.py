@@ -14,9 +14,9 @@ METRICS = {
 _FURTHER = {
     "detection_rate": "detected",
     "false_alarm_rate": "false alarms",
-    "spro": "sPRO",
-    "spro_structural": "sPRO structural",
-    "spro_logical": "sPRO logical",
+    "spro": "AU-sPRO",
+    "spro_structural": "AU-sPRO structural",
+    "spro_logical": "AU-sPRO logical",
 }
 """Headings of what some rows have; a paper's own values keep their names."""
 
@@ -39,11 +39,11 @@ MEANINGS = {
     "AUPRO": "How much of each defect, large or small, is covered, while at most 30 % of the normal pixels "
     "are marked.",
     "AUPRO@5%": "The same while at most 5 % of the normal pixels are marked.",
-    "detected": "Anomalous test images that score above the threshold, which was chosen without labels.",
+    "detected": "Anomalous test images that score above the threshold, which comes from normal images alone.",
     "false alarms": "Normal test images that score above the threshold.",
-    "sPRO": "As the AUPRO, for defects that need not be covered whole; the mean of the two kinds.",
-    "sPRO structural": "Of scratches, dents and stains.",
-    "sPRO logical": "Of what is missing, too much, or in the wrong place.",
+    "AU-sPRO": "As the AUPRO@5%, for defects that need not be covered whole; the mean of the two kinds.",
+    "AU-sPRO structural": "Of scratches, dents and stains.",
+    "AU-sPRO logical": "Of what is missing, too much, or in the wrong place.",
     "paper": "The number that the paper's authors published, for the column before it.",
     "ms per image": "Milliseconds to decode and score an image, on the machine of the comparison.",
     "model, MB": "Size of the model's folder.",
