@@ -23,7 +23,7 @@ def run(
     from inctrl.backbone import fitted
     from inctrl.train import check_inputs, train
 
-    recipe = fitted(recipe)
+    recipe = fitted(recipe, settings.given)
     done = run_jobs(
         name,
         recipe,

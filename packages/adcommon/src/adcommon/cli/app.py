@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import fields, make_dataclass
+from dataclasses import fields, make_dataclass, replace
 from datetime import date
 from io import TextIOWrapper
 from pathlib import Path
@@ -21,6 +21,7 @@ from cyclopts.types import ExistingFile
 from adcommon.errors import BadValue, Stopped, UserError, unknown_name
 from adcommon.io.schema import read_yaml, shown
 from adcommon.training.logging import start_logging
+from adcommon.training.recipes import flags_of
 from adcommon.training.settings import SETTINGS_GROUP, Settings
 
 R = TypeVar("R")
@@ -83,7 +84,7 @@ def command(
     execute(app, rewrite)
 
 
-def _values(path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] | None) -> Dict:
+def _values(path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] | None) -> dict[str, Any]:
     """What a configuration file says, in our form or in the authors'."""
     try:
         translated = read_config(path) if read_config else None
@@ -91,7 +92,7 @@ def _values(path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] 
         raise
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise BadValue(f"{path} has not the form of the authors' files: {error}") from error
-    return Dict(_flags_in(path) if translated is None else dict(translated), source=str(path))
+    return _flags_in(path) if translated is None else dict(translated)
 
 
 def _flags_in(path: Path) -> dict[str, Any]:
@@ -131,6 +132,7 @@ def experiment(
         rewrite: as for `execute`.
     """
     app = App(name=name, help=summary)
+    given: set[str] = set()
 
     def register(base: str) -> None:
         recipe_type = with_defaults(recipes[base])
@@ -142,7 +144,7 @@ def experiment(
             settings: settings_type = settings_type(),  # type: ignore[valid-type]  # noqa: B008
         ) -> None:
             start_logging(None)  # what is found in the data is said, and kept for the run's log.txt
-            body(base, recipe, settings)
+            body(base, recipe, replace(settings, given=tuple(sorted(given))))
 
         app.default(command)
 
@@ -168,7 +170,10 @@ def experiment(
         if recipe != default:
             app.default_command = None
             register(recipe)
-        app.config = [_values(path, read_config) for path in reversed(config)]
+        files = {path: _values(path, read_config) for path in reversed(config)}
+        app.config = [Dict(values, source=str(path)) for path, values in files.items()]
+        named = (*flags_of(tokens), *(flag for values in files.values() for flag in values))
+        given.update(flag.lstrip("-").replace("-", "_") for flag in named)
         app(tokens, exit_on_error=False)
 
     execute(app.meta, rewrite)

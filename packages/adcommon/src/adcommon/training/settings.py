@@ -104,6 +104,8 @@ class Settings(_OnImages):
     [default: all steps]"""
     false_alarm_rate: Rate = 0.05
     """Rate at which the stored decision threshold may call a normal image anomalous."""
+    given: Annotated[tuple[str, ...], Parameter(parse=False)] = ()
+    """Fields that the user named; others of the recipe may be made to fit its backbone."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
@@ -120,7 +122,7 @@ class Settings(_OnImages):
         return {
             name: value
             for name, value in vars(self).items()
-            if value is not None and name not in ("resume", "force")
+            if value is not None and name not in ("resume", "force", "given")
         }
 
 
