@@ -1,6 +1,5 @@
 """A backbone alone is enough, and what an error proposes works as it is written."""
 
-import importlib
 import re
 from pathlib import Path
 
@@ -20,7 +19,7 @@ WRONG = [
     ("realnet", "--image-size 100"),
     ("realnet", "--pool 300"),
     ("realnet", "--rrs-modes max:500 mean:500"),
-    ("realnet", "--structure layer2:24+layer3:100@8"),
+    ("realnet", "--structure layer2:24+layer3:100@8 --rrs-modes max:8"),
     ("realnet", "--hidden-ratio 0.001"),
     ("resad", "--feature-levels 9"),
     ("resad", "--pos-embed-dim 30"),
@@ -50,6 +49,14 @@ def words(method: str, parts: Path, given: str) -> list[str]:
     return f"{where} {seen} {given}".split()
 
 
+def catch_run(method: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple, dict]]:
+    """What a method's command would have trained with."""
+    package = f"baselines.{method}" if method in ("padim", "patchcore") else method
+    asked: list[tuple[tuple, dict]] = []
+    monkeypatch.setattr(f"{package}.cli.run", lambda *given, **named: asked.append((given, named)))
+    return asked
+
+
 @pytest.mark.parametrize("method", COMMANDS)
 def test_a_backbone_without_stages_is_answered_with_some_that_work(
     method: str, parts: Path, tmp_path: Path
@@ -76,17 +83,28 @@ def test_a_backbone_alone_is_enough(method: str, given: str, parts: Path, tmp_pa
 def test_what_an_error_proposes_is_accepted(
     method: str, wrong: str, parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = f"baselines.{method}" if method in ("padim", "patchcore") else method
-    trained: list[object] = []
-    monkeypatch.setattr(
-        importlib.import_module(f"{package}.cli"), "run", lambda *given, **_: trained.append(given)
-    )
+    trained = catch_run(method, monkeypatch)
     said = refused(f"{method}-train", *words(method, parts, wrong))
     proposed = {found.split()[0]: found for found in FLAG.findall(said)}
     kept = {found.split()[0]: found for found in FLAG.findall(wrong) if "leave out" not in said}
     succeed(f"{method}-train", *words(method, parts, " ".join({**kept, **proposed}.values())))
     assert trained
     assert proposed or "leave out" in said, said
+
+
+@pytest.mark.parametrize("method", [*COMMANDS, "inctrl"])
+def test_a_file_that_names_ones_own_images_chooses_the_recipe_for_them(
+    method: str, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = catch_run(method, monkeypatch)
+    file = tmp_path / "ad.yaml"
+    succeed("ad", "init", parts / "parts", "--out", file)
+    where = words(method, parts, f"--config {file}")[2:]  # but for --data
+    place = where.index("--recipe")
+    succeed(f"{method}-train", *where[:place], *where[place + 2 :])
+    (given, named) = asked[0]
+    assert named["name"] == f"{method}-own"
+    assert (given[0].image_size, given[-1].data, given[-1].false_alarm_rate) == (128, parts / "parts", 0.2)
 
 
 def test_what_the_user_named_is_kept_and_refused_where_it_cannot_be(parts: Path, tmp_path: Path) -> None:
