@@ -19,7 +19,10 @@ def shown(page: Path) -> list[dict]:
 def test_methods_are_compared_and_what_was_measured_is_kept(tmp_path: Path) -> None:
     parts, out = tmp_path / "parts", tmp_path / "out"
     make_folder(parts, good=32, defects=("scratch",), masks=True)
-    words = ["compare", "--data", parts, "--out", out, "--device", "cpu", "--methods", "patchcore", "padim"]
+    said = succeed("ad", "init", parts).stdout
+    assert f"uv run ad compare --config {tmp_path / 'ad.yaml'}" in said
+    words = ["compare", "--config", tmp_path / "ad.yaml", "--out", out, "--device", "cpu"]
+    words += ["--methods", "patchcore", "padim"]
     first = succeed("ad", *words).stdout
     for part in ("image AUROC", "AUPRO", " of 3 ", "ms per image", "Use ", "uv run ad predict IMAGES"):
         assert part in first
@@ -28,6 +31,9 @@ def test_methods_are_compared_and_what_was_measured_is_kept(tmp_path: Path) -> N
     for image in images:
         for picture in (image["picture"], *(seen["picture"] for seen in image["by"].values())):
             assert (out / picture).read_bytes()[:4] == b"RIFF"
+    recipe = (out / "padim" / "recipe.yaml").read_text()
+    assert f"data: {parts}" in recipe
+    assert "image_size: 128" in recipe
     measured = out / "padim" / "compared.json"
     before = measured.stat().st_mtime_ns
     assert succeed("ad", *words).stdout == first

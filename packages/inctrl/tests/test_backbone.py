@@ -17,7 +17,7 @@ from inctrl.backbone import (
     resolve_clip,
 )
 from inctrl.network.clip import build_clip
-from inctrl.recipes import MVTEC, OWN
+from inctrl.recipes import MVTEC, OWN, SMALL, Recipe
 
 NAME, TAG = "ViT-B-16-plus-240", "laion400m_e32"
 
@@ -67,20 +67,25 @@ def test_images_have_the_size_that_clip_reads(clip_recipe, with_text) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "layers", "size"),
+    ("base", "backbone", "layers", "size"),
     [
-        ("tf_efficientnet_lite0.in1k", (3, 4, 5), 240),
-        ("convnext_tiny.in12k_ft_in1k", (2, 3, 4), 240),
-        ("vit_small_patch16_224.augreg_in1k", (7, 9, 11), 224),
-        ("ViT-B-16", (7, 9, 11), 224),
-        (NAME, (7, 9, 11), 240),
+        (OWN, "tf_efficientnet_lite0.in1k", (3, 4, 5), 240),
+        (OWN, "convnext_tiny.in12k_ft_in1k", (2, 3, 4), 240),
+        (OWN, "vit_small_patch16_224.augreg_in1k", (7, 9, 11), 224),
+        (OWN, "ViT-B-16", (7, 9, 11), 224),
+        (OWN, NAME, (7, 9, 11), 240),
+        (SMALL, "tf_efficientnet_lite0.in1k", (3, 4), 256),
+        (SMALL, "convnext_tiny.in12k_ft_in1k", (2, 3), 256),
+        (SMALL, "vit_small_patch16_224.augreg_in1k", (10, 11), 224),
     ],
 )
 def test_layers_and_size_that_nobody_chose_fit_the_backbone(
-    backbone: str, layers: tuple[int, ...], size: int
+    base: Recipe, backbone: str, layers: tuple[int, ...], size: int
 ) -> None:
-    recipe = fitted(replace(OWN, backbone=backbone))
+    recipe = fitted(replace(base, backbone=backbone))
     assert (recipe.layers, recipe.image_size) == (layers, size)
+    named = replace(base, backbone=backbone)
+    assert fitted(named, ["layers", "image_size"]) == named
     chosen = replace(OWN, backbone=backbone, layers=(1, 2), image_size=96)
     assert fitted(chosen) == chosen
 

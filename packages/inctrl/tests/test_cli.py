@@ -68,8 +68,8 @@ def test_a_training_leaves_a_model_a_table_over_draws_and_pictures(run: Path) ->
         ("candle", 1, 2),
     ]
     assert "| visa | candle | 2 | 2 |" in (run / "summary.md").read_text()
-    assert len(list((run / "2-shot" / "maps").glob("*/*/*/*.webp"))) == 6
-    assert sorted(path.name for path in (run / "2-shot" / "model").iterdir()) == [
+    assert len(list((run / "all" / "maps").glob("*/*/*/*.webp"))) == 6
+    assert sorted(path.name for path in (run / "all" / "model").iterdir()) == [
         *(".adcommon", "README.md", "config.json", "model.safetensors")
     ]
 
@@ -83,7 +83,7 @@ def test_without_data_to_learn_from_the_ways_out_are_named(root: Path, tmp_path:
 def test_a_category_is_enough_to_test(run: Path, root: Path, tmp_path: Path) -> None:
     done = succeed(
         "inctrl-test",
-        *("--category", "candle", "--data-root", root, "--model", run / "2-shot" / "model", "--shots", "2"),
+        *("--category", "candle", "--data-root", root, "--model", run / "all" / "model", "--shots", "2"),
         *("--reference-seeds", "0", "1", "--device", "cpu"),
         *("--out", tmp_path / "e", "--output", tmp_path / "s.csv"),
     )
@@ -96,7 +96,7 @@ def test_a_category_is_enough_to_test(run: Path, root: Path, tmp_path: Path) -> 
 def test_the_general_command_gives_the_same_rows(run: Path, root: Path, tmp_path: Path) -> None:
     words = (
         "--model",
-        run / "2-shot" / "model",
+        run / "all" / "model",
         "--category",
         "candle",
         "--data-root",
@@ -109,7 +109,7 @@ def test_the_general_command_gives_the_same_rows(run: Path, root: Path, tmp_path
     assert read_rows(tmp_path / "a") == read_rows(tmp_path / "b")
     assert (tmp_path / "a" / "summary.md").read_text() == (tmp_path / "b" / "summary.md").read_text()
     assert len(read_rows(tmp_path / "b")) == 3
-    succeed("ad", "evaluate", "--model", run / "2-shot" / "model", *words[4:], "--out", tmp_path / "c")
+    succeed("ad", "evaluate", "--model", run / "all" / "model", *words[4:], "--out", tmp_path / "c")
     assert read_rows(tmp_path / "c") == read_rows(tmp_path / "a")
     assert len(list((tmp_path / "b" / "maps").glob("*/*/*/*.webp"))) == 6
 
@@ -123,7 +123,7 @@ def test_the_authors_options_test_by_lists_and_few_shot_files(run: Path, root: P
         "inctrl-test",
         *("--val_normal_json_path", tmp_path / "candle_val_normal.json"),
         *("--val_outlier_json_path", tmp_path / "candle_val_outlier.json"),
-        *("--category", "candle", "--few_shot_dir", tmp_path, "--checkpoint", run / "2-shot" / "model"),
+        *("--category", "candle", "--few_shot_dir", tmp_path, "--checkpoint", run / "all" / "model"),
         *("--device", "cpu", "--dataset_dir", "./", "TEST.BATCH_SIZE", "4", "OUTPUT_DIR", tmp_path / "e"),
     )
     assert "--dataset_dir has no effect" in done.stderr
@@ -134,7 +134,7 @@ def test_the_authors_options_test_by_lists_and_few_shot_files(run: Path, root: P
 
 def test_any_images_are_scored_given_some_normal_ones(run: Path, root: Path, tmp_path: Path) -> None:
     folder = root / "VisA_pytorch" / "1cls" / "candle"
-    common = (folder / "test", "--model", run / "2-shot" / "model", "--out", tmp_path, "--device", "cpu")
+    common = (folder / "test", "--model", run / "all" / "model", "--out", tmp_path, "--device", "cpu")
     succeed("inctrl-predict", *common, "--references", folder / "train" / "good")
     assert len([row for row in read_table(tmp_path / "predictions.csv") if row["score"]]) == 6
     said = refused("inctrl-predict", *common, "--force")
@@ -148,7 +148,7 @@ def test_with_clip_the_same_commands_and_the_authors_layout(
         "inctrl-train", *categories(root), *small(**CLIP), "--backbone", tiny_clip, "--out", tmp_path / "run"
     )
     test = ("--category", "candle", "--data-root", root, "--shots", "2", "--device", "cpu", "--out")
-    succeed("inctrl-test", *test, tmp_path / "a", "--model", tmp_path / "run" / "2-shot" / "model",
+    succeed("inctrl-test", *test, tmp_path / "a", "--model", tmp_path / "run" / "all" / "model",
                 "--save-official", tmp_path / "checkpoint_2.pyth")  # fmt: skip
     ours = read_rows(tmp_path / "a")
     assert all(row["text"] for row in ours)
@@ -173,7 +173,7 @@ def test_the_papers_clip_end_to_end_with_seeded_weights(root: Path, tmp_path: Pa
     words += ("--device", "cpu", "--batch-size", "4", "--out", tmp_path / "run")
     succeed("inctrl-train", *categories(root), *words)
     test = ("--category", "candle", "--data-root", root, "--shots", "2", "--device", "cpu", "--out")
-    model, file = tmp_path / "run" / "2-shot" / "model", tmp_path / "checkpoint_1.pyth"
+    model, file = tmp_path / "run" / "all" / "model", tmp_path / "checkpoint_1.pyth"
     succeed("inctrl-test", *test, tmp_path / "a", "--model", model, "--save-official", file)
     succeed("inctrl-test", *test, tmp_path / "b", "--checkpoint", file)
     ours, theirs = ([row["image_auroc"] for row in read_rows(tmp_path / name)] for name in "ab")
@@ -182,13 +182,13 @@ def test_the_papers_clip_end_to_end_with_seeded_weights(root: Path, tmp_path: Pa
 
 def test_a_killed_run_resumes_to_the_same_bits(root: Path, tiny_clip: Path, tmp_path: Path) -> None:
     words = [*categories(root), "--backbone", tiny_clip, *small(**CLIP, epochs="3", evaluate_every="1")]
-    killed_and_resumed("inctrl-train", words, tmp_path, "2-shot")
-    assert len(list((tmp_path / "parts" / "2-shot" / "epochs").iterdir())) == 3
+    killed_and_resumed("inctrl-train", words, tmp_path, "all")
+    assert len(list((tmp_path / "parts" / "all" / "epochs").iterdir())) == 3
 
 
 def test_a_signal_to_one_of_two_processes_stops_both(root: Path, tiny_clip: Path, tmp_path: Path) -> None:
     words = [*categories(root), "--backbone", tiny_clip, *small(**CLIP, epochs="1", steps_per_epoch="6")]
-    one_of_two_stopped("inctrl-train", words, tmp_path, "2-shot")
+    one_of_two_stopped("inctrl-train", words, tmp_path, "all")
 
 
 def test_two_processes_learn_from_a_half_of_each_batch_each(root: Path, tmp_path: Path) -> None:
@@ -196,10 +196,10 @@ def test_two_processes_learn_from_a_half_of_each_batch_each(root: Path, tmp_path
     both = run_together("inctrl-train", *words, "--out", tmp_path / "run")
     assert [done.returncode for done in both] == [0, 0], both[0].stderr
     assert "processes 2" in both[0].stderr
-    losses = [float(row["loss"]) for row in read_table(tmp_path / "run" / "2-shot" / "metrics.csv")]
+    losses = [float(row["loss"]) for row in read_table(tmp_path / "run" / "all" / "metrics.csv")]
 
     # The same in one process: the mean loss of both halves, each with batch norm's statistics of its own.
-    config = json.loads((tmp_path / "run" / "2-shot" / "model" / "config.json").read_text())
+    config = json.loads((tmp_path / "run" / "all" / "model" / "config.json").read_text())
     recipe = build(Recipe, config["recipe"], "config.json")
     records = training_records(recipe, root, ("bottle", "cable"))
     set_seed(recipe.seed)

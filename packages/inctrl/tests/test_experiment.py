@@ -17,11 +17,11 @@ def test_fit_trains_on_labelled_images_and_tests_on_other_categories(data_root: 
     assert [(row["dataset"], row["category"], row["references"]) for row in fitted.rows] == [
         *(("visa", "candle", "seed 0"), ("visa", "candle", "seed 1"))
     ]
-    config = json.loads((fitted.models["2-shot"] / "config.json").read_text())
+    config = json.loads((fitted.models["all"] / "config.json").read_text())
     assert config["recipe"]["test_datasets"] == ["visa/candle"]
     assert config["categories"] == ["bottle", "cable"]
     references = data_root / "VisA_pytorch" / "1cls" / "candle" / "train" / "good"
-    model = adcommon.load(fitted.models["2-shot"], references=references, device="cpu")
+    model = adcommon.load(fitted.models["all"], references=references, device="cpu")
     assert 0 < model.predict(target.test[0].image).score < 1
 
 
@@ -30,7 +30,7 @@ def test_fit_without_targets_leaves_a_model_and_no_rows(data_root: Path, tiny) -
     once = replace(tiny, epochs=1)
     fitted = inctrl.fit(once, labelled, out=data_root / "run", weights="random", device="cpu")
     assert fitted.rows == []
-    assert json.loads((fitted.models["2-shot"] / "config.json").read_text())["metrics"] == []
+    assert json.loads((fitted.models["all"] / "config.json").read_text())["metrics"] == []
     again = inctrl.fit(once, labelled, out=data_root / "run", weights="random", device="cpu", resume=True)
     assert again.models == fitted.models
 

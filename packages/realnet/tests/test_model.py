@@ -8,7 +8,7 @@ from adcommon.models.backbones import map_channels
 from realnet.model import fitted, parameter_counts
 from realnet.network.reconstruction import SimpleReconstruction
 from realnet.network.structure import check_planes, layers_of, parse_structure
-from realnet.recipes import ARCHITECTURE_C, MVTEC, OWN
+from realnet.recipes import ARCHITECTURE_C, OWN, RECIPES, SMALL, Recipe
 
 
 def test_only_reconstruction_and_decoder_learn_and_the_backbone_stays_in_eval_mode(make_model) -> None:
@@ -113,8 +113,9 @@ def test_the_authors_second_structure_has_two_equal_networks(make_model) -> None
         *("mobilenetv3_small_100.lamb_in1k", "regnety_004.pycls_in1k", "wide_resnet101_2.tv_in1k"),
     ],
 )
-def test_blocks_that_nobody_chose_fit_the_backbone(backbone: str) -> None:
-    recipe = fitted(replace(OWN, backbone=backbone))
+@pytest.mark.parametrize("base", [OWN, SMALL])
+def test_blocks_that_nobody_chose_fit_the_backbone(backbone: str, base: Recipe) -> None:
+    recipe = fitted(replace(base, backbone=backbone))
     blocks, channels = parse_structure(recipe.structure), map_channels(backbone)
     strides = layers_of(blocks, backbone)
     check_planes(blocks, {layer: channels[stride] for layer, stride in strides.items()}, backbone)
@@ -123,13 +124,20 @@ def test_blocks_that_nobody_chose_fit_the_backbone(backbone: str) -> None:
 
 
 def test_blocks_that_fit_or_that_somebody_chose_stay() -> None:
-    assert fitted(MVTEC) is MVTEC
-    chosen = replace(OWN, backbone="tf_efficientnet_lite0.in1k", structure=ARCHITECTURE_C)
+    assert all(fitted(recipe) is recipe for recipe in RECIPES.values())
+    named = replace(SMALL, backbone="resnet18.tv_in1k")
+    assert fitted(named, ["structure"]) is named
+    chosen = replace(OWN, backbone="tf_efficientnet_lite0.in1k", structure=("layer1:256@4", "layer2:512@8"))
     assert fitted(chosen) is chosen
+
+
+def test_blocks_too_coarse_for_the_images_are_left_out() -> None:
+    recipe = replace(SMALL, backbone="resnet18.tv_in1k", image_size=96)
+    assert [block.stride for block in parse_structure(fitted(recipe).structure)] == [4, 8, 16]
 
 
 def test_an_impossible_choice_is_answered_with_a_possible_one(make_model) -> None:
     with pytest.raises(
-        BadValue, match=r"which has 16 in .* to what fits: layer2:24\+layer3:40@8 layer4:64@16"
+        BadValue, match=r"has 16 in .* --structure layer2:24\+layer3:40@8 layer4:64@16 .*--rrs-modes"
     ):
         make_model(backbone="tf_efficientnet_lite0.in1k", structure=("layer1:256@4",))

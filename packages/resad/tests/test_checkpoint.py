@@ -29,7 +29,7 @@ def folder(trees: Path, recipe: Recipe) -> Path:
         weights="random",
         cache=False,
     )
-    return fitted.models["model_of_all"]
+    return fitted.models["all"]
 
 
 def test_a_model_folder_gives_back_what_was_trained(folder: Path) -> None:

@@ -68,19 +68,19 @@ def test_multishot_leaves_the_extensions_folders_both_plots_and_a_model(trained:
     keys = {(row["category"], row["shots"], row["references"], row["protocol"]) for row in rows}
     assert len(keys) == len(rows) == 2 * 2 * 2 * 2
     assert "RANDOM" in (run / "results.md").read_text().upper()
-    assert sorted(path.name for path in (run / "model_of_all/model").iterdir()) == [
+    assert sorted(path.name for path in (run / "all/model").iterdir()) == [
         ".adcommon",
         "README.md",
         "config.json",
         "model.safetensors",
     ]
-    assert len(list((run / "model_of_all/maps/pcb1").glob("*/*.webp"))) == 6
+    assert len(list((run / "all/maps/pcb1").glob("*/*.webp"))) == 6
 
 
 def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:
     out = trained / "again"
     succeed(
-        "resad-evaluate", "--model", trained / "run/model_of_all/model", "--data-root", trained, "--out", out,
+        "resad-evaluate", "--model", trained / "run/all/model", "--data-root", trained, "--out", out,
         "--device", "cpu",
     )  # fmt: skip
     before, after = read_rows(trained / "run"), read_rows(out)
@@ -93,7 +93,7 @@ def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:
 
 
 def test_the_general_command_gives_the_same_rows(trained: Path, tmp_path: Path) -> None:
-    words = ("--model", trained / "run/model_of_all/model", "--data-root", trained, "--device", "cpu")
+    words = ("--model", trained / "run/all/model", "--data-root", trained, "--device", "cpu")
     succeed("resad-evaluate", *words, "--out", tmp_path / "a")
     succeed("ad", "evaluate", *words, "--out", tmp_path / "b")
     assert read_rows(tmp_path / "a") == read_rows(tmp_path / "b")
@@ -120,7 +120,7 @@ def test_evaluate_reads_the_authors_file_by_the_papers_protocol(trained: Path) -
 
 
 def test_predict_compares_with_given_or_recorded_references(trained: Path) -> None:
-    images, model = trained / "visa/candle/test", trained / "run/model_of_all/model"
+    images, model = trained / "visa/candle/test", trained / "run/all/model"
     references = trained / "visa/candle/train/good"
     succeed("resad-predict", images, "--model", model, "--references", references, "--out", trained / "p")
     assert len((trained / "p/predictions.csv").read_text().splitlines()) == 7
@@ -221,7 +221,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(tmp_path: Path, flags: list[st
 
 def test_a_killed_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
     words = ["--setting", "mvtec_to_visa", *data(draw(tmp_path)), *small(epochs="4"), "--shots", "2"]
-    killed_and_resumed("resad-train", words, tmp_path, "model_of_all")
+    killed_and_resumed("resad-train", words, tmp_path, "all")
 
 
 def test_bf16_trains_near_the_numbers_of_fp32(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_bf16_trains_near_the_numbers_of_fp32(tmp_path: Path) -> None:
         ).wait()  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert f"precision {precision}" in done.stderr
-        table = read_table(folder / precision / "model_of_all/metrics.csv")
+        table = read_table(folder / precision / "all/metrics.csv")
         losses[precision] = [float(row["loss"]) for row in table]
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
@@ -249,7 +249,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 
 def test_a_signal_to_one_of_two_processes_stops_both(tmp_path: Path) -> None:
     words = ["--setting", "mvtec_to_visa", *data(draw(tmp_path)), "--shots", "2", "--eval-freq", "0"]
-    one_of_two_stopped("resad-train", [*words, *small(epochs="2")], tmp_path, "model_of_all")
+    one_of_two_stopped("resad-train", [*words, *small(epochs="2")], tmp_path, "all")
 
 
 def test_quickstart_is_small_and_offline() -> None:

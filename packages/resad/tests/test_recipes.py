@@ -81,7 +81,7 @@ def test_unseen_categories_are_tested_between_epochs() -> None:
         ({"pos_beta": 1.0}, "pos_beta is 1.0"),
         ({"fdm_alpha": 1.5}, "fdm_alpha"),
         ({"backbone": "imagebind"}, "--recipe imagebind"),
-        ({"feature_levels": 5}, "at most 4"),
+        ({"feature_levels": 5}, "at most --feature-levels 4"),
         ({"eval_freq": -1}, "eval_freq is -1"),
         ({"reference_seeds": ()}, "reference_seeds"),
     ],

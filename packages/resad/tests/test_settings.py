@@ -15,9 +15,8 @@ def test_each_dataset_has_its_own_folder_and_own_images_are_tested_on() -> None:
 
 
 def test_the_authors_files_go_to_their_folder_or_stay_with_the_run() -> None:
-    assert TrainSettings().checkpoints() == Path("checkpoints")
-    assert TrainSettings(out=Path("run")).checkpoints() == Path("run/checkpoints")
-    assert TrainSettings(out=Path("run"), checkpoint_path=Path("c")).checkpoints() == Path("c")
+    assert TrainSettings().checkpoints(Path("run")) == Path("run/checkpoints")
+    assert TrainSettings(checkpoint_path=Path("c")).checkpoints(Path("run")) == Path("c")
 
 
 def test_two_sources_of_references_are_refused() -> None:

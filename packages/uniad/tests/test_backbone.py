@@ -39,8 +39,9 @@ def test_padding_changes_where_the_named_resolution_makes_an_odd_side(tag: str) 
 )
 def test_strides_that_nobody_chose_are_those_of_the_backbone(backbone: str, strides: tuple[int, ...]) -> None:
     assert fitted(replace(OWN, backbone=backbone)).strides == strides
-    chosen = replace(OWN, backbone=backbone, strides=(2, 32))
+    chosen, named = (replace(OWN, backbone=backbone, strides=strides) for strides in ((2, 32), OWN.strides))
     assert fitted(chosen) is chosen
+    assert fitted(named, ["strides"]) is named
 
 
 def test_other_backbones_keep_their_padding() -> None:

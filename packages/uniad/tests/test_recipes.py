@@ -57,7 +57,7 @@ def test_a_recipe_survives_json(name: str) -> None:
         ({"heads": 3}, "hidden_dim is 256; expected a multiple of 3"),
         ({"position": "sine", "heads": 1, "hidden_dim": 7}, "expected a multiple of 2"),
         ({"hue": 0.6}, r"at most 0\.5 turns"),
-        ({"pool": 500}, "at most image_size"),
+        ({"pool": 500}, "at most the side of the images: --pool 224"),
         ({"meta_train": Path("train.json")}, "go together"),
     ],
 )

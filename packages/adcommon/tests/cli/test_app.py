@@ -67,8 +67,9 @@ def test_the_last_file_wins_over_earlier_ones_and_the_command_line_over_all(
     second.write_text("iterations: 6\n")
     _, recipe, _ = parse(monkeypatch, "--config", first, "--config", second)
     assert (recipe.iterations, recipe.dataset) == (6, "elpv")
-    _, recipe, _ = parse(monkeypatch, "--config", first, "--config", second, "--iterations", "7")
+    _, recipe, settings = parse(monkeypatch, "--config", first, "--config", second, "--iterations=7")
     assert recipe.iterations == 7
+    assert settings.given == ("categories_apart", "crop_size", "dataset", "iterations")
 
 
 def test_arguments_in_another_style_are_rewritten_first(monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -76,7 +76,7 @@ def test_an_outline_has_no_memory() -> None:
         (TINY, (3, 1), 224, r"layers are \(3, 1\)"),
         (TINY, (-1,), 224, "expected rising numbers"),
         (TINY, (12,), 224, "0 to 11"),
-        (TINY, (1,), 100, "expected such as 96"),
+        (TINY, (1,), 100, "expected such as --image-size 96"),
         ("resnet18", (1,), 224, "no plain vision transformer"),
         ("swin_tiny_patch4_window7_224", (1,), 224, "no plain vision transformer"),
     ],

@@ -70,7 +70,7 @@ class Normal:
             if recipe.shots > len(images):
                 raise BadValue(
                     f"{recipe.shots} shots are asked for; {split.category} has {len(images)} normal images "
-                    "for the model"
+                    f"for the model; use --shots {len(images)}, or fewer"
                 )
             order = np.random.default_rng(recipe.seed).permutation(len(images))
             images = [images[place] for place in sorted(order[: recipe.shots].tolist())]

@@ -1,11 +1,24 @@
 """What the recipes of both methods say: the images, the frozen network, the seed. No torch here."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
-from adcommon.types.values import Count, NotNegative, Positive, Seed, ShareBelowOne, Side, White
+from adcommon.types.values import (
+    Count,
+    NotNegative,
+    Positive,
+    Seed,
+    ShareBelowOne,
+    Side,
+    White,
+    multiple_near,
+)
+
+Strides = Annotated[tuple[Positive, ...], Parameter(consume_multiple=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +33,9 @@ class Base:
     backbone: str = "wide_resnet50_2.tv_in1k"
     """timm tag of the frozen network: a convolutional one with maps of the `strides`, or a vision transformer
     with `layers`."""
-    strides: tuple[Positive, ...] = (4, 8, 16)
+    strides: Strides = (4, 8, 16)
     """Of the maps to use, pixels per cell, rising."""
-    layers: tuple[Count, ...] = ()
+    layers: Annotated[tuple[Count, ...], Parameter(consume_multiple=True)] = ()
     """Blocks of a vision transformer to use instead, counted from 0."""
     norm: bool = True
     """Put a transformer's tokens through its last norm."""
@@ -56,10 +69,13 @@ class Base:
     def __post_init__(self) -> None:
         """Refuse values of another type or out of range."""
         check_fields(self)
-        if not self.layers and (not self.strides or self.size % max(self.strides)):
+        if not self.layers and not self.strides:
+            raise BadValue("strides is empty; expected such as --strides 8 16")
+        if not self.layers and self.size % (unit := max(self.strides)):
+            flag = "--image-size" if self.crop_size is None else "--crop-size"
             raise BadValue(
-                f"the network's input has sides of {self.size} pixels (--image-size, --crop-size) and "
-                f"strides {self.strides}; expected a multiple of the largest"
+                f"the network's input has sides of {self.size} pixels ({flag}) and strides {self.strides}; "
+                f"expected a multiple of the largest, such as {flag} {multiple_near(self.size, unit)}"
             )
 
     @property

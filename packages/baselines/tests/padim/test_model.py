@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from adcommon.errors import BadValue
-from baselines.padim.model import build, draw_channels
+from baselines.padim.model import build, draw_channels, fitted
+from baselines.padim.recipes import OWN, RECIPES
 
 
 def test_the_model_is_the_papers_equation_on_the_papers_features(padim_recipe, images) -> None:
@@ -46,5 +47,12 @@ def test_the_seed_draws_the_channels(padim_recipe) -> None:
     assert first == sorted({*first})
     assert len(first) == 20
     assert draw_channels(5, replace(padim_recipe, features=None)) == [0, 1, 2, 3, 4]
-    with pytest.raises(BadValue, match=r"have 19 channels"):
+    with pytest.raises(BadValue, match=r"have 19 channels; expected at most --features 19"):
         draw_channels(19, padim_recipe)
+
+
+def test_channels_that_nobody_chose_are_as_many_as_there_are() -> None:
+    assert all(fitted(recipe) is recipe for recipe in RECIPES.values())
+    recipe = replace(OWN, backbone="resnet18")
+    assert fitted(recipe).features == 64 + 128 + 256
+    assert fitted(recipe, ["features"]) is recipe

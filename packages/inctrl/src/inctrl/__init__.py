@@ -2,7 +2,7 @@
 
 labelled = adcommon.folder("labelled")  # normal and anomalous images
 run = inctrl.fit(inctrl.RECIPES["own"], labelled, out="runs/x")
-model = adcommon.load(run.models["8-shot"], category="bolt", references="normal-bolts")
+model = adcommon.load(run.models["all"], category="bolt", references="normal-bolts")
 """
 
 from typing import TYPE_CHECKING

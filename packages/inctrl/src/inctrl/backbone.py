@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from http.client import HTTPException
@@ -25,12 +25,13 @@ from adcommon.models.backbones import normalisation
 from adcommon.models.feature_store import FeatureStore, cached_features
 from adcommon.models.outline import outlined
 from adcommon.models.weights import is_random, read_state, verify_file
+from adcommon.training.recipes import is_unchosen
 from adcommon.training.settings import FewShotSettings
 from adcommon.types.records import Record
 from inctrl.network.clip import MEAN, STD, ClipTower, build_clip, model_config, text_features
 from inctrl.network.features import Tower
 from inctrl.network.vision import VisionTower, shape_of
-from inctrl.recipes import Recipe
+from inctrl.recipes import RECIPES, Recipe, is_clip
 
 logger = logging.getLogger(__name__)
 
@@ -92,23 +93,36 @@ def make_backbone(recipe: Recipe, weights: str, device: torch.device | str = "cp
     return clip_backbone(recipe, build_clip(config, state), device)
 
 
-def fitted(recipe: Recipe) -> Recipe:
-    """The recipe with layers and image size that its backbone has, where they are the defaults of another."""
-    usual = Recipe()
-    if recipe.backbone == usual.backbone:
-        return recipe
-    if recipe.is_clip:
-        vision = model_config(recipe.backbone)["vision_cfg"]
-        depth, side = vision["layers"], vision.get("image_size")
-    else:
-        depth, side = shape_of(recipe.backbone)
-    size = side if side and recipe.image_size == usual.image_size else recipe.image_size
-    layers = recipe.layers
-    if layers == usual.layers and max(layers) > depth:
-        layers = tuple(range(max(depth - 2, 1), depth + 1))
+def fitted(recipe: Recipe, given: Collection[str] = ()) -> Recipe:
+    """The recipe with layers and image size that its backbone has, where nobody chose them.
+
+    Layers keep their place below the last one: of the third and fourth of five, the second and third of four
+    are made. Where there are not so many, the last three are taken.
+
+    Args:
+        given: fields that the user named.
+    """
+    depth, side = _shape(recipe.backbone)
+    layers, size = recipe.layers, recipe.image_size
+    if is_unchosen("layers", recipe, RECIPES, given):
+        known = [other.backbone for other in RECIPES.values() if other.layers == layers]
+        if recipe.backbone not in known:
+            layers = tuple(layer + depth - _shape(known[0])[0] for layer in layers)
+        if min(layers) < 1:
+            layers = tuple(range(max(depth - 2, 1), depth + 1))
+    if side and is_unchosen("image_size", recipe, RECIPES, given):
+        size = side
     if (layers, size) != (recipe.layers, recipe.image_size):
         logger.info("for %s: --layers %s --image-size %d", recipe.backbone, " ".join(map(str, layers)), size)
     return replace(recipe, layers=layers, image_size=size)
+
+
+def _shape(backbone: str) -> tuple[int, int | None]:
+    """How many layers a backbone has, and the only side of images that it takes; None: any."""
+    if not is_clip(backbone):
+        return shape_of(backbone)
+    vision = model_config(backbone)["vision_cfg"]
+    return vision["layers"], vision.get("image_size")
 
 
 def clip_backbone(recipe: Recipe, clip: open_clip.CLIP, device: torch.device | str = "cpu") -> Backbone:
@@ -120,7 +134,8 @@ def clip_backbone(recipe: Recipe, clip: open_clip.CLIP, device: torch.device | s
     tower = ClipTower(clip.to(device), recipe.backbone, recipe.layers)
     if tower.size != recipe.image_size:
         raise BadValue(
-            f"image_size is {recipe.image_size}; '{recipe.backbone}' reads images of {tower.size} pixels"
+            f"image_size is {recipe.image_size}; '{recipe.backbone}' reads images of {tower.size} pixels: "
+            f"--image-size {tower.size}"
         )
     return Backbone(tower, clip)
 

@@ -3,7 +3,6 @@
 Those about the authors' files are in `compat.cli`, that of the baseline in `winclip.cli`.
 """
 
-import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -35,7 +34,7 @@ def train() -> None:
         "inctrl-train",
         _run,
         RECIPES,
-        default=recipe_for(sys.argv[1:], ("mvtec", "visa"), own=("--data", "--train-data")),
+        default=partial(recipe_for, papers=("mvtec", "visa"), own=("--data", "--train-data")),
         summary="Train InCTRL on a dataset with labelled anomalies (--dataset, or your own: --train-data "
         "DIR), and test it on categories it has not seen (--data DIR: your own). From these it does not "
         "learn: k of their normal training images serve as references.",

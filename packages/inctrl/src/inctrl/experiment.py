@@ -1,4 +1,4 @@
-"""What the commands and `inctrl.fit` run: one model per number of references. No torch here."""
+"""What the commands and `inctrl.fit` run: one model of all seen categories. No torch here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from inctrl.settings import TrainSettings
 def run(
     recipe: Recipe, records: Sequence[Record], targets: Sequence[Split], settings: TrainSettings, *, name: str
 ) -> Fitted:
-    """Train one model for each number of references, and test each on categories it has not seen.
+    """Train a model, one for each number of references, and test it on categories it has not seen.
 
     Args:
         records: all that is trained on, normal and anomalous.
@@ -23,12 +23,13 @@ def run(
     from inctrl.backbone import fitted
     from inctrl.train import check_inputs, train
 
-    recipe = fitted(recipe)
+    recipe = fitted(recipe, settings.given)
+    several = len(recipe.shots) > 1
     done = run_jobs(
         name,
         recipe,
         settings,
-        {f"{shots}-shot": shots for shots in recipe.shots},
+        {(f"{shots}-shot" if several else "all"): shots for shots in recipe.shots},
         train=lambda shots, run, accelerator, stop: train(
             recipe, shots, records, targets, run, accelerator, settings, stop
         ),

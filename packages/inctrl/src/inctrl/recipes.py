@@ -106,10 +106,11 @@ class Recipe:
         """Refuse values that would only fail later."""
         check_fields(self)
         if self.batch_size < 2:
-            raise BadValue("batch_size is 1; expected at least 2, a normal and an anomalous image")
+            raise BadValue("batch_size is 1; expected --batch-size 2 or more: normal and anomalous images")
         if self.out_stride > self.image_size:
             raise BadValue(
-                f"out_stride is {self.out_stride}; expected at most image_size = {self.image_size}"
+                f"out_stride is {self.out_stride}; expected at most the side of the images: --out-stride "
+                f"{self.image_size}"
             )
         for name in ("shots", "reference_seeds", "layers"):
             if not getattr(self, name):
@@ -120,7 +121,7 @@ class Recipe:
         if self.relative and (self.batch_order != "corrected" or min(self.shots) < 2):
             raise BadValue(
                 "relative residuals compare a query's own references with one another; they need "
-                "--batch-order corrected and at least 2 --shots"
+                "--batch-order corrected and --shots 2 or more"
             )
         if self.relative and self.is_clip:
             raise BadValue(
@@ -132,13 +133,18 @@ class Recipe:
 
     @property
     def is_clip(self) -> bool:
-        """True if the backbone has a text tower; timm writes all its names in small letters."""
-        return "ViT" in self.backbone or self.backbone.endswith(".json")
+        """True if the backbone has a text tower."""
+        return is_clip(self.backbone)
 
     @property
     def is_trained_from(self) -> str:
         """The auxiliary dataset, for reports."""
         return "folder" if self.normal_json_path else self.dataset
+
+
+def is_clip(backbone: str) -> bool:
+    """True for a network with a text tower; timm writes all its names in small letters."""
+    return "ViT" in backbone or backbone.endswith(".json")
 
 
 def refuse_unpaired(source: object, normal: str, outlier: str) -> None:

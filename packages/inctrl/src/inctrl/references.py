@@ -86,7 +86,9 @@ def from_file(folder: Path, category: str, size: int, shots: int | None = None) 
         )
     images = read_few_shot_file(path, size)
     if shots is not None and not 1 <= shots <= len(images):
-        raise BadValue(f"--shots is {shots}; {path} holds {len(images)} images")
+        raise BadValue(
+            f"--shots is {shots}; {path} holds {len(images)} images: expected at most --shots {len(images)}"
+        )
     return References(str(folder), images[:shots])
 
 

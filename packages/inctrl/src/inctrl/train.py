@@ -27,6 +27,7 @@ from adcommon.training.run import Run
 from adcommon.training.steps import Readings, steps
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Record, Split
+from adcommon.types.values import multiple_near
 from inctrl.backbone import feature_store, make_backbone, make_preprocess
 from inctrl.batches import training_batches
 from inctrl.checkpoint import Config
@@ -68,7 +69,8 @@ def train(
     if world > 1 and recipe.batch_size % (2 * world):
         raise BadValue(
             f"batch_size is {recipe.batch_size}; {world} processes share it equally, half normal and half "
-            f"anomalous: expected a multiple of {2 * world}"
+            f"anomalous: expected a multiple of {2 * world}, such as --batch-size "
+            f"{multiple_near(recipe.batch_size, 2 * world)}"
         )
     set_seed(recipe.seed)
     backbone = make_backbone(recipe, settings.weights, device)

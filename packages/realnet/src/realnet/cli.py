@@ -1,8 +1,8 @@
 """The console commands of RealNet itself; see also `diffusion.cli`. Torch is imported late."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -61,7 +61,7 @@ def train() -> None:
         "realnet-train",
         _run,
         RECIPES,
-        default=recipe_for(sys.argv[1:], PUBLISHED, own=("--data", "--meta-train")),
+        default=partial(recipe_for, papers=PUBLISHED, own=("--data", "--meta-train")),
         summary="Train one RealNet per category: of MVTec AD, MPDD, BTAD or VisA as the paper does, of any "
         "dataset (--dataset), or of your own images (--data DIR).",
         read_config=read_config,

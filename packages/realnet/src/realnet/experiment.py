@@ -21,7 +21,7 @@ def run(
     from realnet.model import fitted
     from realnet.train import check_inputs, train
 
-    recipe = fitted(recipe)
+    recipe = fitted(recipe, settings.given)
     return run_jobs(
         name,
         recipe,

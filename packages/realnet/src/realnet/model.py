@@ -4,7 +4,7 @@ image -> backbone -> AFS -> features of each block -> reconstruction -> squared 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adcommon.errors import BadValue
 from adcommon.models.backbones import FeaturePyramid, map_channels
+from adcommon.training.recipes import is_unchosen
 from realnet.network.afs import AFS, Levels
 from realnet.network.reconstruction import Reconstruction, SimpleReconstruction
 from realnet.network.rrs import RRS
@@ -19,12 +20,12 @@ from realnet.network.structure import (
     GROUPS,
     Block,
     check_planes,
-    check_widths,
     fitting_structure,
     layers_of,
+    misfit,
     parse_structure,
 )
-from realnet.recipes import Recipe
+from realnet.recipes import RECIPES, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -125,43 +126,52 @@ def build_backbone(recipe: Recipe, *, weights: str | None) -> FeaturePyramid:
     try:
         check_planes(blocks, dict(zip(layers, backbone.channels, strict=True)), recipe.backbone)
     except BadValue as error:
-        raise BadValue(f"{error} to what fits: {' '.join(_structure_for(recipe))}") from None
+        raise BadValue(f"{error}; what fits is {_as_flags(*_fitting(recipe, recipe.modes()))}") from None
     return backbone
 
 
-def fitted(recipe: Recipe) -> Recipe:
-    """The recipe with blocks that fit its backbone, if they are the defaults, which are for another one."""
-    usual = Recipe()
-    if recipe.structure != usual.structure or recipe.backbone == usual.backbone:
+def fitted(recipe: Recipe, given: Collection[str] = ()) -> Recipe:
+    """The recipe with blocks that fit its backbone, if nobody chose them.
+
+    Args:
+        given: fields that the user named.
+    """
+    if not is_unchosen("structure", recipe, RECIPES, given):
         return recipe
     blocks, channels = parse_structure(recipe.structure), map_channels(recipe.backbone)
     kept = [planes for block in blocks for planes in block.layers]
     strides = layers_of(blocks, recipe.backbone)
     if all(planes <= channels.get(strides[layer], 0) for layer, planes in kept):
         return recipe
-    structure = _structure_for(recipe)
-    most = sum(block.channels for block in parse_structure(structure))
-    modes = tuple(f"{mode}:{min(count, most)}" for mode, count in recipe.modes())
-    logger.info(
-        "blocks for %s: --structure %s --rrs-modes %s", recipe.backbone, " ".join(structure), " ".join(modes)
-    )
+    structure, modes = _fitting(recipe, recipe.modes())
+    if not is_unchosen("rrs_modes", recipe, RECIPES, given):
+        modes = recipe.rrs_modes
+    logger.info("blocks for %s: %s", recipe.backbone, _as_flags(structure, modes))
     return replace(recipe, structure=structure, rrs_modes=modes)
 
 
-def _structure_for(recipe: Recipe) -> tuple[str, ...]:
+def _fitting(recipe: Recipe, modes: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Blocks that fit backbone, images and networks of a recipe, and rankings that take no more channels."""
+
     def suits(width: int) -> bool:
         if width % GROUPS or recipe.reconstruction == "simple":
             return width % GROUPS == 0
-        block = Block("block", (("layer1", width),), 1)
-        try:
-            check_widths(
-                [block], recipe.hidden_ratio, recipe.channel_mult, recipe.attention_mult, recipe.head_width
-            )
-        except BadValue:
-            return False
-        return True
+        widths = (recipe.hidden_ratio, recipe.channel_mult, recipe.attention_mult, recipe.head_width)
+        return misfit(width, *widths) is None
 
-    return fitting_structure(map_channels(recipe.backbone), recipe.backbone, suits)
+    halved = 2 ** (recipe.levels - 1)
+    channels = {
+        stride: planes
+        for stride, planes in map_channels(recipe.backbone).items()
+        if recipe.image_size % (stride * halved) == 0
+    }
+    structure = fitting_structure(channels, recipe.backbone, suits)
+    most = sum(block.channels for block in parse_structure(structure))
+    return structure, tuple(f"{mode}:{min(count, most)}" for mode, count in modes)
+
+
+def _as_flags(structure: Sequence[str], modes: Sequence[str]) -> str:
+    return f"--structure {' '.join(structure)} --rrs-modes {' '.join(modes)}"
 
 
 def _network(block: Block, recipe: Recipe) -> nn.Module:

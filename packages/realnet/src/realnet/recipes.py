@@ -180,21 +180,24 @@ class Recipe:
         if self.reconstruction == "unet":
             if not self.channel_mult:
                 raise BadValue("channel_mult is empty; expected factors such as 1 2 4")
-            widths = (self.hidden_ratio, self.channel_mult, self.attention_mult, self.head_width)
-            check_widths(blocks, *widths)
-        levels = len(self.channel_mult) if self.reconstruction == "unet" else 3
-        check_sizes(blocks, self.image_size, levels)
+            check_widths(blocks, self.hidden_ratio, self.channel_mult, self.attention_mult, self.head_width)
+        check_sizes(blocks, self.image_size, self.levels)
         if max(self.window) > self.image_size:
-            raise BadValue(f"pool is {self.pool}; expected at most image_size = {self.image_size}")
+            raise BadValue(f"pool is {self.pool}; images have fewer pixels: --pool {self.image_size}")
         channels = sum(block.channels for block in blocks)
-        for mode, count in self.modes():
-            if count > channels:
-                raise BadValue(f"rrs_modes takes {count} channels by {mode}; all blocks have {channels}")
+        if any(count > channels for _, count in self.modes()):
+            most = " ".join(f"{mode}:{min(count, channels)}" for mode, count in self.modes())
+            raise BadValue(f"rrs_modes takes more than all {channels} channels: --rrs-modes {most}")
         for name, (low, high) in self.opacity().items():
             if low > high:
                 raise BadValue(f"{name}_opacity is {low} to {high}; expected the lower one first")
         if (self.meta_train is None) != (self.meta_test is None):
             raise BadValue("--meta-train and --meta-test go together; one of them is missing")
+
+    @property
+    def levels(self) -> int:
+        """Sizes of a block's map in the network that rebuilds it, each half of the one before."""
+        return len(self.channel_mult) if self.reconstruction == "unet" else 3
 
     @property
     def window(self) -> tuple[int, int]:

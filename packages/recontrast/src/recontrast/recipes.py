@@ -15,6 +15,7 @@ from adcommon.types.values import (
     ShareBelowOne,
     Side,
     White,
+    multiple_near,
 )
 
 
@@ -120,9 +121,10 @@ class Recipe:
         check_fields(self)
         side = self.image_size if self.crop_size is None else self.crop_size
         if side < 32 or side % 32:
+            flag = "--image-size" if self.crop_size is None else "--crop-size"
             raise BadValue(
-                f"the network's input has sides of {side} pixels (--image-size, --crop-size); "
-                "expected a multiple of 32"
+                f"the network's input has sides of {side} pixels ({flag}); expected a multiple of 32, such "
+                f"as {flag} {multiple_near(side, 32)}"
             )
 
     def for_images(self, count: int) -> "Recipe":

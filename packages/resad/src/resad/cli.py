@@ -1,6 +1,5 @@
 """The console commands: parse, call, print; torch is imported inside the functions."""
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +28,7 @@ def train() -> None:
         "resad-train",
         _run,
         RECIPES,
-        default=_default_recipe(sys.argv[1:]),
+        default=_default_recipe,
         summary="Train ResAD on one dataset and test it on another's categories (--setting), or on your own "
         "images (--data DIR). From these it does not learn: some of their normal training images serve as "
         "references. Own images are compared by a model of drawn products, unless --setting names another.",

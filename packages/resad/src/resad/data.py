@@ -203,7 +203,7 @@ class TrainingData:
             if len(pool) < (1 if self.recipe.reference_replacement else shots):
                 raise BadValue(
                     f"'{name}' has {len(pool)} normal training images and --train_ref_shot draws {shots} of "
-                    "them; expected at least as many, or use --reference-replacement"
+                    f"them; use --train-ref-shot {len(pool)}, or --reference-replacement"
                 )
         trained = [self.records[place] for place in self.second_stage]
         without = [record.image for record in trained if record.label == 1 and record.mask is None]

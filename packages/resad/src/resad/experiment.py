@@ -30,12 +30,13 @@ def run(
     """
     from resad.train import check_inputs, train
 
-    refuse_unwritable(settings.checkpoints() / "tables.csv")
+    checkpoints = settings.checkpoints(settings.folder(name))
+    refuse_unwritable(checkpoints / "tables.csv")
     fitted = run_jobs(
         name,
         recipe,
         settings,
-        {"model_of_all": seen},
+        {"all": seen},
         train=lambda job, run, accelerator, stop: train(
             recipe, job, unseen, run, accelerator, settings, stop, multishot=multishot
         ),
@@ -43,7 +44,7 @@ def run(
         published=published,
     )
     if fitted.rows:
-        print(f"the authors' files are in {settings.checkpoints()}")
+        print(f"the authors' files are in {checkpoints}")
     return fitted
 
 

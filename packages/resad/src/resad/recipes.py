@@ -19,6 +19,7 @@ from adcommon.types.values import (
     Side,
     White,
     Width,
+    multiple_near,
 )
 
 IMAGEBIND_TAG = "imagebind"
@@ -143,14 +144,19 @@ class Recipe:
         if not self.reference_seeds:
             raise BadValue("reference_seeds is empty; expected at least one seed")
         if self.conditional and self.pos_embed_dim % 4:
-            raise BadValue(f"pos_embed_dim is {self.pos_embed_dim}; expected a multiple of 4")
+            raise BadValue(
+                f"pos_embed_dim is {self.pos_embed_dim}; expected a multiple of 4, such as --pos-embed-dim "
+                f"{multiple_near(self.pos_embed_dim, 4)}"
+            )
         if self.is_imagebind and (self.feature_levels != 4 or self.image_size != 224):
             raise BadValue(
                 f"imagebind with {self.feature_levels} levels of {self.image_size} pixels; it has 4 levels "
                 "and takes 224 pixels (start from --recipe imagebind)"
             )
         if not self.is_imagebind and self.feature_levels > len(STRIDES):
-            raise BadValue(f"feature_levels is {self.feature_levels}; expected at most {len(STRIDES)}")
+            raise BadValue(
+                f"feature_levels is {self.feature_levels}; expected at most --feature-levels {len(STRIDES)}"
+            )
 
     @property
     def is_imagebind(self) -> bool:

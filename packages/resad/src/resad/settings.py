@@ -28,7 +28,7 @@ class TrainSettings(FewShotSettings, Settings):
     few_shot_dir: Path | None = None
     """Reference images, `CATEGORY/train/good/*`. [default: drawn from the normal training images]"""
     checkpoint_path: Path | None = None
-    """Folder of the authors' files: `.pth`, CSV and PNG. [default: checkpoints, or OUT/checkpoints]"""
+    """Folder of the authors' files: `.pth`, CSV and PNG. [default: checkpoints in the run's folder]"""
     report: bool = False
     """Write a CSV and charts after each evaluation into checkpoint-path."""
 
@@ -48,9 +48,9 @@ class TrainSettings(FewShotSettings, Settings):
         """Where the dataset to test on is looked for."""
         return self.test_dataset_dir or self.root()
 
-    def checkpoints(self) -> Path:
-        """The folder of the authors' files."""
-        return self.checkpoint_path or (self.out / "checkpoints" if self.out else Path("checkpoints"))
+    def checkpoints(self, run: Path) -> Path:
+        """The folder of the authors' files; `run` is that of the whole run."""
+        return self.checkpoint_path or run / "checkpoints"
 
 
 @Parameter(name="*", negative_iterable=())

@@ -73,25 +73,18 @@ def train(
         seen, backbone, preprocess, recipe, cache=cache, memory_bytes=memory, workers=settings.workers
     )
     source = ReferenceSource(features=settings.test_ref_feature_dir, images=settings.few_shot_dir)
-    tested = unseen if main else {}
-    targets = list(
-        make_targets(
-            tested,
-            backbone,
-            preprocess,
-            recipe,
-            source,
-            cache=cache,
-            memory_bytes=memory,
-            workers=settings.workers,
-        )
+    tested, workers = unseen if main else {}, settings.workers
+    made = make_targets(
+        tested, backbone, preprocess, recipe, source, cache=cache, memory_bytes=memory, workers=workers
     )
+    targets = list(made)
 
     model = ResAD(list(backbone.channels), recipe, data.residual_scale()).to(device)
     optimisers = Optimisers(model, recipe)
     boundaries = RunningBoundaries(recipe.feature_levels)
     losses = EpochLosses()
-    reports = Reports(model, recipe, settings.checkpoints(), tables=settings.report, multishot=multishot)
+    checkpoints = settings.checkpoints(run.folder.parent)
+    reports = Reports(model, recipe, checkpoints, tables=settings.report, multishot=multishot)
     state: dict[str, Stateful] = {
         "model": model,
         "optimisers": optimisers,

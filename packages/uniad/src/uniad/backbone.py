@@ -6,7 +6,7 @@ side at the named resolution; these get the reference's padding here.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from adcommon.errors import BadValue
 from adcommon.models.backbones import FeaturePyramid, map_channels
-from uniad.recipes import CIFAR10, MVTEC, Recipe
+from adcommon.training.recipes import is_unchosen
+from uniad.recipes import RECIPES, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +27,13 @@ NAMED_FOR = {
 """Resolution in pixels that each EfficientNet of the reference pads for, by timm's name."""
 
 
-def fitted(recipe: Recipe) -> Recipe:
-    """The recipe with strides that its backbone has, if they are the defaults, which are for another one."""
-    if recipe.strides not in (MVTEC.strides, CIFAR10.strides) or recipe.backbone == MVTEC.backbone:
+def fitted(recipe: Recipe, given: Collection[str] = ()) -> Recipe:
+    """The recipe with those of its strides that its backbone has, if nobody chose them.
+
+    Args:
+        given: fields that the user named.
+    """
+    if not is_unchosen("strides", recipe, RECIPES, given):
         return recipe
     found = map_channels(recipe.backbone)
     strides = tuple(stride for stride in recipe.strides if stride in found)

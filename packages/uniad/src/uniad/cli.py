@@ -1,8 +1,8 @@
 """The console commands: parse, call, print; torch is imported inside the functions. See also pictures.cli."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +29,7 @@ def train() -> None:
         "uniad-train",
         _run,
         RECIPES,
-        default=recipe_for(sys.argv[1:], RECIPES, own=("--data", "--meta-train")),
+        default=partial(recipe_for, papers=RECIPES, own=("--data", "--meta-train")),
         summary="Train one UniAD for all categories: of MVTec AD as the paper does, of any dataset "
         "(--dataset), or of your own images (--data DIR).",
         read_config=read_config,

@@ -26,7 +26,7 @@ def run(
     from uniad.backbone import fitted
     from uniad.train import check_inputs, train
 
-    recipe = fitted(recipe)
+    recipe = fitted(recipe, settings.given)
     jobs = {"all": splits} if recipe.multiclass else {name: {name: split} for name, split in splits.items()}
     return run_jobs(
         name,

@@ -21,6 +21,7 @@ from adcommon.types.values import (
     Width,
     Window,
     both_sides,
+    multiple_near,
 )
 
 Initialisation = Literal["xavier_uniform", "xavier_normal", "msra_uniform", "msra_normal", "normal"]
@@ -182,15 +183,18 @@ class Recipe:
         if self.image_size < coarsest or self.image_size % coarsest:
             raise BadValue(
                 f"image_size is {self.image_size}; expected a multiple of {coarsest} pixels, the coarsest "
-                "stride in use"
+                f"stride in use, such as --image-size {multiple_near(self.image_size, coarsest)}"
             )
         if max(self.window) > self.image_size:
-            raise BadValue(f"pool is {self.pool}; expected at most image_size = {self.image_size}")
+            raise BadValue(
+                f"pool is {self.pool}; expected at most the side of the images: --pool {self.image_size}"
+            )
         unit = self.heads * (2 if self.position == "sine" and self.heads % 2 else 1)
         if self.hidden_dim % unit:
             raise BadValue(
                 f"hidden_dim is {self.hidden_dim}; expected a multiple of {unit}, for {self.heads} heads and "
-                f"the position embedding {self.position}"
+                f"the position embedding {self.position}, such as --hidden-dim "
+                f"{multiple_near(self.hidden_dim, unit)}"
             )
         if self.lr_milestone is not None and self.iterations is None:
             raise BadValue("lr_milestone is a share of the steps; it goes with --iterations")

@@ -7,20 +7,21 @@ Values come from the command line, else from `--config FILE`, else from the reci
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import fields, make_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, make_dataclass, replace
 from datetime import date
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, ArgumentCollection, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
 from cyclopts.types import ExistingFile
 
 from adcommon.errors import BadValue, Stopped, UserError, unknown_name
 from adcommon.io.schema import read_yaml, shown
 from adcommon.training.logging import start_logging
+from adcommon.training.recipes import flags_of
 from adcommon.training.settings import SETTINGS_GROUP, Settings
 
 R = TypeVar("R")
@@ -30,6 +31,7 @@ _OUT_OF_MEMORY = re.compile("out of memory|(can't|not enough memory.*) allocate"
 """How torch says it, on a GPU and on the CPU."""
 _SCALARS = str | int | float | date | None
 RECIPE_GROUP = Group("Recipe", sort_key=2)
+Files = Annotated[tuple[ExistingFile, ...], Parameter(group=SETTINGS_GROUP, negative=(), show_default=False)]
 
 
 def with_defaults(recipe: R) -> type[R]:
@@ -83,15 +85,25 @@ def command(
     execute(app, rewrite)
 
 
-def _values(path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] | None) -> Dict:
-    """What a configuration file says, in our form or in the authors'."""
+def from_files(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Take the flags of a command that has `config` from the files that it names, as `App(config=...)`."""
+    (config,) = (argument for argument in arguments if "--config" in argument.names)
+    for path in [Path(token.value) for token in reversed(config.tokens)]:
+        if path.is_file():  # else the command's own error says so
+            Dict(_flags_in(path), source=str(path), use_commands_as_keys=False)(app, commands, arguments)
+
+
+def _translated(
+    path: Path, read_config: Callable[[Path], Mapping[str, Any] | None] | None
+) -> dict[str, Any] | None:
+    """The values of flags in a file of the authors' form; None: it is of ours."""
     try:
         translated = read_config(path) if read_config else None
     except UserError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise BadValue(f"{path} has not the form of the authors' files: {error}") from error
-    return Dict(_flags_in(path) if translated is None else dict(translated), source=str(path))
+    return None if translated is None else dict(translated)
 
 
 def _flags_in(path: Path) -> dict[str, Any]:
@@ -114,7 +126,7 @@ def experiment(
     name: str,
     body: Callable[[str, R, S], None],
     recipes: Mapping[str, R],
-    default: str,
+    default: str | Callable[[Sequence[str]], str],
     summary: str,
     read_config: Callable[[Path], Mapping[str, Any] | None] | None = None,
     settings_type: type[S] = Settings,  # type: ignore[assignment]
@@ -124,13 +136,17 @@ def experiment(
 
     Args:
         recipes: by name; with more than one the command has `--recipe NAME`.
-        default: the recipe that is used when none is named.
+        default: the recipe that is used when none is named, or what chooses it by the flags that are given,
+            on the command line or in a file of our form.
         read_config: the values, by flag, of a configuration file in the form of the method's authors; None
             for a file that is not in their form.
         settings_type: `Settings`, or a method's own dataclass with further flags.
         rewrite: as for `execute`.
     """
+    choose = default if callable(default) else lambda words: default
+    usual = choose(sys.argv[1:])
     app = App(name=name, help=summary)
+    given: set[str] = set()
 
     def register(base: str) -> None:
         recipe_type = with_defaults(recipes[base])
@@ -142,20 +158,18 @@ def experiment(
             settings: settings_type = settings_type(),  # type: ignore[valid-type]  # noqa: B008
         ) -> None:
             start_logging(None)  # what is found in the data is said, and kept for the run's log.txt
-            body(base, recipe, settings)
+            body(base, recipe, replace(settings, given=tuple(sorted(given))))
 
         app.default(command)
 
-    register(default)
+    register(usual)
     chooser = Parameter(group=SETTINGS_GROUP, show=len(recipes) > 1)
 
     @app.meta.default
     def launch(
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-        config: Annotated[
-            tuple[ExistingFile, ...], Parameter(group=SETTINGS_GROUP, negative=(), show_default=False)
-        ] = (),
-        recipe: Annotated[str, chooser] = default,
+        config: Files = (),
+        recipe: Annotated[str, chooser] = usual,
     ) -> None:
         """Choose the recipe and the files that change it.
 
@@ -163,12 +177,20 @@ def experiment(
             config: YAML file with any of the flags below; may be given several times, the last one wins.
             recipe: the paper's experiment to start from.
         """
+        theirs = {path: _translated(path, read_config) for path in reversed(config)}
+        files = {path: _flags_in(path) if values is None else values for path, values in theirs.items()}
+        if "--recipe" not in flags_of(sys.argv):
+            ours = [files[path].items() for path, values in theirs.items() if values is None]
+            said = [f"--{flag}={value}" for values in ours for flag, value in values if value is not None]
+            recipe = choose([*tokens, *said])
         if recipe not in recipes:
             raise unknown_name("recipe", recipe, recipes)
-        if recipe != default:
+        if recipe != usual:
             app.default_command = None
             register(recipe)
-        app.config = [_values(path, read_config) for path in reversed(config)]
+        app.config = [Dict(values, source=str(path)) for path, values in files.items()]
+        named = (*flags_of(tokens), *(flag for values in files.values() for flag in values))
+        given.update(flag.lstrip("-").replace("-", "_") for flag in named)
         app(tokens, exit_on_error=False)
 
     execute(app.meta, rewrite)

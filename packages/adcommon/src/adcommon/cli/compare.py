@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
+from adcommon.cli.app import Files, from_files
 from adcommon.cli.trials import Trial, find_command, last_line, start
 from adcommon.errors import BadValue, OutputExists, Stopped, UserError, unknown_name
 from adcommon.io.lock import locked
@@ -29,7 +30,7 @@ from adcommon.training.settings import Names
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Split
 from adcommon.types.threshold import RATE
-from adcommon.types.values import AboveZero, Count, Positive, Rate
+from adcommon.types.values import AboveZero, Count, Positive, Rate, Side
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ _POLL_SECONDS = 0.2
 
 def compare(
     *,
+    config: Files = (),
     data: Path | None = None,
     dataset: str | None = None,
     data_root: Path | None = None,
@@ -54,6 +56,7 @@ def compare(
     methods: Names = (),
     minutes: AboveZero = 20.0,
     recipe: str = "small",
+    image_size: Annotated[Side | None, Parameter(show_default=False)] = None,
     tile: Positive | None = None,
     overlap: Count | None = None,
     false_alarm_rate: Rate = RATE,
@@ -68,6 +71,7 @@ def compare(
     normal ones that were kept out of training.
 
     Args:
+        config: YAML file with any of these flags, such as `ad init` writes; the last of several wins.
         data: A folder of my own images, or a list of them.
         dataset: Or a dataset, as `ad datasets` lists it.
         data_root: Folder that holds the datasets. [default: $AD_DATA, else ./data]
@@ -78,6 +82,7 @@ def compare(
         methods: To compare. [default: all that are installed]
         minutes: For everything.
         recipe: Of every method's training command.
+        image_size: Side of the images that the networks see, pixels. [default: the recipe's]
         tile: Side of the squares that photographs are cut into, their own pixels; few-shot methods are not
             trained on tiles, and left out then. [default: whole]
         overlap: Pixels that neighbouring tiles share at least. [default: an eighth of a tile]
@@ -114,7 +119,8 @@ def compare(
         if not split.train or {record.label for record in split.test} != {0, 1}:
             raise BadValue("a comparison needs normal images to train with, and normal ones to test with")
         flags = ["--recipe", recipe, *where, "--false-alarm-rate", f"{false_alarm_rate:g}"]
-        for flag, value in (("--device", device), ("--tile", tile), ("--overlap", overlap)):
+        chosen = {"--device": device, "--image-size": image_size, "--tile": tile, "--overlap": overlap}
+        for flag, value in chosen.items():
             flags += [] if value is None else [flag, str(value)]
         trials = {name: Trial(name, out / name, tuple(flags)) for name in programs}
         _refuse_others(trials, split)
@@ -128,6 +134,9 @@ def compare(
         print(report(out, [name for name in programs if name not in failed], split, proxy=proxy))
     if failed:
         print(f"not measured:\n{_listed(failed)}\n  The same command with more --minutes goes on with them.")
+
+
+app = App(name="compare", default_command=compare, config=from_files)
 
 
 def _refuse_others(trials: Mapping[str, Trial], split: Split) -> None:

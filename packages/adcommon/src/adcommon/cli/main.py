@@ -37,9 +37,14 @@ app.command(
     help="Run a training command for several seeds or values; mean and standard deviation of what comes out.",
 )
 app.command(
-    "adcommon.cli.compare:compare",
+    "adcommon.cli.compare:app",
     name="compare",
     help="Train every method on the same images, in the time that there is, and say which one to use.",
+)
+app.command(
+    "adcommon.cli.init:init",
+    name="init",
+    help="Look at my own photographs, and write what was understood as a file for --config.",
 )
 app.command("adcommon.cli.list_commands:few_shot", name="few-shot", help="Draw normal reference images.")
 

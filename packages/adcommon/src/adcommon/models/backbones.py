@@ -15,6 +15,9 @@ from adcommon.models.efficientnet import entry_names
 from adcommon.models.outline import is_outline, outlined, refuse_large
 from adcommon.models.transformers import TokenMaps, fitted_positions, token_maps
 
+SUITABLE = "such as --backbone tf_efficientnet_lite0.in1k, resnet18.tv_in1k or wide_resnet50_2.tv_in1k"
+"""Backbones with maps of every stride from 2 to 32; the first one's weights are installed."""
+
 
 @contextmanager
 def repeatable_draws() -> Iterator[None]:
@@ -187,14 +190,29 @@ def map_channels(tag: str) -> dict[int, int]:
 
 
 def _described(tag: str) -> nn.Module:
-    """A backbone that gives its maps, without memory."""
+    """A backbone that gives its maps, without memory.
+
+    Raises:
+        BadValue: it gives none, or all of one stride, or none that convolutions can read.
+    """
     import timm
 
     try:
         with torch.device("meta"):
-            return timm.create_model(tag.partition(".")[0], pretrained=False, features_only=True)
+            network = timm.create_model(tag.partition(".")[0], pretrained=False, features_only=True)
     except (RuntimeError, AttributeError) as error:
-        raise BadValue(f"the backbone '{tag}' gives no feature maps: {error}") from error
+        raise BadValue(
+            f"the backbone '{tag}' gives no feature maps ({error}); take one that does, {SUITABLE}"
+        ) from error
+    has = set(_feature_info(network).reduction())
+    if len(has) == 1:
+        raise BadValue(
+            f"the backbone '{tag}' is a transformer, whose maps all have stride {has.pop()}; take one with "
+            f"stages, {SUITABLE}, or, where the command has --layers, name its blocks: --layers 5 11"
+        )
+    if getattr(network, "output_fmt", "NCHW") != "NCHW":
+        raise BadValue(f"the backbone '{tag}' puts channels last; take a convolutional one, {SUITABLE}")
+    return network
 
 
 def _out_indices(tag: str, strides: Sequence[int], *, is_random: bool) -> tuple[int, ...]:
@@ -208,11 +226,9 @@ def _out_indices(tag: str, strides: Sequence[int], *, is_random: bool) -> tuple[
     if any(has.count(stride) != 1 for stride in strides):
         raise BadValue(
             f"the backbone '{tag}' gives maps of strides {', '.join(map(str, has))}; "
-            f"asked for {', '.join(map(str, strides))}, each of which must be there once"
-            f"{'; a transformer takes --layers, in the methods that have it' if len(set(has)) == 1 else ''}"
+            f"asked for {', '.join(map(str, strides))}, each of which must be there once. Take one that has "
+            f"them, {SUITABLE}"
         )
-    if getattr(network, "output_fmt", "NCHW") != "NCHW":
-        raise BadValue(f"the backbone '{tag}' puts channels last; choose a convolutional one")
     return tuple(has.index(stride) for stride in strides)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adcommon.errors import BadValue
+from adcommon.types.values import multiple_near
 
 
 class TokenMaps(nn.Module):
@@ -63,7 +64,7 @@ def token_maps(tag: str, layers: Sequence[int], *, image_size: int, norm: bool) 
     if image_size % patch:
         raise BadValue(
             f"images of {image_size} pixels do not divide into the {patch}-pixel patches of '{tag}'; "
-            f"expected such as {max(1, round(image_size / patch)) * patch}"
+            f"expected such as --image-size {multiple_near(image_size, patch)}"
         )
     network = timm.create_model(architecture, pretrained=False, num_classes=0, img_size=image_size)
     return TokenMaps(network, layers, norm=norm)
@@ -94,7 +95,7 @@ def patch_side(network: Any, tag: str) -> int:
     steps = {entry["reduction"] for entry in getattr(network, "feature_info", ())}
     if len(steps) != 1 or not hasattr(network, "patch_embed"):
         raise BadValue(
-            f"the backbone '{tag}' is no plain vision transformer; choose its maps by --strides, or take "
-            "such as vit_small_patch14_dinov2.lvd142m with --layers"
+            f"the backbone '{tag}' is no plain vision transformer; leave --layers out, or take "
+            "--backbone vit_small_patch14_dinov2.lvd142m with --layers 11"
         )
     return int(steps.pop())

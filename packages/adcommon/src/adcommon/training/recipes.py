@@ -19,6 +19,17 @@ def flags_of(words: Sequence[str]) -> set[str]:
     return {word.replace("_", "-").partition("=")[0] for word in words if word.startswith("--")}
 
 
+def is_unchosen(field: str, recipe: object, recipes: Mapping[str, object], given: Collection[str]) -> bool:
+    """True if a recipe's value of a field may give way to what fits another backbone: nobody named it.
+
+    Args:
+        recipes: of the method; a value that none of them has was chosen by somebody.
+        given: fields that the user named.
+    """
+    values = [getattr(known, field) for known in recipes.values()]
+    return field not in given and getattr(recipe, field) in values
+
+
 def recipe_for(words: Sequence[str], papers: Collection[str], own: Collection[str] = ("--data",)) -> str:
     """The recipe a command line starts from: that of the paper's dataset it names, else that for own data.
 

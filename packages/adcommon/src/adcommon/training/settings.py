@@ -106,6 +106,8 @@ class Settings(_OnImages):
     """Rate at which the stored decision threshold may call a normal image anomalous."""
     track: Tracker = "none"
     """Also write metrics.csv and the results for TensorBoard, MLflow or Weights & Biases, below `out`."""
+    given: Annotated[tuple[str, ...], Parameter(parse=False)] = ()
+    """Fields that the user named; others of the recipe may be made to fit its backbone."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
@@ -124,7 +126,7 @@ class Settings(_OnImages):
         return {
             name: value
             for name, value in vars(self).items()
-            if value is not None and name not in ("resume", "force")
+            if value is not None and name not in ("resume", "force", "given")
         }
 
 

@@ -82,6 +82,15 @@ Finite = Annotated[float, _FINITE, _flag(float, _FINITE)]
 """Any number: a score."""
 
 
+def multiple_near(side: int, unit: int) -> int:
+    """The multiple of a unit that is nearest to a side, at least one unit: what an error proposes.
+
+    >>> multiple_near(250, 32), multiple_near(5, 32)
+    (256, 32)
+    """
+    return max(1, round(side / unit)) * unit
+
+
 def both_sides(window: tuple[int, ...] | int) -> tuple[int, int]:
     """Height and width of a window.
 

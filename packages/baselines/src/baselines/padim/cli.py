@@ -1,7 +1,7 @@
 """The console commands: parse, call, print; torch is imported inside the functions."""
 
-import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from adcommon.cli.app import command, execute, experiment
@@ -20,7 +20,7 @@ def train() -> None:
         "padim-train",
         _run,
         RECIPES,
-        default=recipe_for(sys.argv[1:], RECIPES),
+        default=partial(recipe_for, papers=RECIPES),
         summary="Fit PaDiM to the normal images of a dataset, or of a folder of your own (--data DIR): no "
         "training, one pass.",
     )

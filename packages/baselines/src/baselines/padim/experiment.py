@@ -24,8 +24,10 @@ def run(
         published: the paper's numbers, to stand beside ours.
     """
     from baselines.one_pass import check_inputs
+    from baselines.padim.model import fitted
     from baselines.padim.train import train
 
+    recipe = fitted(recipe, settings.given)
     return run_jobs(
         name,
         recipe,

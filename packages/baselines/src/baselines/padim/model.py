@@ -1,15 +1,20 @@
 """PaDiM (arXiv 2011.08785): the features at every position of normal images are one Gaussian."""
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from adcommon.errors import BadValue
+from adcommon.training.recipes import is_unchosen
 from baselines.features import PatchFeatures, grid_of, make_pyramid
 from baselines.padim.gaussian import RunningGaussian, mahalanobis
-from baselines.padim.recipes import Recipe
+from baselines.padim.recipes import RECIPES, Recipe
+
+logger = logging.getLogger(__name__)
 
 
 class PaDiM(nn.Module):
@@ -64,6 +69,22 @@ def build(
     return PaDiM(features, grid_of(pyramid, recipe.size), channels)
 
 
+def fitted(recipe: Recipe, given: Collection[str] = ()) -> Recipe:
+    """The recipe with all channels of its backbone's maps, if there are fewer than it keeps and nobody chose.
+
+    Args:
+        given: fields that the user named.
+    """
+    if recipe.features is None or not is_unchosen("features", recipe, RECIPES, given):
+        return recipe
+    with torch.device("meta"):
+        total = sum(make_pyramid(recipe, None).channels)
+    if recipe.features <= total:
+        return recipe
+    logger.info("for %s: --features %d", recipe.backbone, total)
+    return replace(recipe, features=total)
+
+
 def draw_channels(total: int, recipe: Recipe) -> list[int]:
     """Which of the network's channels are kept, rising; the paper finds a random choice as good as PCA.
 
@@ -75,7 +96,7 @@ def draw_channels(total: int, recipe: Recipe) -> list[int]:
     if recipe.features > total:
         raise BadValue(
             f"--features {recipe.features}: the maps of '{recipe.backbone}' have {total} channels; expected "
-            "at most as many"
+            f"at most --features {total}"
         )
     generator = torch.Generator().manual_seed(recipe.seed)
     drawn = torch.randperm(total, generator=generator)[: recipe.features]

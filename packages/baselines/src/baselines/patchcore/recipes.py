@@ -5,14 +5,14 @@ from typing import Literal
 
 from adcommon.errors import BadValue
 from adcommon.types.values import Count, Positive, Share
-from baselines.recipe import Base
+from baselines.recipe import Base, Strides
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Base):
     """One experiment; the defaults are PatchCore's on MVTec AD, one memory per category."""
 
-    strides: tuple[Positive, ...] = (8, 16)
+    strides: Strides = (8, 16)
     """Of the maps to use, pixels per cell, rising."""
     neighbourhood: Positive = 3
     """Side of the square of cells whose mean takes the place of each, odd; 1: each cell alone."""

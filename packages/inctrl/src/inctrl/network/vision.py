@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adcommon.errors import BadValue
 from adcommon.models import weights as weight_files
-from adcommon.models.backbones import fill_trunk, repeatable_draws
+from adcommon.models.backbones import SUITABLE, fill_trunk, repeatable_draws
 from adcommon.models.outline import outlined, refuse_large
 
 
@@ -49,16 +49,19 @@ class VisionTower(nn.Module):
         with torch.device("meta"):
             self.network: Any = timm.create_model(tag.partition(".")[0], pretrained=False, num_classes=0)
         if not hasattr(self.network, "forward_intermediates"):
-            raise BadValue(f"timm gives no feature maps of '{tag}'; choose another --backbone")
+            raise BadValue(f"timm gives no feature maps of '{tag}'; take one that has them, {SUITABLE}")
         if weight_files.is_random(weights):
             refuse_large(self.network, tag)
         self.network.requires_grad_(False).eval()
         try:
             seen = self(torch.zeros(1, 3, image_size, image_size, device="meta"))
         except (IndexError, AssertionError) as error:
+            depth, side = shape_of(tag)
+            fits = range(max(depth - 2, 1), depth + 1)
             raise BadValue(
-                f"the backbone '{tag}' has no layers {self.layers}, or takes no images of "
-                f"{image_size} pixels: {error}; change --layers or --image-size"
+                f"the backbone '{tag}' has layers 1 to {depth}, asked for {', '.join(map(str, layers))}, or "
+                f"takes no images of {image_size} pixels ({error}); such as --layers "
+                f"{' '.join(map(str, fits))} --image-size {side or 224}"
             ) from None
         self.embed: int = seen[0].shape[1]
         self.channels: tuple[int, ...] = tuple(level.shape[1] for level in seen[1:])

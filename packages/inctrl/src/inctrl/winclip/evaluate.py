@@ -153,7 +153,7 @@ def choose(count: int, shots: int, *, seed: int, draw: Literal["reference", "dis
         draw: the reference's draw may take one image twice.
     """
     if not 1 <= shots <= count:
-        raise BadValue(f"shots is {shots}; there are {count} normal images, expected 1 to {count}")
+        raise BadValue(f"shots is {shots}; there are {count} normal images, expected at most --shot {count}")
     generator = np.random.RandomState(seed)
     return generator.choice(np.arange(count), shots, replace=draw == "reference").tolist()
 

@@ -1,7 +1,6 @@
 """The console commands around the diffusion model: parse, call, print; torch is imported late."""
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def train_diffusion() -> None:
         "realnet-train-diffusion",
         _train,
         DIFFUSION_RECIPES,
-        default=_default_recipe(),
+        default=_default_recipe,
         summary="Train the diffusion model on the normal images of all categories: of MVTec AD as the paper "
         "does, of any dataset (--dataset), or of your own (--data DIR). For a CPU: --recipe quick64.",
         read_config=read_diffusion,
@@ -50,7 +49,7 @@ def train_classifier() -> None:
         "realnet-train-classifier",
         _train,
         CLASSIFIER_RECIPES,
-        default=_default_recipe(),
+        default=_default_recipe,
         summary="Train the classifier that draws the diffusion model's samples towards their categories. Not "
         "needed for a single category.",
         read_config=read_classifier,
@@ -64,7 +63,7 @@ def sample() -> None:
         "realnet-sample",
         _sample,
         SAMPLE_RECIPES,
-        default=_default_recipe(),
+        default=_default_recipe,
         summary="Draw images with a trained diffusion model that look like the product but are slightly "
         "wrong (--strength 0: normal ones).",
         read_config=read_sample,
@@ -72,8 +71,8 @@ def sample() -> None:
     )
 
 
-def _default_recipe() -> str:
-    return recipe_for(sys.argv[1:], PAPER, own=("--data", "--meta-train"))
+def _default_recipe(words: Sequence[str]) -> str:
+    return recipe_for(words, PAPER, own=("--data", "--meta-train"))
 
 
 def _train(base: str, recipe: DiffusionRecipe | ClassifierRecipe, settings: TrainSettings) -> None:

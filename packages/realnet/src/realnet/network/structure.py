@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adcommon.errors import BadValue
+from adcommon.types.values import multiple_near
 
 GROUPS = 32
 """Groups of every group norm; a number of channels has to be a multiple of it."""
@@ -35,6 +36,18 @@ class Block:
     def channels(self) -> int:
         """Of all its layers together."""
         return sum(planes for _, planes in self.layers)
+
+    def narrowed(self, channels: int) -> "Block":
+        """The same with so many channels, fewer than it has: the last layers keep less.
+
+        >>> str(parse_structure(["layer1:64+layer2:100@8"])[0].narrowed(96))
+        'layer1:64+layer2:32@8'
+        """
+        kept, left = [], channels
+        for layer, planes in self.layers:
+            kept.append((layer, min(planes, left)))
+            left -= kept[-1][1]
+        return Block(self.name, tuple(entry for entry in kept if entry[1]), self.stride)
 
     def __str__(self) -> str:
         """As on a command line."""
@@ -75,8 +88,8 @@ def check_sizes(blocks: Sequence[Block], image_size: int, levels: int) -> None:
     if image_size < side or image_size % side:
         raise BadValue(
             f"image_size is {image_size}; expected a multiple of {side} pixels: the coarsest block has "
-            f"{side // 2 ** (levels - 1)} pixels per cell, and its network halves that {levels - 1} times "
-            "(--image-size, --structure)"
+            f"{side // 2 ** (levels - 1)} pixels per cell, and its network halves that {levels - 1} times; "
+            f"such as --image-size {multiple_near(image_size, side)}"
         )
 
 
@@ -88,21 +101,39 @@ def check_widths(
     head_width: int,
 ) -> None:
     """Refuse blocks whose network would have widths that its norms or attention heads do not divide."""
+    sizes = (ratio, channel_mult, attention_mult, head_width)
+    for block in blocks:
+        if (reason := misfit(block.channels, *sizes)) is None:
+            continue
+        fewer = range(block.channels - block.channels % GROUPS, 0, -GROUPS)
+        if (width := next((count for count in fewer if misfit(count, *sizes) is None), None)) is not None:
+            fits = (one if one is not block else block.narrowed(width) for one in blocks)
+            advice = f"such as --structure {' '.join(map(str, fits))}"
+        else:
+            advice = (
+                "leave out --structure, --hidden-ratio, --channel-mult and --head-width: they fit together"
+            )
+        raise BadValue(f"{block.name} ({block}) has {block.channels} channels, so {reason}; {advice}")
+
+
+def misfit(
+    channels: int, ratio: float, channel_mult: Sequence[int], attention_mult: Sequence[int], head_width: int
+) -> str | None:
+    """Why the network of a block cannot have the widths that so many channels give it; None: it can."""
     attends = {len(channel_mult) - 1} | {
         level for level in range(len(channel_mult)) if 2**level in attention_mult
     }
-    for block in blocks:
-        for level, factor in enumerate(channel_mult):
-            width = factor * int(ratio * block.channels)
-            if width > _MOST:
-                raise BadValue(f"{block.name} ({block}) has a network {width} wide; expected at most {_MOST}")
-            for name, unit in (("norms", GROUPS), ("attention", head_width)):
-                if (name == "norms" or level in attends) and (width < unit or width % unit):
-                    raise BadValue(
-                        f"{block.name} ({block}) has {block.channels} channels, so its network is {width} "
-                        f"wide at level {level + 1}; expected a multiple of {unit}, for its {name}. "
-                        "Change --structure, --hidden-ratio, --channel-mult or --head-width"
-                    )
+    for level, factor in enumerate(channel_mult):
+        width = factor * int(ratio * channels)
+        if width > _MOST:
+            return f"its network is {width} wide; expected at most {_MOST}"
+        for name, unit in (("norms", GROUPS), ("attention", head_width)):
+            if (name == "norms" or level in attends) and (width < unit or width % unit):
+                return (
+                    f"its network is {width} wide at level {level + 1}; expected a multiple of {unit}, for "
+                    f"its {name}"
+                )
+    return None
 
 
 def check_planes(blocks: Sequence[Block], channels: dict[str, int], tag: str) -> None:
@@ -111,8 +142,7 @@ def check_planes(blocks: Sequence[Block], channels: dict[str, int], tag: str) ->
         for layer, planes in block.layers:
             if planes > channels[layer]:
                 raise BadValue(
-                    f"{block.name} keeps {planes} channels of {layer}, which has {channels[layer]} in "
-                    f"'{tag}'; change --structure"
+                    f"{block.name} keeps {planes} channels of {layer}, which has {channels[layer]} in '{tag}'"
                 )
 
 

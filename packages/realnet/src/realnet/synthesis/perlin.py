@@ -52,7 +52,7 @@ class PerlinScales:
         if self.below > usable:
             raise BadValue(
                 f"perlin_scale is {self.below}: grids of 2^{self.below - 1} cells do not divide "
-                f"images of {size}x{size} pixels; expected at most {usable} at this size"
+                f"images of {size}x{size} pixels; expected at most --perlin-scale {usable} at this size"
             )
 
 

@@ -86,7 +86,7 @@ class PartialNorm(nn.Module):
         if count == 1:
             raise BadValue(
                 f"{self.name}: training needs more than one value per channel, got input of shape "
-                f"{tuple(x.shape)}; use a larger --batch-size or --image-size"
+                f"{tuple(x.shape)}; use --batch-size 2 or larger, or larger images"
             )
         values = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         var, mean = torch.var_mean(values, dim=(0, 2, 3), correction=0)
@@ -120,7 +120,7 @@ def replace_norms(module: nn.Module, var_threshold: float) -> None:
     if not norms:
         raise BadValue(
             "the backbone has no batch norm that PartialNorm could replace; "
-            "choose another --backbone or leave --partial-norm out"
+            "choose a --backbone that has it, such as resnet18.tv_in1k"
         )
     for name, norm in norms.items():
         module.set_submodule(name, PartialNorm.from_batch_norm(norm, var_threshold, name))

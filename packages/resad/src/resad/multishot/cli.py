@@ -17,6 +17,8 @@ from adcommon.types.values import Positive, Seed, Share, Side
 from resad.recipes import ALIASES, IMAGEBIND_TAG, RECIPES
 
 Several = Parameter(consume_multiple=True, negative_iterable=())
+CHECKPOINTS = Path("runs/resad-multishot/checkpoints")
+"""Where `resad-multishot` leaves the authors' files."""
 
 
 @Parameter(name="*", negative_iterable=())
@@ -124,7 +126,7 @@ def _extract(
 
 def _plot_shots(
     *,
-    checkpoints: Annotated[tuple[Path, ...], Several] = (Path("checkpoints"),),
+    checkpoints: Annotated[tuple[Path, ...], Several] = (CHECKPOINTS,),
     setting: Annotated[tuple[str, ...], Several] = ("mvtec_to_visa",),
     shots: Annotated[tuple[Positive, ...], Several] = (2, 4, 6, 8),
     out: Path = Path("shots_vs_auroc.png"),
@@ -150,7 +152,7 @@ def _plot_shots(
 
 def _plot_classes(
     *,
-    csv: Path = Path("checkpoints/mvtec_to_visa_4shot/mvtec_to_visa_4shot_epoch19_metrics.csv"),
+    csv: Path = CHECKPOINTS / "mvtec_to_visa_4shot/mvtec_to_visa_4shot_epoch19_metrics.csv",
     metric: str = "Pixel AUC",
     worst: Positive = 3,
     title: str | None = None,

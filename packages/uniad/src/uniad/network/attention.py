@@ -21,11 +21,11 @@ def neighbour_mask(grid: tuple[int, int], neighbourhood: tuple[int, int]) -> Boo
     """
     reach = [side // 2 for side in neighbourhood]
     if all(side <= 2 * far + 1 for side, far in zip(grid, reach, strict=True)):
-        least = 16 * (2 * min(reach) + 2)
+        fits = 2 * max(0, (max(grid) - 2) // 2) + 1
         raise BadValue(
             f"a grid of {grid[0]}x{grid[1]} tokens lies inside the neighbourhood of "
             f"{neighbourhood[0]}x{neighbourhood[1]} that attention must not see, so nothing would be left; "
-            f"use larger images (--image-size {least} or more) or a smaller --neighbourhood"
+            f"use larger images, or --neighbourhood {fits} {fits}"
         )
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
     rows, columns = rows.flatten(), columns.flatten()
