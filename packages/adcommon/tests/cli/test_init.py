@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from adcommon.cli.init import init
 from adcommon.errors import OutputExists
@@ -24,6 +25,17 @@ def test_what_was_understood_is_explained_and_the_file_is_of_flags(tmp_path: Pat
     assert "300x300 pixels" in text
     assert "0.05 needs 19 good ones" in text
     assert "keep a tenth out, 3, and need 190;" in text
+
+
+def test_tiles_of_large_photographs_are_proposed(tmp_path: Path) -> None:
+    for number in range(3):
+        photo = tmp_path / "parts" / "good" / f"{number}.png"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (1300, 1024), 40 * number).save(photo)
+    init(tmp_path / "parts")
+    flags, text = read(tmp_path / "ad.yaml")
+    assert "tile" not in flags
+    assert "9 of them make 9 times the work. Without the #: tile: 512" in text
 
 
 def test_the_users_words_and_the_first_of_several_kinds_are_written_down(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from adcommon.types.threshold import images_needed
 
 SIZE, SMALLER = 256, 128
 """Sides of the network's input, pixels; multiples of 128 fit every method and recipe."""
+LARGE = 4
+"""Times that side, from which tiles are worth a word."""
 RATES = (0.05, 0.1, 0.2)
 """False-alarm rates to choose from, the first one that the good photographs support."""
 KEPT_OUT = 0.1
@@ -96,11 +98,13 @@ def _lines(
 
 def _size(split: Split) -> Iterator[str]:
     """The image size that the photographs ask for, and why."""
+    from adcommon.data.tiling import boxes
     from adcommon.io.headers import read_header
 
     sizes = [read_header(one.image).upright_size for one in (*split.train, *split.test)]
     short = median_low(min(size) for size in sizes)
     side = SIZE if short >= SIZE else SMALLER
+    tile = 2 * side
     alike = "x".join(map(str, sizes[0])) if len(set(sizes)) == 1 else f"several sizes, about {short}"
     reason = "there is no more to see in them."
     if short > side:
@@ -112,6 +116,13 @@ def _size(split: Split) -> Iterator[str]:
     text = f"Photographs of {alike} pixels become squares of this side: {reason}"
     yield from _comment(f"{text} Multiples of 128 fit all methods.")
     yield _flag("image_size", side)
+    if short >= LARGE * side:
+        count = len(boxes(*sizes[0], tile, tile // 8))
+        yield from _comment(
+            "For small defects photographs can be cut into squares of so many of their own pixels, each "
+            f"looked at by itself: {count} of them make {count} times the work. Without the #:"
+        )
+        yield f"# {_flag('tile', tile)}"
 
 
 def _rate(count: int) -> Iterator[str]:
