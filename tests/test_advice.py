@@ -13,6 +13,7 @@ COMMANDS = ("recontrast", "uniad", "realnet", "resad", "padim", "patchcore")
 WRONG = [
     ("recontrast", "--image-size 100"),
     ("recontrast", "--crop-size 100"),
+    ("recontrast", "--image-size 128 --crop-size 160"),
     ("uniad", "--image-size 100"),
     ("uniad", "--pool 300"),
     ("uniad", "--hidden-dim 100"),
@@ -27,6 +28,7 @@ WRONG = [
     ("inctrl", "--out-stride 999"),
     ("inctrl", "--shots 1"),
     ("padim", "--image-size 100"),
+    ("padim", "--image-size 128 --crop-size 224"),
     ("padim", "--crop-size 100"),
 ]
 FLAG = re.compile(r"--[a-z-]+(?: [\w:@+.]*\d[\w:@+.]*)+")

@@ -69,6 +69,12 @@ class Base:
     def __post_init__(self) -> None:
         """Refuse values of another type or out of range."""
         check_fields(self)
+        if self.size > self.image_size:
+            unit = 1 if self.layers else max(self.strides, default=1)
+            raise BadValue(
+                f"crop_size is {self.size}, of images of {self.image_size} pixels; expected at most as many, "
+                f"such as --crop-size {max(1, self.image_size // unit) * unit}"
+            )
         if not self.layers and not self.strides:
             raise BadValue("strides is empty; expected such as --strides 8 16")
         if not self.layers and self.size % (unit := max(self.strides)):

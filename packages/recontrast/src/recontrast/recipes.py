@@ -120,6 +120,11 @@ class Recipe:
         """Refuse values that would only fail later."""
         check_fields(self)
         side = self.image_size if self.crop_size is None else self.crop_size
+        if side > self.image_size:
+            raise BadValue(
+                f"crop_size is {side}, of images of {self.image_size} pixels; expected at most as many, such "
+                f"as --crop-size {max(1, self.image_size // 32) * 32}"
+            )
         if side < 32 or side % 32:
             flag = "--image-size" if self.crop_size is None else "--crop-size"
             raise BadValue(
