@@ -127,7 +127,7 @@ def test_a_file_is_evaluated_as_the_model_it_was_made_of() -> None:
 @pytest.mark.slow
 def test_an_exported_model_runs_where_there_is_no_torch(parts: Path, tmp_path: Path) -> None:
     model = from_detector(Edges(), CONFIG)
-    ad.export(model, "edges.onnx", batch_size=2)
+    ad.export(model, "edges.onnx")
     install = "uv sync --quiet --frozen --package adcommon --extra onnx --no-default-groups --no-editable"
     environment = os.environ | {"UV_PROJECT_ENVIRONMENT": str(tmp_path / "venv")}
     fresh = ["--reinstall-package", "adcommon"]  # a wheel that was built before may lie in the cache

@@ -147,7 +147,6 @@ def export(
     out: Path | None = None,
     category: str | None = None,
     references: Path | None = None,
-    batch_size: Positive = 1,
 ) -> None:
     """Write a trained model of any method as one ONNX file, and check that it computes the same.
 
@@ -159,7 +158,6 @@ def export(
         out: The file. [default: model.onnx in the current folder]
         category: Which of the categories the model knows; for methods that ask.
         references: Folder of normal images to compare with, kept in the file; for few-shot methods.
-        batch_size: Images per call of the graph.
     """
     import adcommon
     from adcommon.training.logging import start_logging
@@ -167,7 +165,7 @@ def export(
     start_logging(None)
     loaded = adcommon.load(model, category=category, references=references, device="cpu")
     path = out or Path("model.onnx")
-    difference = adcommon.export(loaded, path, batch_size=batch_size)
+    difference = adcommon.export(loaded, path)
     print(f"{path}: onnxruntime and torch differ by {difference:.1e} of the largest output")
 
 

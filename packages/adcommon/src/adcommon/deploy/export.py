@@ -9,6 +9,7 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,10 +17,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from adcommon.deploy.model import Model
-from adcommon.deploy.runtime import LARGEST_BATCH, LARGEST_FILE, METADATA, refusals, session
+from adcommon.deploy.runtime import LARGEST_FILE, METADATA, refusals, session
 from adcommon.errors import BadValue, ExportFailed, WrongCheckpoint, require
 from adcommon.io.files import atomic_write, plain, refuse_unwritable
 from adcommon.types.prediction import Detector
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +55,12 @@ class Pixels(nn.Module):
         return (prediction.image_scores,) if maps is None else (prediction.image_scores, maps)
 
 
-def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
+def export(model: Model, out: str | Path) -> float:
     """Write a model as an ONNX file, with its reference images if it has any.
 
     Args:
         model: on the CPU.
         out: the file.
-        batch_size: images per call, fixed in the graph.
 
     Returns:
         The largest difference between torch's and onnxruntime's outputs, as a share of the largest output.
@@ -66,8 +69,6 @@ def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
         MissingPackage: what writes or runs ONNX files is not installed.
         ExportFailed: the graph cannot be written, or computes something else.
     """
-    if not 1 <= batch_size <= LARGEST_BATCH:
-        raise BadValue(f"--batch-size is {batch_size}; expected 1 to {LARGEST_BATCH}")
     detector = model.detector
     if detector is None:
         raise BadValue("this model is an ONNX file already; export the folder that it was made of")
@@ -77,12 +78,12 @@ def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
     if any(tensor.device.type != "cpu" for tensor in graph.state_dict().values()):
         raise BadValue('a model is exported on the CPU: load it with device="cpu"')
     size = detector.preprocess.size
-    pixels = _test_pixels(batch_size, size)
+    pixels = _test_pixels(2, size)
     with torch.no_grad():
         wanted = graph(pixels)
         names = ["score", "map"][: len(wanted)]
         try:
-            program = torch.export.export(graph, (pixels,))
+            program = torch.export.export(graph, (pixels,), dynamic_shapes=({0: torch.export.Dim("batch")},))
             exported = torch.onnx.export(
                 program, dynamo=True, input_names=["pixels"], output_names=names, verbose=False
             )
@@ -90,6 +91,7 @@ def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
             raise ExportFailed(f"this model cannot be written as ONNX: {error}") from error
     assert exported is not None  # torch gives None only to its old exporter's callers
     proto = exported.model_proto
+    _tidy(proto)
     if proto.ByteSize() > LARGEST_FILE:
         raise ExportFailed(
             f"the model has {proto.ByteSize()} bytes; an ONNX file holds at most {LARGEST_FILE}"
@@ -110,6 +112,16 @@ def export(model: Model, out: str | Path, *, batch_size: int = 1) -> float:
     atomic_write(Path(out), content)
     logger.info("wrote %s, %d bytes; onnxruntime differs from torch by %.1e", out, len(content), difference)
     return difference
+
+
+def _tidy(proto: "ModelProto") -> None:
+    """Call the batch by its name, and drop what only the exporter needs: notes and paths."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del proto.graph.value_info[:]
+    for node in proto.graph.node:
+        node.ClearField("doc_string")
+        del node.metadata_props[:]
 
 
 def _compare(content: bytes, pixels: UInt8[Tensor, "batch size size 3"], wanted: tuple[Tensor, ...]) -> float:

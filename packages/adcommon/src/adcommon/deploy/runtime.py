@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
 METADATA = "adcommon"
 """Under which the file's facts stand in its metadata, as JSON."""
-LARGEST_BATCH, LARGEST_SIDE = 1024, 2048
+LARGEST_SIDE = 2048
+SHAPES = {
+    "score": ("batch",),
+    "map": ("batch", "height", "width"),
+    "normalised_score": ("batch",),
+    "p_value": ("batch",),
+    "decision": ("batch",),
+}
+"""Of the outputs that a graph may have, by their names; docs/deploy.md says what they are."""
 LARGEST_FILE = 2**31 - 1
 """Bytes; protobuf's limit."""
 MEMORY_BYTES = 2**31
@@ -76,7 +84,7 @@ class OnnxDetector:
         self.facts = _facts(stored, str(path))
         """Method, category, threshold, and the preprocessing of the exported detector."""
         self.preprocess = self.facts.preprocess
-        self._batch_size = _batch_size(self._session, self.preprocess.size, str(path))
+        self._outputs = _outputs(self._session, self.preprocess.size, str(path))
 
     def score_pixels(self, pixels: UInt8[np.ndarray, "batch size size 3"]) -> Prediction:
         """Image scores and anomaly maps, in NumPy; the graph normalises the pixels itself.
@@ -84,23 +92,18 @@ class OnnxDetector:
         Raises:
             WrongCheckpoint: the graph cannot be computed, or gives something else than it says.
         """
-        count = len(pixels)
-        outputs: list[list[np.ndarray]] = []
-        for first in range(0, count, self._batch_size):
-            part = pixels[first : first + self._batch_size]
-            missing = self._batch_size - len(part)  # the graph takes whole batches
-            padded = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
-            with refusals(str(self._path)):
-                computed = self._session.run(None, {"pixels": padded})
-            for name, array, axes in zip(("score", "map"), computed, (1, 3), strict=False):
-                if array.dtype != np.float32 or array.ndim != axes or len(array) != self._batch_size:
-                    raise WrongCheckpoint(
-                        f"{self._path}: the output {name} has shape {array.shape}; expected "
-                        f"{self._batch_size} images of {axes} axes"
-                    )
-            outputs.append(computed)
-        columns = [np.concatenate(column)[:count] for column in zip(*outputs, strict=True)]
-        return Prediction(columns[0], columns[1] if len(columns) > 1 else None)
+        with refusals(str(self._path)):
+            computed = dict(
+                zip(self._outputs, self._session.run(self._outputs, {"pixels": pixels}), strict=True)
+            )
+        for name, array in computed.items():
+            axes = len(SHAPES[name])
+            if array.dtype != np.float32 or array.ndim != axes or len(array) != len(pixels):
+                raise WrongCheckpoint(
+                    f"{self._path}: the output {name} has shape {array.shape}; expected {len(pixels)} images "
+                    f"of {axes} axes"
+                )
+        return Prediction(computed["score"], computed.get("map"))
 
 
 def session(content: bytes, where: str) -> "InferenceSession":
@@ -135,8 +138,8 @@ def refusals(where: str) -> Iterator[None]:
     except _raised() as error:
         if "Available memory" in str(error) or isinstance(error, MemoryError):
             raise WrongCheckpoint(
-                f"{where} needs more than {MEMORY_BYTES / 2**30:.0f} GiB of memory for a batch; export the "
-                "model with a smaller --batch-size"
+                f"{where} needs more than {MEMORY_BYTES / 2**30:.0f} GiB of memory for a batch; give a "
+                "smaller --batch-size"
             ) from error
         reason = str(error).strip().split("\n")[0][:200]
         raise WrongCheckpoint(f"{where} is not an ONNX file that can be run: {reason}") from error
@@ -184,29 +187,32 @@ def _facts(stored: str, where: str) -> Exported:
     return build(Exported, values, where, error=WrongCheckpoint, prefix="metadata.")
 
 
-def _batch_size(opened: "InferenceSession", size: int, where: str) -> int:
-    """Images per call, of a graph whose inputs and outputs are those of `ad export`."""
-    inputs, outputs = opened.get_inputs(), opened.get_outputs()
-    batch = inputs[0].shape[0] if inputs and inputs[0].shape else None
-    if not isinstance(batch, int) or not 1 <= batch <= LARGEST_BATCH:
-        raise WrongCheckpoint(f"{where} takes batches of {batch}; expected 1 to {LARGEST_BATCH} images")
-    found = [(each.name, each.type, each.shape) for each in inputs]
-    if found != [("pixels", "tensor(uint8)", [batch, size, size, 3])]:
+def _outputs(opened: "InferenceSession", size: int, where: str) -> list[str]:
+    """Which of score and map a graph gives, whose inputs and outputs are those of `ad export`."""
+    found = [(each.name, each.type, each.shape) for each in opened.get_inputs()]
+    if found != [("pixels", "tensor(uint8)", ["batch", size, size, 3])]:
         raise WrongCheckpoint(
-            f"{where} takes {_listed(found)}; expected pixels, tensor(uint8), [{batch}, {size}, {size}, 3], "
-            "as its preprocessing says"
+            f"{where} takes {_listed(found)}; expected pixels, tensor(uint8), [batch, {size}, {size}, 3], as "
+            "its preprocessing says, from `ad export`"
         )
-    found = [(each.name, each.type, each.shape) for each in outputs]
-    score, maps = ("score", "tensor(float)", [batch]), found[1:]
-    sides = maps[0][2][1:] if maps and len(maps[0][2]) == 3 else []
-    sound = all(isinstance(side, int) and 1 <= side <= LARGEST_SIDE for side in sides)
-    if found[:1] != [score] or (maps and (not sound or maps != [("map", score[1], [batch, *sides])])):
+    found = [(each.name, each.type, each.shape) for each in opened.get_outputs()]
+    names = [name for name, _, _ in found]
+    if "score" not in names or not all(map(_is_output, found)):
         raise WrongCheckpoint(
-            f"{where} gives {_listed(found)}; expected score, tensor(float), [{batch}], and map, "
-            f"tensor(float), [{batch}, height, width], if any"
+            f"{where} gives {_listed(found)}; expected score, tensor(float), [batch], and map, "
+            "tensor(float), [batch, height, width], if any, from `ad export`"
         )
-    return batch
+    return [name for name in ("score", "map") if name in names]
+
+
+def _is_output(found: tuple[str, str, list[Any]]) -> bool:
+    """True for one of `SHAPES`, whose sides are no larger than a map may be."""
+    name, kind, shape = found
+    axes = len(SHAPES.get(name, ()))
+    sound = all(isinstance(side, int) and 1 <= side <= LARGEST_SIDE for side in shape[1:])
+    wanted = "tensor(bool)" if name == "decision" else "tensor(float)"
+    return kind == wanted and shape[:1] == ["batch"] and len(shape) == axes and sound
 
 
 def _listed(found: list[tuple[str, str, list[Any]]]) -> str:
-    return "; ".join(f"{name[:40]}, {kind}, {shape}"[:120] for name, kind, shape in found[:3]) or "nothing"
+    return "; ".join(f"{name[:40]}, {kind}, {shape}"[:120] for name, kind, shape in found[:5]) or "nothing"

@@ -82,10 +82,10 @@ class PatchCore(nn.Module):
     ]:
         """Distance of every patch from the nearest one of the memory, and the patches."""
         patches = self.patches(images)
-        distances, _ = nearest_distances(patches.flatten(0, 2), self.memory)
+        distances, _ = nearest_distances(patches.flatten(1, 2), self.memory)
         if self.cosine:  # vectors of length 1: the square of their distance is twice one minus their cosine
             distances = distances.square() / 2
-        return distances[:, 0].unflatten(0, patches.shape[:3]), patches
+        return distances.view(patches.shape[:3]), patches
 
     def reweighted(
         self,
@@ -99,11 +99,12 @@ class PatchCore(nn.Module):
         distances to the `neighbours` patches of the memory around that one.
         """
         largest, place = distances.flatten(1).max(dim=1)
-        farthest = patches.flatten(1, 2)[torch.arange(len(patches), device=place.device), place]
+        images = torch.arange(patches.shape[0], device=place.device)
+        farthest = patches.flatten(1, 2)[images, place][:, None]
         _, nearest = nearest_distances(farthest, self.memory)
         around_nearest = min(neighbours, len(self.memory))
-        _, around = nearest_distances(self.memory[nearest[:, 0]], self.memory, around_nearest)
-        support = (self.memory[around] - farthest[:, None]).norm(dim=2)
+        _, around = nearest_distances(self.memory[nearest[..., 0]], self.memory, around_nearest)
+        support = (self.memory[around[:, 0]] - farthest).norm(dim=2)
         return largest * (1 - support.softmax(dim=1)[:, 0])
 
 

@@ -45,7 +45,7 @@ def distance(
 ) -> Float[Tensor, "batch patches"]:
     """Half the cosine distance to the nearest reference, of vectors of length 1."""
     if len(references) == 1:  # one large product instead of `batch` small ones
-        cosines = nearest(query.flatten(0, 1), references[0])[1].view(query.shape[:2])
+        cosines = nearest(query, references[0])[1]
     else:
         cosines = torch.stack([nearest(*pair)[1] for pair in zip(query, references, strict=True)])
     return 0.5 * (1 - cosines)

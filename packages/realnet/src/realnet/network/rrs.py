@@ -108,7 +108,7 @@ def gather(
     maps: Float[Tensor, "batch channels height width"], channels: Int64[Tensor, "batch chosen"]
 ) -> Float[Tensor, "batch chosen height width"]:
     """The chosen channels of each image, in its own order; a channel may come twice."""
-    first = maps.shape[1] * torch.arange(len(maps), device=maps.device)[:, None]
+    first = maps.shape[1] * torch.arange(maps.shape[0], device=maps.device)[:, None]
     rows = maps.flatten(0, 1).index_select(0, (first + channels).flatten())
     return rows.unflatten(0, channels.shape)
 

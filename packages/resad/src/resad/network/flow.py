@@ -103,7 +103,7 @@ class Flow(nn.Module):
         self, rows: Rows, codes: Codes = None, cells: Cells = None, autocast: Autocast = nullcontext
     ) -> tuple[Rows, PerRow]:
         """Latent rows and the summed log-determinants."""
-        log_det = rows.new_zeros(len(rows))
+        log_det = rows.new_zeros(rows.shape[0])
         for block in self.module_list:
             rows, part = block(rows, codes, cells, autocast)
             log_det = log_det + part

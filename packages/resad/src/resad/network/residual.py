@@ -116,21 +116,26 @@ def as_maps(rows: Rows, like: Maps) -> Maps:
 
 def match(maps: Maps, references: ReferenceRows) -> Maps:
     """The nearest reference feature of every position, as it is (not normalised)."""
-    index, _ = nearest(F.normalize(as_rows(maps), dim=1), references.unit)
-    return as_maps(references.rows[index], maps)
+    index, _ = nearest(_directions(maps), references.unit)
+    return as_maps(references.rows[index.flatten()], maps)
 
 
 def match_nested(maps: Maps, references: ReferenceRows, counts: Sequence[int]) -> list[Maps]:
     """As `match` among the first rows only, for several rising numbers of rows; each is compared once."""
-    rows = F.normalize(as_rows(maps), dim=1)
+    rows = _directions(maps)
     found: list[Maps] = []
-    index, best = torch.zeros(len(rows), dtype=torch.int64, device=rows.device), torch.tensor(-math.inf)
+    index, best = torch.zeros(rows.shape[:2], dtype=torch.int64, device=rows.device), torch.tensor(-math.inf)
     for start, end in pairwise([0, *counts]):
         place, value = nearest(rows, references.unit[start:end])
         index = torch.where(value > best, place + start, index)
         best = torch.maximum(value, best.to(value))
-        found.append(as_maps(references.rows[index], maps))
+        found.append(as_maps(references.rows[index.flatten()], maps))
     return found
+
+
+def _directions(maps: Maps) -> Float[Tensor, "batch positions channels"]:
+    """The feature of every position, of length 1."""
+    return F.normalize(as_rows(maps), dim=1).unflatten(0, (maps.shape[0], -1))
 
 
 def match_classes(maps: Maps, categories: Sequence[str], references: dict[str, ReferenceRows]) -> Maps:
