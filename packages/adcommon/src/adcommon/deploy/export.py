@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from adcommon.deploy.contract import LARGEST_BATCH
 from adcommon.deploy.model import Model
-from adcommon.deploy.runtime import LARGEST_BATCH, LARGEST_FILE, METADATA, refusals, session
+from adcommon.deploy.runtime import LARGEST_FILE, METADATA, refusals, session
 from adcommon.errors import BadValue, ExportFailed, WrongCheckpoint, require
 from adcommon.io.files import atomic_write, plain, refuse_unwritable
 from adcommon.types.prediction import Detector
