@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from adcommon.errors import BadValue
-from adcommon.types.values import Count, Finite, MapFormat, Positive, Rate, Workers
+from adcommon.types.values import Count, Finite, MapFormat, Positive, Rate, Runtime, Workers
 
 
 def predict_app(name: str, method: str | None = None) -> App:
@@ -39,6 +39,8 @@ def predict_app(name: str, method: str | None = None) -> App:
         max_megapixels: Annotated[Positive | None, Parameter(show_default=False)] = None,
         gpu: str | None = None,
         device: str | None = None,
+        runtime: Runtime | None = None,
+        threads: Positive | None = None,
         resume: bool = False,
         force: bool = False,
         fail_on_anomaly: bool = False,
@@ -71,7 +73,11 @@ def predict_app(name: str, method: str | None = None) -> App:
             max_megapixels: Largest picture that is decoded, in millions of pixels.
                 [default: $AD_MAX_MEGAPIXELS, else 100]
             gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
-            device: Device by its torch name: cpu, cuda:1, mps.
+            device: Device by its torch name: cpu, cuda:1, mps; for a file of `ad export`, if onnxruntime was
+                built for it: cuda:1, tensorrt, coreml, directml. [default: of such a file the CPU]
+            runtime: What computes a file of `ad export`; `auto` measures what is installed for a second and
+                takes the faster one, if both compute the same. [default: onnxruntime]
+            threads: Threads that compute a file of `ad export`. [default: all cores]
             resume: Continue a prediction that was stopped or killed; images that have a row are not scored
                 again.
             force: Overwrite a prediction in the folder.
@@ -100,13 +106,14 @@ def predict_app(name: str, method: str | None = None) -> App:
             raise BadValue("--threshold and --false-alarm-rate both decide; use one of them")
         refuse_out(out, resume=resume, force=force)
         list_inputs(images, out)
-        chosen = None
         if model.suffix != ".onnx":
             from adcommon.models.devices import choose_device
 
-            chosen = choose_device(gpu, device)
-        elif (gpu or device or "cpu") != "cpu":
-            raise BadValue(f"{model} runs on the CPU; leave out --gpu and --device")
+            chosen = str(choose_device(gpu, device))
+        elif gpu and device:
+            raise BadValue("--gpu and --device were both given; use one of them")
+        else:
+            chosen = device or (f"cuda:{gpu}" if gpu and gpu != "cpu" else "cpu")
         loaded = load(
             model,
             category=category,
@@ -115,6 +122,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             device=chosen,
             tile=tile,
             overlap=overlap,
+            runtime=runtime,
+            threads=threads,
         )
         if threshold is not None:
             loaded.threshold = threshold
@@ -129,7 +138,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             "tile": tile,
             "overlap": overlap,
             "references": None if references is None else listing_digest(find_images(references)),
-            "device": "cpu" if chosen is None else chosen.type,
+            "device": chosen.partition(":")[0],
+            "runtime": loaded.runtime,
         }
         with StopSignal() as stop:
             predicted = predict(

@@ -1,11 +1,12 @@
-"""What is in an ONNX file, looked at in its bytes before onnxruntime builds anything; no other package."""
+"""What is in an ONNX file, looked at in its bytes before a runtime builds anything; no other package."""
 
 from collections.abc import Iterator
 
 from adcommon.errors import WrongCheckpoint
 
 # Numbers of fields, from onnx.proto: of a model, its functions, graphs, nodes, attributes and tensors.
-_GRAPH, _TRAINING, _FUNCTION = 7, 20, 25
+_GRAPH, _PROPERTY, _TRAINING, _FUNCTION = 7, 14, 20, 25
+_KEY, _VALUE = 1, 2
 _NODE, _INITIALIZER, _SPARSE = 1, 5, 15
 _OPERATOR, _ATTRIBUTE, _NODE_OF_FUNCTION = 4, 5, 7
 _TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS, _SPARSE_TENSORS = 5, 6, 10, 11, (22, 23)
@@ -34,6 +35,20 @@ def refuse_unsafe(content: bytes, where: str) -> None:
         raise
     except (IndexError, ValueError, TypeError) as error:
         raise WrongCheckpoint(f"{where} is not an ONNX file, or a damaged one") from error
+
+
+def metadata(content: bytes, key: str) -> str | None:
+    """What a file that is safe says under a key, besides its graph; None: nothing.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    for number, value in _fields(memoryview(content)):
+        if number == _PROPERTY:
+            entry = {part: bytes(_message(text)) for part, text in _fields(_message(value))}
+            if entry.get(_KEY) == key.encode():
+                return entry.get(_VALUE, b"").decode()
+    return None
 
 
 def _check_graph(graph: memoryview, where: str, depth: int) -> None:

@@ -18,9 +18,12 @@ from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.schema import build
 from adcommon.types.prediction import ComparesWithReferences, Detector, Prediction
 from adcommon.types.threshold import RATE, Threshold, calibrate
+from adcommon.types.values import Runtime
 
 if TYPE_CHECKING:
     import torch
+
+    from adcommon.deploy.runtime import OnnxDetector
 
 
 def load(
@@ -32,6 +35,9 @@ def load(
     device: "torch.device | str | None" = None,
     tile: int | None = None,
     overlap: int | None = None,
+    runtime: Runtime | None = None,
+    threads: int | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> Model:
     """A trained model of any installed method.
 
@@ -41,10 +47,16 @@ def load(
         category: which of the categories the model knows; for methods that ask.
         references: normal images to compare with, a folder or files; for few-shot methods.
         method: refuse models of other methods.
-        device: by its torch name; by default the first GPU if there is one, else the CPU.
+        device: by its torch name; by default the first GPU if there is one, else the CPU. An exported file
+            runs on the CPU by default, and where its onnxruntime can on cuda, tensorrt, coreml or directml.
         tile: side of the squares that images and references are cut into, pixels, for few-shot methods; all
             others cut images as they were trained.
         overlap: pixels that neighbouring tiles share at least; by default an eighth of a tile.
+        runtime: what computes an exported file: onnxruntime, the default, or openvino; "auto" measures those
+            that are installed for a second and takes the faster one, if both compute the same.
+        threads: of the CPU for an exported file; by default all cores.
+        options: for the runtime of an exported file, by its own names: properties of OpenVINO, such as
+            {"PERFORMANCE_HINT": "THROUGHPUT"}, or options of onnxruntime's provider for the device.
 
     Raises:
         WrongCheckpoint: not a model, a damaged one, or another method's.
@@ -57,7 +69,21 @@ def load(
             f"{path} looks at images as it was written; tiles are for the model folder of a training"
         )
     if path.suffix == ".onnx":
-        return _load_onnx(path, method, references)
+        from adcommon.deploy.runtime import OnnxDetector
+
+        exported = OnnxDetector(
+            path,
+            runtime=runtime or "onnxruntime",
+            device=str(device or "cpu"),
+            threads=threads,
+            options=options,
+        )
+        return _of_exported(exported, path, method, references)
+    if (runtime, threads, options) != (None, None, None):
+        raise BadValue(
+            f"{path} is not an exported file, and torch computes it; runtime, threads and options are for a "
+            "file of `ad export`"
+        )
     from adcommon.methods import find, load_folder
     from adcommon.models.devices import choose_device
 
@@ -130,10 +156,7 @@ def from_detector(
     )
 
 
-def _load_onnx(path: Path, method: str | None, references: object) -> Model:
-    from adcommon.deploy.runtime import OnnxDetector
-
-    exported = OnnxDetector(path)
+def _of_exported(exported: "OnnxDetector", path: Path, method: str | None, references: object) -> Model:
     facts = exported.facts
     if method not in (None, facts.method):
         raise WrongCheckpoint(f"{path} holds a model of {facts.method}, not of {method}")
@@ -147,6 +170,7 @@ def _load_onnx(path: Path, method: str | None, references: object) -> Model:
         calibration=facts.calibration,
         category=facts.category,
         kinds=facts.kinds,
+        runtime=exported.runtime,
     )
 
 

@@ -50,6 +50,8 @@ class Model:
     """Normal images that were given to compare with; none of them can be scored."""
     kinds: Sequence[Kind] = ()
     """What the normal images that it knows look like; none: that is not known, and no image is unfamiliar."""
+    runtime: str = "torch"
+    """What computes it: torch, onnxruntime or openvino."""
 
     def __post_init__(self) -> None:
         """Remember the threshold that it came with."""

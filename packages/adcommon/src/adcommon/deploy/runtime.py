@@ -1,10 +1,15 @@
-"""A detector in an ONNX file that `ad export` wrote; onnxruntime computes it, without the method or torch."""
+"""A detector in an ONNX file that `ad export` wrote, computed without the method or torch.
+
+By onnxruntime, which it was checked with when it was written, or by OpenVINO.
+"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from hashlib import blake2b
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,33 +18,36 @@ from jaxtyping import UInt8
 
 from adcommon.data.kind import Kind
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy.graph import refuse_unsafe
-from adcommon.errors import WrongCheckpoint, require
+from adcommon.deploy.contract import AXES, Session, contract
+from adcommon.deploy.fastest import faster, smooth_pixels
+from adcommon.deploy.graph import metadata, refuse_unsafe
+from adcommon.deploy.openvino import OpenVinoSession
+from adcommon.errors import BadValue, UserError, WrongCheckpoint, require, unknown_name
 from adcommon.io.files import download_gone_wrong
 from adcommon.io.schema import build
 from adcommon.types.names import check_name
 from adcommon.types.prediction import Prediction
 from adcommon.types.threshold import Threshold
+from adcommon.types.values import Runtime
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 METADATA = "adcommon"
 """Under which the file's facts stand in its metadata, as JSON."""
-LARGEST_SIDE = 2048
-SHAPES = {
-    "score": ("batch",),
-    "map": ("batch", "height", "width"),
-    "normalised_score": ("batch",),
-    "p_value": ("batch",),
-    "decision": ("batch",),
-}
-"""Of the outputs that a graph may have, by their names; docs/deploy.md says what they are."""
 LARGEST_FILE = 2**31 - 1
 """Bytes; protobuf's limit."""
 MEMORY_BYTES = 2**31
 """That a graph may take for one batch, besides its weights; all graphs of a process share them."""
 _LONGEST_METADATA = 2**20
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+"""Where onnxruntime computes -> its name for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,28 +71,53 @@ class Exported:
 
 
 class OnnxDetector:
-    """Scores images as the detector did that was exported, on the CPU."""
+    """Scores images as the detector did that was exported."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        runtime: Runtime = "onnxruntime",
+        device: str = "cpu",
+        threads: int | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        """Open the file; `session` and `OpenVinoSession` say what the arguments mean.
+
+        Args:
+            runtime: "auto" takes the faster one of those that are installed, see `fastest`.
 
         Raises:
             WrongCheckpoint: not an ONNX file, none that `ad export` wrote, or one whose graph and facts do
                 not go together.
-            MissingPackage: onnxruntime is not installed.
+            MissingPackage: the runtime is not installed.
+            BadValue: it does not compute on this device, or is not told what to do with these options.
         """
-        self._path = path
-        self._session = session(_content(path), where=str(path))
-        with refusals(str(path)):
-            stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
-        if stored is None:
-            raise WrongCheckpoint(
-                f"{path} says nothing of its preprocessing; expected a file from `ad export`"
-            )
-        self.facts = _facts(stored, str(path))
+        if runtime == "auto" and options:
+            raise BadValue("options are those of one runtime, and auto takes either; name the one")
+        if runtime == "openvino" and device != "cpu":
+            raise BadValue(f"OpenVINO is used on the CPU only, not on {device}; onnxruntime may run there")
+        self._path, where = path, str(path)
+        content = _content(path)
+        by_onnxruntime = partial(session, content, where, device=device, threads=threads, options=options)
+        by_openvino = partial(_by_openvino, content, where, threads, options)
+        has_both = all(find_spec(name) is not None for name in ("onnxruntime", "openvino"))
+        if runtime == "auto" and not has_both and find_spec("openvino") is not None:
+            runtime = "openvino"
+        self._session: Session = by_openvino() if runtime == "openvino" else by_onnxruntime()
+        self.runtime = "openvino" if runtime == "openvino" else "onnxruntime"
+        """What computes it."""
+        self.facts = _facts(content, where)
         """Method, category, threshold, and the preprocessing of the exported detector."""
         self.preprocess = self.facts.preprocess
-        self._outputs = _outputs(self._session, self.preprocess.size, str(path))
+        size = self.preprocess.size
+        self._outputs = contract(self._session, size, where)
+        if runtime == "auto" and has_both and device == "cpu":
+            pixels, key = smooth_pixels(1, size), (blake2b(content).digest(), threads)
+            with refusals(where):
+                chosen = faster(self._session, by_openvino, self._outputs, pixels, where, key)
+            if chosen is not None:
+                self._session, self.runtime = chosen, "openvino"
 
     def score_pixels(self, pixels: UInt8[np.ndarray, "batch size size 3"]) -> Prediction:
         """Image scores and anomaly maps, in NumPy; the graph normalises the pixels itself.
@@ -93,11 +126,10 @@ class OnnxDetector:
             WrongCheckpoint: the graph cannot be computed, or gives something else than it says.
         """
         with refusals(str(self._path)):
-            computed = dict(
-                zip(self._outputs, self._session.run(self._outputs, {"pixels": pixels}), strict=True)
-            )
+            arrays = self._session.run(self._outputs, {"pixels": pixels})
+        computed = dict(zip(self._outputs, arrays, strict=True))
         for name, array in computed.items():
-            axes = len(SHAPES[name])
+            axes = AXES[name]
             if array.dtype != np.float32 or array.ndim != axes or len(array) != len(pixels):
                 raise WrongCheckpoint(
                     f"{self._path}: the output {name} has shape {array.shape}; expected {len(pixels)} images "
@@ -106,34 +138,78 @@ class OnnxDetector:
         return Prediction(computed["score"], computed.get("map"))
 
 
-def session(content: bytes, where: str) -> "InferenceSession":
-    """An onnxruntime session on the CPU of a model's bytes.
+def session(
+    content: bytes,
+    where: str,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    options: Mapping[str, str] | None = None,
+) -> "InferenceSession":
+    """An onnxruntime session of a model's bytes.
+
+    Args:
+        device: cpu, cuda, tensorrt, coreml or directml, with a number where there are several: cuda:1.
+        threads: of the CPU, for one batch; by default all cores.
+        options: of onnxruntime's provider for the device, by its names.
 
     Raises:
         WrongCheckpoint: they are no ONNX file, or one that reads other files or may run for ever.
+        BadValue: this onnxruntime cannot compute on the device.
     """
     require("onnx", "onnxruntime")
+    kind, _, number = device.partition(":")
+    if kind not in _PROVIDERS or (number and not number.isdecimal()):
+        raise unknown_name("device of onnxruntime", device, _PROVIDERS)
     refuse_unsafe(content, where)
-    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime import InferenceSession, SessionOptions, get_available_providers
 
+    provider = _PROVIDERS[kind]
+    if provider not in get_available_providers():
+        raise BadValue(
+            f"this onnxruntime has no {provider}, only {', '.join(get_available_providers())}; another "
+            "build of it may: onnxruntime-gpu, onnxruntime-directml"
+        )
     _share_memory()
-    options = SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is said by us, once
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    settings = SessionOptions()
+    settings.log_severity_level = 4  # what goes wrong is said by us, once
+    settings.add_session_config_entry("session.use_env_allocators", "1")
+    settings.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    settings.intra_op_num_threads = threads or 0
+    if kind == "directml":
+        settings.enable_mem_pattern = False  # it cannot
+    chosen: dict[str, str] = {"device_id": number} if number else {}
+    if kind == "cuda":
+        chosen["gpu_mem_limit"] = str(MEMORY_BYTES)
     with refusals(where):
         # Folding would compute constants of any size in memory that no limit holds for.
-        return InferenceSession(
-            content, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
+        opened = InferenceSession(
+            content,
+            settings,
+            providers=[
+                (provider, {**chosen, **(options or {})}),
+                *(["CPUExecutionProvider"] * (kind != "cpu")),
+            ],
+            disabled_optimizers=["ConstantFolding"],
         )
+    if provider not in opened.get_providers():  # it takes the CPU without a word
+        raise BadValue(f"onnxruntime could not start {provider}; are its driver and libraries installed?")
+    return opened
+
+
+def _by_openvino(
+    content: bytes, where: str, threads: int | None, options: Mapping[str, str] | None
+) -> OpenVinoSession:
+    with refusals(where):
+        return OpenVinoSession(content, where, memory=MEMORY_BYTES, threads=threads, options=options)
 
 
 @contextmanager
 def refusals(where: str) -> Iterator[None]:
-    """Turn whatever onnxruntime raises into `WrongCheckpoint`, in our words."""
+    """Turn whatever a runtime raises into `WrongCheckpoint`, in our words."""
     try:
         yield
-    except WrongCheckpoint:
+    except UserError:
         raise
     except _raised() as error:
         if "Available memory" in str(error) or isinstance(error, MemoryError):
@@ -147,12 +223,14 @@ def refusals(where: str) -> Iterator[None]:
 
 @cache
 def _raised() -> tuple[type[Exception], ...]:
-    """Every error that onnxruntime has; they share no base but Exception."""
+    """Every error that a runtime has; onnxruntime's share no base but Exception."""
+    if find_spec("onnxruntime") is None:
+        return (RuntimeError, ValueError, TypeError, MemoryError)
     from onnxruntime.capi import onnxruntime_pybind11_state
 
     kinds = vars(onnxruntime_pybind11_state).values()
     theirs = (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception))
-    return (*theirs, RuntimeError, ValueError, MemoryError)
+    return (*theirs, RuntimeError, ValueError, TypeError, MemoryError)
 
 
 @cache
@@ -177,42 +255,18 @@ def _content(path: Path) -> bytes:
         raise WrongCheckpoint(f"cannot read {path}: {error.strerror}") from error
 
 
-def _facts(stored: str, where: str) -> Exported:
+def _facts(content: bytes, where: str) -> Exported:
     try:
+        stored = metadata(content, METADATA)
+        if stored is None:
+            raise WrongCheckpoint(
+                f"{where} says nothing of its preprocessing; expected a file from `ad export`"
+            )
         if len(stored) > _LONGEST_METADATA:
             raise ValueError("it is too long")
         values: Any = json.loads(stored)
+    except WrongCheckpoint:
+        raise
     except (ValueError, RecursionError) as error:
         raise WrongCheckpoint(f"{where}: its metadata is no JSON: {str(error)[:100]}") from error
     return build(Exported, values, where, error=WrongCheckpoint, prefix="metadata.")
-
-
-def _outputs(opened: "InferenceSession", size: int, where: str) -> list[str]:
-    """Which of score and map a graph gives, whose inputs and outputs are those of `ad export`."""
-    found = [(each.name, each.type, each.shape) for each in opened.get_inputs()]
-    if found != [("pixels", "tensor(uint8)", ["batch", size, size, 3])]:
-        raise WrongCheckpoint(
-            f"{where} takes {_listed(found)}; expected pixels, tensor(uint8), [batch, {size}, {size}, 3], as "
-            "its preprocessing says, from `ad export`"
-        )
-    found = [(each.name, each.type, each.shape) for each in opened.get_outputs()]
-    names = [name for name, _, _ in found]
-    if "score" not in names or not all(map(_is_output, found)):
-        raise WrongCheckpoint(
-            f"{where} gives {_listed(found)}; expected score, tensor(float), [batch], and map, "
-            "tensor(float), [batch, height, width], if any, from `ad export`"
-        )
-    return [name for name in ("score", "map") if name in names]
-
-
-def _is_output(found: tuple[str, str, list[Any]]) -> bool:
-    """True for one of `SHAPES`, whose sides are no larger than a map may be."""
-    name, kind, shape = found
-    axes = len(SHAPES.get(name, ()))
-    sound = all(isinstance(side, int) and 1 <= side <= LARGEST_SIDE for side in shape[1:])
-    wanted = "tensor(bool)" if name == "decision" else "tensor(float)"
-    return kind == wanted and shape[:1] == ["batch"] and len(shape) == axes and sound
-
-
-def _listed(found: list[tuple[str, str, list[Any]]]) -> str:
-    return "; ".join(f"{name[:40]}, {kind}, {shape}"[:120] for name, kind, shape in found[:5]) or "nothing"

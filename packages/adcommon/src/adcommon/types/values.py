@@ -110,3 +110,5 @@ MapFormat = Literal["npy", "tiff"]
 """Of a file that holds an anomaly map."""
 Tracker = Literal["none", "tensorboard", "mlflow", "wandb"]
 """What else a training is written down in; each is an extra of the same name."""
+Runtime = Literal["auto", "onnxruntime", "openvino"]
+"""What computes an exported model."""
