@@ -41,6 +41,11 @@ app.command(
     name="compare",
     help="Train every method on the same images, in the time that there is, and say which one to use.",
 )
+app.command(
+    "adcommon.cli.serve:serve",
+    name="serve",
+    help="Answer over HTTP what trained models say of images, with a page to drop photographs on.",
+)
 app.command("adcommon.cli.list_commands:few_shot", name="few-shot", help="Draw normal reference images.")
 
 Root = Annotated[Path | None, Parameter(name="--data-root")]
