@@ -64,7 +64,7 @@ def serve(
     from adcommon.deploy.model import Model
     from adcommon.deploy.serve.app import Service
     from adcommon.deploy.serve.served import Served, keep_looking, named
-    from adcommon.deploy.serve.server import listener
+    from adcommon.deploy.serve.server import BACKLOG, listener
     from adcommon.deploy.serve.server import serve as answer
     from adcommon.deploy.serve.worker import Limits
     from adcommon.io.decoding import MAX_MEGAPIXELS_VARIABLE, allow_megapixels
@@ -105,6 +105,7 @@ def serve(
     for served in models:
         about = served.about()
         print(f"{served.name}: {about['method']}, {served.path}; {about['worth']}")
+    bound.listen(BACKLOG)  # who connects from here on is answered
     address = f"[{host}]" if ":" in host else host
     print(f"serving at http://{address}:{bound.getsockname()[1]}/", flush=True)
     keep_looking(models)

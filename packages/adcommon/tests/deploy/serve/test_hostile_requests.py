@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from adcommon.deploy.serve import server as server_module
 from adcommon.deploy.serve.worker import Limits
 from adcommon.io.decoding import MAX_MEGAPIXELS_VARIABLE
 
@@ -201,3 +202,15 @@ def test_a_client_that_sends_a_byte_now_and_then_is_not_waited_for(start: Callab
                 break
             server.stop.wait(0.125)
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_more_connections_than_may_be_open_are_closed(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "CONNECTIONS", 3)
+    server = start(LIMITS)
+    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(3)]
+    assert server.ask("/health").status == 503
+    for connection in idle:
+        connection.close()
+    assert server.ask("/health").status == 200

@@ -15,11 +15,14 @@ from adcommon.deploy.serve.app import LARGEST_HEAD, Service
 from adcommon.deploy.serve.worker import Limits
 from adcommon.errors import BadValue
 
-CONNECTIONS = 1000
-"""At once; others are answered 503."""
+CONNECTIONS = 500
+"""At once, fewer than the files that a process may open; more are closed."""
+BACKLOG = 2048
+"""Connections that wait to be accepted."""
 _LINGER_S = 0.5
 """How long an idle connection stays at a stop, for the request that its client may have sent already."""
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 def listener(host: str, port: int) -> socket.socket:
@@ -52,7 +55,7 @@ def serve(service: Service, bound: socket.socket, limits: Limits, stop: Callable
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
+        backlog=BACKLOG,
         h11_max_incomplete_event_size=LARGEST_HEAD,
         timeout_keep_alive=math.ceil(limits.timeout_s),
         timeout_graceful_shutdown=math.ceil(limits.timeout_s),
@@ -85,6 +88,9 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            transport.write(_TOO_MANY)
+            transport.close()
         self._watch()
 
     def data_received(self, data: bytes) -> None:
