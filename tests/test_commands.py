@@ -48,7 +48,17 @@ def test_ad_looks_things_up_without_torch(arguments: list[str]) -> None:
 
 def test_ad_help_lists_what_there_is() -> None:
     text = run("adcommon.cli.main", "main", "--help").stdout
-    for name in ("quickstart", "datasets", "check", "prepare", "weights", "evaluate", "predict", "report"):
+    for name in (
+        "quickstart",
+        "datasets",
+        "check",
+        "prepare",
+        "weights",
+        "evaluate",
+        "predict",
+        "serve",
+        "report",
+    ):
         assert name in text
 
 

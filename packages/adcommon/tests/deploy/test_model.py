@@ -73,17 +73,20 @@ def facts_of(result: Result) -> tuple[float | None, bytes]:
 
 @pytest.mark.parametrize("upright", [False, True])
 @pytest.mark.parametrize("rgb", ["first", "last"])
-def test_a_file_an_image_and_an_array_give_the_same_bits(parts: Path, upright: bool, rgb: Any) -> None:
+def test_a_file_what_it_holds_an_image_and_an_array_give_the_same_bits(
+    parts: Path, upright: bool, rgb: Any
+) -> None:
     model = model_of(
         Edges(Preprocess(image_size=20, crop_size=16, fit="short_side", upright=upright, rgb=rgb))
     )
     path = parts / "b.png"
     with Image.open(path) as image:
         pixels = np.asarray(image)
-        results = [model.predict(given) for given in (path, str(path), image, pixels, pixels[::-1][::-1])]
+        given = (path, str(path), path.read_bytes(), image, pixels, pixels[::-1][::-1])
+        results = [model.predict(one) for one in given]
         assert image.size == (48, 64)
     assert len({facts_of(result) for result in results}) == 1
-    assert [result.path for result in results] == [path, path, None, None, None]
+    assert [result.path for result in results] == [path, path, None, None, None, None]
     assert results[0].anomaly_map is not None
     assert results[0].anomaly_map.shape == (64, 48)
     assert results[0].anomaly_map.dtype == np.float32
@@ -100,9 +103,10 @@ def test_grey_arrays_are_grey_files_and_a_photo_is_upright_if_the_model_wants_it
     assert facts_of(model.predict(grey)) == facts_of(model.predict(tmp_path / "turned.png"))
     upright = model_of(Edges(Preprocess(image_size=16, upright=True)))
     with Image.open(tmp_path / "turned.png") as image:
-        results = [upright.predict(image), upright.predict(tmp_path / "turned.png")]
-    assert facts_of(results[0]) == facts_of(results[1])
-    assert [result.anomaly_map.shape for result in results] == [(40, 20)] * 2
+        content = (tmp_path / "turned.png").read_bytes()
+        results = [upright.predict(given) for given in (image, tmp_path / "turned.png", content)]
+    assert len({facts_of(result) for result in results}) == 1
+    assert [result.anomaly_map.shape for result in results] == [(40, 20)] * 3
 
 
 def test_several_images_give_a_list_in_their_order_whatever_the_batch(parts: Path) -> None:
@@ -193,7 +197,9 @@ def test_a_score_that_is_no_number_is_an_error(parts: Path) -> None:
     ids=lambda image: str(getattr(image, "shape", type(image))),
 )
 def test_what_is_no_image_is_refused(image: Any) -> None:
-    with pytest.raises(BadValue, match="for an image; expected a path, a Pillow image, or a uint8 array"):
+    with pytest.raises(
+        BadValue, match="for an image; expected a path, bytes of a file, a Pillow image, or a uint8 array"
+    ):
         list(model_of().stream(iter([image])))
 
 

@@ -46,6 +46,11 @@ app.command(
     name="init",
     help="Look at my own photographs, and write what was understood as a file for --config.",
 )
+app.command(
+    "adcommon.cli.serve:serve",
+    name="serve",
+    help="Answer over HTTP what trained models say of images, with a page to drop photographs on.",
+)
 app.command("adcommon.cli.list_commands:few_shot", name="few-shot", help="Draw normal reference images.")
 
 Root = Annotated[Path | None, Parameter(name="--data-root")]

@@ -163,7 +163,7 @@ class Preprocess:
         return open_image(image, upright=self.upright, white=self.white)
 
     def read(
-        self, image: Path | Image.Image
+        self, image: Path | bytes | Image.Image
     ) -> tuple[UInt8[np.ndarray, "tiles size size 3"], tuple[int, int], Float64[np.ndarray, " statistics"]]:
         """The same of each of its `boxes`, and of the whole image (width, height) and its `appearance`.
 
@@ -180,7 +180,7 @@ class Preprocess:
         with self._picture(image) as opened:
             return appearance(opened)
 
-    def _picture(self, image: Path | Image.Image) -> AbstractContextManager[Image.Image]:
+    def _picture(self, image: Path | bytes | Image.Image) -> AbstractContextManager[Image.Image]:
         return picture(image, upright=self.upright, late_rgb=self.rgb == "last", white=self.white)
 
     def join(

@@ -16,8 +16,8 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, EmptySplit, UserError
 from adcommon.io.listing import Listing, describe, list_tree
 
-Source = str | Path | Image.Image | np.ndarray
-"""One image: its file, or uint8 pixels of height x width x 3 (RGB) or height x width (grey)."""
+Source = str | Path | bytes | Image.Image | np.ndarray
+"""One image: its file, what that holds, or uint8 pixels of height x width x 3 (RGB) or height x width."""
 _BATCHES_AHEAD = 2
 
 
@@ -92,14 +92,14 @@ def is_single(images: Source | Iterable[Source]) -> bool:
     """True for one image, false for a folder or several images."""
     if isinstance(images, str | Path):
         return not Path(images).is_dir()
-    return isinstance(images, Image.Image | np.ndarray)
+    return isinstance(images, bytes | Image.Image | np.ndarray)
 
 
 def each(images: Source | Iterable[Source]) -> Iterable[Source]:
     """One image after the other; of a folder those at any depth, in the order of their paths."""
     if isinstance(images, str | Path):
         return find_images(Path(images))
-    return [images] if isinstance(images, Image.Image | np.ndarray) else images
+    return [images] if isinstance(images, bytes | Image.Image | np.ndarray) else images
 
 
 def decoded(
@@ -112,7 +112,7 @@ def decoded(
     try:
         while True:
             for image in islice(remaining, (1 + _BATCHES_AHEAD) * batch_size - len(waiting)):
-                waiting.append(pool.submit(_decode, _opened(image), preprocess))
+                waiting.append(pool.submit(decode, _opened(image), preprocess))
             if not waiting:
                 return
             yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
@@ -120,11 +120,11 @@ def decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def _opened(image: object) -> Path | Image.Image:
-    """The file, or an image in memory that nobody else will change."""
+def _opened(image: object) -> Path | bytes | Image.Image:
+    """The file, what it holds, or an image in memory that nobody else will change."""
     if isinstance(image, str | Path):
         return Path(image)
-    if isinstance(image, Image.Image):
+    if isinstance(image, bytes | Image.Image):
         return image
     given = type(image).__name__
     if isinstance(image, np.ndarray):
@@ -132,12 +132,13 @@ def _opened(image: object) -> Path | Image.Image:
             return Image.fromarray(image.copy())  # a camera may write its next image into the same array
         given = f"a {image.dtype} array of shape {image.shape}"
     raise BadValue(
-        f"cannot take {given} for an image; expected a path, a Pillow image, or a uint8 array of shape "
-        "(height, width, 3) in RGB or (height, width) in grey; several images go into a list"
+        f"cannot take {given} for an image; expected a path, bytes of a file, a Pillow image, or a uint8 "
+        "array of shape (height, width, 3) in RGB or (height, width) in grey; several images go into a list"
     )
 
 
-def _decode(image: Path | Image.Image, preprocess: Preprocess) -> Decoded | Unreadable:
+def decode(image: Path | bytes | Image.Image, preprocess: Preprocess) -> Decoded | Unreadable:
+    """One image as the network takes it, or why there is none."""
     path = image if isinstance(image, Path) else None
     try:
         pixels, (width, height), appearance = preprocess.read(image)

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -92,7 +93,7 @@ class Model:
         self.threshold = self._own_threshold = self.calibration.decision
 
     @overload
-    def predict(self, images: Image.Image | np.ndarray, *, batch_size: int = 16) -> Result: ...
+    def predict(self, images: bytes | Image.Image | np.ndarray, *, batch_size: int = 16) -> Result: ...
     @overload
     def predict(self, images: list[S] | tuple[S, ...], *, batch_size: int = 16) -> list[Result]: ...
     @overload
@@ -100,8 +101,8 @@ class Model:
     def predict(self, images: Source | Sequence[Source], *, batch_size: int = 16) -> Result | list[Result]:
         """What the model says of one image, or of several: a folder, at any depth, or a list.
 
-        An image is a path, a Pillow image, or uint8 pixels of shape (height, width, 3), which are RGB, or
-        (height, width).
+        An image is a path, the bytes of a file, a Pillow image, or uint8 pixels of shape (height, width, 3),
+        which are RGB, or (height, width).
 
         Raises:
             UserError: the one image cannot be read or scored; of several, its `Result` has an `error`.
@@ -129,26 +130,34 @@ class Model:
         return self._results(each(images), batch_size, workers)
 
     def _results(self, images: Iterable[Source], batch_size: int, workers: int) -> Iterator[Result]:
-        known = {pixel_digest(self.preprocess.read(path)[0]): path for path in self.references}
         cautions = Cautions(self.preprocess)
         together = batch_size if self.preprocess.tile is None else 1
-        for some in decoded(images, self.preprocess, together, workers):
-            batch = [_unless_known(image, known) for image in some]
+        for batch in decoded(images, self.preprocess, together, workers):
             for image in batch:
                 if isinstance(image, Decoded):
                     for words in cautions.of(image.path, image.pixels, (image.width, image.height)):
                         logger.warning("%s", words)
-            scored = self._scored([image for image in batch if isinstance(image, Decoded)], batch_size)
-            for image in batch:
-                if isinstance(image, Decoded):
-                    yield next(scored)
-                else:
-                    yield Result(
-                        path=image.path,
-                        threshold=self.threshold,
-                        error=image.error,
-                        preprocess=self.preprocess,
-                    )
+            yield from self.judge(batch, batch_size=batch_size)
+
+    def judge(self, images: Sequence[Decoded | Unreadable], *, batch_size: int = 16) -> Iterator[Result]:
+        """The same of images that `inputs.decode` has decoded for this model, in their order."""
+        checked = [_unless_known(image, self._known) for image in images]
+        scored = self._scored([image for image in checked if isinstance(image, Decoded)], batch_size)
+        for image in checked:
+            if isinstance(image, Decoded):
+                yield next(scored)
+            else:
+                yield Result(
+                    path=image.path,
+                    threshold=self.threshold,
+                    error=image.error,
+                    preprocess=self.preprocess,
+                )
+
+    @cached_property
+    def _known(self) -> dict[bytes, Path]:
+        """The references, by their pixels."""
+        return {pixel_digest(self.preprocess.read(path)[0]): path for path in self.references}
 
     def _scored(self, images: Sequence[Decoded], batch_size: int) -> Iterator[Result]:
         if not images:

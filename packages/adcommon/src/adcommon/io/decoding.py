@@ -1,5 +1,6 @@
 """Pillow's decoders behind one door: which formats, how large, one huge picture at a time, whose errors."""
 
+import io
 import math
 import os
 import threading
@@ -8,7 +9,6 @@ from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
 
 from PIL import Image
 from PIL.ImageFile import ImageFile
@@ -59,16 +59,22 @@ def max_megapixels() -> int:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[ImageFile]:
+def opened(source: Path | bytes) -> Iterator[ImageFile]:
     """A file's picture, its first page, not decoded yet; the file is closed at the end.
 
     A huge picture is for one thread at a time: the next waits until this one leaves the block.
+
+    Args:
+        source: the file, or what it holds.
 
     Raises:
         UnreadableImage: not an image, a damaged one, or one above the limit; also for what goes wrong in the
             block, where it is decoded.
     """
-    with _explained(path), path.open("rb") as file:
+    with (
+        _explained(source),
+        io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+    ):
         limit = max_megapixels() * 1_000_000
         if Image.MAX_IMAGE_PIXELS is not None and Image.MAX_IMAGE_PIXELS < limit:
             Image.MAX_IMAGE_PIXELS = limit  # some decoders ask for it
@@ -87,21 +93,25 @@ def header(path: Path) -> Iterator[ImageFile]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(source: Path | bytes) -> Iterator[None]:
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # decoders raise anything
-        raise UnreadableImage(f"cannot read the image {printable(path)}: {_reason(path, error)}") from None
+        name = "" if isinstance(source, bytes) else f" {printable(source)}"
+        raise UnreadableImage(f"cannot read the image{name}: {_reason(source, error)}") from None
 
 
-def _reason(path: Path, error: Exception) -> str:
-    if not path.exists():
-        return "no such file"
+def _reason(source: Path | bytes, error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
-    reason = download_gone_wrong(path) if path.is_file() and not isinstance(error, PermissionError) else None
+    reason = None
+    if isinstance(source, Path):
+        if not source.exists():
+            return "no such file"
+        if source.is_file() and not isinstance(error, PermissionError):
+            reason = download_gone_wrong(source)
     return (
         reason
         or (error.strerror if isinstance(error, OSError) else None)
@@ -110,7 +120,7 @@ def _reason(path: Path, error: Exception) -> str:
     )
 
 
-def _identified(file: IO[bytes]) -> ImageFile:
+def _identified(file: io.BufferedIOBase) -> ImageFile:
     prefix = file.read(16)
     for factory, accepts in _plugins().values():
         if accepts is not None and accepts(prefix) is True:

@@ -1,6 +1,7 @@
 """What a file says of its picture before it is decoded: size, orientation, depth, pages."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -115,7 +116,7 @@ def orientation_of(image: Image.Image) -> int:
     return found if isinstance(found, int) and found in _TURNS else 1
 
 
-def _has_late_exif(file: IO[bytes]) -> bool:
+def _has_late_exif(file: IO[bytes] | BytesIO) -> bool:
     """True if a PNG file has its EXIF after its pixels."""
     place = file.tell()
     file.seek(8)

@@ -53,14 +53,18 @@ def image_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def picture(
-    source: Path | Image.Image, *, upright: bool = False, late_rgb: bool = False, white: int | None = None
+    source: Path | bytes | Image.Image,
+    *,
+    upright: bool = False,
+    late_rgb: bool = False,
+    white: int | None = None,
 ) -> Iterator[Image.Image]:
     """Decode an image to 8 bits, grey or RGB, for as long as the block lasts; not to be changed there.
 
     Alpha is dropped.
 
     Args:
-        source: a file, or an image that is open already, which stays as it is.
+        source: a file, what it holds, or an image that is open already, which stays as it is.
         upright: apply the EXIF orientation.
         late_rgb: leave 8-bit modes (palette, with alpha, CMYK) as they are, for those who resize first;
             `convert("RGB")` does the rest.
@@ -69,7 +73,7 @@ def picture(
     Raises:
         UnreadableImage: not an image, a damaged one, or one above the limit of pixels.
     """
-    if isinstance(source, Path):
+    if isinstance(source, Path | bytes):
         with opened(source) as image:
             orientation = orientation_of(image) if upright else 1
             if white is not None and is_deep_image(image) and not image.mode.startswith("I"):

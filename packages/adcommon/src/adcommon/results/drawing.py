@@ -22,7 +22,7 @@ SMALL_SIDE, SMALL_QUALITY = 320, 70
 
 
 def draw(
-    path: Path,
+    source: Path | bytes,
     network_map: Float[np.ndarray, "map_height map_width"],
     preprocess: Preprocess,
     colours: Colours | None,
@@ -32,23 +32,23 @@ def draw(
     """The image alone, and its map over it, in its own colours where there are none that all images share.
 
     Args:
-        path: of the image, which is read again.
+        source: the image's file, which is read again, or what that holds.
         network_map: at the size of the network's input, or joined of tiles.
         longest_side: of the pictures, pixels; larger images are drawn smaller.
 
     Raises:
         UnreadableImage: the image is gone.
     """
-    image = alone(path, preprocess, longest_side=longest_side)
+    image = alone(source, preprocess, longest_side=longest_side)
     anomaly_map = preprocess.restore(network_map[None], *image.shape[:2])[0]
     dark, outlined, bright = colours or (None, None, None)
     drawn = overlay(image, heat_map(anomaly_map, dark, bright, colours=glow))
     return image, drawn if outlined is None else contour(drawn, anomaly_map > outlined, FOUND)
 
 
-def alone(path: Path, preprocess: Preprocess, *, longest_side: int) -> Pixels:
+def alone(source: Path | bytes, preprocess: Preprocess, *, longest_side: int) -> Pixels:
     """An image, the way up that its maps have; at its own size it is in memory only here."""
-    with picture(path, upright=preprocess.upright, white=preprocess.white) as image:
+    with picture(source, upright=preprocess.upright, white=preprocess.white) as image:
         scale = min(1.0, longest_side / max(image.size))
         width, height = (max(1, round(scale * side)) for side in image.size)
         return np.asarray(image.resize((width, height), reducing_gap=2).convert("RGB"))

@@ -1,0 +1,1 @@
+"""A server for models: images over HTTP in, decisions out; needs the extra `adcommon[serve]`."""
