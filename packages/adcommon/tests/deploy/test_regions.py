@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from adcommon.deploy.regions import Region, regions, write_map
 
@@ -23,6 +24,22 @@ def test_regions_have_place_size_and_peak_and_the_highest_comes_first(spots: np.
     assert first == Region(3, 10, 2, 2, 2, 2.0, 3, 10)
     assert second == Region(10, 2, 4, 3, 12, 1.5, 12, 3)
     assert regions(spots, 9.0) == []
+
+
+def test_regions_are_those_of_scipy() -> None:
+    generator = np.random.default_rng(0)
+    for height, width in [(1, 1), (1, 9), (9, 1), *generator.integers(1, 24, (300, 2)).tolist()]:
+        values = generator.random((height, width)).astype(np.float32)
+        level = generator.random()
+        labels, count = ndimage.label(values > level, np.ones((3, 3)))
+        wanted = []
+        for number, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
+            y, x = ndimage.maximum_position(values, labels, number)
+            size = (columns.stop - columns.start, rows.stop - rows.start)
+            area = int((labels == number).sum())
+            wanted.append(Region(columns.start, rows.start, *size, area, float(values[y, x]), int(x), int(y)))
+        assert len(wanted) == count
+        assert regions(values, level) == sorted(wanted, key=lambda region: -region.peak)
 
 
 @pytest.mark.parametrize("kind", ["npy", "tiff"])

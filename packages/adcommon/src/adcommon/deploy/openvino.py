@@ -1,7 +1,6 @@
 """The graph of an exported file, computed by OpenVINO on the CPU; asked as onnxruntime's session is."""
 
 import math
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from adcommon.deploy.graph import refuse_unsafe
 from adcommon.errors import WrongCheckpoint, require
 
 if TYPE_CHECKING:
-    from openvino import Core, Model, Node, Output
+    from openvino import Model, Node, Output
 
 _TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
 """OpenVINO's name of a type -> onnxruntime's."""
@@ -50,7 +49,9 @@ class OpenVinoSession:
         properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
             properties["INFERENCE_NUM_THREADS"] = str(threads)
-        core = _core()
+        from openvino import Core
+
+        core = Core()
         model = core.read_model(content)
         self._where, self._memory = where, memory
         images, size = _batch_bytes(model, where)
@@ -84,14 +85,6 @@ class OpenVinoSession:
                 f"{self._where} needs more than {self._memory / 2**30:.0f} GiB of memory for a batch of "
                 f"{images}; take a smaller --batch-size"
             )
-
-
-def _core() -> "Core":
-    # Its import would report itself to the makers, and write the user's number into the home folder.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    from openvino import Core
-
-    return Core()
 
 
 def _tensor(port: "Output") -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from adcommon.io.files import atomic_write, json_text
 from adcommon.types.values import MapFormat
@@ -31,17 +31,51 @@ class Region:
 
 def regions(anomaly_map: Float[np.ndarray, "height width"], level: float) -> list[Region]:
     """The regions above a level, the highest peak first; pixels that touch at an edge or a corner are one."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(anomaly_map > level, structure=np.ones((3, 3)))
+    width = anomaly_map.shape[1]
+    above = np.zeros((len(anomaly_map), width + 2), dtype=np.int8)
+    above[:, 1:-1] = anomaly_map > level
+    turns = np.diff(above, axis=1)
+    rows, starts = np.nonzero(turns == 1)  # runs of pixels, row by row
+    stops = np.nonzero(turns == -1)[1]
+    numbers = _joined(rows, starts, stops, width)
     found = []
-    numbers = range(1, count + 1)
-    peaks = ndimage.maximum_position(anomaly_map, labels, numbers)
-    areas = ndimage.sum_labels(np.ones_like(labels), labels, numbers)
-    for (rows, columns), (y, x), area in zip(ndimage.find_objects(labels), peaks, areas, strict=True):
-        box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-        found.append(Region(*box, int(area), float(anomaly_map[y, x]), int(x), int(y)))
+    order = np.argsort(numbers, kind="stable")
+    for runs in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else ():
+        highest: list[tuple[float, int, int]] = []
+        for row, start, stop in zip(rows[runs], starts[runs], stops[runs], strict=True):
+            place = int(start + anomaly_map[row, start:stop].argmax())
+            highest.append((float(anomaly_map[row, place]), int(row), place))
+        peak, peak_y, peak_x = max(highest, key=lambda one: one[0])
+        x, y = int(starts[runs].min()), int(rows[runs[0]])
+        box = (x, y, int(stops[runs].max()) - x, int(rows[runs[-1]]) + 1 - y)
+        found.append(Region(*box, int((stops[runs] - starts[runs]).sum()), peak, peak_x, peak_y))
     return sorted(found, key=lambda region: -region.peak)
+
+
+def _joined(
+    rows: Int64[np.ndarray, " runs"],
+    starts: Int64[np.ndarray, " runs"],
+    stops: Int64[np.ndarray, " runs"],
+    width: int,
+) -> Int64[np.ndarray, " runs"]:
+    """A number for each run of pixels, the same for runs that touch, also through others."""
+    # One axis for all rows: a run touches those of the row above that begin before it has ended, and end
+    # behind its beginning; corners count.
+    above = (rows - 1) * (width + 2)
+    first = np.searchsorted(rows * (width + 2) + stops, above + starts, side="left")
+    end = np.searchsorted(rows * (width + 2) + starts, above + stops, side="right")
+    parents = list(range(len(rows)))
+
+    def root(run: int) -> int:
+        while parents[run] != run:
+            parents[run] = run = parents[parents[run]]
+        return run
+
+    for run, (low, high) in enumerate(zip(first.tolist(), end.tolist(), strict=True)):
+        for other in range(low, high):
+            one, two = root(run), root(other)
+            parents[max(one, two)] = min(one, two)
+    return np.array([root(run) for run in range(len(rows))], dtype=np.int64)
 
 
 def write_map(

@@ -11,7 +11,7 @@ Source: Bergmann et al., Uninformed Students, CVPR 2020 (arXiv 1911.02357).
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Real, Shaped
 
-from adcommon.errors import BadValue
+from adcommon.errors import BadValue, require
 from adcommon.metrics.curves import warn_undefined
 from adcommon.metrics.inputs import Array, paired_images
 from adcommon.metrics.ranking import Ranking
@@ -21,6 +21,7 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 def label_regions(mask: Bool[np.ndarray, "height width"]) -> tuple[Int32[np.ndarray, "height width"], int]:
     """Number of the 8-connected region of each pixel (0: none), and the number of regions."""
+    require("metrics", "scipy")
     from scipy import ndimage
 
     labels, count = ndimage.label(mask, EIGHT_NEIGHBOURS)
