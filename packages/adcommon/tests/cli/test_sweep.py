@@ -12,6 +12,7 @@ from adcommon.cli import sweep as module
 from adcommon.cli.sweep import plan, sweep
 from adcommon.errors import BadValue, UnknownName, UserError
 from adcommon.results.rows import read_results
+from adcommon.training.launch import Launch
 
 TRAINING = """#!{python}
 import json, signal, sys, time
@@ -36,7 +37,7 @@ VALUES = ("lr=0.25,0.75", "seed=0,1")
 
 
 def run(out: Path, *vary: str, jobs: int = 1) -> list[dict[str, Any]]:
-    sweep("a-train", vary=vary, out=out, jobs=jobs)
+    sweep("a-train", vary=vary, out=out, launch=Launch(jobs=jobs))
     return read_results(out)
 
 
@@ -113,7 +114,7 @@ def test_a_sweep_that_cannot_be_is_refused(
     arguments: list[str], vary: dict[str, list[str]], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(BadValue, match=message):
-        plan(arguments, vary, tmp_path)
+        plan("a-train", arguments, vary, tmp_path)
 
 
 def test_only_commands_of_methods_are_swept(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from adcommon.cli.app import Files, from_files
-from adcommon.cli.trials import Trial, find_command, last_line, start
 from adcommon.errors import BadValue, OutputExists, Stopped, UserError, unknown_name
 from adcommon.io.lock import locked
 from adcommon.io.outputs import clear, refuse_held
@@ -28,6 +27,7 @@ from adcommon.methods import FLOOR, commands, installed
 from adcommon.training.logging import start_logging
 from adcommon.training.settings import Names
 from adcommon.training.stop import StopSignal
+from adcommon.training.trials import Trial, find_command, last_line, start
 from adcommon.types.records import Split
 from adcommon.types.threshold import RATE
 from adcommon.types.values import AboveZero, Count, Positive, Rate, Side
@@ -122,9 +122,9 @@ def compare(
         chosen = {"--device": device, "--image-size": image_size, "--tile": tile, "--overlap": overlap}
         for flag, value in chosen.items():
             flags += [] if value is None else [flag, str(value)]
-        trials = {name: Trial(name, out / name, tuple(flags)) for name in programs}
+        trials = {name: Trial(name, program, out / name, tuple(flags)) for name, program in programs.items()}
         _refuse_others(trials, split)
-        failed = _run_all(programs, trials, split, false_alarm_rate, deadline, stop)
+        failed = _run_all(trials, split, false_alarm_rate, deadline, stop)
         if stop.requested:
             raise Stopped("stopped; run the same command to go on", stop.number)
         if len(failed) == len(trials):
@@ -182,7 +182,6 @@ def _listed_in(folder: Path, split: Split) -> Path:
 
 
 def _run_all(
-    programs: Mapping[str, str],
     trials: Mapping[str, Trial],
     split: Split,
     false_alarm_rate: float,
@@ -205,7 +204,7 @@ def _run_all(
         if not trial.finished:
             logger.info("%s: at most %.1f minutes", name, share / 60)
             further = [] if name in installed(FLOOR) else ["--minutes", f"{TRAINING_SHARE * share / 60:.3f}"]
-            code = _run(start([programs[name]], trial, further), deadline, stop)
+            code = _run(start(trial, further), deadline, stop)
             if stop.requested:
                 continue
             if code:

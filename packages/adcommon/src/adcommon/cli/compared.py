@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from adcommon.cli.trials import Trial
 from adcommon.data.lists.fewshot import draw_references
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.load import load
@@ -26,6 +25,7 @@ from adcommon.results.pictures import outline_png, webp
 from adcommon.results.rows import read_results
 from adcommon.results.tables import aligned, markdown
 from adcommon.training.steps import CUT_SHORT
+from adcommon.training.trials import Trial
 from adcommon.types.records import Record, Split
 from adcommon.types.threshold import Threshold
 

@@ -8,31 +8,24 @@ The same command again goes on where it was stopped: finished runs are kept, oth
 """
 
 import itertools
-import logging
-import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from tqdm import tqdm
 
-from adcommon.cli.trials import LOG, Trial, find_command, last_line, start
 from adcommon.errors import BadValue, Stopped, UserError
 from adcommon.io.files import atomic_write, csv_columns, mark, refuse_foreign
 from adcommon.io.lock import locked
 from adcommon.results.rows import Row, read_results, write_results
 from adcommon.results.spread import spread, spread_tables
 from adcommon.results.tables import aligned
+from adcommon.training.launch import Launch, run_trials
 from adcommon.training.logging import start_logging
 from adcommon.training.stop import StopSignal
+from adcommon.training.trials import LOG, Trial, find_command, last_line
 from adcommon.types.names import check_name
-from adcommon.types.values import Positive, Seed
-
-logger = logging.getLogger(__name__)
-
-_POLL_SECONDS = 0.1
+from adcommon.types.values import Seed
 
 
 def sweep(
@@ -43,7 +36,7 @@ def sweep(
     ] = (),
     vary: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
     out: Path = Path("runs/sweep"),
-    jobs: Positive = 1,
+    launch: Launch = Launch(),  # noqa: B008
 ) -> None:
     """Run a training command for several seeds or values; mean and standard deviation of what comes out.
 
@@ -56,7 +49,6 @@ def sweep(
         seeds: Values of its --seed; short for --vary seed=0,1,2.
         vary: FLAG=VALUE,VALUE,...; with several of them every combination is run.
         out: Folder for all runs.
-        jobs: Runs at the same time. Each may use all processors; set OMP_NUM_THREADS so that they share them.
     """
     start_logging(None)
     pairs = (entry.partition("=") for entry in vary)
@@ -64,12 +56,12 @@ def sweep(
     if seeds:
         values["seed"] = [str(seed) for seed in seeds]
     program = find_command(command)
-    trials = plan(arguments, values, out)
+    trials = plan(program, arguments, values, out)
     for folder in (out, *(trial.folder for trial in trials)):
         refuse_foreign(folder)
     with locked(out), StopSignal() as stop:
         mark(out)
-        failed = _run_all([program], trials, jobs, stop)
+        failed = run_trials(trials, launch, out, stop)
         if stop.requested:
             raise Stopped("stopped; run the same command to go on", stop.number)
     rows: list[Row] = [
@@ -90,10 +82,10 @@ def sweep(
         )
 
 
-def plan(arguments: Sequence[str], vary: Mapping[str, Sequence[str]], out: Path) -> list[Trial]:
+def plan(program: str, arguments: Sequence[str], vary: Mapping[str, Sequence[str]], out: Path) -> list[Trial]:
     """Every combination of the values, the last flag varying fastest.
 
-    >>> [trial.name for trial in plan([], {"lr": ["0.1", "0.2"], "seed": ["0", "1"]}, Path())]
+    >>> [trial.name for trial in plan("train", [], {"lr": ["0.1", "0.2"], "seed": ["0", "1"]}, Path())]
     ['lr=0.1,seed=0', 'lr=0.1,seed=1', 'lr=0.2,seed=0', 'lr=0.2,seed=1']
     """
     own = {"--out", "--resume", "--force", "--save-dir", "--save-name"}
@@ -114,41 +106,5 @@ def plan(arguments: Sequence[str], vary: Mapping[str, Sequence[str]], out: Path)
         check_name(name, "run")
         given = [word for flag, value in pairs for word in (f"--{flag}", value)]
         varied = ",".join(f"{flag}={value}" for flag, value in pairs if flag != "seed")
-        trials.append(Trial(name, out / name, (*arguments, *given), varied))
+        trials.append(Trial(name, program, out / name, (*arguments, *given), varied))
     return trials
-
-
-def _run_all(program: Sequence[str], trials: Sequence[Trial], jobs: int, stop: StopSignal) -> list[Trial]:
-    """Run what is not finished, `jobs` at a time; those that failed."""
-    waiting = iter([trial for trial in trials if not trial.finished])
-    running: dict[Trial, subprocess.Popen[bytes]] = {}
-    failed: list[Trial] = []
-    done = sum(trial.finished for trial in trials)
-    progress = tqdm(desc="runs", initial=done, total=len(trials), unit="run", disable=None)
-    try:
-        while True:
-            if not stop.requested:
-                for trial in itertools.islice(waiting, jobs - len(running)):
-                    logger.info("%s", trial.name)
-                    running[trial] = start(program, trial)
-            if not running:
-                return failed
-            if stop.requested:
-                for process in running.values():
-                    process.terminate()
-            for trial, process in list(running.items()):
-                code = process.poll()
-                if code is None:
-                    continue
-                del running[trial]
-                progress.update()
-                if code == 0:
-                    trial.finish()
-                elif not stop.requested:
-                    logger.error("%s failed with exit code %d: %s", trial.name, code, last_line(trial))
-                    failed.append(trial)
-            time.sleep(_POLL_SECONDS)
-    finally:
-        progress.close()
-        for process in running.values():  # none is left, but after an error of ours
-            process.kill()

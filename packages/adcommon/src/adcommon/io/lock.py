@@ -52,6 +52,19 @@ def locked(folder: Path) -> Iterator[None]:
                 place.rmdir()
 
 
+def in_use(folder: Path) -> bool:
+    """True if a process writes there now, under `locked`."""
+    if not (folder / LOCK).exists():
+        return False
+    lock = FileLock(folder / LOCK, is_singleton=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def _number(holder: Path) -> str:
     """Of the process, as far as it is known."""
     try:

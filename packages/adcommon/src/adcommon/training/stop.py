@@ -8,6 +8,9 @@ from typing import Any
 
 from adcommon.errors import Stopped
 
+_CAUGHT = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
+"""Slurm announces the end of a job's time with one of the last two; Windows has neither."""
+
 
 class StopSignal:
     """Lets a loop end in good order: SIGTERM or Ctrl-C sets `requested`; a second Ctrl-C interrupts at once.
@@ -26,9 +29,9 @@ class StopSignal:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignal":
-        """Catch the two signals."""
+        """Catch the signals."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.Signals[name] for name in _CAUGHT if hasattr(signal, name)):
                 self._before[number] = signal.signal(number, self._receive)
         return self
 

@@ -1,0 +1,143 @@
+"""Many trials: here, as tasks of a Ray cluster, or as jobs of Slurm; watched in one place.
+
+A launcher takes units of work and says of each how it goes. Whoever runs them, a trial leaves the same
+folder, and goes on in it: what a killed worker or launcher left unfinished is resumed by the same command.
+"""
+
+import logging
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+from tqdm import tqdm
+
+from adcommon.errors import BadValue
+from adcommon.io.schema import check_fields
+from adcommon.training.stop import StopSignal
+from adcommon.training.trials import LOG, Trial, Unit, last_line
+from adcommon.types.values import AboveZero, Count, NotNegative, Positive
+
+logger = logging.getLogger(__name__)
+
+LAUNCH_GROUP = Group("Several trainings at the same time", sort_key=3)
+_POLL_SECONDS = 0.1
+_VIEW_SECONDS = 60
+_FOR = {
+    "local": ("jobs", "devices"),
+    "ray": ("cpus", "gpus", "ray_address"),
+    "slurm": ("jobs", "cpus", "gpus", "partition", "time", "mem"),
+}
+"""Flags that a launcher takes."""
+
+
+@Parameter(name="*", group=LAUNCH_GROUP, negative_iterable=())
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Where trainings run, and what each of them gets."""
+
+    launcher: Literal["local", "ray", "slurm"] = "local"
+    """Who runs them: this machine, a Ray cluster, or Slurm."""
+    jobs: Annotated[Positive | None, Parameter(show_default=False)] = None
+    """At the same time; here each may use all processors: set OMP_NUM_THREADS so that they share them.
+    [default: here one for each device, in Slurm all]"""
+    devices: Annotated[str | None, Parameter(show_default=False)] = None
+    """local: numbers of the GPUs that they share, one for each job in turn: 0,1,2,3."""
+    cpus: Annotated[Positive | None, Parameter(show_default=False)] = None
+    """ray, slurm: processors for each. [default: 1]"""
+    gpus: Annotated[NotNegative | None, Parameter(show_default=False)] = None
+    """ray, slurm: GPUs for each; Ray also takes a share of one. [default: 0]"""
+    ray_address: Annotated[str | None, Parameter(show_default=False)] = None
+    """ray: of the cluster; `local` starts one on this machine. [default: auto, the one that runs here]"""
+    partition: Annotated[str | None, Parameter(show_default=False)] = None
+    """slurm: where to queue. [default: Slurm's own]"""
+    time: Annotated[Positive | None, Parameter(show_default=False)] = None
+    """slurm: minutes after which a job is saved and queued again. [default: 720]"""
+    mem: Annotated[AboveZero | None, Parameter(show_default=False)] = None
+    """slurm: gigabytes of memory for each. [default: Slurm's own]"""
+    retries: Count = 2
+    """How often one that was killed is gone on with."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the launcher has no use for."""
+        check_fields(self)
+        known = {name for names in _FOR.values() for name in names}
+        for name in known.difference(_FOR[self.launcher]):
+            if getattr(self, name) is not None:
+                raise BadValue(
+                    f"--{name.replace('_', '-')} means nothing to --launcher {self.launcher}; leave it out"
+                )
+        if self.devices is not None and not re.fullmatch(r"\d{1,4}(,\d{1,4})*", self.devices, re.ASCII):
+            raise BadValue(f"--devices is {self.devices[:60]!r}; expected numbers of GPUs: 0,1,2,3")
+
+
+def run_trials(trials: Sequence[Trial], launch: Launch, folder: Path, stop: StopSignal) -> list[Trial]:
+    """Run what is not finished; those that failed.
+
+    Args:
+        folder: for what a launcher itself keeps.
+    """
+    waiting = [trial for trial in trials if not trial.finished]
+    if not waiting:
+        return []
+    from adcommon.training.launchers import LAUNCHERS
+
+    place = Path.cwd()
+    submit = LAUNCHERS[launch.launcher](launch, folder)
+    progress = tqdm(
+        desc="runs", initial=len(trials) - len(waiting), total=len(trials), unit="run", disable=None
+    )
+    failed: list[Trial] = []
+    killed: Counter[Trial] = Counter()
+    began = viewed = time.time()
+    running = dict(zip(waiting, submit([Unit(trial, place) for trial in waiting]), strict=True))
+    try:
+        while running:
+            if stop.requested:
+                for job in running.values():
+                    job.stop()
+            for trial, job in list(running.items()):
+                code = job.poll()
+                if code is None:
+                    continue
+                del running[trial]
+                if _was_killed(code) and killed[trial] < launch.retries and not stop.requested:
+                    killed[trial] += 1
+                    logger.warning("%s was killed, and is gone on with", trial.name)
+                    (running[trial],) = submit([Unit(trial, place)])
+                    continue
+                progress.update()
+                if code == 0:
+                    logger.info("%s is finished", trial.name)
+                elif not stop.requested:
+                    logger.error("%s failed with exit code %d: %s", trial.name, code, last_line(trial))
+                    failed.append(trial)
+            if time.time() - viewed > _VIEW_SECONDS:
+                viewed = time.time()
+                logger.info("%s", _view(running, began))
+            time.sleep(_POLL_SECONDS)
+    finally:
+        progress.close()
+        for job in running.values():  # none is left, but after an error of ours
+            job.stop()
+    return failed
+
+
+def _was_killed(code: int) -> bool:
+    """True if a command ended by a signal, whether it could save what it had or not."""
+    return code < 0 or code - 128 in [int(number) for number in signal.Signals]
+
+
+def _view(running: Collection[Trial], began: float) -> str:
+    """What runs now, and what it said last."""
+    said = [
+        f"  {trial.name}: {last_line(trial)}"
+        for trial in running
+        if (trial.folder / LOG).exists() and (trial.folder / LOG).stat().st_mtime >= began
+    ]
+    return "\n".join([f"{len(said)} running, {len(running) - len(said)} waiting", *said])
