@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -128,7 +129,8 @@ def test_a_file_is_evaluated_as_the_model_it_was_made_of() -> None:
 def test_an_exported_model_runs_where_there_is_no_torch(parts: Path, tmp_path: Path) -> None:
     model = from_detector(Edges(), CONFIG)
     ad.export(model, "edges.onnx")
-    install = "uv sync --quiet --frozen --package adcommon --extra onnx --no-default-groups --no-editable"
+    extras = "--extra onnx --extra serve --no-default-groups --no-editable"
+    install = f"uv sync --quiet --frozen --package adcommon {extras}"
     environment = os.environ | {"UV_PROJECT_ENVIRONMENT": str(tmp_path / "venv")}
     fresh = ["--reinstall-package", "adcommon"]  # a wheel that was built before may lie in the cache
     subprocess.run([*install.split(), *fresh], cwd=ROOT, env=environment, check=True)
@@ -148,6 +150,15 @@ print(json.dumps([result.score for result in ad.load("edges.onnx").predict("part
     subprocess.run([bin / "ad", *command, "edges.onnx"], capture_output=True, check=True)
     assert len((tmp_path / "predictions/predictions.csv").read_text().splitlines()) == 1 + len(theirs)
     assert len(list((tmp_path / "predictions/maps").rglob("*.png"))) == len(theirs)
-    done = subprocess.run([bin / "ad", *command, "runs"], capture_output=True, text=True)
+    command_line = [bin / "ad", "serve", "edges.onnx", "--port", "0"]
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        found = re.search(r"serving at (\S+)", server.stdout.readline() + server.stdout.readline())
+        assert found is not None
+        content, kind = (parts / "good/000.png").read_bytes(), {"content-type": "image/png"}
+        with urlopen(Request(f"{found[1]}v1/models/edges/predict", content, kind)) as answer:
+            assert json.load(answer)["results"][0]["score"] == pytest.approx(theirs[0], rel=1e-5)
+        server.terminate()
+    done = subprocess.run([bin / "ad", *command, "runs", "--out", "none"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "needs torch, not installed here: uv pip install 'adcommon[train]'" in done.stderr

@@ -16,11 +16,15 @@ Picture = Literal["png", "webp"]
 PICTURES: tuple[Picture, ...] = get_args(Picture)
 
 
-def answer(result: Result, name: str | None, model: Model) -> dict[str, object]:
+def answer(
+    result: Result, name: str | None, content: bytes, model: Model, picture: Picture | None
+) -> dict[str, object]:
     """Score, decision, its reason, and the places where the map is higher than of hardly any good image.
 
     Args:
         name: the client's, of the image; it is given back and nothing else.
+        content: of the image's file.
+        picture: of the map, to be put in as a data URL; None: none is wanted.
     """
     found = None
     level = None if model.calibration is None else model.calibration.colours
@@ -30,7 +34,7 @@ def answer(result: Result, name: str | None, model: Model) -> dict[str, object]:
             anomaly_map = result.anomaly_map
             assert anomaly_map is not None
             found = [asdict(region) for region in regions(anomaly_map, level[1])]
-    return {
+    said: dict[str, object] = {
         "name": name,
         "score": result.score,
         "p_value": result.p_value,
@@ -43,6 +47,11 @@ def answer(result: Result, name: str | None, model: Model) -> dict[str, object]:
         "level": None if level is None else level[1],
         "regions": found,
     }
+    if picture is not None:
+        image = drawn(result, content, model, picture)
+        encoded = None if image is None else base64.b64encode(image).decode("ascii")
+        said["map"] = None if encoded is None else f"data:image/{picture};base64,{encoded}"
+    return said
 
 
 def drawn(result: Result, content: bytes, model: Model, kind: Picture) -> bytes | None:
@@ -52,8 +61,3 @@ def drawn(result: Result, content: bytes, model: Model, kind: Picture) -> bytes 
     colours = None if model.calibration is None else model.calibration.colours
     _, pixels = draw(content, result.network_map, result.preprocess, colours, longest_side=LONGEST_SIDE)
     return png(pixels) if kind == "png" else webp(pixels)
-
-
-def data_url(picture: bytes, kind: Picture) -> str:
-    """A picture as text that a page can show."""
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"

@@ -21,9 +21,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adcommon import __version__
 from adcommon.deploy.inputs import decode
+from adcommon.deploy.model import Model
 from adcommon.deploy.result import Result
 from adcommon.deploy.serve import v2
-from adcommon.deploy.serve.answers import PICTURES, Picture, answer, data_url, drawn
+from adcommon.deploy.serve.answers import PICTURES, Picture, answer, drawn
 from adcommon.deploy.serve.bodies import body, photos
 from adcommon.deploy.serve.metrics import Metrics
 from adcommon.deploy.serve.served import Served
@@ -88,19 +89,13 @@ class Service:
                 raise HTTPException(406, "a picture answers one image; several are answered with ?map=")
             with worker.places(len(given) - 1):
                 results = await self._scored(served.name, worker, [content for _, content in given])
-                asked = zip(results, given, strict=True)
                 if alone is not None:
-                    return await self._in_thread(lambda: _picture(results[0], given[0][1], worker, alone))
-
-                def about(result: Result, name: str | None, content: bytes) -> dict[str, object]:
-                    said = answer(result, name, worker.model)
-                    if inside is not None:
-                        picture = drawn(result, content, worker.model, inside)
-                        said["map"] = None if picture is None else data_url(picture, inside)
-                    return said
-
+                    return await self._in_thread(_picture, results[0], given[0][1], worker.model, alone)
                 answers = await asyncio.gather(
-                    *(self._in_thread(about, result, *photo) for result, photo in asked)
+                    *(
+                        self._in_thread(answer, result, name, content, worker.model, inside)
+                        for result, (name, content) in zip(results, given, strict=True)
+                    )
                 )
         status = 422 if all(said["error"] for said in answers) else 200
         return JSONResponse({"model": served.name, "results": answers}, status)
@@ -231,12 +226,12 @@ def _wanted(request: Request) -> tuple[Picture | None, Picture | None]:
     return inside, None
 
 
-def _picture(result: Result, content: bytes, worker: Worker, kind: Picture) -> Response:
+def _picture(result: Result, content: bytes, model: Model, kind: Picture) -> Response:
     if result.error is not None:
         raise HTTPException(422, result.error)
-    picture = drawn(result, content, worker.model, kind)
+    picture = drawn(result, content, model, kind)
     if picture is None:
-        raise HTTPException(406, f"{worker.model.method} has no maps; ask for application/json")
+        raise HTTPException(406, f"{model.method} has no maps; ask for application/json")
     headers = {"ad-score": repr(result.score), "ad-decision": result.decision}
     return Response(picture, media_type=f"image/{kind}", headers=headers)
 
