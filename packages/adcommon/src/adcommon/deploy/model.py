@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -52,8 +53,9 @@ class Model:
     """What the normal images that it knows look like; none: that is not known, and no image is unfamiliar."""
 
     def __post_init__(self) -> None:
-        """Remember the threshold that it came with."""
+        """Remember the threshold that it came with, and later what was said of images."""
         self._own_threshold = self.threshold
+        self._cautions = Cautions(self.preprocess)
 
     def __repr__(self) -> str:
         """Method, category and threshold."""
@@ -127,14 +129,12 @@ class Model:
         return self._results(each(images), batch_size, workers)
 
     def _results(self, images: Iterable[Source], batch_size: int, workers: int) -> Iterator[Result]:
-        known = {pixel_digest(self.preprocess.read(path)[0]): path for path in self.references}
-        cautions = Cautions(self.preprocess)
         together = batch_size if self.preprocess.tile is None else 1
         for some in decoded(images, self.preprocess, together, workers):
-            batch = [_unless_known(image, known) for image in some]
+            batch = [_unless_known(image, self._known) for image in some]
             for image in batch:
                 if isinstance(image, Decoded):
-                    for words in cautions.of(image.path, image.pixels, (image.width, image.height)):
+                    for words in self._cautions.of(image.path, image.pixels, (image.width, image.height)):
                         logger.warning("%s", words)
             scored = self._scored([image for image in batch if isinstance(image, Decoded)], batch_size)
             for image in batch:
@@ -147,6 +147,11 @@ class Model:
                         error=image.error,
                         preprocess=self.preprocess,
                     )
+
+    @cached_property
+    def _known(self) -> Mapping[bytes, Path]:
+        """The references, by their pixels."""
+        return {pixel_digest(self.preprocess.read(path)[0]): path for path in self.references}
 
     def _scored(self, images: Sequence[Decoded], batch_size: int) -> Iterator[Result]:
         if not images:
