@@ -16,7 +16,7 @@ from adcommon.testing.commands import Done
 
 TIMEOUT_S = 120
 """A command that takes longer hangs."""
-_CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
+_CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate")
 """Python's audit events of a change of the disk."""
 
 _server = multiprocessing.get_context("forkserver")
