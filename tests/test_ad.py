@@ -55,6 +55,11 @@ def test_an_exported_model_predicts_as_the_model_it_was(trained: Path, tmp_path:
         succeed("ad", "predict", images, "--model", source, "--out", out, "--device", "cpu")
         tables.append(read_table(out / "predictions.csv"))
         assert len(list((out / "maps").rglob("*.png"))) == 2
+    watching = ("ad", "watch", images, "--model", file, "--once", "--interval", "0.01")
+    assert call(*watching, "--out", tmp_path / "watched", "--log", tmp_path / "log.csv").returncode == 0
+    watched = sorted(read_table(tmp_path / "log.csv"), key=lambda line: line["path"])
+    same = ("path", "score", "p_value", "threshold", "false_alarm_rate", "decision", "unfamiliar", "error")
+    assert [[line[name] for name in same] for line in watched] == [list(row.values()) for row in tables[1]]
     for ours, theirs in zip(*tables, strict=True):
         assert float(ours["score"]) == pytest.approx(float(theirs["score"]), rel=1e-4)
         assert ours["threshold"] == theirs["threshold"]

@@ -18,7 +18,7 @@ BUDGET = {
         *("adcommon.data.preprocess", "adcommon.data.order", "adcommon.data.sources.folder"),
         *("adcommon.results.rows", "adcommon.results.gallery", "adcommon.results.card"),
         *("adcommon.results.pictures", "adcommon.results.spread", "adcommon.deploy.runtime"),
-        "adcommon.deploy.predict",
+        *("adcommon.deploy.predict", "adcommon.deploy.watch.watch", "adcommon.cli.watch"),
         *("adcommon.data.door", "adcommon.types.threshold"),
         *("adcommon.cli.app", "adcommon.cli.model_commands", "adcommon.cli.quickstart", "adcommon.cli.sweep"),
         *("adcommon.cli.serve", "adcommon.deploy.serve.server"),

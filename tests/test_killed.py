@@ -1,17 +1,21 @@
-"""Killed at any moment of training, saving, evaluating or predicting, a method ends as if it never was."""
+"""Killed at any moment of training, saving, evaluating, predicting, watching, all ends as if it never was."""
 
 import random
+import shutil
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from trainings import FEW_SHOT, FLOOR, PREDICTS, TRAININGS
 
+from adcommon.deploy.watch.arrivals import digest
+from adcommon.deploy.watch.log import open_log
 from adcommon.testing.commands import call, succeed
 from adcommon.testing.processes import KilledAtChange, Started
 from adcommon.testing.runs import assert_same_bits
-from adcommon.testing.trees import make_mvtec
+from adcommon.testing.trees import make_folder, make_mvtec
 
 MOMENTS = 20
 
@@ -107,6 +111,49 @@ def test_a_prediction_and_an_evaluation_killed_at_any_moment_end_in_the_same_row
         assert done.returncode == 0, (change, done.stderr)
         again = (out / "results.json").read_text()
         assert _without_seconds(again) == _without_seconds(rows), change
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "sqlite"])
+def test_a_watch_killed_again_and_again_judges_every_image_once(
+    suffix: str, data: Path, tmp_path: Path
+) -> None:
+    """Killed at drawn changes of the disk, and from outside, while images arrive."""
+    place = ("--data-root", data, "--device", "cpu", "--out", tmp_path / "run")
+    succeed("padim-train", *FLOOR["padim-train"].split(), "--dataset", "mvtec", *place)
+    source = make_folder(tmp_path / "source", good=30, seed=5, defects=("bad",))
+    draw = random.Random(suffix)
+    for attempt in range(MOMENTS // 4):
+        root = tmp_path / f"{attempt}"
+        line = root / "line"
+        arriving = [(path, line / f"{number}.png") for number, path in enumerate(source.rglob("*.png"))]
+        draw.shuffle(arriving)
+        images = sorted((str(place), digest(path)) for path, place in arriving)
+        line.mkdir(parents=True)
+        model = tmp_path / "run" / "bottle" / "model"
+        log = root / "out" / f"log.{suffix}"
+        words = ["watch", line, "--model", model, "--out", root / "out", "--log", log, "--interval", "0.02"]
+        words += ["--move-to", root / "done", "--threshold", "0", "--device", "cpu", "--batch-size", "3"]
+        while arriving:
+            at = KilledAtChange(root, draw.randint(1, 100))
+            watch = Started("ad", *words, before=at if draw.random() < 0.5 else None)
+            until = time.monotonic() + draw.uniform(0.5, 4)
+            while time.monotonic() < until:
+                if arriving and draw.random() < 0.3:
+                    shutil.copy(*arriving.pop())
+                time.sleep(0.02)
+            watch.kill()
+        assert call("ad", *words, "--once").returncode == 0
+        assert sorted((entry.path, entry.digest) for entry in open_log(log).entries()) == images
+        moved = list((root / "done" / "anomalous").rglob("*.png"))
+        assert sorted((path.name, digest(path)) for path in moved) == sorted(
+            (Path(path).name, content) for path, content in images
+        )
+        left = {
+            path.name for path in root.rglob("*") if path.is_file() and path.suffix not in (".png", ".webp")
+        }
+        assert left == {".adcommon", log.name}
 
 
 def _without_seconds(text: str) -> list[str]:

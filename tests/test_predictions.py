@@ -1,17 +1,20 @@
-"""`predict` and `evaluate` as processes: exit codes, signals, locks, and what is left behind."""
+"""`predict`, `evaluate` and `watch` as processes: exit codes, signals, locks, and what is left behind."""
 
 import json
+import os
 import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from adcommon.deploy.watch.arrivals import digest
 from adcommon.testing.commands import Done, call, read_rows, read_table, refused, succeed
-from adcommon.testing.processes import SignalWhenSaving, Started
+from adcommon.testing.processes import KilledAtChange, SignalWhenSaving, Started
 from adcommon.testing.surroundings import contents, untouched
 from adcommon.testing.trees import make_mvtec
 
@@ -198,3 +201,69 @@ def test_the_page_is_opened_where_that_is_asked_for(
     assert opened == []
     succeed("ad", "predict", photos, "--model", model, "--device", "cpu", "--out", tmp_path / "b", "--open")
     assert opened == [(tmp_path / "b" / "maps" / "index.html").as_uri()]
+
+
+def watching(photos: Path, model: Path) -> list[str | Path]:
+    """A watch that calls every image anomalous."""
+    out, done = photos.parent / "out", photos.parent / "done"
+    return [
+        *("watch", photos, "--model", model, "--out", out, "--move-to", done, "--threshold", "0"),
+        *("--interval", "0.02", "--device", "cpu"),
+    ]
+
+
+def lines(log: Path) -> list[tuple[str, str]]:
+    """Path and digest of each line."""
+    text = log.read_text() if log.exists() else ""
+    return sorted((line["path"], line["digest"]) for line in map(json.loads, text.splitlines()))
+
+
+def test_a_watch_that_is_killed_loses_no_image_and_writes_none_twice(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    images = sorted((str(path), digest(path)) for path in photos.rglob("*.png"))
+    killed = Started("ad", *watching(photos, model), "--once", before=KilledAtChange(tmp_path, 14)).wait()
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert 0 < len(lines(tmp_path / "out" / "log.jsonl")) < 9
+    again = call("ad", *watching(photos, model), "--once")
+    assert again.returncode == 0
+    assert lines(tmp_path / "out" / "log.jsonl") == images
+    moved = (tmp_path / "done" / "anomalous").rglob("*.png")
+    assert sorted(map(digest, moved)) == sorted(content for _, content in images)
+    assert not list(photos.rglob("*.*"))
+
+
+def test_a_watch_goes_on_until_it_is_stopped_in_good_order(photos: Path, model: Path, tmp_path: Path) -> None:
+    log = tmp_path / "out" / "log.jsonl"
+    watched = Started("ad", *watching(photos, model), "--on-anomaly", "false")
+    for wanted in (9, 10):
+        until = time.monotonic() + 60
+        while len(lines(log)) < wanted:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        if wanted == 9:
+            assert f"number {watched.pid}" in refused("ad", *watching(photos, model))
+            shutil.copy(tmp_path / "done" / "anomalous" / "lot0" / "0.png", photos / "late.png")
+    os.kill(watched.pid, signal.SIGTERM)
+    done = watched.wait()
+    assert (done.returncode, "Traceback" in done.stderr) == (143, False), done.stderr
+    assert "10 images: 10 anomalous" in done.stdout
+    assert done.stderr.count("--on-anomaly failed") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--on-anomaly", "no-such-program {}"], "expected a program that can be run"),
+        (["--on-anomaly", "echo 'x"], "No closing quotation"),
+        (["--log", "log.txt"], "expected a file whose name ends in .jsonl, .csv or .sqlite"),
+        (["--interval", "0"], "--interval is 0; expected"),
+        (["--move-to", "."], "holds the watched folder"),
+    ],
+)
+def test_a_watch_that_cannot_work_is_refused(
+    photos: Path, model: Path, tmp_path: Path, flags: list[str], message: str, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with untouched(tmp_path):
+        assert message in refused("ad", "watch", photos, "--model", model, *flags)

@@ -94,7 +94,7 @@ def test_the_pictures_of_a_run_are_no_images_to_read(tmp_path: Path, result: str
 @pytest.mark.parametrize(("without", "left"), [("out", ["a"]), ("out/deep", ["a", "b"]), (".", [])])
 def test_a_folder_can_be_left_out(tmp_path: Path, without: str, left: list[str]) -> None:
     touch(tmp_path, "a.png", "out/b.png", "out/deep/c.png")
-    assert [path.stem for path in list_tree(tmp_path, without=tmp_path / without).images] == left
+    assert [path.stem for path in list_tree(tmp_path, without=[tmp_path / without]).images] == left
 
 
 def test_names_that_are_not_utf_8_can_be_written() -> None:

@@ -25,6 +25,9 @@ app.command(
     help="Evaluate a trained model of any method on the test images of a dataset.",
 )
 app.command(predict_app("predict"))
+app.command(
+    "adcommon.cli.watch:watch", name="watch", help="Score the images of a folder as they arrive, each once."
+)
 app.command("adcommon.cli.list_commands:manifest", name="manifest", help="Write lists of a dataset's images.")
 app.command(
     "adcommon.cli.quickstart:quickstart",

@@ -1,13 +1,62 @@
-"""The command that is the same for every method: `predict`."""
+"""The command that is the same for every method: `predict`; and how a command gets the model that decides."""
 
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from adcommon.errors import BadValue
 from adcommon.types.values import Count, Finite, MapFormat, Positive, Rate, Runtime, Workers
+
+if TYPE_CHECKING:
+    from adcommon.deploy.model import Model
+
+
+def load_to_decide(
+    model: Path,
+    *,
+    category: str | None,
+    references: Path | None,
+    method: str | None,
+    gpu: str | None,
+    device: str | None,
+    tile: int | None,
+    overlap: int | None,
+    runtime: Runtime | None,
+    threads: int | None,
+    threshold: float | None,
+    false_alarm_rate: float | None,
+) -> "tuple[Model, str]":
+    """The model that the flags of a command mean, and the kind of device that it runs on."""
+    from adcommon.deploy.load import load
+
+    if threshold is not None and false_alarm_rate is not None:
+        raise BadValue("--threshold and --false-alarm-rate both decide; use one of them")
+    if model.suffix != ".onnx":
+        from adcommon.models.devices import choose_device
+
+        chosen = str(choose_device(gpu, device))
+    elif gpu and device:
+        raise BadValue("--gpu and --device were both given; use one of them")
+    else:
+        chosen = device or (f"cuda:{gpu}" if gpu and gpu != "cpu" else "cpu")
+    loaded = load(
+        model,
+        category=category,
+        references=references,
+        method=method,
+        device=chosen,
+        tile=tile,
+        overlap=overlap,
+        runtime=runtime,
+        threads=threads,
+    )
+    if threshold is not None:
+        loaded.threshold = threshold
+    if false_alarm_rate is not None:
+        loaded.decide_at(false_alarm_rate)
+    return loaded, chosen.partition(":")[0]
 
 
 def predict_app(name: str, method: str | None = None) -> App:
@@ -86,7 +135,6 @@ def predict_app(name: str, method: str | None = None) -> App:
             open_page: Open the page of pictures in the browser at the end.
         """
         from adcommon.deploy.inputs import find_images, list_inputs
-        from adcommon.deploy.load import load
         from adcommon.deploy.predict import MAPS, predict, refuse_out
         from adcommon.deploy.rows import file_digest, listing_digest
         from adcommon.deploy.summary import summary
@@ -102,33 +150,22 @@ def predict_app(name: str, method: str | None = None) -> App:
             raise BadValue("--resume keeps the prediction and --force deletes it; use one of them")
         if save_maps and not maps:
             raise BadValue("--save-maps writes the maps, and --no-maps none; use one of them")
-        if threshold is not None and false_alarm_rate is not None:
-            raise BadValue("--threshold and --false-alarm-rate both decide; use one of them")
         refuse_out(out, resume=resume, force=force)
         list_inputs(images, out)
-        if model.suffix != ".onnx":
-            from adcommon.models.devices import choose_device
-
-            chosen = str(choose_device(gpu, device))
-        elif gpu and device:
-            raise BadValue("--gpu and --device were both given; use one of them")
-        else:
-            chosen = device or (f"cuda:{gpu}" if gpu and gpu != "cpu" else "cpu")
-        loaded = load(
+        loaded, runs_on = load_to_decide(
             model,
             category=category,
             references=references,
             method=method,
-            device=chosen,
+            gpu=gpu,
+            device=device,
             tile=tile,
             overlap=overlap,
             runtime=runtime,
             threads=threads,
+            threshold=threshold,
+            false_alarm_rate=false_alarm_rate,
         )
-        if threshold is not None:
-            loaded.threshold = threshold
-        if false_alarm_rate is not None:
-            loaded.decide_at(false_alarm_rate)
         if fail_on_anomaly and loaded.threshold is None:
             raise BadValue("--fail-on-anomaly needs a threshold, and the model has none; give --threshold")
         made_with = {
@@ -138,7 +175,7 @@ def predict_app(name: str, method: str | None = None) -> App:
             "tile": tile,
             "overlap": overlap,
             "references": None if references is None else listing_digest(find_images(references)),
-            "device": chosen.partition(":")[0],
+            "device": runs_on,
             "runtime": loaded.runtime,
         }
         with StopSignal() as stop:

@@ -57,7 +57,7 @@ def list_inputs(inputs: Path, out: Path | None = None) -> Listing:
         return Listing([inputs])
     if not inputs.is_dir():
         raise BadValue(f"no image or folder at {inputs}; expected an image file or a folder of images")
-    listing = list_tree(inputs, without=out)
+    listing = list_tree(inputs, without=[] if out is None else [out])
     if not listing.images:
         found = describe(listing.passed_over).replace("\n", "\n  ")
         raise EmptySplit(

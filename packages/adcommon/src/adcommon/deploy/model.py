@@ -55,8 +55,9 @@ class Model:
     """What computes it: torch, onnxruntime or openvino."""
 
     def __post_init__(self) -> None:
-        """Remember the threshold that it came with."""
+        """Remember the threshold that it came with, and later what was said of images."""
         self._own_threshold = self.threshold
+        self._cautions = Cautions(self.preprocess)
 
     def __repr__(self) -> str:
         """Method, category and threshold."""
@@ -130,12 +131,11 @@ class Model:
         return self._results(each(images), batch_size, workers)
 
     def _results(self, images: Iterable[Source], batch_size: int, workers: int) -> Iterator[Result]:
-        cautions = Cautions(self.preprocess)
         together = batch_size if self.preprocess.tile is None else 1
         for batch in decoded(images, self.preprocess, together, workers):
             for image in batch:
                 if isinstance(image, Decoded):
-                    for words in cautions.of(image.path, image.pixels, (image.width, image.height)):
+                    for words in self._cautions.of(image.path, image.pixels, (image.width, image.height)):
                         logger.warning("%s", words)
             yield from self.judge(batch, batch_size=batch_size)
 

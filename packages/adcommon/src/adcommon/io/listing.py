@@ -41,14 +41,14 @@ class Listing:
     """Reason in words -> the files and folders that are not read; the reasons that matter most come first."""
 
 
-def list_tree(folder: Path, *, without: Path | None = None) -> Listing:
+def list_tree(folder: Path, *, without: Sequence[Path] = ()) -> Listing:
     """List a folder at any depth; links to folders are not followed.
 
     Args:
-        without: a folder that is left out, with all below it.
+        without: folders that are left out, with all below them.
     """
-    left_out = None if without is None else without.resolve()
-    if left_out is not None and folder.resolve().is_relative_to(left_out):
+    left_out = [path.resolve() for path in without]
+    if any(folder.resolve().is_relative_to(path) for path in left_out):
         return Listing()
     images: list[Path] = []
     found: dict[str, list[Path]] = defaultdict(list)
@@ -77,7 +77,7 @@ def is_junk(name: str) -> bool:
     return name.startswith((".", "__MACOSX")) or name.casefold() in _JUNK_NAMES
 
 
-def _walk(folder: Path, left_out: Path | None) -> Iterator[tuple[Path, str | None]]:
+def _walk(folder: Path, left_out: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
     """Every file and each folder that is not entered, with the reason why; images have none."""
     unreadable: list[Path] = []
     for parent, folders, files in os.walk(folder, onerror=lambda error: unreadable.append(_named(error))):
@@ -90,7 +90,7 @@ def _walk(folder: Path, left_out: Path | None) -> Iterator[tuple[Path, str | Non
                 yield path, _LINKED
             elif (path / MARKER).exists() and any((path / name).exists() for name in _RESULTS):
                 yield path, _WRITTEN
-            elif left_out is None or path.resolve() != left_out:
+            elif not left_out or path.resolve() not in left_out:
                 entered.append(name)
         folders[:] = entered
         for name in files:

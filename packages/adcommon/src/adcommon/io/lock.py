@@ -10,15 +10,16 @@ from filelock import FileLock, Timeout
 from adcommon.errors import OutputExists
 from adcommon.io.files import LOCK, output_errors
 
-_HOLDER = f"{LOCK}.pid"
-
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, file: str = "") -> Iterator[None]:
     """Keep other processes out of a folder during the block; it is made if it is not there.
 
     The system gives the lock back when its process ends, however that ends. A folder that was made here and
     is still empty at the end of the block is removed again.
+
+    Args:
+        file: keep them out of the file of this name alone.
 
     Raises:
         OutputExists: another process writes there; the message names its number.
@@ -26,17 +27,19 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder = folder.resolve()
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    holder = folder / _HOLDER
+    place = folder / file if file else folder
+    own = folder / (f"{LOCK}.{file}" if file else LOCK)
+    holder = own.with_name(f"{own.name}.pid")
     try:
         with output_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / LOCK, is_singleton=False)
+            lock = FileLock(own, is_singleton=False)
             try:
                 lock.acquire(blocking=False)
             except Timeout:
                 raise OutputExists(
-                    f"{folder} is being written by another process{_number(holder)}; wait for it, stop it, "
-                    "or choose another --out"
+                    f"{place} is being written by another process{_number(holder)}; wait for it, stop it, "
+                    f"or choose another {'file' if file else '--out'}"
                 ) from None
             holder.write_text(str(os.getpid()))
         try:
@@ -44,12 +47,12 @@ def locked(folder: Path) -> Iterator[None]:
         finally:
             holder.unlink(missing_ok=True)
             with suppress(OSError):  # Windows deletes no open file; the empty one that stays locks nothing
-                (folder / LOCK).unlink()
+                own.unlink()
             lock.release()
     finally:
-        for place in made:
+        for parent in made:
             with suppress(OSError):  # not empty, as it should be
-                place.rmdir()
+                parent.rmdir()
 
 
 def in_use(folder: Path) -> bool:

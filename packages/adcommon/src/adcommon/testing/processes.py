@@ -21,7 +21,7 @@ TIMEOUT_S = 120
 """A command that takes longer hangs."""
 PATIENCE_S = 4
 """Of `Impatient` processes."""
-_CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
+_CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate")
 """Python's audit events of a change of the disk."""
 
 _server = multiprocessing.get_context("forkserver")
