@@ -100,11 +100,9 @@ class Recipe:
     texture_opacity: tuple[Share, Share] = (0.2, 1.0)
     """Range of the opacity of our own textures."""
     image_share: Share = 0.0
-    """With `textures`: share of them that are other training images, moved and turned, with the opacity of
-    SDAS images. Not in the paper."""
+    """With `textures`: share that are training images, moved, as opaque as SDAS images. Not in the paper."""
     least_change: NotNegative = 0.0
-    """Take out of the mask where an anomaly changes the image by less than this, grey levels, mean of 9x9
-    pixels; 0: nothing. Not in the paper."""
+    """Masks are where an anomaly changes the image by so many grey levels, mean of 9x9. Not in the paper."""
     perlin_scale: Depth = 6
     """Perlin noise has up to 2 ** (this - 1) cells per side."""
     min_perlin_scale: Count = 0
@@ -112,9 +110,8 @@ class Recipe:
     redraw_empty: bool = False
     """Draw a mask again that leaves nothing of the anomaly."""
     foreground: str = "auto"
-    """Where anomalies may lie: `auto`, the paper's rule for the category, everywhere if it has none; `all`;
-    `object`, what the picture's border is not, by Otsu's threshold; `otsu-bright`, `otsu-dark`,
-    `triangle-bright`, `triangle-dark`."""
+    """Where anomalies may lie: `auto`, the paper's rule for the category, else everywhere; `all`; `object`,
+    what the border is not, by Otsu's threshold; `otsu-bright`, `otsu-dark`, `triangle-bright`, `-dark`."""
 
     epochs: Positive = 1000
     """Passes over the training images."""
