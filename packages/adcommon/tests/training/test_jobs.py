@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from adcommon.errors import BadValue, OutputExists
+from adcommon.errors import BadValue, OutputExists, UserError
 from adcommon.results.rows import row
+from adcommon.training import apart
 from adcommon.training.jobs import run_jobs
+from adcommon.training.launch import Launch
 from adcommon.training.settings import Settings
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
@@ -127,3 +129,66 @@ def test_two_processes_do_not_write_one_run(tmp_path: Path) -> None:
             return super().train(job, *others)
 
     run(tmp_path / "run", Impatient(), "one")
+
+
+class Apart:
+    """Runs each trial in this process, as its command would; one named "broken" fails."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.trainings = folder, Trainings()
+        self.asked: list[str] = []
+        monkeypatch.setattr(apart, "run_trials", self)
+        monkeypatch.setattr(apart, "find_command", lambda name: name)
+
+    def __call__(self, trials, launch, folder, stop) -> list:
+        failed = []
+        for trial in trials:
+            assert trial.arguments == ("--config", str(self.folder / "recipe.yaml"), "--job", trial.name)
+            self.asked.append(trial.name)
+            with pytest.raises(OutputExists, match="is being written"):
+                run(self.folder, Trainings(), trial.name, resume=True)
+            try:
+                settings = {"job": trial.name, "resume": True}
+                assert run(trial.folder, self.trainings, "one", "two", "broken", **settings) == []
+            except BadValue:
+                failed.append(trial)
+        return failed
+
+
+def test_jobs_that_are_shared_out_leave_the_same_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Apart(tmp_path / "apart", monkeypatch)
+    here = Trainings()
+    rows = run(other.folder, here, "one", "two", launch=Launch(jobs=2))
+    assert (here.done, here.checks) == ([], 1)
+    assert (other.trainings.done, other.trainings.checks) == (["one", "two"], 0)
+    assert rows == run(tmp_path / "together", Trainings(), "one", "two")
+
+    def left(folder: Path) -> list[Path]:
+        return sorted(path.relative_to(folder) for path in folder.rglob("*"))
+
+    assert left(tmp_path / "apart") == left(tmp_path / "together")
+
+
+def test_the_others_are_reported_where_a_shared_out_job_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Apart(tmp_path / "apart", monkeypatch)
+    with pytest.raises(UserError, match=r"1 of 3 runs failed(.|\n)*broken(.|\n)*with --resume"):
+        run(other.folder, Trainings(), "one", "broken", "two", launch=Launch(jobs=2))
+    written = json.loads((other.folder / "results.json").read_text())
+    assert [row["category"] for row in written] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "message"),
+    [
+        (["one"], {"launch": Launch(launcher="ray")}, "one model to train"),
+        (["one", "two"], {"launch": Launch(devices="0,1")}, "leave out --gpu and --device"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused(tmp_path: Path, names, settings, message: str) -> None:
+    with pytest.raises(BadValue, match=message):
+        run(tmp_path / "run", Trainings(), *names, **settings)
+    assert not (tmp_path / "run").exists()

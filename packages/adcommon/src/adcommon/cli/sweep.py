@@ -14,16 +14,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from adcommon.errors import BadValue, Stopped, UserError
+from adcommon.errors import BadValue, Stopped
 from adcommon.io.files import atomic_write, csv_columns, mark, refuse_foreign
 from adcommon.io.lock import locked
 from adcommon.results.rows import Row, read_results, write_results
 from adcommon.results.spread import spread, spread_tables
 from adcommon.results.tables import aligned
-from adcommon.training.launch import Launch, run_trials
+from adcommon.training.launch import Launch, failure, run_trials
 from adcommon.training.logging import start_logging
 from adcommon.training.stop import StopSignal
-from adcommon.training.trials import LOG, Trial, find_command, last_line
+from adcommon.training.trials import Trial, find_command
 from adcommon.types.names import check_name
 from adcommon.types.values import Seed
 
@@ -76,10 +76,7 @@ def sweep(
         atomic_write(out / "spread.csv", csv_columns(lines))
         print("\n\n".join(map(aligned, spread_tables(lines))))
     if failed:
-        logs = "\n".join(f"  {trial.folder / LOG}: {last_line(trial)}" for trial in failed)
-        raise UserError(
-            f"{len(failed)} of {len(trials)} runs failed:\n{logs}\n  Run the same command to try them again"
-        )
+        raise failure(failed, len(trials))
 
 
 def plan(program: str, arguments: Sequence[str], vary: Mapping[str, Sequence[str]], out: Path) -> list[Trial]:

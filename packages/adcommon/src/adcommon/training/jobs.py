@@ -10,14 +10,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from adcommon.errors import BadValue
+from adcommon.errors import BadValue, Stopped
 from adcommon.io.lock import locked
 from adcommon.results.rows import Published, Row, text, write_results
+from adcommon.training.apart import refuse_together, share_out
+from adcommon.training.launch import Launch, failure
 from adcommon.training.logging import start_logging
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
 from adcommon.training.tracking import Tracking
+from adcommon.training.trials import Trial
 from adcommon.types.records import Split
 from adcommon.types.values import Tracker
 
@@ -77,15 +80,22 @@ def run_jobs(
     from adcommon.training.devices import start
 
     start_logging(None)
-    accelerator = start(choose_device(settings.gpu, settings.device), recipe.precision)
-    main = accelerator.is_main_process
-    group = RunGroup(
-        settings.folder(name), jobs, resume=settings.resume or not main, force=settings.force and main
-    )
+    folder, apart = settings.folder(name), settings.job is None and settings.launch != Launch()
+    if apart:  # nothing is trained in this process
+        refuse_together(settings, jobs)
+        accelerator = start(choose_device("cpu"))
+    else:
+        accelerator = start(choose_device(settings.gpu, settings.device), recipe.precision)
+    if settings.job is not None:
+        folder, jobs = folder.parent, {settings.job: jobs[settings.job]}
+    writes = accelerator.is_main_process
+    main = writes and settings.job is None
+    group = RunGroup(folder, jobs, resume=settings.resume or not main, force=settings.force and main)
     values = {**asdict(recipe), **settings.as_flags()}
-    tracking = Tracking(settings.track if main else "none", name, group.folder, values)
+    tracking = Tracking(settings.track if writes else "none", name, group.folder, values)
     rows: list[Row] = []
     models: dict[str, Path] = {}
+    failed: list[Trial] = []
     with ExitStack() as until_done:
         if main:
             group.refuse_changed(recipe)
@@ -96,26 +106,36 @@ def run_jobs(
             start_logging(group.folder)
             group.write_recipe(values)
         meet(accelerator)  # the others find the folder as it is to be
+        if settings.job is not None:
+            until_done.enter_context(locked(group.folder / settings.job))
         stop = until_done.enter_context(StopSignal())
+        if apart:
+            failed = share_out(group.folder, jobs, settings, stop)
+            if stop.requested:
+                raise Stopped("stopped; run the same command with --resume to go on", stop.number)
         for job_name, job in jobs.items():
+            if job_name in [trial.name for trial in failed]:
+                continue
             run = group.run(job_name)
             done = run.finished()
             if done is None:
                 with tracking.of(job_name, run.folder, run.last_step()) as run.tracked:
                     done = train(job, run, accelerator, stop)
                     run.tracked.finish(done)
-            if main:
+            if writes:
                 run.finish(done)  # also after a kill in the middle of it
             rows += done
             models[job_name] = run.model
             if main:
                 write_results(group.folder, rows, published)
                 print(text(rows, published))
+    if failed:
+        raise failure(failed, len(jobs), "with --resume")
     if main:
         print(f"\nmodels, tables and logs are in {group.folder}")
         if rows:
             print(_next(group.folder, rows, models))
-    return Fitted(group.folder, rows, models)
+    return Fitted(group.folder, rows if main else [], models)
 
 
 def _next(folder: Path, rows: Sequence[Row], models: Mapping[str, Path]) -> str:

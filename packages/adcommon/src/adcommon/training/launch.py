@@ -17,10 +17,11 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 from tqdm import tqdm
 
-from adcommon.errors import BadValue
+from adcommon.errors import BadValue, UserError
 from adcommon.io.schema import check_fields
 from adcommon.training.stop import StopSignal
-from adcommon.training.trials import LOG, Trial, Unit, last_line
+from adcommon.training.trials import Trial, Unit, last_line
+from adcommon.types.names import LOG
 from adcommon.types.values import AboveZero, Count, NotNegative, Positive
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,18 @@ class Launch:
                 )
         if self.devices is not None and not re.fullmatch(r"\d{1,4}(,\d{1,4})*", self.devices, re.ASCII):
             raise BadValue(f"--devices is {self.devices[:60]!r}; expected numbers of GPUs: 0,1,2,3")
+
+
+def failure(failed: Sequence[Trial], count: int, again: str = "") -> UserError:
+    """The error for runs that failed: the log of each, and the last that it said.
+
+    Args:
+        count: of all runs.
+        again: what the same command needs to try them again.
+    """
+    logs = "\n".join(f"  {trial.folder / LOG}: {last_line(trial)}" for trial in failed)
+    how = f"the same command {again}".strip()
+    return UserError(f"{len(failed)} of {count} runs failed:\n{logs}\n  Run {how} to try them again")
 
 
 def run_trials(trials: Sequence[Trial], launch: Launch, folder: Path, stop: StopSignal) -> list[Trial]:

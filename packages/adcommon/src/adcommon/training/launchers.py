@@ -8,12 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from adcommon.errors import BadValue, require
 from adcommon.io.files import atomic_write, mark
 from adcommon.training.launch import Launch
 from adcommon.training.trials import STOPPED, Unit
+from adcommon.types.names import JOBS, QUEUED
 
 if TYPE_CHECKING:
     import submitit
@@ -22,11 +23,10 @@ logger = logging.getLogger(__name__)
 
 KILLED = -9
 """Exit code of a unit whose worker is gone."""
-_JOB = "slurm-job.txt"
-"""In a run's folder: the number of the job that has it."""
 _ALIVE = ("PENDING", "RUNNING", "REQUEUED", "SUSPENDED", "COMPLETING", "CONFIGURING")
 
 
+@runtime_checkable
 class Running(Protocol):
     """A unit of work that was handed over."""
 
@@ -152,9 +152,9 @@ def on_slurm(launch: Launch, folder: Path, *, cluster: str = "slurm") -> Launche
         raise BadValue(f"--gpus is {launch.gpus}; Slurm gives whole GPUs")
     import submitit
 
-    mark(folder / "slurm")
+    mark(folder / JOBS)
     executor = submitit.AutoExecutor(
-        folder.absolute() / "slurm", cluster=cluster, slurm_max_num_timeout=launch.retries
+        folder.absolute() / JOBS, cluster=cluster, slurm_max_num_timeout=launch.retries
     )
     executor.update_parameters(
         name="ad",
@@ -172,7 +172,7 @@ def on_slurm(launch: Launch, folder: Path, *, cluster: str = "slurm") -> Launche
             jobs = {unit: known.get(unit) or executor.submit(unit) for unit in units}
         for unit, job in jobs.items():
             mark(unit.folder)
-            atomic_write(unit.folder / _JOB, job.job_id)
+            atomic_write(unit.folder / QUEUED, job.job_id)
         return [_Job(job) for job in jobs.values()]
 
     return submit
@@ -182,10 +182,10 @@ def _known(unit: Unit, folder: Path) -> "submitit.SlurmJob[int] | None":
     """The job that an earlier call queued for it, unless it has ended."""
     import submitit
 
-    file = unit.folder / _JOB
+    file = unit.folder / QUEUED
     if not file.exists():
         return None
-    job: submitit.SlurmJob[int] = submitit.SlurmJob(folder.absolute() / "slurm", file.read_text())
+    job: submitit.SlurmJob[int] = submitit.SlurmJob(folder.absolute() / JOBS, file.read_text())
     return job if job.state.split()[0] in _ALIVE else None
 
 

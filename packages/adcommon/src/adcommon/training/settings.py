@@ -10,6 +10,7 @@ from adcommon.data.sources.meaning import Meaning
 from adcommon.errors import BadValue, require
 from adcommon.io.places import default_root
 from adcommon.io.schema import check_fields
+from adcommon.training.launch import Launch
 from adcommon.training.recipes import refuse_two_datasets
 from adcommon.types.values import AboveZero, NotNegative, Positive, Rate, Tracker, Workers
 
@@ -106,6 +107,10 @@ class Settings(_OnImages):
     """Rate at which the stored decision threshold may call a normal image anomalous."""
     track: Tracker = "none"
     """Also write metrics.csv and the results for TensorBoard, MLflow or Weights & Biases, below `out`."""
+    launch: Launch = Launch()  # noqa: RUF009 - frozen
+    """Where the models of several categories are trained, if not here one after the other."""
+    job: Annotated[str | None, Parameter(show=False)] = None
+    """The only job of this process, whose folder is `out`; another process does all else."""
     given: Annotated[tuple[str, ...], Parameter(parse=False)] = ()
     """Fields that the user named; others of the recipe may be made to fit its backbone."""
 
@@ -126,7 +131,7 @@ class Settings(_OnImages):
         return {
             name: value
             for name, value in vars(self).items()
-            if value is not None and name not in ("resume", "force", "given")
+            if value is not None and name not in ("resume", "force", "launch", "job", "given")
         }
 
 

@@ -19,14 +19,11 @@ from adcommon.io.files import MARKER, atomic_write, mark
 from adcommon.io.lock import in_use
 from adcommon.io.schema import read_yaml
 from adcommon.methods import commands, installed
+from adcommon.types.names import FINISHED, LOG
 
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission
 
-LOG = "command.log"
-"""In a run's folder: all that the command said."""
-FINISHED = "command-finished.yaml"
-"""In a run's folder: the command line that ended well there."""
 STOPPED = 128 + signal.SIGTERM
 """Exit code of a command that was asked to stop, and has saved what it had."""
 _POLL_SECONDS = 0.1
@@ -115,6 +112,7 @@ class Unit:
             place: where relative paths begin, on whichever machine it runs.
         """
         self._trial, self._place = replace(trial, folder=place / trial.folder), place
+        self._environment = {name: value for name, value in os.environ.items() if name.startswith("AD_")}
         self.folder = self._trial.folder
         self._stopped = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -127,7 +125,8 @@ class Unit:
             return 0
         if self._stopped:
             return STOPPED
-        self._process = process = start(self._trial, environment=environment, place=self._place)
+        variables = {**self._environment, **(environment or {})}
+        self._process = process = start(self._trial, environment=variables, place=self._place)
         try:
             while (code := process.poll()) is None:
                 if self._stopped:

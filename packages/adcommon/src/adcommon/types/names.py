@@ -9,9 +9,35 @@ from adcommon.errors import BadValue
 
 TRACKED, TRACKED_RUN = "tracking", "tracking.json"
 """Of all categories: what a tracker writes; of one: which of its runs is the category's."""
-OF_A_GROUP = ("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html", TRACKED)
+LOG, FINISHED, QUEUED = "command.log", "command-finished.yaml", "slurm-job.txt"
+"""In the folder of a training in a process of its own: all that the command said, the command line that ended
+well there, and the number of its job where it is one of Slurm."""
+JOBS = "slurm"
+"""What submitit keeps of these jobs, in the folder of all."""
+OF_A_GROUP = (
+    "recipe.yaml",
+    "log.txt",
+    "results.json",
+    "results.csv",
+    "results.md",
+    "results.html",
+    TRACKED,
+    JOBS,
+)
 """What the folder of a run holds beside the folders of its categories."""
-OF_A_RUN = ("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps", TRACKED_RUN)
+OF_A_RUN = (
+    "metrics.csv",
+    "results.json",
+    "model",
+    "model-best",
+    "epochs",
+    "resume",
+    "maps",
+    TRACKED_RUN,
+    LOG,
+    FINISHED,
+    QUEUED,
+)
 """What the folder of a category holds."""
 
 LONGEST_NAME = 100

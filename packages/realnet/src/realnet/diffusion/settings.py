@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
+from adcommon.training.launch import Launch
 from adcommon.training.settings import SETTINGS_GROUP, Settings
 from adcommon.types.values import Rate
 
@@ -64,6 +65,7 @@ class SampleSettings(NetworkSettings):
 
     unread = (*NetworkSettings.unread, "weights", "save_every", "workers", "track")
     """Nor does drawing load images, begin with weights of another network, or have steps to track."""
+    launch: Annotated[Launch, Parameter(parse=False)] = Launch()  # noqa: RUF009 - frozen
     check: bool = False
     """Draw nothing; report how well the model rebuilds training images and show what it draws at strength 0
     and at the two ends of --strength."""
