@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from safetensors.numpy import load_file
 
 from adcommon.testing.commands import call, flags, read_rows, read_table, refused, succeed
 from adcommon.testing.processes import SignalWhenSaving, Started, run_together
@@ -224,14 +223,17 @@ def test_a_wrong_model_folder_is_refused(tmp_path: Path) -> None:
     assert "config.json" in said
 
 
-def test_two_processes_share_each_batch(tmp_path: Path) -> None:
+def test_two_processes_share_each_batch_and_measure_the_model_that_is_saved(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
-    words = ["--data-root", tmp_path, "--category", "bottle", *small()]
+    words = ["--data-root", tmp_path, "--category", "bottle", *small(test_batch_size="2")]
     both = run_together("recontrast-mvtec", *words, "--out", tmp_path / "run")
     assert [done.returncode for done in both] == [0, 0], both[0].stderr
     assert "processes 2" in both[0].stderr
-    assert len(read_rows(tmp_path / "run")) == 2
-    assert load_file(tmp_path / "run" / "bottle" / "model" / "model.safetensors")
+    model = ["--model", tmp_path / "run" / "bottle" / "model", "--data-root", tmp_path, "--device", "cpu"]
+    succeed("recontrast-evaluate", *model, "--batch-size", "2", "--out", tmp_path / "again")
+    rows = read_rows(tmp_path / "run")
+    assert len(rows) == 2
+    assert rows == read_rows(tmp_path / "again")
 
 
 @pytest.mark.slow

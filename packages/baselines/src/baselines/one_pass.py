@@ -3,9 +3,9 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from adcommon.errors import BadValue
 from adcommon.evaluation.evaluate import evaluate, threshold_of
 from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import save_trained
+from adcommon.models.sharing import as_on_main, gathered, meet, place_of
 from adcommon.results.card import Paper
 from adcommon.results.rows import row
 from adcommon.training.devices import set_seed
@@ -78,21 +79,29 @@ class Normal:
 
 
 def normal_images(
-    parts: Sequence[Record], recipe: Base, settings: Settings, accelerator: Accelerator, stop: StopSignal
-) -> Iterator[Float[Tensor, "_ 3 height width"]]:
-    """Every image, or every tile, once, on the accelerator's device, batch after batch.
+    parts: Sequence[Record],
+    recipe: Base,
+    settings: Settings,
+    accelerator: Accelerator,
+    stop: StopSignal,
+    *,
+    shared: bool = False,
+) -> Iterator[tuple[int, Float[Tensor, "_ 3 height width"]] | None]:
+    """Every image, or every tile, once, on the accelerator's device: batches, with the place of their first.
 
-    Nothing is saved in between: a run that was stopped begins again, and ends in the same model. With several
-    processes the main one does all the work; the others only hear when to stop.
+    Nothing is saved in between: a run that was stopped begins again, and ends in the same model.
+
+    Args:
+        shared: several processes take the batches in turn, in step; None where the last round has none for
+            this one. Else each sees all of them.
     """
-    cache = default_cache("images", enabled=settings.cache)
-    batches = test_batches(
-        AnomalyDataset(parts, make_preprocess(recipe), cache), recipe.batch_size, settings.workers
-    )
-    loaded = iter(batches) if accelerator.is_main_process else None
-    for _ in steps(0, len(batches), stop, accelerator, what=parts[0].category, log_every=1):
-        if loaded is not None:
-            yield next(loaded).images.to(accelerator.device)
+    rank, world = place_of(accelerator) if shared else (0, 1)
+    dataset = AnomalyDataset(parts, make_preprocess(recipe), default_cache("images", enabled=settings.cache))
+    batches = iter(test_batches(dataset, recipe.batch_size, settings.workers, rank=rank, world=world))
+    rounds = -(-len(parts) // (recipe.batch_size * world))
+    for _ in steps(0, rounds, stop, accelerator, what=parts[0].category, log_every=1):
+        batch = next(batches, None)
+        yield None if batch is None else (int(batch.indices[0]), batch.images.to(accelerator.device))
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ def make(
         run: where model and pictures go.
         settings: weights, workers, cache, what to write.
         stop: looked at after every batch; if set, `Stopped` is raised.
-        fit: from the images, batch after batch, and their number; called by the main process alone.
+        fit: from the images, batch after batch, and their number; every process fits the same model.
 
     Returns:
         Rows of the report, also stored with the model; on the main process only.
@@ -134,34 +143,36 @@ def make(
     set_seed(recipe.seed)
     normal = Normal.of(recipe, split, settings.false_alarm_rate)
     parts = cut(normal.images, make_preprocess(recipe))
-    images = normal_images(parts, recipe, settings, accelerator, stop)
-    again = normal_images(parts, recipe, settings, accelerator, stop) if normal.in_turn else iter(())
-    rows: list[dict[str, Any]] = []
-    if accelerator.is_main_process:
-        made = fit(images, len(parts))
-        cache = default_cache("images", enabled=settings.cache)
-        if normal.in_turn:
-            threshold: Threshold | None = left_out_in_turn(made, again, settings.false_alarm_rate)
-        else:
-            threshold = threshold_of(
-                made.detector,
-                normal.held_out,
-                false_alarm_rate=settings.false_alarm_rate,
-                batch_size=recipe.batch_size,
-                cache=cache,
-            )
-        evaluations = evaluate(
+    passes = partial(normal_images, parts, recipe, settings, accelerator, stop)
+    made = fit((batch[1] for batch in passes() if batch is not None), len(parts))
+    meet(accelerator)
+    as_on_main(made.model, accelerator)
+    cache = default_cache("images", enabled=settings.cache)
+    if normal.in_turn:
+        threshold = left_out_in_turn(made, passes(shared=True), settings.false_alarm_rate, accelerator)
+    else:
+        threshold = threshold_of(
             made.detector,
-            {split.category: split.test},
+            normal.held_out,
+            false_alarm_rate=settings.false_alarm_rate,
             batch_size=recipe.batch_size,
             cache=cache,
-            workers=settings.workers,
-            eval_size=settings.eval_size,
-            threshold=threshold,
-            maps=run.maps if settings.maps else None,
+            accelerator=accelerator,
         )
-        facts = facts_of(method, recipe, settings.weights)
-        rows = [row(evaluation, facts, seconds=time.monotonic() - began) for evaluation in evaluations]
+    evaluations = evaluate(
+        made.detector,
+        {split.category: split.test},
+        batch_size=recipe.batch_size,
+        cache=cache,
+        workers=settings.workers,
+        eval_size=settings.eval_size,
+        threshold=threshold,
+        maps=run.maps if settings.maps else None,
+        accelerator=accelerator,
+    )
+    facts = facts_of(method, recipe, settings.weights)
+    rows = [row(evaluation, facts, seconds=time.monotonic() - began) for evaluation in evaluations]
+    if accelerator.is_main_process:
         save_trained(
             run.model,
             made.model.state_dict(),
@@ -175,23 +186,33 @@ def make(
             rows=rows,
             own=made.own,
         )
-    else:
-        passed_over(chain(images, again))
-    accelerator.wait_for_everyone()
+    meet(accelerator)
     return rows
 
 
 def left_out_in_turn(
-    made: Made, images: Iterator[Float[Tensor, "_ 3 height width"]], false_alarm_rate: float
-) -> Threshold:
-    """The decision threshold from every training image, scored by the model of all others."""
+    made: Made,
+    images: Iterable[tuple[int, Float[Tensor, "_ 3 height width"]] | None],
+    false_alarm_rate: float,
+    accelerator: Accelerator,
+) -> Threshold | None:
+    """The decision threshold from every training image, scored by the model of all others.
+
+    Several processes share the images; the main one alone has the threshold.
+    """
     scores: list[float] = []
     peaks: list[float] = []
     with torch.inference_mode():
         for batch in images:
-            prediction = made.left_out(batch, len(scores))
-            scores += prediction.image_scores.tolist()
-            peaks += prediction.peaks
+            said = None
+            if batch is not None:
+                prediction = made.left_out(batch[1], batch[0])
+                said = prediction.image_scores.tolist(), prediction.peaks
+            for some, highest in gathered(said, accelerator):
+                scores += some
+                peaks += highest
+    if not accelerator.is_main_process:
+        return None
     return calibrate(scores, false_alarm_rate, "left out in turn", peaks)
 
 
@@ -218,9 +239,3 @@ def check_inputs(recipe: Base, splits: Mapping[str, Split], settings: Settings) 
         Normal.of(recipe, split, settings.false_alarm_rate)
     make_pyramid(recipe, settings.weights)
     read_splits(splits.values(), make_preprocess(recipe), default_cache("images", enabled=settings.cache))
-
-
-def passed_over(images: Iterator[Float[Tensor, "_ 3 height width"]]) -> None:
-    """What the other processes do with the images: nothing, in step with the main one."""
-    for _ in images:
-        raise AssertionError("only the main process is given images")

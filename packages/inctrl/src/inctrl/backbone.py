@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import huggingface_hub.constants
 import open_clip
@@ -32,6 +33,9 @@ from inctrl.network.clip import MEAN, STD, ClipTower, build_clip, model_config, 
 from inctrl.network.features import Tower
 from inctrl.network.vision import VisionTower, shape_of
 from inctrl.recipes import RECIPES, Recipe, is_clip
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +149,7 @@ def feature_store(
     records: Sequence[Record],
     preprocess: Preprocess,
     settings: FewShotSettings,
+    accelerator: "Accelerator | None" = None,
     *,
     kept: bool = True,
 ) -> FeatureStore:
@@ -152,6 +157,7 @@ def feature_store(
 
     Args:
         settings: whether decoded images and features are kept on disk too, and how many in memory.
+        accelerator: of several processes that share the work.
         kept: False computes it whenever it is asked for.
     """
     images = default_cache("images", enabled=settings.cache)
@@ -161,7 +167,9 @@ def feature_store(
     dataset = AnomalyDataset(records, preprocess, images, memory_bytes=0)
     features = default_cache("features", enabled=settings.cache)
     memory, workers = settings.memory_bytes(), settings.workers
-    return cached_features(tower, dataset, FEATURE_BATCH, features, memory_bytes=memory, workers=workers)
+    return cached_features(
+        tower, dataset, FEATURE_BATCH, features, memory_bytes=memory, workers=workers, accelerator=accelerator
+    )
 
 
 def make_preprocess(recipe: Recipe, image_size: int | None = None) -> Preprocess:

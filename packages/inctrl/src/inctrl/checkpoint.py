@@ -1,5 +1,6 @@
 """A trained InCTRL and what is known of it: in a model folder, or in a checkpoint of the authors."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from adcommon.models.checkpoint import Trained, load_model, load_strict, save_tr
 from adcommon.models.config import ModelConfig
 from adcommon.models.outline import build_to_fit, outline
 from adcommon.models.weights import named_in_config
+from adcommon.training.run import Run
 from adcommon.types.values import Positive
 from inctrl.backbone import Backbone, clip_backbone, make_backbone, make_preprocess
 from inctrl.compat.official import load_checkpoint
@@ -23,6 +25,8 @@ from inctrl.network.clip import build_clip, model_config
 from inctrl.published import PAPER
 from inctrl.recipes import MVTEC, Recipe
 from inctrl.references import from_images
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,3 +155,16 @@ def save(
         rows=rows,
         own={"epoch": epoch, "frozen": trained.scorer.backbone.digest},
     )
+
+
+def selected_epoch(recipe: Recipe) -> int:
+    """The epoch whose weights are exported."""
+    wanted = recipe.select_epoch or recipe.epochs
+    if wanted > recipe.epochs:
+        logger.warning("epoch %d was to be exported and %d were run: the last is", wanted, recipe.epochs)
+    return min(wanted, recipe.epochs)
+
+
+def epoch_folder(run: Run, epoch: int) -> Path:
+    """Where the weights after an epoch, from 1, are kept."""
+    return run.epochs / f"{epoch:03}"

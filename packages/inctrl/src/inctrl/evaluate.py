@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adcommon.data.readable import refuse_references
 from adcommon.evaluation.collect import Scores, collect
@@ -11,6 +11,7 @@ from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure, with_decision
 from adcommon.io.files import atomic_write, csv_text
 from adcommon.models.checkpoint import Trained
+from adcommon.models.sharing import meet, place_of
 from adcommon.results.rows import row
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, Split, has_pixel_truth
@@ -20,6 +21,9 @@ from inctrl.detector import FewShotModel, InCTRLDetector
 from inctrl.recipes import Recipe
 from inctrl.references import References, drawn, from_file, refuse_missing
 from inctrl.settings import TestSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def facts(recipe: Recipe, weights: str, shots: int | None) -> Facts:
@@ -60,6 +64,7 @@ def evaluate(
     seeds: Sequence[int],
     batch_size: int,
     maps: Path | None = None,
+    accelerator: "Accelerator | None" = None,
 ) -> Iterator[Outcome]:
     """Measure a model on each target; test images pass through the tower once for all draws.
 
@@ -68,10 +73,12 @@ def evaluate(
             metrics, and the false-alarm rate of the decisions.
         shots: references per category; None: all of a few-shot file, else as in training.
         maps: folder for a picture of every test image with the first references; None writes none.
+        accelerator: of several processes that all run through this, with equal models, and share the scoring;
+            the main one alone has outcomes.
     """
     model = trained.scorer
     for target in targets:
-        store = feature_store(model.backbone.tower, target.test, model.preprocess, settings)
+        store = feature_store(model.backbone.tower, target.test, model.preprocess, settings, accelerator)
         chosen = choose_references(target, trained, shots, seeds, settings.few_shot_dir)
         for number, (seed, references) in enumerate(chosen):
             refuse_references(references.paths, target, model.preprocess, store.dataset.cache)
@@ -83,7 +90,11 @@ def evaluate(
                 batch_size=batch_size,
                 keep_maps=pictures is not None or has_pixel_truth(target.test),
                 store=store,
+                accelerator=accelerator,
             )
+            if place_of(accelerator)[0] > 0:
+                meet(accelerator)
+                continue
             threshold = threshold_of(detector, references, settings.false_alarm_rate)
             if pictures is not None:
                 write_maps(scores, pictures / target.dataset / target.category, threshold)
@@ -99,6 +110,7 @@ def evaluate(
             if threshold is not None and threshold.decision is not None:
                 evaluation = with_decision(evaluation, scores, threshold.decision)
             yield Outcome(origin, replace(scores, anomaly_maps=None), evaluation)
+            meet(accelerator)
 
 
 def threshold_of(

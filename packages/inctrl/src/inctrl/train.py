@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -21,6 +20,7 @@ from adcommon.errors import BadValue
 from adcommon.evaluation.evaluate import interim_values
 from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import Trained, load_model, load_strict
+from adcommon.models.sharing import as_on_main, meet
 from adcommon.training.devices import distribute, set_seed
 from adcommon.training.resume import refuse_without_room, restore, save
 from adcommon.training.run import Run
@@ -30,7 +30,7 @@ from adcommon.types.records import Record, Split
 from adcommon.types.values import multiple_near
 from inctrl.backbone import feature_store, make_backbone, make_preprocess
 from inctrl.batches import training_batches
-from inctrl.checkpoint import Config
+from inctrl.checkpoint import Config, epoch_folder, selected_epoch
 from inctrl.checkpoint import save as save_model
 from inctrl.data import ReferenceDraw, query_indices
 from inctrl.detector import FewShotModel
@@ -85,7 +85,9 @@ def train(
     refuse_without_room(run, model)
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
-    store = feature_store(backbone.tower, records, preprocess, settings, kept=recipe.cache_features)
+    store = feature_store(
+        backbone.tower, records, preprocess, settings, accelerator, kept=recipe.cache_features
+    )
     batches = training_batches(
         store,
         query_indices(records, recipe, start=first),
@@ -97,7 +99,9 @@ def train(
         world=world,
     )
     size = recipe.test_batch_size
-    test = partial(evaluate, trained, targets, settings, shots=shots, batch_size=size)
+    test = partial(
+        evaluate, trained, targets, settings, shots=shots, batch_size=size, accelerator=accelerator
+    )
     network = distribute(model, accelerator)
     total = recipe.epochs * recipe.steps_per_epoch
     logger.info("training %d-shot images %d steps %d", shots, len(records), total)
@@ -130,40 +134,31 @@ def train(
 
         if step.is_due:
             rows = readings.take(step)
+            interim = {}
+            if step.evaluates:
+                as_on_main(model, accelerator)
+                interim = _interim(test(seeds=recipe.reference_seeds[:1]))
             if accelerator.is_main_process:
-                interim = _interim(test(seeds=recipe.reference_seeds[:1])) if step.evaluates else {}
                 run.log_rows(step.number, rows, interim)
                 if step.ends_epoch or step.is_last:
                     reached = -(-step.number // recipe.steps_per_epoch)
                     save_model(epoch_folder(run, reached), trained, epoch=reached)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
-            accelerator.wait_for_everyone()
+            meet(accelerator)
             model.train()
 
-    report: list[dict[str, Any]] = []
+    epoch = min(selected_epoch(recipe), reached)
     if accelerator.is_main_process:
-        epoch = min(selected_epoch(recipe), reached)
         _, tensors = load_model(epoch_folder(run, epoch), Config, "inctrl")
         load_strict(model, tensors, where=f"epoch {epoch}")
-        outcomes = list(test(seeds=recipe.reference_seeds, maps=run.maps if settings.maps else None))
-        report = rows_of(outcomes, trained, seconds=time.monotonic() - began)
+    as_on_main(model, accelerator)
+    outcomes = list(test(seeds=recipe.reference_seeds, maps=run.maps if settings.maps else None))
+    report = rows_of(outcomes, trained, seconds=time.monotonic() - began)
+    if accelerator.is_main_process:
         save_model(run.model, trained, epoch=epoch, rows=report)
-    accelerator.wait_for_everyone()
+    meet(accelerator)
     return report
-
-
-def selected_epoch(recipe: Recipe) -> int:
-    """The epoch whose weights are exported."""
-    wanted = recipe.select_epoch or recipe.epochs
-    if wanted > recipe.epochs:
-        logger.warning("epoch %d was to be exported and %d were run: the last is", wanted, recipe.epochs)
-    return min(wanted, recipe.epochs)
-
-
-def epoch_folder(run: Run, epoch: int) -> Path:
-    """Where the weights after an epoch, from 1, are kept."""
-    return run.epochs / f"{epoch:03}"
 
 
 def _interim(outcomes: Iterable[Outcome]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image as PillowImage
 from skimage.segmentation import find_boundaries
@@ -21,6 +22,7 @@ from adcommon.io.files import atomic_write
 from adcommon.metrics import auroc, f1_max
 from adcommon.metrics.variants.rankings import mirrored_auroc
 from adcommon.models.checkpoint import save_trained
+from adcommon.models.sharing import as_on_main
 from adcommon.results.picture_names import picture_names
 from adcommon.results.pictures import heat_map, png, reference_overlay
 from adcommon.results.rows import row
@@ -91,9 +93,11 @@ class Validation:
         split: Split,
         recipe: Recipe,
         settings: Settings,
+        accelerator: Accelerator,
     ) -> None:
-        """Nothing is computed before the first measurement."""
+        """Nothing is computed before the first measurement, which all processes share; the main one keeps."""
         self.model, self.preprocess, self.recipe, self.settings = model, preprocess, recipe, settings
+        self.accelerator = accelerator
         self.split, self.category, self.tests = split, split.category, split.test
         self.best = -1.0
         self.best_rows: list[dict[str, Any]] = []
@@ -113,7 +117,8 @@ class Validation:
         if not has_both(self.tests):
             return {}
         evaluations = self._evaluate()
-        self._keep_best(evaluations, step, run)
+        if self.accelerator.is_main_process:
+            self._keep_best(evaluations, step, run)
         # The paper's columns are left out; and one category needs no name.
         return {name.rpartition("/")[2]: value for name, value in interim_values(evaluations[:1]).items()}
 
@@ -122,18 +127,25 @@ class Validation:
 
         Args:
             held_out: normal images that training has not seen, for the decision threshold.
+
+        Returns:
+            On the main process only.
         """
+        as_on_main(self.model, self.accelerator)
         threshold = threshold_of(
             RealNetDetector(self.model, self.preprocess, self.recipe),
             held_out,
             false_alarm_rate=self.settings.false_alarm_rate,
             batch_size=self.recipe.test_batch_size,
             cache=self._cache,
+            accelerator=self.accelerator,
         )
         evaluations = self._evaluate(
             threshold=threshold,
             maps=run.maps if self.settings.maps else None,
         )
+        if not self.accelerator.is_main_process:
+            return []
         rows = self._rows(evaluations, "last")
         self._save(run.model, step, rows, threshold)
         self._keep_best(evaluations, step, run)
@@ -146,6 +158,7 @@ class Validation:
             self._save(run.best_model, step, self.best_rows)
 
     def _evaluate(self, *, threshold: Threshold | None = None, maps: Path | None = None) -> list[Evaluation]:
+        as_on_main(self.model, self.accelerator)
         return evaluate(
             RealNetDetector(self.model, self.preprocess, self.recipe),
             {self.category: self.tests},
@@ -156,6 +169,7 @@ class Validation:
             eval_size=self.settings.eval_size,
             threshold=threshold,
             maps=maps,
+            accelerator=self.accelerator,
         )
 
     def _rows(self, evaluations: Sequence[Evaluation], selection: str) -> list[dict[str, Any]]:

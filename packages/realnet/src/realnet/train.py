@@ -19,6 +19,7 @@ from adcommon.data.order import batches_per_epoch
 from adcommon.data.readable import read_splits
 from adcommon.io.cache import default_cache
 from adcommon.models.feature_store import FeatureStore, cached_features
+from adcommon.models.sharing import meet
 from adcommon.training.devices import distribute, set_seed
 from adcommon.training.resume import refuse_without_room, restore, save
 from adcommon.training.run import Run
@@ -73,7 +74,7 @@ def train(
     model = RealNet(recipe, weights=settings.weights).to(device).to(memory_format=layout)
     for name, count in parameter_counts(model).items():
         logger.info("%s parameters %d", name, count)
-    validation = Validation(model, preprocess, split, recipe, settings)
+    validation = Validation(model, preprocess, split, recipe, settings, accelerator)
     optimiser = accelerator.prepare_optimizer(make_optimiser(model, recipe), device_placement=False)
     parts = {"afs": model.afs, "recon": model.recon, "rrs": model.rrs}
     state = {**parts, "optimiser": optimiser, "validation": validation}
@@ -85,7 +86,9 @@ def train(
     if recipe.cache_features:
         images = AnomalyDataset(training, preprocess, cache, memory_bytes=0)
         disk = default_cache("features", enabled=settings.cache)
-        store = cached_features(model.backbone, images, FEATURE_BATCH, disk, workers=settings.workers)
+        store = cached_features(
+            model.backbone, images, FEATURE_BATCH, disk, workers=settings.workers, accelerator=accelerator
+        )
     draw_batches = partial(
         item_batches,
         items,
@@ -131,16 +134,16 @@ def train(
 
         if step.is_due:
             rows = [{"loss": _weighted(row, recipe), **row} for row in readings.take(step)]
+            interim = validation.interim(step.number, run) if step.evaluates else {}
             if accelerator.is_main_process:
-                interim = validation.interim(step.number, run) if step.evaluates else {}
                 run.log_rows(step.number, rows, interim)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
-            accelerator.wait_for_everyone()
+            meet(accelerator)
             model.train()
 
-    report = validation.final(total, held_out, run) if accelerator.is_main_process else []
-    accelerator.wait_for_everyone()
+    report = validation.final(total, held_out, run)
+    meet(accelerator)
     return report
 
 

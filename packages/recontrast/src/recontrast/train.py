@@ -6,19 +6,20 @@ Iterations are counted from 0, as in the paper's schedules; a *step* in logs and
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from adcommon.data.loading import AnomalyDataset, divide, train_batches
-from adcommon.data.preprocess import Preprocess
 from adcommon.data.readable import kinds_of, read_splits
 from adcommon.evaluation.evaluate import evaluate, has_both, interim_values, threshold_of
 from adcommon.io.cache import default_cache
 from adcommon.models.backbones import create_trunk
 from adcommon.models.checkpoint import save_trained
 from adcommon.models.feature_store import cached_features
+from adcommon.models.sharing import as_on_main, meet
 from adcommon.results.rows import row
 from adcommon.training.devices import distribute, set_seed
 from adcommon.training.resume import refuse_without_room, restore, save
@@ -30,7 +31,7 @@ from adcommon.types.records import Split
 from recontrast.detector import make_detector, make_preprocess
 from recontrast.evaluate import facts, pictures, protocols
 from recontrast.losses import mining_alpha
-from recontrast.model import FrozenEncoder, ReContrast, WithPartialNorm, build
+from recontrast.model import FrozenEncoder, WithPartialNorm, build
 from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
 from recontrast.published import PAPER
 from recontrast.recipes import Recipe
@@ -68,6 +69,7 @@ def train(
     preprocess = make_preprocess(recipe)
     cache = default_cache("images", enabled=settings.cache)
     normal = [record for split in splits.values() for record in split.train]
+    tests = {name: split.test for name, split in splits.items()}
     training, held_out = divide(normal, preprocess, share=recipe.calibration_share, seed=recipe.seed)
     recipe = recipe.for_images(len(training))
 
@@ -86,6 +88,7 @@ def train(
             FEATURE_BATCH,
             default_cache("features", enabled=settings.cache),
             workers=settings.workers,
+            accelerator=accelerator,
         )
     wrapped = distribute(model, accelerator, sync_batch_norm=recipe.sync_batch_norm)
     batches = train_batches(
@@ -97,6 +100,14 @@ def train(
         workers=settings.workers,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+    )
+    measure = partial(
+        evaluate,
+        batch_size=recipe.test_batch_size,
+        cache=cache,
+        workers=settings.workers,
+        eval_size=settings.eval_size,
+        accelerator=accelerator,
     )
     counts = (len(training), len(held_out), recipe.iterations)
     logger.info("training %s images %d held out %d steps %d", category, *counts)
@@ -129,38 +140,39 @@ def train(
 
         if step.is_due:
             rows = readings.take(step)
+            interim = {}
+            if step.evaluates:
+                as_on_main(model, accelerator)
+                both = {name: test for name, test in tests.items() if has_both(test)}
+                interim = interim_values(measure(make_detector(model, preprocess, recipe), both))
             if accelerator.is_main_process:
-                interim = _interim(model, preprocess, splits, recipe, settings) if step.evaluates else {}
                 run.log_rows(step.number, rows, interim)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
-            accelerator.wait_for_everyone()
+            meet(accelerator)
             model.train()
 
-    report: list[dict[str, Any]] = []
+    as_on_main(model, accelerator)
+    detector = make_detector(model, preprocess, recipe)
+    threshold = threshold_of(
+        detector,
+        held_out,
+        false_alarm_rate=settings.false_alarm_rate,
+        batch_size=recipe.test_batch_size,
+        cache=cache,
+        accelerator=accelerator,
+    )
+    evaluations = measure(
+        detector,
+        tests,
+        protocols=protocols(recipe),
+        threshold=threshold,
+        maps=run.maps if settings.maps else None,
+        pictures=pictures(recipe),
+    )
+    origin, seconds = facts(recipe, settings.weights), time.monotonic() - began
+    report = [row(evaluation, origin, seconds=seconds) for evaluation in evaluations]
     if accelerator.is_main_process:
-        detector = make_detector(model, preprocess, recipe)
-        threshold = threshold_of(
-            detector,
-            held_out,
-            false_alarm_rate=settings.false_alarm_rate,
-            batch_size=recipe.test_batch_size,
-            cache=cache,
-        )
-        evaluations = evaluate(
-            detector,
-            {name: split.test for name, split in splits.items()},
-            batch_size=recipe.test_batch_size,
-            protocols=protocols(recipe),
-            cache=cache,
-            workers=settings.workers,
-            eval_size=settings.eval_size,
-            threshold=threshold,
-            maps=run.maps if settings.maps else None,
-            pictures=pictures(recipe),
-        )
-        origin, seconds = facts(recipe, settings.weights), time.monotonic() - began
-        report = [row(evaluation, origin, seconds=seconds) for evaluation in evaluations]
         save_trained(
             run.model,
             model.state_dict(),
@@ -173,23 +185,8 @@ def train(
             kinds=kinds_of(splits, preprocess, cache),
             rows=report,
         )
-    accelerator.wait_for_everyone()
+    meet(accelerator)
     return report
-
-
-def _interim(
-    model: ReContrast, preprocess: Preprocess, splits: Mapping[str, Split], recipe: Recipe, settings: Settings
-) -> dict[str, float]:
-    """Test metrics in the middle of a training; nothing is selected by them."""
-    return interim_values(
-        evaluate(
-            make_detector(model, preprocess, recipe),
-            {name: split.test for name, split in splits.items() if has_both(split.test)},
-            batch_size=recipe.test_batch_size,
-            cache=default_cache("images", enabled=settings.cache),
-            workers=settings.workers,
-        )
-    )
 
 
 def check_inputs(recipe: Recipe, splits: Mapping[str, Split], settings: Settings) -> None:

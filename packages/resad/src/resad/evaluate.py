@@ -7,18 +7,20 @@ constants that the model brings along, so that each image's score depends on tha
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from adcommon.data.loading import ordered_indices
 from adcommon.data.preprocess import Preprocess
 from adcommon.evaluation.collect import Scores
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure, with_decision
 from adcommon.metrics import image_metrics
 from adcommon.models.anomaly_maps import max_score
+from adcommon.models.sharing import gathered, meet, place_of
 from adcommon.results.rows import row
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, has_pixel_truth
@@ -38,6 +40,9 @@ from resad.model import LevelScores, ResAD, joined
 from resad.network.residual import References
 from resad.recipes import Recipe
 from resad.references import Target
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 MAP_BATCH = 64
 """Images whose maps are upsampled at once."""
@@ -99,6 +104,7 @@ def evaluate(
     eval_size: str = "map",
     false_alarm_rate: float | None = None,
     maps: Path | None = None,
+    accelerator: "Accelerator | None" = None,
 ) -> Iterator[Measured]:
     """Measure a model on every unseen category, with every draw and number of shots.
 
@@ -107,10 +113,12 @@ def evaluate(
     Args:
         false_alarm_rate: of the decision threshold, which comes from the references, if these are enough.
         maps: folder for pictures of all test images, from the first draw and the most shots.
+        accelerator: of several processes that all run through this, with equal models, and share the scoring;
+            the main one alone measures.
     """
     preprocess, scale = trained.preprocess, trained.scale
     for target in targets:
-        for (draw, shots), levels in score_target(trained.model, target, recipe).items():
+        for (draw, shots), levels in score_target(trained.model, target, recipe, accelerator).items():
             own = scale or _range_of(levels, preprocess)
             size = (preprocess.size, preprocess.size)
             merged = torch.cat([merged_map(piece, size, own) for piece in _pieces(levels)])
@@ -130,6 +138,7 @@ def evaluate(
             if maps is not None and draw == target.draws[0].name and shots == max(recipe.shots):
                 write_maps(scores, maps / target.category, threshold)
             yield Measured(target.category, shots, draw, paper, evaluations)
+        meet(accelerator)
 
 
 def threshold_of(
@@ -145,37 +154,52 @@ def threshold_of(
 
 
 def evaluate_paper(
-    model: ResAD, preprocess: Preprocess, targets: Iterable[Target], recipe: Recipe
+    model: ResAD,
+    preprocess: Preprocess,
+    targets: Iterable[Target],
+    recipe: Recipe,
+    accelerator: "Accelerator",
 ) -> list[Measured]:
-    """The paper's numbers alone, in the middle of a training."""
-    return [
-        Measured(target.category, shots, draw, paper_scores(levels, target, preprocess, pro=recipe.pro))
-        for target in targets
-        for (draw, shots), levels in score_target(model, target, recipe).items()
-    ]
+    """The paper's numbers alone, in the middle of a training; processes share the work as in `evaluate`."""
+    measured = []
+    for target in targets:
+        for (draw, shots), levels in score_target(model, target, recipe, accelerator).items():
+            paper = paper_scores(levels, target, preprocess, pro=recipe.pro)
+            measured.append(Measured(target.category, shots, draw, paper))
+        meet(accelerator)
+    return measured
 
 
-def score_target(model: ResAD, target: Target, recipe: Recipe) -> dict[tuple[str, int], list[LevelScores]]:
+def score_target(
+    model: ResAD, target: Target, recipe: Recipe, accelerator: "Accelerator | None" = None
+) -> dict[tuple[str, int], list[LevelScores]]:
     """What each level says of all test images, on the CPU, by draw and number of shots.
 
-    Each image's features are fetched once for all of them. The model is put in evaluation mode.
+    Each image's features are fetched once for all of them. The model is put in evaluation mode. Several
+    processes score a share each, and the main one alone has what they say.
     """
     model.eval()
+    rank, world = place_of(accelerator)
     device = next(model.parameters()).device
     shots = sorted(recipe.shots)
     parts: dict[tuple[str, int], list[list[LevelScores]]] = {
         (draw.name, count): [] for draw in target.draws for count in recipe.shots
     }
     images, size = len(target.records), 1 if target.aligned else recipe.test_batch_size
-    for first in tqdm(
-        range(0, images, size), desc=f"scoring {target.category}", unit="batch", disable=None, leave=False
-    ):
-        features = [maps.to(device) for maps in target.store.batch(range(first, min(first + size, images)))]
-        for draw in target.draws:
-            references = draw.of(first).to(device)
-            for count, scores in nested_scores(model, features, references, shots).items():
-                parts[draw.name, count].append([level.cpu() for level in scores])
-    return {chosen: joined(batches) for chosen, batches in parts.items()}
+    batches = ordered_indices(images, size)
+    what = f"scoring {target.category}"
+    for start in tqdm(range(0, len(batches), world), desc=what, unit="batch", disable=None, leave=False):
+        said = {}
+        for own in batches[start : start + world][rank : rank + 1]:
+            features = [maps.to(device) for maps in target.store.batch(own)]
+            for draw in target.draws:
+                references = draw.of(own[0]).to(device)
+                for count, scores in nested_scores(model, features, references, shots).items():
+                    said[draw.name, count] = [level.cpu() for level in scores]
+        for of_batch in gathered(said, accelerator):
+            for chosen, levels in of_batch.items():
+                parts[chosen].append(levels)
+    return {chosen: joined(levels) for chosen, levels in parts.items() if levels}
 
 
 def paper_scores(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from adcommon.data.readable import read_splits
 from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import save_trained
+from adcommon.models.sharing import as_on_main, meet
 from adcommon.training.devices import set_seed
 from adcommon.training.resume import Stateful, refuse_without_room, restore, save
 from adcommon.training.run import Run
@@ -73,9 +74,9 @@ def train(
         seen, backbone, preprocess, recipe, cache=cache, memory_bytes=memory, workers=settings.workers
     )
     source = ReferenceSource(features=settings.test_ref_feature_dir, images=settings.few_shot_dir)
-    tested, workers = unseen if main else {}, settings.workers
+    workers = settings.workers
     made = make_targets(
-        tested, backbone, preprocess, recipe, source, cache=cache, memory_bytes=memory, workers=workers
+        unseen, backbone, preprocess, recipe, source, cache=cache, memory_bytes=memory, workers=workers
     )
     targets = list(made)
 
@@ -132,30 +133,34 @@ def train(
                     tqdm.write(losses.line(epoch, recipe.epochs, imagebind=recipe.is_imagebind))
                 losses.clear()
                 if targets and recipe.evaluates_after(epoch):
-                    reports.write(evaluate_paper(model, preprocess, targets, recipe), epoch)
+                    as_on_main(model, accelerator)
+                    paper = evaluate_paper(model, preprocess, targets, recipe, accelerator)
+                    if main:
+                        reports.write(paper, epoch)
             if main and (step.saves or (step.ends_epoch and not settings.save_every)):
                 save(run, step.number, recipe, state, accelerator)
-            accelerator.wait_for_everyone()
+            meet(accelerator)
             model.train()
 
-    report: list[dict[str, Any]] = []
-    if main:
-        scale = score_range(model, data, recipe)
-        measured = list(
-            evaluate(
-                FewShotModel(backbone, model, preprocess, scale),
-                targets,
-                recipe,
-                eval_size=settings.eval_size,
-                false_alarm_rate=settings.false_alarm_rate,
-                maps=run.maps if settings.maps else None,
-            )
+    as_on_main(model, accelerator)
+    scale = score_range(model, data, recipe)
+    measured = list(
+        evaluate(
+            FewShotModel(backbone, model, preprocess, scale),
+            targets,
+            recipe,
+            eval_size=settings.eval_size,
+            false_alarm_rate=settings.false_alarm_rate,
+            maps=run.maps if settings.maps else None,
+            accelerator=accelerator,
         )
+    )
+    origin = facts(recipe, settings.weights)
+    report = report_rows(measured, origin, seconds=time.monotonic() - began)
+    if main:
         if targets:
             reports.write(measured, recipe.epochs - 1)
             reports.analyse()
-        origin = facts(recipe, settings.weights)
-        report = report_rows(measured, origin, seconds=time.monotonic() - began)
         save_trained(
             run.model,
             model.state_dict(),
@@ -173,7 +178,7 @@ def train(
                 "untrained_levels": untrained,
             },
         )
-    accelerator.wait_for_everyone()
+    meet(accelerator)
     return report
 
 

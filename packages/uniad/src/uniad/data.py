@@ -48,9 +48,15 @@ def find_splits(
 
 
 def feature_store(
-    model: UniAD, records: Sequence[Record], preprocess: Preprocess, *, cache: bool, workers: int = 0
+    model: UniAD,
+    records: Sequence[Record],
+    preprocess: Preprocess,
+    accelerator: Accelerator,
+    *,
+    cache: bool,
+    workers: int = 0,
 ) -> FeatureStore:
-    """The aligned features of images, computed now where they are not yet stored.
+    """The aligned features of images, computed now where they are not yet stored; processes share the work.
 
     Args:
         cache: keep decoded images and features on disk too, not in memory alone.
@@ -58,18 +64,26 @@ def feature_store(
     """
     dataset = AnomalyDataset(records, preprocess, default_cache("images", enabled=cache), memory_bytes=0)
     features = default_cache("features", enabled=cache)
-    return cached_features(model.backbone, dataset, FEATURE_BATCH, features, workers=workers)
+    return cached_features(
+        model.backbone, dataset, FEATURE_BATCH, features, workers=workers, accelerator=accelerator
+    )
 
 
 def fit_whitening(
-    model: UniAD, records: Sequence[Record], preprocess: Preprocess, *, cache: bool, workers: int
+    model: UniAD,
+    records: Sequence[Record],
+    preprocess: Preprocess,
+    accelerator: Accelerator,
+    *,
+    cache: bool,
+    workers: int,
 ) -> None:
     """Fit the model's whitening to the features of the training images, as they are without augmentation.
 
     Every process does the same, and comes to the same numbers.
     """
     assert model.whitening is not None
-    store = feature_store(model, records, preprocess, cache=cache, workers=workers)
+    store = feature_store(model, records, preprocess, accelerator, cache=cache, workers=workers)
     places = torch.arange(len(store)).split(FEATURE_BATCH)
     model.whitening.fit(store.batch(batch.tolist())[0] for batch in places)
 
@@ -94,7 +108,7 @@ def training_features(
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     if recipe.cache_features and not recipe.augments:
-        store = feature_store(model, records, preprocess, cache=cache, workers=workers)
+        store = feature_store(model, records, preprocess, accelerator, cache=cache, workers=workers)
         for indices in train_indices(
             len(store), recipe.batch_size, seed=recipe.seed, start=start, rank=rank, world=world
         ):

@@ -18,6 +18,7 @@ from adcommon.evaluation.evaluate import evaluate, has_both, interim_values, thr
 from adcommon.io.cache import default_cache
 from adcommon.models.backbones import create_trunk
 from adcommon.models.checkpoint import save_trained
+from adcommon.models.sharing import meet
 from adcommon.results.rows import row
 from adcommon.training.devices import distribute, set_seed
 from adcommon.training.resume import refuse_without_room, restore, save
@@ -73,7 +74,9 @@ def train(
         start_from(model, recipe.init_from)
     model = model.to(accelerator.device)
     if recipe.whiten and recipe.init_from is None:
-        fit_whitening(model, training, preprocess, cache=settings.cache, workers=settings.workers)
+        fit_whitening(
+            model, training, preprocess, accelerator, cache=settings.cache, workers=settings.workers
+        )
     optimiser, schedule = make_optimiser(model.reconstruction.parameters(), recipe, per_epoch)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     best = Best()
@@ -97,14 +100,10 @@ def train(
         cache=settings.cache,
         workers=settings.workers,
     )
-    stores = None  # of the test images, whose features never change; only the main process measures
-    if recipe.cache_features and accelerator.is_main_process:
-        stores = {
-            name: feature_store(
-                model, cut(test, preprocess), preprocess, cache=settings.cache, workers=settings.workers
-            )
-            for name, test in tests.items()
-        }
+    stores = None  # of the test images, whose features never change
+    if recipe.cache_features:
+        kept = partial(feature_store, model, cache=settings.cache, workers=settings.workers)
+        stores = {name: kept(cut(test, preprocess), preprocess, accelerator) for name, test in tests.items()}
     measure = partial(
         evaluate,
         batch_size=recipe.test_batch_size,
@@ -112,6 +111,7 @@ def train(
         workers=settings.workers,
         eval_size=settings.eval_size,
         stores=stores,
+        accelerator=accelerator,
     )
     origin = facts(recipe, settings.weights)
     save_as = partial(
@@ -123,6 +123,7 @@ def train(
         categories=list(splits),
         kinds=kinds_of(splits, preprocess, cache) if accelerator.is_main_process else (),
     )
+    meet(accelerator)
     counts = (len(training), len(held_out), total, per_epoch)
     logger.info("training %s images %d held out %d steps %d, %d an epoch", category, *counts)
 
@@ -154,41 +155,41 @@ def train(
 
         if step.is_due:
             rows = readings.take(step)
+            interim = {}
+            if step.evaluates:
+                both = {name: test for name, test in tests.items() if has_both(test)}
+                evaluations = measure(make_detector(model, preprocess, recipe), both)
+                interim = interim_values(evaluations)
+                if recipe.keep_best and best.takes(evaluations):
+                    save_as(run.best_model, model.state_dict())
             if accelerator.is_main_process:
-                interim = {}
-                if step.evaluates:
-                    both = {name: test for name, test in tests.items() if has_both(test)}
-                    evaluations = measure(make_detector(model, preprocess, recipe), both)
-                    interim = interim_values(evaluations)
-                    if recipe.keep_best and best.takes(evaluations):
-                        save_as(run.best_model, model.state_dict())
                 run.log_rows(step.number, rows, interim)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
-            accelerator.wait_for_everyone()
+            meet(accelerator)
             model.train()
 
-    report: list[dict[str, Any]] = []
+    detector = make_detector(model, preprocess, recipe)
+    threshold = threshold_of(
+        detector,
+        held_out,
+        false_alarm_rate=settings.false_alarm_rate,
+        batch_size=recipe.test_batch_size,
+        cache=cache,
+        accelerator=accelerator,
+    )
+    evaluations = measure(
+        detector,
+        tests,
+        protocols=protocols(recipe),
+        threshold=threshold,
+        maps=run.maps if settings.maps else None,
+    )
+    seconds = time.monotonic() - began
+    report = [row(evaluation, origin, seconds=seconds) for evaluation in evaluations]
     if accelerator.is_main_process:
-        detector = make_detector(model, preprocess, recipe)
-        threshold = threshold_of(
-            detector,
-            held_out,
-            false_alarm_rate=settings.false_alarm_rate,
-            batch_size=recipe.test_batch_size,
-            cache=cache,
-        )
-        evaluations = measure(
-            detector,
-            tests,
-            protocols=protocols(recipe),
-            threshold=threshold,
-            maps=run.maps if settings.maps else None,
-        )
-        seconds = time.monotonic() - began
-        report = [row(evaluation, origin, seconds=seconds) for evaluation in evaluations]
         save_as(run.model, model.state_dict(), threshold=threshold, rows=report)
-    accelerator.wait_for_everyone()
+    meet(accelerator)
     return report
 
 

@@ -184,16 +184,13 @@ def divide(
 
 
 class OrderedBatches:
-    """All batches of a dataset, in its order; may be iterated again and keeps its processes."""
+    """Batches of a dataset, in its order; may be iterated again and keeps its processes."""
 
-    def __init__(self, dataset: AnomalyDataset, batch_size: int, workers: int) -> None:
+    def __init__(self, dataset: AnomalyDataset, batch_size: int, workers: int, rank: int, world: int) -> None:
         """As `test_batches`."""
-        require(batch_size=(batch_size, 1), workers=(workers, 0))
-        count = len(dataset)
+        require(workers=(workers, 0))
         self._dataset = dataset
-        self._indices = [
-            list(range(first, min(first + batch_size, count))) for first in range(0, count, batch_size)
-        ]
+        self._indices = ordered_indices(len(dataset), batch_size, rank, world)
         self._loader = result_loader(dataset.batch, self._indices, workers, seed=0) if workers else None
 
     def __len__(self) -> int:
@@ -205,13 +202,27 @@ class OrderedBatches:
         return map(self._dataset.batch, self._indices) if self._loader is None else received(self._loader)
 
 
+def ordered_indices(count: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:
+    """The positions of each batch of `count` images in their order.
+
+    Of `world` processes each takes whole batches, in turn, so that an image is in the same company as with
+    one process: the last digits of a convolution may depend on it.
+    """
+    require(batch_size=(batch_size, 1))
+    firsts = range(0, count, batch_size)[rank::world]
+    return [list(range(first, min(first + batch_size, count))) for first in firsts]
+
+
 def test_batches(
     dataset: AnomalyDataset,
     batch_size: int,
     workers: int = 0,  # noqa: PT028
+    *,
+    rank: int = 0,  # noqa: PT028
+    world: int = 1,  # noqa: PT028
 ) -> OrderedBatches:
-    """The batches of a dataset in its order."""
-    return OrderedBatches(dataset, batch_size, workers)
+    """The batches of a dataset in its order, or one process's share of them, see `ordered_indices`."""
+    return OrderedBatches(dataset, batch_size, workers, rank, world)
 
 
 test_batches.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,11 +11,15 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from adcommon.data.loading import AnomalyDataset, cut, test_batches
+from adcommon.data.loading import AnomalyDataset, cut, ordered_indices, test_batches
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.feature_store import FeatureStore
+from adcommon.models.sharing import gathered, place_of
 from adcommon.types.prediction import Detector, Prediction
 from adcommon.types.records import Record
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ def collect(
     workers: int = 0,
     keep_maps: bool = True,
     store: FeatureStore | None = None,
+    accelerator: "Accelerator | None" = None,
 ) -> Scores:
     """Score every image of a dataset once, in order; one that is cut scores as its highest tile.
 
@@ -64,26 +69,31 @@ def collect(
         keep_maps: False saves their memory (4 bytes a pixel) where no pixel metric or picture is wanted.
         store: the frozen features of these images, or of their tiles, for detectors that are
             `ScoresFeatures`.
+        accelerator: of several processes, which all call this and score a share each: the main one has the
+            scores of all images, as if it were alone, and the others those of none.
     """
-    records, preprocess, count = dataset.records, dataset.preprocess, len(dataset)
+    is_main, preprocess = place_of(accelerator)[0] == 0, dataset.preprocess
+    records = dataset.records if is_main else ()
+    count = len(records)
     anomaly_maps: Any
     if preprocess.tile is None:
         anomaly_maps = np.empty((count, preprocess.size, preprocess.size), np.float32) if keep_maps else None
-        predictions = _predictions(detector, dataset, batch_size, workers, store)
+        predictions = _predictions(detector, dataset, batch_size, workers, store, accelerator)
     else:
         anomaly_maps = [None] * count if keep_maps else None
-        tiles = AnomalyDataset(cut(records, preprocess), preprocess, dataset.cache, memory_bytes=0)
-        predictions = _joined(_predictions(detector, tiles, batch_size, workers, store), records, preprocess)
+        tiles = AnomalyDataset(cut(dataset.records, preprocess), preprocess, dataset.cache, memory_bytes=0)
+        of_tiles = _predictions(detector, tiles, batch_size, workers, store, accelerator)
+        predictions = _joined(of_tiles, records, preprocess) if is_main else of_tiles
     columns: dict[str, Float[np.ndarray, " images"]] = {}
     peaks: list[float] = []
     for places, prediction in predictions:
         peaks += prediction.peaks
         for name, scores in {"": prediction.image_scores, **prediction.extra_scores}.items():
-            columns.setdefault(name, np.empty(count, dtype=np.float32))[places] = scores.cpu().numpy()
+            columns.setdefault(name, np.empty(count, dtype=np.float32))[places] = scores.numpy()
         if prediction.anomaly_maps is None:
             anomaly_maps = None
         elif anomaly_maps is not None:
-            for place, anomaly_map in zip(places, prediction.anomaly_maps.cpu().numpy(), strict=True):
+            for place, anomaly_map in zip(places, prediction.anomaly_maps.numpy(), strict=True):
                 anomaly_maps[place] = anomaly_map
     image_scores = columns.pop("", np.empty(0, dtype=np.float32))
     return Scores(records, preprocess, image_scores, anomaly_maps, columns, peaks)
@@ -94,19 +104,38 @@ Predictions = Iterator[tuple[Int64[np.ndarray, " batch"], Prediction]]
 
 
 def _predictions(
-    detector: Detector, dataset: AnomalyDataset, batch_size: int, workers: int, store: FeatureStore | None
+    detector: Detector,
+    dataset: AnomalyDataset,
+    batch_size: int,
+    workers: int,
+    store: FeatureStore | None,
+    accelerator: "Accelerator | None",
 ) -> Predictions:
-    with tqdm(total=len(dataset), desc="scoring", unit="image", disable=None, leave=False) as bar:
-        if store is None:
-            for batch in test_batches(dataset, batch_size, workers):
-                yield batch.indices.numpy(), detector.score(batch.images)
-                bar.update(len(batch.indices))
-            return
+    """Of every batch, on the main process; on the others of none, which only score their share of them."""
+    rank, world = place_of(accelerator)
+    own: Predictions
+    if store is None:
+        batches = test_batches(dataset, batch_size, workers, rank=rank, world=world)
+        own = ((batch.indices.numpy(), _on_cpu(detector.score(batch.images))) for batch in batches)
+    else:
         assert isinstance(detector, ScoresFeatures)
-        for first in range(0, len(dataset), batch_size):
-            places = np.arange(first, min(first + batch_size, len(dataset)))
-            yield places, detector.score_features(store.batch(places.tolist()))
-            bar.update(len(places))
+        places = ordered_indices(len(dataset), batch_size, rank, world)
+        own = ((np.array(some), _on_cpu(detector.score_features(store.batch(some)))) for some in places)
+    hidden = True if rank else None  # None: where there is no terminal
+    with tqdm(total=len(dataset), desc="scoring", unit="image", disable=hidden, leave=False) as bar:
+        for _ in range(0, len(dataset), batch_size * world):
+            for some, prediction in gathered(next(own, None), accelerator):
+                yield some, prediction
+                bar.update(len(some))
+
+
+def _on_cpu(prediction: Prediction) -> Prediction:
+    maps, extra = prediction.anomaly_maps, prediction.extra_scores
+    return Prediction(
+        prediction.image_scores.cpu(),
+        None if maps is None else maps.cpu(),
+        {name: scores.cpu() for name, scores in extra.items()},
+    )
 
 
 def _joined(of_tiles: Predictions, records: Sequence[Record], preprocess: Preprocess) -> Predictions:
@@ -116,7 +145,7 @@ def _joined(of_tiles: Predictions, records: Sequence[Record], preprocess: Prepro
         size = preprocess.size_of(record.image)
         tiles = list(islice(each, len(preprocess.boxes(*size))))
         maps = [tile.anomaly_maps for tile in tiles if tile.anomaly_maps is not None]
-        joined = preprocess.join(torch.cat(maps).cpu().numpy(), *size) if maps else None
+        joined = preprocess.join(torch.cat(maps).numpy(), *size) if maps else None
         yield (
             np.array([place]),
             Prediction(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adcommon.data.loading import AnomalyDataset
 from adcommon.evaluation.collect import Scores, collect
@@ -10,9 +11,13 @@ from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure, with_decision
 from adcommon.io.cache import DiskCache
 from adcommon.models.feature_store import FeatureStore
+from adcommon.models.sharing import meet, place_of
 from adcommon.types.prediction import Detector
 from adcommon.types.records import Evaluation, Record, has_pixel_truth
 from adcommon.types.threshold import MOST_IMAGES, Threshold, calibrate
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +40,7 @@ def evaluate(
     maps: Path | None = None,
     pictures: Sequence[Pictures] = (write_maps,),
     stores: Mapping[str, FeatureStore] | None = None,
+    accelerator: "Accelerator | None" = None,
 ) -> list[Evaluation]:
     """Measure a detector on the test images of each category; one category's maps are in memory at a time.
 
@@ -46,9 +52,10 @@ def evaluate(
         maps: folder for pictures of every test image; None writes none.
         pictures: what to draw there; of tiled images the panels.
         stores: frozen features of the test images by category, where they are kept.
+        accelerator: of several processes that all call this, with equal models, and share the scoring.
 
     Returns:
-        Per category the standard evaluation, followed by those of the protocols.
+        Per category the standard evaluation, followed by those of the protocols; on the main process only.
     """
     evaluations = []
     tiled = detector.preprocess.tile is not None
@@ -60,7 +67,11 @@ def evaluate(
             workers=workers,
             keep_maps=maps is not None or has_pixel_truth(records),
             store=None if stores is None else stores[category],
+            accelerator=accelerator,
         )
+        if place_of(accelerator)[0] > 0:
+            meet(accelerator)
+            continue
         standard = measure(scores, category=category, eval_size=eval_size)
         decision = None if threshold is None else threshold.decision
         evaluations.append(standard if decision is None else with_decision(standard, scores, decision))
@@ -68,6 +79,7 @@ def evaluate(
         if maps is not None:
             for write in (write_maps,) if tiled else pictures:
                 write(scores, maps / category if len(tests) > 1 else maps, threshold)
+        meet(accelerator)
     return evaluations
 
 
@@ -79,7 +91,8 @@ def interim_values(evaluations: Sequence[Evaluation]) -> dict[str, float]:
         for metric in ("image_auroc", "pixel_auroc", "aupro")
         if (value := getattr(evaluation, metric)) is not None
     }
-    logger.info("%s", "  ".join(f"{name} {100 * value:.2f}" for name, value in values.items()))
+    if values:
+        logger.info("%s", "  ".join(f"{name} {100 * value:.2f}" for name, value in values.items()))
     return values
 
 
@@ -95,11 +108,17 @@ def threshold_of(
     false_alarm_rate: float,
     batch_size: int,
     cache: DiskCache | None = None,
+    accelerator: "Accelerator | None" = None,
 ) -> Threshold | None:
-    """The decision threshold from normal images that training has not seen; None if none were held out."""
+    """The decision threshold from normal images that training has not seen; None if none were held out.
+
+    Several processes share the scoring, as in `evaluate`, and the main one alone has the threshold.
+    """
     if not held_out:
         return None
     some = held_out[:: -(-len(held_out) // MOST_IMAGES)]
     dataset = AnomalyDataset(some, detector.preprocess, cache)
-    scores = collect(detector, dataset, batch_size=batch_size, keep_maps=False)
+    scores = collect(detector, dataset, batch_size=batch_size, keep_maps=False, accelerator=accelerator)
+    if place_of(accelerator)[0] > 0:
+        return None
     return calibrate(scores.image_scores.tolist(), false_alarm_rate, peaks=scores.peaks)

@@ -7,7 +7,7 @@ neither the images nor the backbone after the first pass.
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,10 +15,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from adcommon.data.loading import AnomalyDataset
+from adcommon.data.loading import AnomalyDataset, ordered_indices
 from adcommon.data.processes import results
 from adcommon.errors import BadValue
 from adcommon.io.cache import DiskCache
+from adcommon.models.sharing import meet, place_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -103,23 +107,35 @@ class FeatureStore:
         by_level = zip(*(maps[index] for index in wanted), strict=True)
         return [torch.from_numpy(np.stack(level)) for level in by_level]
 
-    def fill(self, workers: int = 0) -> None:
+    def fill(self, workers: int = 0, accelerator: "Accelerator | None" = None) -> None:
         """Compute what neither memory nor the cache holds; `workers` processes load the images, 0: this one.
 
         An image always passes through the network in the same company, the images of its batch in the
         dataset's order, because the last digits of a convolution may depend on it: so a run that was killed
         here and resumed has the same features as one that was not.
+
+        Args:
+            accelerator: of several processes that all call this: each computes its share of the batches, and
+                finds the others' in the cache. Without a cache, or with one of its own, it computes all.
         """
-        every = self._groups(range(len(self)))
-        groups = [group for group in every if not all(map(self._is_stored, group))]
+        rank, world = place_of(accelerator)
+        computed = 0
+        if self.cache is not None and world > 1:
+            computed = self._fill(ordered_indices(len(self), self.batch_size, rank, world), workers)
+            meet(accelerator)
+        computed += self._fill(ordered_indices(len(self), self.batch_size), workers)
+        logger.info(
+            "frozen features backbone=%s images=%d computed=%d", self.network.tag, len(self), computed
+        )
+
+    def _fill(self, batches: Sequence[list[int]], workers: int) -> int:
+        """Compute the batches that are not yet stored; the number of their images."""
+        groups = [group for group in batches if not all(map(self._is_stored, group))]
         total = sum(map(len, groups))
         shown = tqdm(
             self._compute(groups, workers), "frozen features", total, unit="image", disable=None, leave=False
         )
-        computed = sum(1 for _ in shown)
-        logger.info(
-            "frozen features backbone=%s images=%d computed=%d", self.network.tag, len(self), computed
-        )
+        return sum(1 for _ in shown)
 
     def _is_stored(self, index: int) -> bool:
         if index in self._kept:
@@ -181,14 +197,16 @@ def cached_features(
     *,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     workers: int = 0,
+    accelerator: "Accelerator | None" = None,
 ) -> FeatureStore:
     """A `FeatureStore` of every image of a dataset, computed now where it is not yet stored.
 
     Args:
         workers: processes that load images; 0 loads in this one.
+        accelerator: of several processes that share the work, see `FeatureStore.fill`.
     """
     store = FeatureStore(network, dataset, batch_size, cache, memory_bytes=memory_bytes)
-    store.fill(workers)
+    store.fill(workers, accelerator)
     return store
 
 

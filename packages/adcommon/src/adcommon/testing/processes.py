@@ -8,7 +8,10 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial, wraps
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from adcommon.testing.commands import Done
 
 TIMEOUT_S = 120
 """A command that takes longer hangs."""
+PATIENCE_S = 4
+"""Of `Impatient` processes."""
 _CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 """Python's audit events of a change of the disk."""
 
@@ -81,7 +86,11 @@ class Started:
 
 
 def run_together(
-    command: str, *arguments: str | Path, processes: int = 2, signal_at: Path | None = None
+    command: str,
+    *arguments: str | Path,
+    processes: int = 2,
+    signal_at: Path | None = None,
+    slow: Callable[..., object] | None = None,
 ) -> list[Done]:
     """Run a command in several processes that talk over gloo, as torchrun starts them.
 
@@ -92,6 +101,8 @@ def run_together(
         arguments: of all.
         processes: how many.
         signal_at: when this file is first written by rank 0, the last rank alone gets a SIGTERM.
+        slow: a function that takes longer, wherever it is called, than processes wait for one another in a
+            collective here.
 
     Returns:
         One for each rank.
@@ -110,8 +121,10 @@ def run_together(
     started: list[Started] = []
     try:
         for rank in reversed(range(processes)):
-            before = None
-            if rank == 0 and signal_at is not None:
+            before: Callable[[], object] | None = None
+            if slow is not None:
+                before = Impatient(slow)
+            elif rank == 0 and signal_at is not None:
                 before = SignalWhenSaving(signal_at, signal.SIGTERM, process=started[0].pid)
             environment = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             started.append(Started(command, *arguments, before=before, environment=environment))
@@ -147,6 +160,32 @@ class SignalWhenSaving:
             self._left -= 1
             if self._left == 0:
                 os.kill(self._process or os.getpid(), self._number)
+
+
+class Impatient:
+    """Collectives that end after seconds, where NCCL takes minutes, and a function that takes longer.
+
+    Whoever calls the function imports it later than this is called.
+    """
+
+    def __init__(self, slow: Callable[..., object]) -> None:
+        """Do nothing before the call."""
+        self._slow = slow
+
+    def __call__(self) -> None:
+        """Change both in this process."""
+        import torch.distributed
+
+        patience = timedelta(seconds=PATIENCE_S)
+        begin = torch.distributed.init_process_group
+        torch.distributed.init_process_group = partial(begin, timeout=patience)
+
+        @wraps(self._slow)
+        def slow(*arguments: object, **named: object) -> object:
+            time.sleep(1.5 * PATIENCE_S)
+            return self._slow(*arguments, **named)
+
+        setattr(sys.modules[self._slow.__module__], self._slow.__name__, slow)
 
 
 class KilledAtChange:

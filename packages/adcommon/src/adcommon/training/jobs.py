@@ -73,6 +73,7 @@ def run_jobs(
         published: the paper's numbers, to stand beside ours.
     """
     from adcommon.models.devices import choose_device
+    from adcommon.models.sharing import meet
     from adcommon.training.devices import start
 
     start_logging(None)
@@ -86,15 +87,15 @@ def run_jobs(
     rows: list[Row] = []
     models: dict[str, Path] = {}
     with ExitStack() as until_done:
-        with accelerator.main_process_first():  # the others find the folder as it is to be
-            if main:
-                group.refuse_changed(recipe)
-                check()
-                until_done.enter_context(locked(group.folder))
-                group.open()
-                until_done.enter_context(group.discarded_if_refused())
-                start_logging(group.folder)
-                group.write_recipe(values)
+        if main:
+            group.refuse_changed(recipe)
+            check()
+            until_done.enter_context(locked(group.folder))
+            group.open()
+            until_done.enter_context(group.discarded_if_refused())
+            start_logging(group.folder)
+            group.write_recipe(values)
+        meet(accelerator)  # the others find the folder as it is to be
         stop = until_done.enter_context(StopSignal())
         for job_name, job in jobs.items():
             run = group.run(job_name)

@@ -92,7 +92,7 @@ def steps(
 
     Several processes ask one another only where readings are taken, which all of them agree on. After the
     last step a signal stops at once whatever is done until the next training, such as the evaluation; not
-    where there are several processes, which wait for the one that evaluates.
+    where several processes share that.
 
     Args:
         first: updates done before.

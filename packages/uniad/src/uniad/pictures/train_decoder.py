@@ -77,7 +77,9 @@ def train_decoder(
     wrapped = distribute(decoder, accelerator)
     dataset = AnomalyDataset(records, preprocess, default_cache("images", enabled=settings.cache))
     disk = default_cache("features", enabled=settings.cache)
-    features = cached_features(backbone, dataset, FEATURE_BATCH, disk, workers=settings.workers)
+    features = cached_features(
+        backbone, dataset, FEATURE_BATCH, disk, workers=settings.workers, accelerator=accelerator
+    )
     order = train_indices(
         len(records),
         recipe.batch_size,
