@@ -1,6 +1,8 @@
 """One detector, several categories: standard numbers, a paper's, pictures, and the threshold."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from torch import Tensor
 from adcommon.data import load_splits
 from adcommon.data.loading import AnomalyDataset, cut
 from adcommon.data.preprocess import Preprocess
+from adcommon.evaluation.collect import kept
 from adcommon.evaluation.evaluate import evaluate, has_both, interim_values, threshold_of
 from adcommon.models.feature_store import FeatureStore
 from adcommon.testing.trees import make_mvtec
@@ -73,6 +76,40 @@ def test_each_category_has_the_standard_numbers_and_then_the_papers(splits, tmp_
     assert drawn == [tmp_path / "maps" / "bottle", tmp_path / "maps" / "cable"]
 
 
+def test_in_bounded_memory_each_value_is_in_its_interval_and_all_else_is_the_same(
+    splits, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    tests = {"bottle": splits["bottle"].test}
+    threshold = calibrate([0.5] * 19, peaks=[0.4 + number / 100 for number in range(19)])
+    measured = partial(evaluate, Brightness(), tests, batch_size=2, threshold=threshold)
+    (exact,) = measured(maps=tmp_path / "exact")
+
+    def without_maps(predictions, dataset, *, keep_maps):
+        predictions = list(predictions)
+        assert all(prediction.anomaly_maps is None for _, prediction in predictions)
+        return kept(iter(predictions), dataset, keep_maps=keep_maps)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("adcommon.evaluation.evaluate.kept", without_maps)
+        (bounded,) = measured(maps=tmp_path / "bounded", metrics="bounded")
+    assert list(bounded.certified) == ["pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", "aupro_05"]
+    for name, (low, high) in bounded.certified.items():
+        assert low - 1e-10 <= getattr(exact, name) <= high + 1e-10
+        assert high - low < 1e-3
+    differing = {name: getattr(exact, name) for name in (*bounded.certified, "pixel_threshold", "certified")}
+    assert replace(bounded, **differing) == exact
+    ours, theirs = (
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.*") if file.is_file()}
+        for folder in (tmp_path / "exact", tmp_path / "bounded")
+    )
+    assert len(ours) > 2 * len(tests["bottle"])
+    assert ours == theirs
+    assert "stay exact" not in caplog.text
+    whole = measured(protocols=[mean_protocol], metrics="bounded")
+    assert whole == measured(protocols=[mean_protocol])
+    assert "metrics stay exact, of all maps in memory: the paper's own protocol needs these" in caplog.text
+
+
 def test_kept_features_give_the_same_numbers(splits) -> None:
     detector = Brightness()
     tests = {"bottle": splits["bottle"].test}
@@ -120,4 +157,6 @@ def test_images_that_are_cut_are_measured_whole(splits, tmp_path: Path) -> None:
         assert found.image_auroc == expected.image_auroc
         assert found.pixel_auroc == pytest.approx(expected.pixel_auroc, abs=1e-6)
         assert found.aupro == pytest.approx(expected.aupro, abs=1e-6)
+    (bounded,) = evaluate(tiled, tests, batch_size=3, metrics="bounded")
+    assert bounded.certified["aupro"][0] - 1e-6 <= expected.aupro <= bounded.certified["aupro"][1] + 1e-6
     assert (tmp_path / "maps" / "index.html").exists()

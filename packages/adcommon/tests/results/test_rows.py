@@ -71,6 +71,21 @@ def test_a_row_has_every_agreed_key_and_undefined_is_null() -> None:
     assert (entry["image_auroc"], entry["normal"], entry["map_size"]) == (0.9, 10, "256x256")
 
 
+def test_certified_intervals_stand_in_rows_tables_and_means(tmp_path: Path) -> None:
+    rows = [made("wood", pixel_auroc=0.8), made("tile", pixel_auroc=0.6)]
+    rows[0]["certified"] = {"pixel_auroc": [0.78, 0.82]}
+    write_results(tmp_path, rows)
+    assert list(read_results(tmp_path)[0]["certified"]["pixel_auroc"]) == [0.78, 0.82]
+    (mean,) = mean_rows(rows)
+    assert mean["certified"]["pixel_auroc"] == pytest.approx([0.69, 0.71])
+    table = text(rows)
+    assert "80.00 (78.00 to 82.00)" in table
+    assert "70.00 (69.00 to 71.00)" in table
+    assert "In brackets" in table
+    first = next(csv.DictReader((tmp_path / "results.csv").open()))
+    assert (first["pixel_auroc_low"], first["pixel_auroc_high"]) == ("0.78", "0.82")
+
+
 def test_results_round_trip_through_strict_json(tmp_path: Path) -> None:
     rows = [made("wood", 0.1 + 0.2), made("tile", pixel_auroc=None, extra={"image_accuracy": 0.75})]
     write_results(tmp_path, rows)

@@ -166,6 +166,7 @@ def make(
         cache=cache,
         workers=settings.workers,
         eval_size=settings.eval_size,
+        metrics=settings.metrics,
         threshold=threshold,
         maps=run.maps if settings.maps else None,
         accelerator=accelerator,

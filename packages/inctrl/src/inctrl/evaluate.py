@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adcommon.data.readable import refuse_references
-from adcommon.evaluation.collect import Scores, collect
+from adcommon.evaluation.bounded import Passing
+from adcommon.evaluation.collect import Scores, kept, scored
+from adcommon.evaluation.evaluate import needs_all_maps
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure, with_decision
 from adcommon.io.files import atomic_write, csv_text
@@ -82,22 +84,29 @@ def evaluate(
         chosen = choose_references(target, trained, shots, seeds, settings.few_shot_dir)
         for number, (seed, references) in enumerate(chosen):
             refuse_references(references.paths, target, model.preprocess, store.dataset.cache)
-            pictures = maps if number == 0 else None
+            pictures = maps / target.dataset / target.category if maps and number == 0 else None
             detector = model.bind(target.category, references)
-            scores = collect(
-                detector,
-                store.dataset,
-                batch_size=batch_size,
-                keep_maps=pictures is not None or has_pixel_truth(target.test),
-                store=store,
-                accelerator=accelerator,
+            threshold = threshold_of(detector, references, settings.false_alarm_rate)
+            predictions = scored(
+                detector, store.dataset, batch_size=batch_size, store=store, accelerator=accelerator
             )
+            passing = None
+            if settings.metrics == "bounded" and not needs_all_maps(target.test):
+                passing = Passing(
+                    store.dataset, eval_size=settings.eval_size, maps=pictures, threshold=threshold
+                )
+                predictions = passing.without_maps(predictions)
+            keep_maps = pictures is not None or has_pixel_truth(target.test)
+            scores = kept(predictions, store.dataset, keep_maps=keep_maps)
             if place_of(accelerator)[0] > 0:
                 meet(accelerator)
                 continue
-            threshold = threshold_of(detector, references, settings.false_alarm_rate)
-            if pictures is not None:
-                write_maps(scores, pictures / target.dataset / target.category, threshold)
+            if passing is not None:
+                evaluation = passing.measured(scores, target.category)
+            else:
+                evaluation = measure(scores, category=target.category, eval_size=settings.eval_size)
+                if pictures is not None:
+                    write_maps(scores, pictures, threshold)
             origin = replace(
                 trained.facts,
                 dataset=target.dataset,
@@ -106,7 +115,6 @@ def evaluate(
                 shots=len(references.images),
                 references=references.name,
             )
-            evaluation = measure(scores, category=target.category, eval_size=settings.eval_size)
             if threshold is not None and threshold.decision is not None:
                 evaluation = with_decision(evaluation, scores, threshold.decision)
             yield Outcome(origin, replace(scores, anomaly_maps=None), evaluation)

@@ -167,6 +167,7 @@ class Validation:
             cache=self._cache,
             workers=self.settings.workers,
             eval_size=self.settings.eval_size,
+            metrics=self.settings.metrics,
             threshold=threshold,
             maps=maps,
             accelerator=self.accelerator,

@@ -107,6 +107,7 @@ def train(
         cache=cache,
         workers=settings.workers,
         eval_size=settings.eval_size,
+        metrics=settings.metrics,
         accelerator=accelerator,
     )
     counts = (len(training), len(held_out), recipe.iterations)

@@ -167,6 +167,7 @@ def _evaluate(*, settings: TestSettings) -> None:
                 targets,
                 recipe,
                 eval_size=settings.eval_size,
+                metrics=settings.metrics,
                 false_alarm_rate=settings.false_alarm_rate,
                 maps=settings.save_maps or (settings.out / "maps" if settings.maps else None),
             )

@@ -4,6 +4,7 @@ The paper's score maps are scaled by the maxima over all test images of a catego
 constants that the model brings along, so that each image's score depends on that image alone.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from adcommon.results.rows import row
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, has_pixel_truth
 from adcommon.types.threshold import Threshold, calibrate, images_needed
+from adcommon.types.values import Metrics
 from resad.detector import (
     FewShotModel,
     Maps,
@@ -43,6 +45,8 @@ from resad.references import Target
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
 
 MAP_BATCH = 64
 """Images whose maps are upsampled at once."""
@@ -102,6 +106,7 @@ def evaluate(
     recipe: Recipe,
     *,
     eval_size: str = "map",
+    metrics: Metrics = "exact",
     false_alarm_rate: float | None = None,
     maps: Path | None = None,
     accelerator: "Accelerator | None" = None,
@@ -111,12 +116,15 @@ def evaluate(
     The standard rows need the model's own constants; the paper's come if the recipe has them, or alone.
 
     Args:
+        metrics: "bounded" has no effect but a warning: the paper's maps are scaled by the maxima over all.
         false_alarm_rate: of the decision threshold, which comes from the references, if these are enough.
         maps: folder for pictures of all test images, from the first draw and the most shots.
         accelerator: of several processes that all run through this, with equal models, and share the scoring;
             the main one alone measures.
     """
     preprocess, scale = trained.preprocess, trained.scale
+    if metrics == "bounded":
+        logger.warning("metrics stay exact, of all maps in memory: the paper's own protocol needs these")
     for target in targets:
         for (draw, shots), levels in score_target(trained.model, target, recipe, accelerator).items():
             own = scale or _range_of(levels, preprocess)

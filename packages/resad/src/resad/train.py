@@ -150,6 +150,7 @@ def train(
             targets,
             recipe,
             eval_size=settings.eval_size,
+            metrics=settings.metrics,
             false_alarm_rate=settings.false_alarm_rate,
             maps=run.maps if settings.maps else None,
             accelerator=accelerator,

@@ -79,17 +79,12 @@ def train(
         )
     optimiser, schedule = make_optimiser(model.reconstruction.parameters(), recipe, per_epoch)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
-    best = Best()
-    state = {
-        "reconstruction": model.reconstruction,
-        "optimiser": optimiser,
-        "schedule": schedule,
-        "best": best,
-    }
-    refuse_without_room(run, model.reconstruction)
+    best, learning = Best(), model.reconstruction
+    state = {"reconstruction": learning, "optimiser": optimiser, "schedule": schedule, "best": best}
+    refuse_without_room(run, learning)
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
-    reconstruction = distribute(model.reconstruction, accelerator)
+    reconstruction = distribute(learning, accelerator)
     batches = training_features(
         model,
         training,
@@ -110,6 +105,7 @@ def train(
         cache=cache,
         workers=settings.workers,
         eval_size=settings.eval_size,
+        metrics=settings.metrics,
         stores=stores,
         accelerator=accelerator,
     )
@@ -127,7 +123,7 @@ def train(
     counts = (len(training), len(held_out), total, per_epoch)
     logger.info("training %s images %d held out %d steps %d, %d an epoch", category, *counts)
 
-    readings = Readings(accelerator, model.reconstruction)
+    readings = Readings(accelerator, learning)
     evaluate_every = recipe.evaluate_every * per_epoch
     model.train()
     for step in steps(

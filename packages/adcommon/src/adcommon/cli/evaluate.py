@@ -93,6 +93,7 @@ def evaluate_trained(
             cache=cache,
             workers=settings.workers,
             eval_size=settings.eval_size,
+            metrics=settings.metrics,
             threshold=trained.threshold,
             maps=settings.out / "maps" if settings.maps else None,
             pictures=(write_maps,) if pictures is None else pictures(trained.recipe),

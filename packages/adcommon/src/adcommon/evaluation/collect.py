@@ -52,6 +52,65 @@ class ScoresFeatures(Protocol):
         ...
 
 
+Predictions = Iterator[tuple[Int64[np.ndarray, " batch"], Prediction]]
+"""Positions in a dataset, and what the detector says of the images there."""
+
+
+def scored(
+    detector: Detector,
+    dataset: AnomalyDataset,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    store: FeatureStore | None = None,
+    accelerator: "Accelerator | None" = None,
+) -> Predictions:
+    """What a detector says of every image of a dataset, once, in order, on the CPU.
+
+    An image that is cut scores as its highest tile, and has the joined map of all of them.
+
+    Args:
+        batch_size: images, or tiles, that are scored at once.
+        store: the frozen features of these images, or of their tiles, for detectors that are
+            `ScoresFeatures`.
+        accelerator: of several processes, which all run through this and score a share each: the main one is
+            told of all images, as if it were alone, and the others of none.
+    """
+    records, preprocess = dataset.records, dataset.preprocess
+    if preprocess.tile is None:
+        return _predictions(detector, dataset, batch_size, workers, store, accelerator)
+    tiles = AnomalyDataset(cut(records, preprocess), preprocess, dataset.cache, memory_bytes=0)
+    of_tiles = _predictions(detector, tiles, batch_size, workers, store, accelerator)
+    is_main = place_of(accelerator)[0] == 0
+    return _joined(of_tiles, records, preprocess) if is_main else of_tiles
+
+
+def kept(predictions: Predictions, dataset: AnomalyDataset, *, keep_maps: bool = True) -> Scores:
+    """What was said of the images of a dataset, in order; of none where nothing was said.
+
+    Args:
+        keep_maps: False saves their memory (4 bytes a pixel) where no pixel metric or picture is wanted.
+    """
+    preprocess, count = dataset.preprocess, len(dataset)
+    columns: dict[str, Float[np.ndarray, " images"]] = {}
+    peaks: list[float] = []
+    anomaly_maps: Any = None
+    for places, prediction in predictions:
+        peaks += prediction.peaks
+        for name, scores in {"": prediction.image_scores, **prediction.extra_scores}.items():
+            columns.setdefault(name, np.empty(count, dtype=np.float32))[places] = scores.numpy()
+        if prediction.anomaly_maps is None or not keep_maps:
+            continue
+        if anomaly_maps is None:
+            tiled, side = preprocess.tile is not None, preprocess.size
+            anomaly_maps = [None] * count if tiled else np.empty((count, side, side), np.float32)
+        for place, anomaly_map in zip(places, prediction.anomaly_maps.numpy(), strict=True):
+            anomaly_maps[place] = anomaly_map
+    records = dataset.records if columns else ()
+    image_scores = columns.pop("", np.empty(0, dtype=np.float32))
+    return Scores(records, preprocess, image_scores, anomaly_maps, columns, peaks)
+
+
 def collect(
     detector: Detector,
     dataset: AnomalyDataset,
@@ -62,45 +121,11 @@ def collect(
     store: FeatureStore | None = None,
     accelerator: "Accelerator | None" = None,
 ) -> Scores:
-    """Score every image of a dataset once, in order; one that is cut scores as its highest tile.
-
-    Args:
-        batch_size: images, or tiles, that are scored at once.
-        keep_maps: False saves their memory (4 bytes a pixel) where no pixel metric or picture is wanted.
-        store: the frozen features of these images, or of their tiles, for detectors that are
-            `ScoresFeatures`.
-        accelerator: of several processes, which all call this and score a share each: the main one has the
-            scores of all images, as if it were alone, and the others those of none.
-    """
-    is_main, preprocess = place_of(accelerator)[0] == 0, dataset.preprocess
-    records = dataset.records if is_main else ()
-    count = len(records)
-    anomaly_maps: Any
-    if preprocess.tile is None:
-        anomaly_maps = np.empty((count, preprocess.size, preprocess.size), np.float32) if keep_maps else None
-        predictions = _predictions(detector, dataset, batch_size, workers, store, accelerator)
-    else:
-        anomaly_maps = [None] * count if keep_maps else None
-        tiles = AnomalyDataset(cut(dataset.records, preprocess), preprocess, dataset.cache, memory_bytes=0)
-        of_tiles = _predictions(detector, tiles, batch_size, workers, store, accelerator)
-        predictions = _joined(of_tiles, records, preprocess) if is_main else of_tiles
-    columns: dict[str, Float[np.ndarray, " images"]] = {}
-    peaks: list[float] = []
-    for places, prediction in predictions:
-        peaks += prediction.peaks
-        for name, scores in {"": prediction.image_scores, **prediction.extra_scores}.items():
-            columns.setdefault(name, np.empty(count, dtype=np.float32))[places] = scores.numpy()
-        if prediction.anomaly_maps is None:
-            anomaly_maps = None
-        elif anomaly_maps is not None:
-            for place, anomaly_map in zip(places, prediction.anomaly_maps.numpy(), strict=True):
-                anomaly_maps[place] = anomaly_map
-    image_scores = columns.pop("", np.empty(0, dtype=np.float32))
-    return Scores(records, preprocess, image_scores, anomaly_maps, columns, peaks)
-
-
-Predictions = Iterator[tuple[Int64[np.ndarray, " batch"], Prediction]]
-"""Positions in a dataset, and what the detector says of the images there."""
+    """`kept` of what is `scored`."""
+    predictions = scored(
+        detector, dataset, batch_size=batch_size, workers=workers, store=store, accelerator=accelerator
+    )
+    return kept(predictions, dataset, keep_maps=keep_maps)
 
 
 def _predictions(

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adcommon.data.loading import AnomalyDataset
-from adcommon.evaluation.collect import Scores, collect
+from adcommon.data.loco import find_config
+from adcommon.evaluation.bounded import Passing
+from adcommon.evaluation.collect import Scores, collect, kept, scored
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure, with_decision
 from adcommon.io.cache import DiskCache
@@ -15,6 +17,7 @@ from adcommon.models.sharing import meet, place_of
 from adcommon.types.prediction import Detector
 from adcommon.types.records import Evaluation, Record, has_pixel_truth
 from adcommon.types.threshold import MOST_IMAGES, Threshold, calibrate
+from adcommon.types.values import Metrics
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -40,9 +43,10 @@ def evaluate(
     maps: Path | None = None,
     pictures: Sequence[Pictures] = (write_maps,),
     stores: Mapping[str, FeatureStore] | None = None,
+    metrics: Metrics = "exact",
     accelerator: "Accelerator | None" = None,
 ) -> list[Evaluation]:
-    """Measure a detector on the test images of each category; one category's maps are in memory at a time.
+    """Measure a detector on the test images of each category; one category's maps at most are in memory.
 
     Args:
         tests: test images by category.
@@ -52,35 +56,59 @@ def evaluate(
         maps: folder for pictures of every test image; None writes none.
         pictures: what to draw there; of tiled images the panels.
         stores: frozen features of the test images by category, where they are kept.
+        metrics: "bounded" keeps no map longer than a batch, and gives pixel metrics with an interval that
+            certainly holds the exact value; what needs all maps, such as a protocol, makes them exact.
         accelerator: of several processes that all call this, with equal models, and share the scoring.
 
     Returns:
         Per category the standard evaluation, followed by those of the protocols; on the main process only.
     """
     evaluations = []
-    tiled = detector.preprocess.tile is not None
+    if detector.preprocess.tile is not None:
+        protocols, pictures = (), (write_maps,)
     for category, records in tests.items():
-        scores = collect(
+        dataset = AnomalyDataset(records, detector.preprocess, cache)
+        folder = maps / category if maps is not None and len(tests) > 1 else maps
+        predictions = scored(
             detector,
-            AnomalyDataset(records, detector.preprocess, cache),
+            dataset,
             batch_size=batch_size,
             workers=workers,
-            keep_maps=maps is not None or has_pixel_truth(records),
             store=None if stores is None else stores[category],
             accelerator=accelerator,
         )
-        if place_of(accelerator)[0] > 0:
-            meet(accelerator)
-            continue
-        standard = measure(scores, category=category, eval_size=eval_size)
-        decision = None if threshold is None else threshold.decision
-        evaluations.append(standard if decision is None else with_decision(standard, scores, decision))
-        evaluations += [protocol(scores, standard) for protocol in protocols if not tiled]
-        if maps is not None:
-            for write in (write_maps,) if tiled else pictures:
-                write(scores, maps / category if len(tests) > 1 else maps, threshold)
+        passing = None
+        if metrics == "bounded" and not needs_all_maps(records, protocols, pictures if maps else ()):
+            passing = Passing(dataset, eval_size=eval_size, maps=folder, threshold=threshold)
+            predictions = passing.without_maps(predictions)
+        scores = kept(predictions, dataset, keep_maps=maps is not None or has_pixel_truth(records))
+        if place_of(accelerator)[0] == 0:
+            if passing is not None:
+                standard = passing.measured(scores, category)
+            else:
+                standard = measure(scores, category=category, eval_size=eval_size)
+            decision = None if threshold is None else threshold.decision
+            evaluations.append(standard if decision is None else with_decision(standard, scores, decision))
+            evaluations += [protocol(scores, standard) for protocol in protocols]
+            if folder is not None and passing is None:
+                for write in pictures:
+                    write(scores, folder, threshold)
         meet(accelerator)
     return evaluations
+
+
+def needs_all_maps(
+    records: Sequence[Record], protocols: Sequence[Protocol] = (), pictures: Sequence[Pictures] = ()
+) -> bool:
+    """True, and said, if bounded memory is not enough for all that is asked for."""
+    needs = {
+        "the paper's own protocol": bool(protocols),
+        "the paper's own pictures": any(write is not write_maps for write in pictures),
+        "the saturated overlap": find_config(records) is not None,
+    }
+    for what in (what for what, needed in needs.items() if needed):
+        logger.warning("metrics stay exact, of all maps in memory: %s needs these", what)
+    return any(needs.values())
 
 
 def interim_values(evaluations: Sequence[Evaluation]) -> dict[str, float]:

@@ -1,15 +1,13 @@
 """Pixel metrics of a test set, collected image by image: exact, in any order, from several processes."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from jaxtyping import Real, Shaped
 
-from adcommon.errors import BadValue
-from adcommon.metrics.curves import Curve, step_curve, warn_inverted, warn_undefined
-from adcommon.metrics.inputs import Array, binary_labels, paired_images
+from adcommon.metrics.curves import Curve, step_curve, warn_empty_masks, warn_inverted, warn_undefined
+from adcommon.metrics.inputs import Array, empty_masks, paired_images
 from adcommon.metrics.pro import RegionScores
 
 
@@ -61,14 +59,10 @@ class PixelMetrics:
             names: what messages call the images; default "image 0", "image 1", ...
             labels: 0 normal, 1 anomalous; only to warn of anomalous images whose mask is empty.
         """
-        anomalous = None if labels is None else binary_labels(labels)
         images = list(paired_images(maps, masks, names, self._images))
-        if anomalous is not None and len(anomalous) != len(images):
-            raise BadValue(f"{len(anomalous)} labels for {len(images)} anomaly maps; expected one per map")
-        for number, (name, image_map, mask) in enumerate(images):
+        self._without_region += empty_masks(images, labels)
+        for _, image_map, mask in images:
             self._scores.add_image(image_map, mask)
-            if anomalous is not None and anomalous[number] and not mask.any():
-                self._without_region.append(name)
         self._images += len(images)
 
     def merge(self, other: "PixelMetrics") -> None:
@@ -99,13 +93,7 @@ class PixelMetrics:
         undefined_without = ["pixel AUROC", "AUPRO"], ["pixel AP", "pixel F1-max"]
         warn_undefined(*undefined_without, result.positives, result.negatives, "pixel")
         warn_inverted("pixel AUROC", result.auroc)
-        if self._without_region:
-            names = ", ".join(self._without_region[:5]) + (", ..." if len(self._without_region) > 5 else "")
-            warnings.warn(
-                f"{len(self._without_region)} of {self._images} images are labelled anomalous but have an "
-                f"empty mask at evaluation size, so that all their pixels count as normal: {names}",
-                stacklevel=2,
-            )
+        warn_empty_masks(self._without_region, self._images)
         return result
 
     def curve(self, kind: Literal["pro", "roc"] = "pro", points: int = 2000) -> Curve:

@@ -1,6 +1,7 @@
 """AUROC, average precision and F1-max from scores and labels, exact and tie-aware, and curves for plots."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -162,5 +163,16 @@ def warn_inverted(name: str, value: float) -> None:
     if value < 0.5:
         warnings.warn(
             f"{name} is {value:.4f}, below 0.5: are the scores inverted? Higher must mean more anomalous.",
+            stacklevel=3,
+        )
+
+
+def warn_empty_masks(names: Sequence[str], images: int) -> None:
+    """A warning if there are such, of so many images; see `inputs.empty_masks`."""
+    if names:
+        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        warnings.warn(
+            f"{len(names)} of {images} images are labelled anomalous but have an empty mask at evaluation "
+            f"size, so that all their pixels count as normal: {some}",
             stacklevel=3,
         )

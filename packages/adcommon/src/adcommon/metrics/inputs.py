@@ -98,3 +98,18 @@ def paired_images(
         raise BadValue(f"{len(names)} names for {len(maps)} anomaly maps; expected one name per map")
     for name, image_map, mask in zip(names, maps, masks, strict=True):
         yield name, without_nan(image_map, name, "values of the anomaly map"), binary_mask(mask, name)
+
+
+def empty_masks(
+    images: Sequence[tuple[str, Real[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]],
+    labels: Shaped[Array, " labels"] | Sequence[int] | None,
+) -> list[str]:
+    """Names of the `paired_images` that are labelled anomalous and have an empty mask."""
+    if labels is None:
+        return []
+    anomalous = binary_labels(labels)
+    if len(anomalous) != len(images):
+        raise BadValue(f"{len(anomalous)} labels for {len(images)} anomaly maps; expected one per map")
+    return [
+        name for (name, _, mask), label in zip(images, anomalous, strict=True) if label and not mask.any()
+    ]

@@ -16,8 +16,8 @@ from jaxtyping import Float, Shaped
 from adcommon.errors import BadValue
 from adcommon.metrics.bins import Bins, order_key, score_of_key
 from adcommon.metrics.bounds import Bounded, Walk
-from adcommon.metrics.curves import warn_inverted, warn_undefined
-from adcommon.metrics.inputs import Array, paired_images
+from adcommon.metrics.curves import warn_empty_masks, warn_inverted, warn_undefined
+from adcommon.metrics.inputs import Array, empty_masks, paired_images
 from adcommon.metrics.pro import check_limit, region_weights
 
 logger = logging.getLogger(__name__)
@@ -68,15 +68,19 @@ class StreamingMetrics:
         self._weights = np.zeros(len(bins.first))
         self._regions = 0
         self._images = 0
+        self._without_region: list[str] = []
 
     def update(
         self,
         maps: Float[Array, "*stack height width"],
         masks: Shaped[Array, "*mask_stack mask_height mask_width"],
         names: Sequence[str] | None = None,
+        labels: Sequence[int] | None = None,
     ) -> None:
         """Add a stack of images, or one image, as `PixelMetrics.update` does."""
-        for name, image_map, mask in list(paired_images(maps, masks, names, self._images)):
+        images = list(paired_images(maps, masks, names, self._images))
+        self._without_region += empty_masks(images, labels)
+        for name, image_map, mask in images:
             if not np.can_cast(image_map.dtype, self._dtype):
                 raise BadValue(
                     f"{name}: the anomaly map is {image_map.dtype}, but as {self._dtype} some scores would "
@@ -100,6 +104,7 @@ class StreamingMetrics:
         self._weights += other._weights
         self._regions += other._regions
         self._images += other._images
+        self._without_region += other._without_region
 
     def compute(self, limits: Sequence[float] = (0.3, 0.05)) -> StreamingResult:
         """All metrics of the images so far, with bounds; warns as `PixelMetrics.compute` does."""
@@ -107,6 +112,7 @@ class StreamingMetrics:
         undefined_without = ["pixel AUROC", "AUPRO"], ["pixel AP", "pixel F1-max"]
         warn_undefined(*undefined_without, result.positives, result.negatives, "pixel")
         warn_inverted("pixel AUROC", result.auroc.value)
+        warn_empty_masks(self._without_region, self._images)
         return result
 
     def refine(self, tolerance: float = 1e-4, limits: Sequence[float] = (0.3, 0.05)) -> "StreamingMetrics":

@@ -68,15 +68,20 @@ def mean_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
             continue
         average: dict[str, float | None] = {}
         over: dict[str, int] = {}
+        certified: dict[str, list[float]] = {}
         for name in (*METRICS, *_extra_names(group)):
-            values = [value for entry in group if (value := _value(entry, name)) is not None]
-            average[name] = sum(values) / len(values) if values else None
-            over[name] = len(values)
+            known = [(value, entry) for entry in group if (value := _value(entry, name)) is not None]
+            average[name] = sum(value for value, _ in known) / len(known) if known else None
+            over[name] = len(known)
+            if any(name in _certified(entry) for _, entry in known):
+                ends = [_certified(entry).get(name, (value, value)) for value, entry in known]
+                certified[name] = [sum(end) / len(known) for end in zip(*ends, strict=True)]
         means.append(
             {name: group[0][name] for name in (*EXPERIMENT, "protocol") if name in group[0]}
             | {"category": MEAN, "categories": len(group), "over": over}
             | {name: average.pop(name) for name in METRICS}
-            | {"extra": average, "seconds": sum(entry.get("seconds") or 0 for entry in group)}
+            | {"certified": certified, "extra": average}
+            | {"seconds": sum(entry.get("seconds") or 0 for entry in group)}
         )
     return means
 
@@ -162,6 +167,8 @@ def table_of(
         for name, count in entry.get("over", {}).items()
         if 0 < count < entry["categories"]
     ]
+    if any(map(_certified, lines)):
+        notes.append("In brackets: where the exact value certainly lies; computed in bounded memory.")
     if any(entry.get("selection", "last") != "last" for entry in lines):
         notes.append("Model selected on the test set: an oracle, better than what one gets in use.")
     return Table(title, [list(line) for line in zip(*columns, strict=True)], notes)
@@ -205,7 +212,15 @@ def _value(entry: Row, name: str) -> float | None:
 def _cell(entry: Row, name: str) -> str:
     """A metric for people; of what is decided, counts where the row has them."""
     value, of = _value(entry, name), entry.get(COUNTED.get(name, ""))
+    if name in _certified(entry):
+        low, high = _certified(entry)[name]
+        return f"{percent(value)} ({percent(low)} to {percent(high)})"
     return percent(value) if value is None or of is None else f"{round(value * of)} of {of}"
+
+
+def _certified(entry: Row) -> Mapping[str, Sequence[float]]:
+    """The ends of the intervals of its metrics; none of those that are exact."""
+    return entry.get("certified") or {}
 
 
 def _interval(entry: Row) -> str:
@@ -215,8 +230,10 @@ def _interval(entry: Row) -> str:
 
 def _csv(rows: Sequence[Row]) -> str:
     flat = [
-        {name: value for name, value in entry.items() if name not in ("extra", "over")}
+        {name: value for name, value in entry.items() if name not in ("extra", "over", "certified")}
         | (entry.get("extra") or {})
+        | {f"{name}_low": low for name, (low, _) in _certified(entry).items()}
+        | {f"{name}_high": high for name, (_, high) in _certified(entry).items()}
         for entry in rows
     ]
     return csv_columns(flat)

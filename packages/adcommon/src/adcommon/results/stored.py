@@ -47,6 +47,7 @@ class StoredRow:
     image_threshold: float | None = None
     pixel_threshold: float | None = None
     map_size: str | None = None
+    certified: Mapping[str, tuple[Fraction, Fraction]] = field(default_factory=dict)
     extra: Mapping[str, float | None] = field(default_factory=dict)
     text: bool | None = None
     """InCTRL: it has a text tower."""

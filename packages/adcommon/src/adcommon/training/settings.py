@@ -12,7 +12,7 @@ from adcommon.io.places import default_root
 from adcommon.io.schema import check_fields
 from adcommon.training.launch import Launch
 from adcommon.training.recipes import refuse_two_datasets
-from adcommon.types.values import AboveZero, NotNegative, Positive, Rate, Tracker, Workers
+from adcommon.types.values import AboveZero, Metrics, NotNegative, Positive, Rate, Tracker, Workers
 
 SETTINGS_GROUP = Group("Where and how to run", sort_key=1)
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)]
@@ -45,6 +45,9 @@ class _OnImages:
     """Write a picture of every test image's anomaly map."""
     eval_size: Literal["map", "original"] = "map"
     """Size of the standard pixel metrics: the network's input, or each image's own."""
+    metrics: Metrics = "exact"
+    """Pixel metrics `exact`, with all maps of a category in memory, or `bounded`, with a batch of them there
+    and each value in an interval that certainly holds the exact one."""
     max_megapixels: Annotated[Positive | None, Parameter(show_default=False)] = None
     """Largest picture that is decoded, in millions of pixels. [default: $AD_MAX_MEGAPIXELS, else 100]"""
 

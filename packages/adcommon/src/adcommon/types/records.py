@@ -97,6 +97,9 @@ class Evaluation:
     """The same up to 5 %."""
     map_size: str | None = None
     """Size at which pixel metrics were taken: "256x256", or "original"."""
+    certified: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By name of a pixel metric that was computed in bounded memory: the ends of the interval that certainly
+    holds its exact value. The others are exact."""
     extra: dict[str, float] = field(default_factory=dict)
     """Further values a protocol reports, by name ("image_accuracy")."""
 
@@ -139,5 +142,6 @@ class Evaluation:
             pixel_threshold=None,
             aupro=aupro,
             aupro_05=None,
+            certified={},
             extra=dict(extra or {}),
         )

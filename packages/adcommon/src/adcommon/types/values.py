@@ -108,6 +108,8 @@ def both_sides(window: tuple[int, ...] | int) -> tuple[int, int]:
 
 MapFormat = Literal["npy", "tiff"]
 """Of a file that holds an anomaly map."""
+Metrics = Literal["exact", "bounded"]
+"""How pixel metrics are computed: of all maps at once, or of counts, each in a certified interval."""
 Tracker = Literal["none", "tensorboard", "mlflow", "wandb"]
 """What else a training is written down in; each is an extra of the same name."""
 Runtime = Literal["auto", "onnxruntime", "openvino"]

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from adcommon.errors import BadValue
 from adcommon.training.launch import Launch
 from adcommon.training.settings import SETTINGS_GROUP, Settings
-from adcommon.types.values import Rate
+from adcommon.types.values import Metrics, Rate
 
 _HIDDEN = Parameter(show=False)
 
@@ -23,7 +23,7 @@ class NetworkSettings(Settings):
         tuple[str, ...], Parameter(alias="--class-name", consume_multiple=True, show_default=False)
     ] = ()
     """Categories, in the order of their class numbers; `all` for every one. [default: all]"""
-    unread: ClassVar[tuple[str, ...]] = ("maps", "eval_size", "false_alarm_rate")
+    unread: ClassVar[tuple[str, ...]] = ("maps", "eval_size", "metrics", "false_alarm_rate")
     """Flags that nothing here reads: a diffusion model scores no images."""
     channels_last: bool = False
     """Keep each pixel's channels together in memory, which is faster on GPUs."""
@@ -32,6 +32,7 @@ class NetworkSettings(Settings):
 
     maps: Annotated[bool, _HIDDEN] = False
     eval_size: Annotated[Literal["map", "original"], _HIDDEN] = "map"
+    metrics: Annotated[Metrics, _HIDDEN] = "exact"
     false_alarm_rate: Annotated[Rate, _HIDDEN] = 0.05
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ _READ = frozenset(
     "weight_decay lr_step lr_gamma clip_norm evaluate_every precision".split()
 )
 """Fields of the recipe that a picture decoder reads."""
-_UNREAD = ("maps", "eval_size", "false_alarm_rate")
+_UNREAD = ("maps", "eval_size", "metrics", "false_alarm_rate")
 """Settings that concern scores, which it has not."""
 
 
