@@ -76,6 +76,6 @@ def test_start_values_have_the_deviation_of_their_method(method: str) -> None:
 
 
 def test_a_grid_inside_the_neighbourhood_is_refused(make_model) -> None:
-    with pytest.raises(BadValue, match="--image-size"):
+    with pytest.raises(BadValue, match="larger images, or --neighbourhood 3 3"):
         make_model(neighbourhood=(9, 9))
     make_model(neighbourhood=(9, 9), mask_encoder=False, mask_memory=False, mask_previous=False)

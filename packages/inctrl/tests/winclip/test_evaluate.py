@@ -59,5 +59,5 @@ def test_winclips_draw_may_repeat_an_image_and_the_distinct_one_never_does() -> 
     repeated = [choose(4, 4, seed=seed, draw="reference") for seed in range(20)]
     assert any(len(set(places)) < 4 for places in repeated)
     assert all(len(set(choose(4, 4, seed=seed, draw="distinct"))) == 4 for seed in range(20))
-    with pytest.raises(BadValue, match="there are 4 normal images, expected 1 to 4"):
+    with pytest.raises(BadValue, match="there are 4 normal images, expected at most --shot 4"):
         choose(4, 5, seed=0, draw="reference")
