@@ -222,7 +222,7 @@ def test_a_watch_that_is_killed_loses_no_image_and_writes_none_twice(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
     images = sorted((str(path), digest(path)) for path in photos.rglob("*.png"))
-    killed = Started("ad", *watching(photos, model), "--once", before=KilledAtChange(tmp_path, 14)).wait()
+    killed = Started("ad", *watching(photos, model), "--once", before=KilledAtChange(tmp_path, 45)).wait()
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert 0 < len(lines(tmp_path / "out" / "log.jsonl")) < 9
     again = call("ad", *watching(photos, model), "--once")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 from PIL import Image
 from skimage.segmentation import mark_boundaries
 
@@ -140,7 +141,7 @@ def validation(mvtec: Path, tiny, make_model, monkeypatch) -> Validation:
     """One whose measurements are what `results` says, one after the other."""
     split = load_splits("mvtec", mvtec, ("bottle",))["bottle"]
     recipe = replace(tiny, keep_best=True)
-    made = Validation(make_model(), make_preprocess(tiny), split, recipe, SETTINGS)
+    made = Validation(make_model(), make_preprocess(tiny), split, recipe, SETTINGS, Accelerator(cpu=True))
     made.results = iter(())  # type: ignore[attr-defined]
     monkeypatch.setattr(made, "_evaluate", lambda **_: next(made.results))  # type: ignore[attr-defined]
     return made
@@ -204,7 +205,7 @@ def test_nothing_is_kept_that_nobody_asked_for(validation, tmp_path) -> None:
 def test_without_both_kinds_of_images_nothing_is_measured_on_the_way(mvtec, tiny, make_model, tmp_path):
     split = load_splits("mvtec", mvtec, ("bottle",))["bottle"]
     split = replace(split, test=[record for record in split.test if record.label == 0])
-    made = Validation(make_model(), make_preprocess(tiny), split, tiny, SETTINGS)
+    made = Validation(make_model(), make_preprocess(tiny), split, tiny, SETTINGS, Accelerator(cpu=True))
     assert made.interim(1, Run(tmp_path / "run")) == {}
 
 

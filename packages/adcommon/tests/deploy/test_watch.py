@@ -148,21 +148,25 @@ def test_a_file_is_read_when_it_rests_and_again_before_it_is_called_broken(tmp_p
     assert [bool(arrivals.look()[0]) for _ in range(3)] == [False, True, False]
 
 
-def test_a_file_that_changes_while_it_is_read_is_read_again(folder: Path) -> None:
-    shutil.rmtree(folder / "lot")
-    (folder / "broken.png").unlink()
+@pytest.mark.parametrize(("content", "found"), [("whole", {"normal": 1}), ("cut", {})])
+def test_a_file_that_changes_while_it_is_read_is_read_again(
+    tmp_path: Path, content: str, found: dict[str, int]
+) -> None:
+    path = save(tmp_path / "line" / "bright.png", 200)
+    later = save(tmp_path / "later.png", 3).read_bytes()
+    reads = []
 
-    class Overwrites(Preprocess):
+    class Overwritten(Preprocess):
         def read(self, image: Any) -> Any:
             answer = super().read(image)
-            if folder.exists() and not (folder / "done").exists():
-                save(folder / "bright.png", 3)
-                (folder / "done").touch()
+            if not reads:
+                path.write_bytes(later if content == "whole" else b"")
+            reads.append(image)
             return answer
 
-    model = Model(brightness, Overwrites(image_size=16), {"method": "brightness"}, threshold=0.5)
-    out = folder.parent / "out"
-    assert watch(model, folder, out, log=out / "log.jsonl", interval_s=0.01, once=True) == {"normal": 1}
+    model = Model(brightness, Overwritten(image_size=16), {"method": "brightness"}, threshold=0.5)
+    out = tmp_path / "out"
+    assert watch(model, path.parent, out, log=out / "log.jsonl", interval_s=0.01, once=True) == found
 
 
 def ends_when(done: Callable[[], bool], steps: list[Callable[[], object]]) -> Callable[[], bool]:

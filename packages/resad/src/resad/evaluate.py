@@ -166,7 +166,7 @@ def evaluate_paper(
     preprocess: Preprocess,
     targets: Iterable[Target],
     recipe: Recipe,
-    accelerator: "Accelerator",
+    accelerator: "Accelerator | None" = None,
 ) -> list[Measured]:
     """The paper's numbers alone, in the middle of a training; processes share the work as in `evaluate`."""
     measured = []

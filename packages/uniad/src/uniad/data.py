@@ -51,7 +51,7 @@ def feature_store(
     model: UniAD,
     records: Sequence[Record],
     preprocess: Preprocess,
-    accelerator: Accelerator,
+    accelerator: Accelerator | None = None,
     *,
     cache: bool,
     workers: int = 0,

@@ -1,12 +1,14 @@
 """What is said of images while they are scored, each thing once: where pixels may mean something else."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from adcommon.data.preprocess import Preprocess
+from adcommon.errors import UnreadableImage
 from adcommon.io.headers import Header, read_header
 from adcommon.io.images import has_transparent_pixels
 from adcommon.io.text import printable
@@ -39,8 +41,9 @@ class Cautions:
             size: (width, height) of the image itself.
         """
         yield from self._once("unseen", self._preprocess.unseen_words(*size))
-        if path is not None and path.exists():  # else it is gone since it was decoded
-            yield from self._of_file(path, pixels)
+        if path is not None:
+            with suppress(UnreadableImage, OSError):  # it is gone, or was written over, since it was decoded
+                yield from self._of_file(path, pixels)
 
     def _of_file(self, path: Path, pixels: UInt8[np.ndarray, "*tiles size size 3"]) -> Iterator[str]:
         header, name = read_header(path), printable(path)
