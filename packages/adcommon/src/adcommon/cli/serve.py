@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue, require
-from adcommon.types.values import AboveZero, NotNegative, Positive, Rate
+from adcommon.types.values import AboveZero, NotNegative, Port, Positive, Rate
 
 TOKEN_VARIABLE = "AD_SERVE_TOKEN"
 """Of the environment."""
@@ -18,7 +18,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def serve(
     *model: str,
     host: str = "127.0.0.1",
-    port: int = 8080,
+    port: Port = 8080,
     token_file: Path | None = None,
     max_batch: Positive = 16,
     max_wait_ms: NotNegative = 2.0,
@@ -63,7 +63,7 @@ def serve(
     from adcommon.deploy.load import load
     from adcommon.deploy.model import Model
     from adcommon.deploy.serve.app import Service
-    from adcommon.deploy.serve.served import Served, keep_looking, named
+    from adcommon.deploy.serve.served import Served, named, watched
     from adcommon.deploy.serve.server import BACKLOG, listener
     from adcommon.deploy.serve.server import serve as answer
     from adcommon.deploy.serve.worker import Limits
@@ -108,8 +108,7 @@ def serve(
     bound.listen(BACKLOG)  # who connects from here on is answered
     address = f"[{host}]" if ":" in host else host
     print(f"serving at http://{address}:{bound.getsockname()[1]}/", flush=True)
-    keep_looking(models)
-    with StopSignal() as stop:
+    with StopSignal() as stop, watched(models):
         answered = answer(Service(models, limits, token), bound, limits, lambda: stop.requested)
     print(f"stopped; {answered} requests were answered")
 

@@ -42,6 +42,7 @@ _SIDE = Meta(ge=1, le=2048)
 _WIDTH = Meta(ge=1, le=2**16)
 _DEPTH = Meta(ge=1, le=1000)
 _WORKERS = Meta(ge=0, le=1024)
+_PORT = Meta(ge=0, le=2**16 - 1)
 _WHITE = Meta(ge=1, le=2**16 - 1)
 _SHARE = Meta(ge=0, le=1)
 _SHARE_BELOW_ONE = Meta(ge=0, lt=1)
@@ -66,6 +67,8 @@ Depth = Annotated[int, _DEPTH, _flag(int, _DEPTH)]
 """Layers of a network."""
 Workers = Annotated[int, _WORKERS, _flag(int, _WORKERS)]
 """Processes or threads besides this one."""
+Port = Annotated[int, _PORT, _flag(int, _PORT)]
+"""Of an address; 0 is any that is free."""
 White = Annotated[int, _WHITE, _flag(int, _WHITE)]
 """Value of white in images of more than 8 bits."""
 Share = Annotated[float, _SHARE, _flag(float, _SHARE)]

@@ -23,7 +23,8 @@ from starlette.routing import Route
 from adcommon.deploy.inputs import decode
 from adcommon.deploy.model import Model
 from adcommon.deploy.regions import Region, regions
-from adcommon.deploy.serve.served import Served, named
+from adcommon.deploy.serve import served as served_module
+from adcommon.deploy.serve.served import Served, named, watched
 from adcommon.deploy.serve.worker import Limits
 from adcommon.testing.commands import refused
 from adcommon.types.prediction import Prediction
@@ -171,7 +172,7 @@ def test_what_waits_is_scored_together_and_what_does_not_fit_is_told_to_come_bac
 
 
 def test_a_replaced_model_is_served_once_it_is_whole_and_a_broken_one_never(
-    tmp_path: Path, model: Model
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, held = tmp_path / "part.onnx", Held(model)
     file.write_text("0.5")
@@ -199,10 +200,11 @@ def test_a_replaced_model_is_served_once_it_is_whole_and_a_broken_one_never(
         served.look()
         assert served.worker.model.threshold == 0.25
         assert served.about()["problem"] is not None
-    write("0.75")
-    served.look()
-    served.look()
-    assert (served.worker.model.threshold, served.problem) == (0.75, None)
+    monkeypatch.setattr(served_module, "POLL_S", 0.01)
+    with watched([served]):
+        write("0.75")
+        until(lambda: served.worker.model.threshold == 0.75)
+    assert served.about()["problem"] is None
 
 
 def test_a_token_is_asked_for_where_models_or_images_are_concerned(start: Start, photo: Photo) -> None:
@@ -299,7 +301,7 @@ def test_a_signal_loses_nothing_that_was_accepted(photo: Photo) -> None:
         process.kill()
     assert (process.returncode, lost) == (0, [])
     assert "Traceback" not in error
-    assert {status for status, _ in statuses} == {200, 429}
+    assert 200 in {status for status, _ in statuses} <= {200, 429}
     assert all(whole for _, whole in statuses)
     (answered,) = re.findall(r"stopped; (\d+) requests", out)
     assert int(answered) == len(statuses)
@@ -314,6 +316,8 @@ def test_a_signal_loses_nothing_that_was_accepted(photo: Photo) -> None:
         (["part=nothing.onnx"], "cannot read nothing.onnx"),
         (["a.onnx", "--token-file", "none.txt"], "cannot read the token in none.txt"),
         (["a.onnx", "--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid, port 8080"),
+        (["a.onnx", "--host", "x" * 300], "cannot listen on xxx"),
+        (["a.onnx", "--port", "65536"], "--port is 65536; expected"),
         (["a.onnx", "--device", "cuda"], "leave out --device"),
     ],
 )

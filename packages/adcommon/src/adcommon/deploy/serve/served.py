@@ -106,16 +106,21 @@ class Served:
         return Worker(model, self._limits)
 
 
-def keep_looking(models: Iterable[Served]) -> None:
-    """Look at the models' files from time to time, in a thread that ends with the process."""
-    served, never = list(models), threading.Event()
+@contextmanager
+def watched(models: Iterable[Served]) -> Iterator[None]:
+    """Look at the models' files from time to time, in a thread, for as long as the block lasts."""
+    served, ended = list(models), threading.Event()
 
     def look() -> None:
-        while not never.wait(POLL_S):
+        while not ended.wait(POLL_S):
             for model in served:
                 model.look()
 
     threading.Thread(target=look, name="reloading", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def named(word: str) -> tuple[str, Path]:

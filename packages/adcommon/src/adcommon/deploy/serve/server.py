@@ -36,8 +36,9 @@ def listener(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-    except OSError as error:
-        raise BadValue(f"cannot listen on {host}, port {port}: {error.strerror}; choose others") from None
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadValue(f"cannot listen on {host}, port {port}: {reason}; choose others") from None
     return bound
 
 
