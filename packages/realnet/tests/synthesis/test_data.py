@@ -211,5 +211,7 @@ def test_a_damaged_image_is_named_by_loader_processes_too(normal_dataset, worker
 
 
 def test_scales_that_do_not_fit_the_image_size_are_refused_at_once(normal_dataset) -> None:
-    with pytest.raises(BadValue, match="do not divide images of 32x32 pixels; expected at most --perlin-scale 6"):
+    with pytest.raises(
+        BadValue, match="do not divide images of 32x32 pixels; expected at most --perlin-scale 6"
+    ):
         make(normal_dataset(1), scales=PerlinScales(7))

@@ -118,7 +118,9 @@ def test_scales_decide_how_fine_the_shapes_are() -> None:
 @pytest.mark.parametrize(("size", "usable"), [(96, 6), (72, 4), (65, 1)])
 def test_grids_that_do_not_divide_the_image_are_refused_with_the_largest_usable_scale(size, usable) -> None:
     PerlinScales(usable).check(size)
-    with pytest.raises(BadValue, match=rf"perlin_scale is 7: .* {size}x{size} .* at most --perlin-scale {usable} at"):
+    with pytest.raises(
+        BadValue, match=rf"perlin_scale is 7: .* {size}x{size} .* at most --perlin-scale {usable} at"
+    ):
         PerlinScales(7).check(size)
 
 
