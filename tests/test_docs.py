@@ -6,18 +6,37 @@ from pathlib import Path
 
 import pytest
 
-from adcommon.testing.commands import succeed
+from adcommon.cli import sweep
+from adcommon.testing.commands import refused, succeed
 from adcommon.testing.trees import make_folder
+from adcommon.training import apart
 
 DOCS = Path(__file__).parents[1] / "docs"
 SHORT = {"--minutes 20": "--minutes 2 --methods padim"}
 """What a test has no time for, and what it does instead."""
+SHORT_TRAINING = "padim-train --recipe small --dataset synthetic --category brick plate --force"
 
 
 def commands(page: str) -> list[str]:
     """The commands in a page's blocks, and those in its running text that can be run by themselves."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return re.findall(r"uv run ([^`\n]+)", text)
+
+
+def test_every_launch_of_the_page_is_understood(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    launched: list[tuple[str, int]] = []
+    for room in (sweep, apart):
+        monkeypatch.setattr(
+            room,
+            "run_trials",
+            lambda trials, launch, folder, stop: launched.append((launch.launcher, len(trials))) or trials,
+        )
+    for command in commands("clusters.md"):
+        words = command.replace("recontrast-mvtec --data-root data", SHORT_TRAINING)
+        assert "runs failed" in refused(*shlex.split(words))
+    assert launched == [("local", 3), ("local", 2), ("local", 6), ("slurm", 2), ("ray", 6)]
 
 
 @pytest.mark.timeout(300)

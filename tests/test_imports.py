@@ -24,10 +24,11 @@ BUDGET = {
         *("adcommon.cli.serve", "adcommon.deploy.serve.server"),
         *("adcommon.training.settings", "adcommon.training.jobs", "adcommon.training.run"),
         *("adcommon.training.logging", "adcommon.training.stop", "adcommon.training.tracking"),
+        *("adcommon.training.launchers", "adcommon.training.trials"),
         *(f"{method}.recipes" for method in METHODS),
         *(f"{method}.cli" for method in METHODS),
         *("inctrl.compat.cli", "inctrl.winclip.cli", "uniad.pictures.cli", "realnet.diffusion.cli"),
-    ): "torch scipy skimage timm accelerate tensorboard mlflow wandb",
+    ): "torch scipy skimage timm accelerate tensorboard mlflow wandb ray submitit",
     (
         *("adcommon.data.sources.access", "adcommon.data.check.dataset", "adcommon.data.lists.manifest"),
         *("adcommon.data.lists.fewshot", "adcommon.data.sources.cifar10", "adcommon.data.sources.synthetic"),

@@ -117,6 +117,11 @@ def test_a_sweep_that_cannot_be_is_refused(
         plan("a-train", arguments, vary, tmp_path)
 
 
+def test_a_device_for_all_is_refused_beside_one_for_each(tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match="leave out --gpu and --device"):
+        sweep("padim-train", "--gpu=0", seeds=(0, 1), out=tmp_path, launch=Launch(devices="0,1"))
+
+
 def test_only_commands_of_methods_are_swept(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'uniad-train'"):
         sweep("uniad-trian", seeds=(0,), out=tmp_path)

@@ -40,6 +40,26 @@ for step in range(len(state.read_text()), {steps}):
         os.kill(os.getpid(), signal.SIGKILL)
 """
 STEPS = 20
+SBATCH = """#!{python}
+import os, re, subprocess, sys
+from pathlib import Path
+
+text = Path(sys.argv[1]).read_text()
+with Path("{folder}/submitted.sh").open("a") as file:
+    file.write(text)
+for task in range(int(re.search("array=0-([0-9]+)", text)[1]) + 1):
+    job = dict(SLURM_JOB_ID=str(8 + task), SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID=str(task))
+    log = open("{folder}/job.log", "a")
+    subprocess.Popen(["bash", sys.argv[1]], env=os.environ | job, stdout=log, stderr=log)
+print("Submitted batch job 7")
+"""
+SRUN = """#!/bin/sh
+while [ "${1#-}" != "$1" ]; do case "$1" in --output|--error) shift 2;; *) shift;; esac; done
+exec "$@"
+"""
+SACCT = """#!/bin/sh
+printf 'JobID|State|NodeList\\n7_0|RUNNING|n1\\n7_1|RUNNING|n1\\n'
+"""
 
 
 @pytest.fixture
@@ -140,6 +160,45 @@ def test_jobs_of_submitit_go_on_after_a_preemption(
     assert [len(starts(trial)) for trial in both] == [2, 1]
     assert (both[0].folder / "saved").exists()
     assert len((both[0].folder / "steps").read_text()) == STEPS
+
+
+def test_a_second_call_watches_the_jobs_that_slurm_has(
+    trials: Callable[..., list[Trial]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = {
+        "sbatch": SBATCH.format(python=sys.executable, folder=tmp_path),
+        "srun": SRUN,
+        "sacct": SACCT,
+    }
+    for name, text in scripts.items():
+        script = tmp_path / name
+        script.write_text(text)
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    launch = Launch(launcher="slurm", partition="gpu", gpus=1.0, cpus=8, mem=32.0, time=240, jobs=4)
+    both, stop = trials(2), StopSignal()
+    watching = threading.Thread(target=lambda: run_trials(both, launch, tmp_path / "out", stop))
+    watching.start()
+    until(lambda: all((trial.folder / "starts").exists() for trial in both))
+    stop.requested = True
+    watching.join(60)
+    assert run_trials(both, launch, tmp_path / "out", StopSignal()) == []
+    assert [trial.finished for trial in both] == [True, True]
+    assert [len(starts(trial)) for trial in both] == [1, 1]
+    asked = [line for line in (tmp_path / "submitted.sh").read_text().splitlines() if "#SBATCH" in line]
+    wanted = ["array=0-1%2", "partition=gpu", "gpus-per-node=1", "cpus-per-task=8", "mem=32GB", "time=240"]
+    assert [f"#SBATCH --{flag}" for flag in wanted if f"#SBATCH --{flag}" not in asked] == []
+    assert len(asked) == len(set(asked))  # submitted once
+    assert "#SBATCH --signal=USR2@90" in asked
+
+
+def test_slurm_is_not_replaced_where_it_is_missing(
+    trials: Callable[..., list[Trial]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BadValue, match="needs sbatch and srun, not found here"):
+        run_trials(trials(2), Launch(launcher="slurm"), tmp_path / "out", StopSignal())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

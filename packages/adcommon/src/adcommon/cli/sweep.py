@@ -22,6 +22,7 @@ from adcommon.results.spread import spread, spread_tables
 from adcommon.results.tables import aligned
 from adcommon.training.launch import Launch, failure, run_trials
 from adcommon.training.logging import start_logging
+from adcommon.training.recipes import flags_of
 from adcommon.training.stop import StopSignal
 from adcommon.training.trials import Trial, find_command
 from adcommon.types.names import check_name
@@ -55,6 +56,8 @@ def sweep(
     values = {flag.removeprefix("--"): listed.split(",") for flag, _, listed in pairs}
     if seeds:
         values["seed"] = [str(seed) for seed in seeds]
+    if launch.devices and {"--gpu", "--device"}.intersection(flags_of(arguments)):
+        raise BadValue("--devices gives each run a GPU of its own; leave out --gpu and --device")
     program = find_command(command)
     trials = plan(program, arguments, values, out)
     for folder in (out, *(trial.folder for trial in trials)):

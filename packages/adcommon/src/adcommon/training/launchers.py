@@ -167,12 +167,13 @@ def on_slurm(launch: Launch, folder: Path, *, cluster: str = "slurm") -> Launche
     )
 
     def submit(units: Sequence[Unit]) -> list[Running]:
-        known = {unit: _known(unit, folder) for unit in units} if cluster == "slurm" else {}
-        with executor.batch():
-            jobs = {unit: known.get(unit) or executor.submit(unit) for unit in units}
-        for unit, job in jobs.items():
+        jobs = {unit: _known(unit, folder) if cluster == "slurm" else None for unit in units}
+        if unknown := [unit for unit, job in jobs.items() if job is None]:
+            with executor.batch():
+                jobs |= {unit: executor.submit(unit) for unit in unknown}
+        for unit in unknown:
             mark(unit.folder)
-            atomic_write(unit.folder / QUEUED, job.job_id)
+            atomic_write(unit.folder / QUEUED, jobs[unit].job_id)
         return [_Job(job) for job in jobs.values()]
 
     return submit
