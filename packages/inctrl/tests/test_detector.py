@@ -1,8 +1,11 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from adcommon.deploy.export import export
+from adcommon.deploy.load import from_detector
 from adcommon.errors import BadValue
 from adcommon.evaluation.collect import ScoresFeatures
 from adcommon.types.prediction import Detector
@@ -111,3 +114,8 @@ def test_with_text_the_category_counts(with_text, clip_recipe) -> None:
         detector = InCTRLDetector(model, with_text.tower, text, references, make_preprocess(clip_recipe))
         scores.append(detector.score(images).image_scores)
     assert not torch.equal(scores[0], scores[1])
+
+
+def test_exported_it_scores_any_batch_as_torch_does(detector: InCTRLDetector, tmp_path: Path) -> None:
+    model = from_detector(detector, {"method": "inctrl", "category": None, "threshold": None})
+    assert export(model, tmp_path / "a.onnx").difference < 1e-4

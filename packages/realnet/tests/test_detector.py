@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 
+from adcommon.deploy.export import export
+from adcommon.deploy.load import from_detector
 from adcommon.types.prediction import Detector
 from realnet.detector import RealNetDetector, make_preprocess
 
@@ -41,3 +45,10 @@ def test_a_model_in_training_is_put_in_evaluation_mode(make_model, tiny) -> None
 def test_images_are_normalised_as_the_backbones_weights_want(tiny) -> None:
     assert make_preprocess(tiny).mean == (0.485, 0.456, 0.406)
     assert make_preprocess(tiny).size == 64
+
+
+def test_exported_it_scores_any_batch_as_torch_does(make_model, tiny, tmp_path: Path) -> None:
+    model = from_detector(
+        detector(make_model, tiny), {"method": "realnet", "category": None, "threshold": None}
+    )
+    assert export(model, tmp_path / "a.onnx").difference < 1e-4

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from adcommon.data.normalise import normalise
+from adcommon.deploy.export import export
+from adcommon.deploy.load import from_detector
 from adcommon.errors import BadValue
 from adcommon.io.images import list_images
 from resad.backbone import build_backbone, make_preprocess
@@ -99,3 +101,8 @@ def test_a_reference_left_out_is_scored_by_the_others(
         tiles = few_shot.bind(others).score(normalise(preprocess.read(file)[0], preprocess))
         torch.testing.assert_close(tiles.image_scores.max(), scores[place], rtol=1e-4, atol=1e-5)
     assert len(few_shot.bind(encode(backbone, files[:2], preprocess)).left_out().image_scores) == 0
+
+
+def test_exported_it_scores_any_batch_as_torch_does(detector: ResADDetector, tmp_path: Path) -> None:
+    model = from_detector(detector, {"method": "resad", "category": None, "threshold": None})
+    assert export(model, tmp_path / "a.onnx").difference < 1e-4

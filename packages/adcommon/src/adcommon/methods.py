@@ -6,7 +6,7 @@ A method registers `<method>.detector:load_detector`, called as
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,11 @@ FLOOR = "adcommon.floor"
 """Group of the methods that train nothing: the floor that the others must beat."""
 
 
-def installed(group: str = "adcommon.methods") -> dict[str, EntryPoint]:
-    """Entry points of a group by method name, sorted; nothing is imported."""
+def installed(group: str = "adcommon.methods") -> dict[str, Any]:
+    """Entry points of a group by method name, sorted; nothing is imported.
+
+    They are the standard library's, or those of its backport, which puts itself in their place.
+    """
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
 
 

@@ -1,21 +1,28 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from onnxruntime import InferenceSession
+from PIL import Image
 from torch import nn
 
 from adcommon import errors
 from adcommon.data.kind import STATISTICS, Kind
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy import export as module
+from adcommon.deploy.decisions import add_decisions, below
 from adcommon.deploy.export import export
 from adcommon.deploy.load import from_detector, load
 from adcommon.deploy.model import Model
 from adcommon.deploy.runtime import OnnxDetector
 from adcommon.errors import BadValue, ExportFailed, MissingPackage, WrongCheckpoint
 from adcommon.types.prediction import Prediction
+from adcommon.types.threshold import calibrate
 
 CONFIG = {
     "method": "edges",
@@ -48,10 +55,12 @@ def edges(*, maps: bool = True) -> Model:
 def test_the_file_scores_images_as_the_detector_does(tmp_path: Path) -> None:
     model = edges()
     model.kinds = [Kind(images=9, ranges=dict.fromkeys(STATISTICS, (0.1, 1 / 3)))]
-    assert export(model, tmp_path / "a.onnx") < 1e-5
+    checked = export(model, tmp_path / "a.onnx")
+    assert checked.difference < 1e-5
     exported = load(tmp_path / "a.onnx", method="edges")
     assert (exported.method, exported.category, exported.threshold) == ("edges", "bottle", 0.75)
     assert exported.preprocess == model.preprocess
+    assert OnnxDetector(tmp_path / "a.onnx").facts.checked == checked
     assert list(exported.kinds) == model.kinds
     for count in (1, 3):
         pixels = np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
@@ -68,13 +77,124 @@ def test_a_detector_without_maps_has_none_in_its_file(tmp_path: Path) -> None:
     assert exported.facts.preprocess.image_size == 16
 
 
-def test_nothing_is_written_if_the_file_would_compute_something_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "TOLERANCE", -1.0)
-    with pytest.raises(ExportFailed, match="differ from torch's"):
-        export(edges(), tmp_path / "a.onnx")
-    assert not list(tmp_path.iterdir())
+def photos(folder: Path, count: int) -> Path:
+    """Images whose score rises with their number; the last three lie in a folder of scratched ones."""
+    noise = np.random.default_rng(0).normal(0, 1, (16, 16, 3))
+    for number in range(count):
+        file = folder / ("scratched" if number >= count - 3 else "good") / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = 60 + 5 * number + (1 + number) * noise
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file)
+    return folder
+
+
+def test_nothing_is_written_if_the_file_would_compute_something_else(tmp_path: Path) -> None:
+    images = photos(tmp_path / "photos", 4)
+    with pytest.raises(
+        ExportFailed, match=r"differ by .*\(4 images\).* --max-change is 0; nothing was written"
+    ):
+        export(edges(), tmp_path / "a.onnx", check_images=images, max_change=0.0)
+    assert list(tmp_path.iterdir()) == [images]
+
+
+def test_the_graph_says_what_the_calibration_does(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
+    model = edges()
+    scores = np.sort(model.score_pixels(pixels).image_scores).astype(float).tolist()
+    model.calibration = calibrate([*scores, scores[4], 1e3], 0.2)
+    model.threshold = scores[7]
+    export(model, tmp_path / "a.onnx")
+    session = InferenceSession(tmp_path / "a.onnx")
+    names = [output.name for output in session.get_outputs()]
+    for part in (pixels[:1], pixels[1:]):
+        said = dict(zip(names, session.run(None, {"pixels": part}), strict=True))
+        for place, score in enumerate(said["score"].tolist()):
+            assert said["p_value"][place] == pytest.approx(model.calibration.p_value(score))
+            assert said["decision"][place] == (score > scores[7])
+            wanted = (score - scores[4]) / (scores[7] - scores[4])  # 0 at the median, there twice
+            assert said["normalised_score"][place] == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "calibration", "outputs"),
+    [
+        (None, None, []),
+        (0.1, None, ["decision"]),
+        (None, calibrate([1.0, 2.0]), ["p_value"]),
+        (1.0, calibrate([1.0, 2.0]), ["decision", "p_value"]),  # no room between median and threshold
+    ],
+)
+def test_what_is_not_known_is_no_output(threshold, calibration, outputs: list[str]) -> None:
+    graph = onnx.helper.make_graph([], "graph", [], [])
+    model = onnx.helper.make_model(graph)
+    add_decisions(model, threshold, calibration)
+    assert [output.name for output in model.graph.output] == outputs
+
+
+@given(st.floats(-1e30, 1e30))
+def test_a_limit_in_float32_decides_as_the_limit_does(limit: float) -> None:
+    near = below(limit)
+    for score in (near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))):
+        assert (score > near) == (float(score) > limit)
+
+
+def test_eight_bits_are_another_model_with_a_threshold_of_its_own(tmp_path: Path) -> None:
+    images = photos(tmp_path / "photos", 32)
+    how = {"precision": "int8", "calibration_images": images / "good", "check_images": images}
+    checked = export(edges(), tmp_path / "a.onnx", **how)
+    assert checked.rank_correlation is not None
+    assert checked.rank_correlation > 0.9
+    assert checked.auroc == (1, 1)
+    assert checked.difference > 1e-4
+    exported = load(tmp_path / "a.onnx")
+    assert exported.calibration is not None
+    assert (exported.calibration.origin, exported.calibration.images) == ("given", 21)
+    assert exported.threshold not in (0.75, None)
+    assert b"QuantizeLinear" in (tmp_path / "a.onnx").read_bytes()
+    with pytest.raises(ExportFailed, match=r"rank correlation .* AUROC .* nothing was written"):
+        export(edges(), tmp_path / "b.onnx", **how, max_change=0.0)
+    with pytest.raises(BadValue, match="3 images cannot show whether int8 keeps their order"):
+        export(edges(), tmp_path / "b.onnx", **how | {"check_images": images / "scratched"})
+    with pytest.raises(BadValue, match=r"3 normal --calibration-images.*expected at least 26"):
+        export(edges(), tmp_path / "b.onnx", **how | {"calibration_images": images / "scratched"})
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_openvino_computes_the_same(tmp_path: Path) -> None:
+    checked = export(edges(), tmp_path / "a.xml", format="openvino")
+    assert checked.runtime.startswith("openvino")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    compiled = openvino.Core().compile_model(tmp_path / "a.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    wanted = edges().score_pixels(pixels).image_scores
+    np.testing.assert_allclose(compiled(pixels)["score"], wanted, rtol=1e-5)
+    assert '"method": "edges"' in (tmp_path / "a.xml").read_text().replace("&quot;", '"')
+
+
+def test_triton_gets_a_folder_with_its_configuration(tmp_path: Path) -> None:
+    export(edges(), tmp_path / "repository/parts", target="triton")
+    config = (tmp_path / "repository/parts/config.pbtxt").read_text()
+    assert 'name: "parts"\nbackend: "onnxruntime"\nmax_batch_size: 16\ndynamic_batching {' in config
+    assert 'input { name: "pixels" data_type: TYPE_UINT8 dims: [ 16, 16, 3 ] }' in config
+    assert 'output { name: "score" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } }' in config
+    assert 'output { name: "map" data_type: TYPE_FP32 dims: [ 16, 16 ] }' in config
+    assert 'output { name: "decision" data_type: TYPE_BOOL dims: [ 1 ] reshape { shape: [ ] } }' in config
+    assert config.count("{") == config.count("}")
+    pixels = np.zeros((2, 16, 16, 3), np.uint8)
+    assert load(tmp_path / "repository/parts/1/model.onnx").score_pixels(pixels).image_scores.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "message"),
+    [
+        ("a.onnx", {"precision": "int8"}, "need each other"),
+        ("a.onnx", {"calibration_images": "photos"}, "need each other"),
+        ("a.onnx", {"format": "openvino"}, r"ends with \.xml"),
+        ("a", {"format": "openvino", "target": "triton"}, "leave out --format openvino"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path: Path, name: str, how: Any, message: str) -> None:
+    with pytest.raises(BadValue, match=message):
+        export(edges(), tmp_path / name, **how)
 
 
 def test_a_model_that_decides_by_its_values_is_refused(tmp_path: Path) -> None:

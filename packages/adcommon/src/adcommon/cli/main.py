@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -11,7 +11,7 @@ from adcommon.cli.app import execute
 from adcommon.cli.model_commands import predict_app
 from adcommon.errors import BadValue
 from adcommon.io.places import default_root
-from adcommon.types.values import Positive
+from adcommon.types.values import NotNegative, Positive
 
 app = App(name="ad", help="Visual anomaly detection: what all methods share.", version=__version__)
 app.command(
@@ -155,26 +155,58 @@ def export(
     out: Path | None = None,
     category: str | None = None,
     references: Path | None = None,
+    precision: Literal["fp32", "int8"] = "fp32",
+    format: Literal["onnx", "openvino"] = "onnx",
+    target: Literal["triton"] | None = None,
+    check_images: Path | None = None,
+    calibration_images: Path | None = None,
+    max_change: Annotated[NotNegative | None, Parameter(show_default=False)] = None,
 ) -> None:
     """Write a trained model of any method as one ONNX file, and check that it computes the same.
 
-    The graph takes pixels (uint8, batch x size x size x RGB) and gives image scores and anomaly maps;
-    `ad predict --model FILE.onnx` runs it. Needs `uv pip install 'adcommon[export]'`.
+    The graph takes any number of images (pixels, uint8, batch x size x size x RGB) and gives scores, anomaly
+    maps, and as far as the model is calibrated p-values and decisions (docs/deploy.md); `ad predict --model
+    FILE.onnx` runs it. Needs `uv pip install 'adcommon[export]'`.
 
     Args:
         model: The `model` folder that a training run left.
-        out: The file. [default: model.onnx in the current folder]
+        out: The file, .onnx or .xml, or for Triton the model's folder in its repository. [default: model.onnx
+            or model.xml in the current folder, or triton/<method>]
         category: Which of the categories the model knows; for methods that ask.
         references: Folder of normal images to compare with, kept in the file; for few-shot methods.
+        precision: int8 is smaller and often faster, and another model: it is calibrated again.
+        format: openvino writes its own form, .xml and .bin (`adcommon[openvino]`).
+        target: triton writes a folder with the configuration that NVIDIA's server reads.
+        check_images: Folder of images on which torch and the file must agree; good ones in a folder that says
+            so, defective ones beside it. [default: drawn pixels; for int8 the calibration images]
+        calibration_images: Folder of normal images for int8, best none that the model was trained on: every
+            fourth gives the ranges of values, the others the threshold.
+        max_change: Above this nothing is written: the largest difference as a share of the largest output;
+            for int8 one minus the rank correlation of the scores, or the AUROC lost if that is more.
+            [default: 1e-4; for int8 0.1]
     """
     import adcommon
     from adcommon.training.logging import start_logging
 
     start_logging(None)
     loaded = adcommon.load(model, category=category, references=references, device="cpu")
-    path = out or Path("model.onnx")
-    difference = adcommon.export(loaded, path)
-    print(f"{path}: onnxruntime and torch differ by {difference:.1e} of the largest output")
+    usual = (
+        Path("triton", loaded.method)
+        if target
+        else Path("model.xml" if format == "openvino" else "model.onnx")
+    )
+    path = out or usual
+    checked = adcommon.export(
+        loaded,
+        path,
+        precision=precision,
+        format=format,
+        target=target,
+        check_images=check_images,
+        calibration_images=calibration_images,
+        max_change=max_change,
+    )
+    print(f"{path}: {checked.words}")
 
 
 @app.command

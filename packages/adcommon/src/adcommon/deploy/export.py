@@ -1,34 +1,48 @@
-"""A trained detector as one ONNX file: pixels in, image score and anomaly map out.
+"""A trained detector as one graph: pixels in; score, anomaly map, p-value and decision out.
 
-Normalisation, network, map and score are all in the graph, so that nobody has to repeat them; what cannot be
-in it, how a file becomes pixels, stands in the file's metadata beside the decision threshold. The file is
-only written if onnxruntime computes the same numbers from it.
+Normalisation, network, map, score and what is decided by it are all in the graph, so that nobody has to
+repeat them; what cannot be in it, how a file becomes pixels, stands in the file's metadata. A file is only
+written if the runtime that it is for computes from it what torch does.
 """
 
 import json
-import logging
-from dataclasses import asdict
+import tempfile
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from adcommon.deploy.checked import (
+    MAX_CHANGE,
+    Checked,
+    Precision,
+    compare,
+    drawn_pixels,
+    labelled_images,
+    predicted,
+    refuse_few,
+)
+from adcommon.deploy.decisions import add_decisions
+from adcommon.deploy.forms import triton_config, write_ir
+from adcommon.deploy.inputs import find_images
 from adcommon.deploy.model import Model
-from adcommon.deploy.runtime import LARGEST_FILE, METADATA, refusals, session
+from adcommon.deploy.quantise import quantised, shared_out
+from adcommon.deploy.quiet import quiet
+from adcommon.deploy.runtime import LARGEST_FILE, METADATA, Exported, OnnxDetector
 from adcommon.errors import BadValue, ExportFailed, WrongCheckpoint, require
-from adcommon.io.files import atomic_write, plain, refuse_unwritable
+from adcommon.io.files import atomic_folder, atomic_write, plain, refuse_foreign, refuse_unwritable
+from adcommon.types.names import check_name
 from adcommon.types.prediction import Detector
+from adcommon.types.threshold import RATE, Threshold, calibrate
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-logger = logging.getLogger(__name__)
-
-TOLERANCE = 1e-4
-"""Largest difference allowed between torch and onnxruntime, as a share of the largest output."""
+Format = Literal["onnx", "openvino"]
 
 
 class Pixels(nn.Module):
@@ -55,33 +69,112 @@ class Pixels(nn.Module):
         return (prediction.image_scores,) if maps is None else (prediction.image_scores, maps)
 
 
-def export(model: Model, out: str | Path) -> float:
-    """Write a model as an ONNX file, with its reference images if it has any.
+def export(
+    model: Model,
+    out: str | Path,
+    *,
+    precision: Precision = "fp32",
+    format: Format = "onnx",
+    target: Literal["triton"] | None = None,
+    check_images: str | Path | None = None,
+    calibration_images: str | Path | None = None,
+    max_change: float | None = None,
+) -> Checked:
+    """Write a model as a graph that takes any number of images, with its reference images if it has any.
 
     Args:
         model: on the CPU.
-        out: the file.
+        out: the file, .onnx or .xml; for Triton the model's folder in the repository.
+        precision: "int8" is another model, and is given a threshold of its own.
+        format: "openvino" writes its IR.
+        target: "triton" writes a folder with its configuration.
+        check_images: folder of images that torch and the graph must agree on, at best none of the training's,
+            good ones in a folder that says so; None: drawn pixels, and for int8 `calibration_images`.
+        calibration_images: folder of normal images, for int8: every fourth gives the ranges of values, all
+            others the threshold, which promises nothing if the model has learned from them.
+        max_change: largest `Checked.change`; None: 1e-4, for int8 0.1.
 
     Returns:
-        The largest difference between torch's and onnxruntime's outputs, as a share of the largest output.
+        How the graph compares with torch; also in the file's metadata.
 
     Raises:
-        MissingPackage: what writes or runs ONNX files is not installed.
-        ExportFailed: the graph cannot be written, or computes something else.
+        MissingPackage: what writes or runs the file is not installed.
+        ExportFailed: the graph cannot be written, or computes something else; nothing was written.
     """
-    detector = model.detector
-    if detector is None:
+    out = Path(out)
+    detector = _checked_call(model, out, precision, format, target, calibration_images)
+    images, labels = labelled_images(Path(check_images)) if check_images else ([], None)
+    normal = find_images(Path(calibration_images)) if calibration_images else []
+    rate = RATE if model.calibration is None else model.calibration.false_alarm_rate
+    for_ranges, others = shared_out(normal, rate) if normal else ([], [])
+    if precision != "fp32":
+        refuse_few(images or normal)
+    graph = _graph(detector)
+    exported = replace(model, detector=None)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if precision == "int8":
+            graph = quantised(graph, (model.preprocess.read(image)[0] for image in for_ranges))
+            calibration = _recalibrated(_served(graph, exported, folder, format), others, rate)
+            exported = replace(exported, threshold=calibration.decision, calibration=calibration)
+        add_decisions(graph, exported.threshold, exported.calibration)
+        served = _served(graph, exported, folder, format)
+        runtime = "openvino" if format == "openvino" else "onnxruntime"
+        checked = compare(
+            model,
+            served,
+            images or normal,
+            labels,
+            precision=precision,
+            runtime=f"{runtime} {version(runtime)}",
+        )
+        allowed = MAX_CHANGE[precision] if max_change is None else max_change
+        if not checked.change <= allowed:
+            raise ExportFailed(
+                f"{checked.words}: a change of {checked.change:.1e}, and --max-change is {allowed:g}; "
+                "nothing was written"
+            )
+        _describe(graph, exported, checked)
+        _write(graph, out, folder, format, target)
+    return checked
+
+
+def _checked_call(
+    model: Model,
+    out: Path,
+    precision: Precision,
+    format: Format,
+    target: str | None,
+    normal: str | Path | None,
+) -> Detector:
+    """The detector, if what is asked for goes together and can be written."""
+    if model.detector is None:
         raise BadValue("this model is an ONNX file already; export the folder that it was made of")
+    if (precision == "int8") != (normal is not None):
+        raise BadValue("--precision int8 and --calibration-images DIR, normal images, need each other")
+    if target is not None and format != "onnx":
+        raise BadValue(f"--target {target} serves the ONNX file; leave out --format {format}")
     require("export", "onnx", "onnxscript", "onnxruntime")
-    refuse_unwritable(Path(out))
-    graph = Pixels(detector).eval()
-    if any(tensor.device.type != "cpu" for tensor in graph.state_dict().values()):
+    if format == "openvino":
+        require("openvino", "openvino")
+    suffix = "" if target else ".xml" if format == "openvino" else ".onnx"
+    if suffix and out.suffix != suffix:
+        raise BadValue(f"--out is {out}; expected a name that ends with {suffix}")
+    if target:
+        check_name(out.name, "model in Triton's repository")
+        refuse_foreign(out)
+    refuse_unwritable(out / "config.pbtxt" if target else out)
+    if any(tensor.device.type != "cpu" for tensor in Pixels(model.detector).state_dict().values()):
         raise BadValue('a model is exported on the CPU: load it with device="cpu"')
-    size = detector.preprocess.size
-    pixels = _test_pixels(2, size)
-    with torch.no_grad():
-        wanted = graph(pixels)
-        names = ["score", "map"][: len(wanted)]
+    return model.detector
+
+
+def _graph(detector: Detector) -> "ModelProto":
+    """From `pixels` to `score` and, if the method has maps, `map`."""
+    graph = Pixels(detector).eval()
+    pixels = torch.from_numpy(drawn_pixels(2, detector.preprocess.size))
+    with torch.no_grad(), quiet("onnxscript", "onnx_ir", "torch.onnx"):
+        names = ["score", "map"][: len(graph(pixels))]
         try:
             program = torch.export.export(graph, (pixels,), dynamic_shapes=({0: torch.export.Dim("batch")},))
             exported = torch.onnx.export(
@@ -91,64 +184,67 @@ def export(model: Model, out: str | Path) -> float:
             raise ExportFailed(f"this model cannot be written as ONNX: {error}") from error
     assert exported is not None  # torch gives None only to its old exporter's callers
     proto = exported.model_proto
-    _tidy(proto)
     if proto.ByteSize() > LARGEST_FILE:
         raise ExportFailed(
             f"the model has {proto.ByteSize()} bytes; an ONNX file holds at most {LARGEST_FILE}"
         )
-    entry = proto.metadata_props.add()
-    entry.key = METADATA
-    facts = {
-        "method": model.method,
-        "category": model.category,
-        "threshold": model.threshold,
-        "preprocess": asdict(detector.preprocess),
-        "calibration": None if model.calibration is None else asdict(model.calibration),
-        "kinds": list(model.kinds),
-    }
-    entry.value = json.dumps(plain(facts))
-    content = proto.SerializeToString()
-    difference = _compare(content, pixels, wanted)
-    atomic_write(Path(out), content)
-    logger.info("wrote %s, %d bytes; onnxruntime differs from torch by %.1e", out, len(content), difference)
-    return difference
-
-
-def _tidy(proto: "ModelProto") -> None:
-    """Call the batch by its name, and drop what only the exporter needs: notes and paths."""
+    # The batch has its name; notes and paths of the exporter are dropped.
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del proto.graph.value_info[:]
     for node in proto.graph.node:
         node.ClearField("doc_string")
         del node.metadata_props[:]
+    return proto
 
 
-def _compare(content: bytes, pixels: UInt8[Tensor, "batch size size 3"], wanted: tuple[Tensor, ...]) -> float:
-    """Largest relative difference of the outputs of an ONNX model from those wanted."""
-    where = "the exported model"
+def _served(graph: "ModelProto", exported: Model, folder: Path, format: Format) -> Model:
+    """The graph on the runtime that it is for."""
+    _describe(graph, exported, None)
+    file = folder / "model.onnx"
+    file.write_bytes(graph.SerializeToString())
+    if format == "openvino":
+        return replace(exported, score_pixels=write_ir(file, folder / "model.xml"))
     try:
-        with refusals(where):
-            got = session(content, where).run(None, {"pixels": pixels.numpy()})
+        return replace(exported, score_pixels=OnnxDetector(file).score_pixels)
     except WrongCheckpoint as error:
-        raise ExportFailed(f"{error}; nothing was written") from error
-    differences = [
-        float(np.abs(ours - theirs.numpy()).max() / max(float(theirs.abs().max()), np.finfo(np.float32).tiny))
-        for ours, theirs in zip(got, wanted, strict=True)
-    ]
-    worst = max(differences)
-    if not worst <= TOLERANCE:
-        raise ExportFailed(
-            f"onnxruntime's outputs differ from torch's by {worst:.1e} of the largest; allowed is "
-            f"{TOLERANCE:.0e}, so nothing was written"
-        )
-    return worst
+        raise ExportFailed(f"{str(error).replace(str(file), 'the graph')}; nothing was written") from error
 
 
-def _test_pixels(count: int, size: int) -> UInt8[Tensor, "count size size 3"]:
-    """Smooth colours with noise on them: neither constant nor noise alone."""
-    generator = torch.Generator().manual_seed(0)
-    coarse: Float[Tensor, "count 3 8 8"] = torch.rand(count, 3, 8, 8, generator=generator)
-    smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=True)
-    noisy = 255 * smooth + 20 * torch.randn(count, 3, size, size, generator=generator)
-    return noisy.clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+def _recalibrated(served: Model, normal: list[Path], rate: float) -> Threshold:
+    """The threshold of a graph that is another model, from normal images."""
+    found = [predicted(served, served.preprocess.read(image)[0]) for image in normal]
+    scores = [float(each.image_scores.max()) for each in found]
+    return calibrate(scores, rate, "given", [max(each.peaks) for each in found if each.peaks])
+
+
+def _describe(graph: "ModelProto", exported: Model, checked: Checked | None) -> None:
+    """Say in the graph's metadata what `Exported` holds."""
+    facts = Exported(
+        method=exported.method,
+        category=exported.category,
+        threshold=exported.threshold,
+        preprocess=exported.preprocess,
+        calibration=exported.calibration,
+        kinds=tuple(exported.kinds),
+        checked=checked,
+    )
+    del graph.metadata_props[:]
+    entry = graph.metadata_props.add()
+    entry.key, entry.value = METADATA, json.dumps(plain(asdict(facts)))
+
+
+def _write(graph: "ModelProto", out: Path, folder: Path, format: Format, target: str | None) -> None:
+    content = graph.SerializeToString()
+    if target == "triton":
+        with atomic_folder(out) as place:
+            (place / "config.pbtxt").write_text(triton_config(out.name, graph))
+            (place / "1").mkdir()
+            (place / "1" / "model.onnx").write_bytes(content)
+    elif format == "openvino":
+        (folder / "model.onnx").write_bytes(content)
+        write_ir(folder / "model.onnx", folder / "model.xml")
+        atomic_write(out.with_suffix(".bin"), (folder / "model.bin").read_bytes())
+        atomic_write(out, (folder / "model.xml").read_bytes())
+    else:
+        atomic_write(out, content)

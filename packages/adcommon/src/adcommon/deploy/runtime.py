@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 
 from adcommon.data.kind import Kind
 from adcommon.data.preprocess import Preprocess
+from adcommon.deploy.checked import Checked
 from adcommon.deploy.contract import AXES, Session, contract
 from adcommon.deploy.fastest import faster, smooth_pixels
 from adcommon.deploy.graph import metadata, refuse_unsafe
@@ -62,6 +63,8 @@ class Exported:
     """What the threshold was chosen from; it may have been changed since."""
     kinds: tuple[Kind, ...] = ()
     """What the normal images that the model knows look like."""
+    checked: Checked | None = None
+    """How its graph compares with the model that it was made of."""
 
     def __post_init__(self) -> None:
         """Refuse names that no training gives."""

@@ -24,11 +24,12 @@ MOST_IMAGES = 10_000
 MOST_REFERENCES = 100
 """That are compared with all others: each takes the time of an image."""
 CONFIDENCE = 0.95
-Origin = Literal["held out", "left out in turn", "references"]
+Origin = Literal["held out", "left out in turn", "references", "given"]
 _ORIGINS: dict[Origin, str] = {
     "held out": "normal images kept out of training",
     "left out in turn": "training images, each scored by the model of all others",
     "references": "reference images, each compared with all others",
+    "given": "normal images given to `ad export` (more false alarms if the model has learned from these)",
 }
 
 
