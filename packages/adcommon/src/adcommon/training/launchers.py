@@ -189,7 +189,7 @@ def _known(unit: Unit, folder: Path) -> "submitit.SlurmJob[int] | None":
     if not file.exists():
         return None
     job: submitit.SlurmJob[int] = submitit.SlurmJob(folder.absolute() / JOBS, file.read_text())
-    return job if job.state.split()[0] in _ALIVE else None
+    return job if not job.done() and job.state.split()[0] in _ALIVE else None
 
 
 class _Job:
