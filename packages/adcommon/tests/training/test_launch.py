@@ -12,6 +12,7 @@ import pytest
 
 from adcommon.errors import BadValue
 from adcommon.io.lock import locked
+from adcommon.training import launch as launch_module
 from adcommon.training import launchers
 from adcommon.training.launch import Launch, run_trials
 from adcommon.training.stop import StopSignal
@@ -30,6 +31,7 @@ def stop(*_):
     sys.exit(143)
 
 signal.signal(signal.SIGTERM, stop)
+print("at work", flush=True)
 with (out / "starts").open("a") as starts:
     starts.write(os.environ.get("CUDA_VISIBLE_DEVICES", "none") + f" {{os.getppid()}}\\n")
 for step in range(len(state.read_text()), {steps}):
@@ -90,6 +92,18 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_one_view_says_what_runs_and_what_it_said_last(
+    trials: Callable[..., list[Trial]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(launch_module, "_VIEW_SECONDS", 0.0)
+    caplog.set_level("INFO")
+    assert run_trials(trials(3), Launch(jobs=2), tmp_path, StopSignal()) == []
+    assert "2 running, 1 waiting\n  run0: at work\n  run1: at work" in caplog.text
 
 
 def test_each_job_has_a_device_of_those_that_are_visible(
