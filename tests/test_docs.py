@@ -14,7 +14,7 @@ from adcommon.training import apart
 DOCS = Path(__file__).parents[1] / "docs"
 SHORT = {"--minutes 20": "--minutes 2 --methods padim"}
 """What a test has no time for, and what it does instead."""
-SHORT_TRAINING = "padim-train --recipe small --dataset synthetic --category brick plate --force"
+SHORT_TRAINING = "padim-train --recipe small --data photos --force"
 
 
 def commands(page: str) -> list[str]:
@@ -26,6 +26,8 @@ def commands(page: str) -> list[str]:
 def test_every_launch_of_the_page_is_understood(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for category in "ab":
+        make_folder(tmp_path / "photos" / category, good=12, defects=("Defective",))
     launched: list[tuple[str, int]] = []
     for room in (sweep, apart):
         monkeypatch.setattr(

@@ -12,6 +12,7 @@ import pytest
 
 from adcommon.errors import BadValue
 from adcommon.io.lock import locked
+from adcommon.training import launch as launch_module
 from adcommon.training import launchers
 from adcommon.training.launch import Launch, run_trials
 from adcommon.training.stop import StopSignal
@@ -30,6 +31,7 @@ def stop(*_):
     sys.exit(143)
 
 signal.signal(signal.SIGTERM, stop)
+print("at work", flush=True)
 with (out / "starts").open("a") as starts:
     starts.write(os.environ.get("CUDA_VISIBLE_DEVICES", "none") + f" {{os.getppid()}}\\n")
 for step in range(len(state.read_text()), {steps}):
@@ -45,20 +47,25 @@ import os, re, subprocess, sys
 from pathlib import Path
 
 text = Path(sys.argv[1]).read_text()
-with Path("{folder}/submitted.sh").open("a") as file:
+with Path("{folder}/submitted.sh").open("a+") as file:
     file.write(text)
-for task in range(int(re.search("array=0-([0-9]+)", text)[1]) + 1):
-    job = dict(SLURM_JOB_ID=str(8 + task), SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID=str(task))
+    file.seek(0)
+    number = str(file.read().count("#!/bin/bash"))
+array = re.search("array=0-([0-9]+)", text)
+for task in range(int(array[1]) + 1 if array else 1):
+    job = dict(SLURM_JOB_ID=number)
+    if array:
+        job |= dict(SLURM_ARRAY_JOB_ID=number, SLURM_ARRAY_TASK_ID=str(task))
     log = open("{folder}/job.log", "a")
     subprocess.Popen(["bash", sys.argv[1]], env=os.environ | job, stdout=log, stderr=log)
-print("Submitted batch job 7")
+print("Submitted batch job", number)
 """
 SRUN = """#!/bin/sh
 while [ "${1#-}" != "$1" ]; do case "$1" in --output|--error) shift 2;; *) shift;; esac; done
 exec "$@"
 """
 SACCT = """#!/bin/sh
-printf 'JobID|State|NodeList\\n7_0|RUNNING|n1\\n7_1|RUNNING|n1\\n'
+printf 'JobID|State|NodeList\\n1_0|RUNNING|n\\n1_1|RUNNING|n\\n1|RUNNING|n\\n2|RUNNING|n\\n'
 """
 
 
@@ -85,6 +92,18 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_one_view_says_what_runs_and_what_it_said_last(
+    trials: Callable[..., list[Trial]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(launch_module, "_VIEW_SECONDS", 0.0)
+    caplog.set_level("INFO")
+    assert run_trials(trials(3), Launch(jobs=2), tmp_path, StopSignal()) == []
+    assert "2 running, 1 waiting\n  run0: at work\n  run1: at work" in caplog.text
 
 
 def test_each_job_has_a_device_of_those_that_are_visible(
@@ -162,9 +181,9 @@ def test_jobs_of_submitit_go_on_after_a_preemption(
     assert len((both[0].folder / "steps").read_text()) == STEPS
 
 
-def test_a_second_call_watches_the_jobs_that_slurm_has(
-    trials: Callable[..., list[Trial]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs what is queued at once, and says of every job that it runs."""
     scripts = {
         "sbatch": SBATCH.format(python=sys.executable, folder=tmp_path),
         "srun": SRUN,
@@ -175,6 +194,21 @@ def test_a_second_call_watches_the_jobs_that_slurm_has(
         script.write_text(text)
         script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_job_whose_training_is_killed_is_queued_again(
+    trials: Callable[..., list[Trial]], tmp_path: Path
+) -> None:
+    (trial,) = trials(1, "--dies")
+    assert run_trials([trial], Launch(launcher="slurm", retries=1), tmp_path / "out", StopSignal()) == [trial]
+    assert len(starts(trial)) == 2
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_second_call_watches_the_jobs_that_slurm_has(
+    trials: Callable[..., list[Trial]], tmp_path: Path
+) -> None:
     launch = Launch(launcher="slurm", partition="gpu", gpus=1.0, cpus=8, mem=32.0, time=240, jobs=4)
     both, stop = trials(2), StopSignal()
     watching = threading.Thread(target=lambda: run_trials(both, launch, tmp_path / "out", stop))
@@ -212,9 +246,9 @@ def test_a_ray_cluster_loses_nothing_when_a_worker_and_the_driver_are_killed(
     six = trials(6)
     program = Path(__file__).parent / "ray_cluster.py"
     folder = tmp_path / "out"
-    subprocess.run(
-        [*alone, sys.executable, str(program), six[0].program, str(folder)], check=True, timeout=240
-    )
+    variables = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    command = [*alone, sys.executable, str(program), six[0].program, str(folder)]
+    subprocess.run(command, env=variables, check=True, timeout=280)
     assert [trial.finished for trial in six] == [True] * 6
     assert {len((trial.folder / "steps").read_text()) for trial in six} == {STEPS}
     assert sum(len(starts(trial)) for trial in six) <= 6 + 3  # a worker's one, and the driver's two in flight

@@ -167,14 +167,16 @@ def on_slurm(launch: Launch, folder: Path, *, cluster: str = "slurm") -> Launche
     )
 
     def submit(units: Sequence[Unit]) -> list[Running]:
-        jobs = {unit: _known(unit, folder) if cluster == "slurm" else None for unit in units}
-        if unknown := [unit for unit, job in jobs.items() if job is None]:
+        jobs: dict[Unit, submitit.Job[int]] = {}
+        if cluster == "slurm":
+            jobs |= {unit: job for unit in units if (job := _known(unit, folder)) is not None}
+        if unknown := [unit for unit in units if unit not in jobs]:
             with executor.batch():
                 jobs |= {unit: executor.submit(unit) for unit in unknown}
         for unit in unknown:
             mark(unit.folder)
             atomic_write(unit.folder / QUEUED, jobs[unit].job_id)
-        return [_Job(job) for job in jobs.values()]
+        return [_Job(jobs[unit]) for unit in units]
 
     return submit
 
@@ -187,7 +189,7 @@ def _known(unit: Unit, folder: Path) -> "submitit.SlurmJob[int] | None":
     if not file.exists():
         return None
     job: submitit.SlurmJob[int] = submitit.SlurmJob(folder.absolute() / JOBS, file.read_text())
-    return job if job.state.split()[0] in _ALIVE else None
+    return job if not job.done() and job.state.split()[0] in _ALIVE else None
 
 
 class _Job:

@@ -15,28 +15,13 @@ well there, and the number of its job where it is one of Slurm."""
 JOBS = "slurm"
 """What submitit keeps of these jobs, in the folder of all."""
 OF_A_GROUP = (
-    "recipe.yaml",
-    "log.txt",
-    "results.json",
-    "results.csv",
-    "results.md",
-    "results.html",
-    TRACKED,
-    JOBS,
+    *("recipe.yaml", "log.txt", "results.json", "results.csv", "results.md", "results.html"),
+    *(TRACKED, JOBS),
 )
 """What the folder of a run holds beside the folders of its categories."""
 OF_A_RUN = (
-    "metrics.csv",
-    "results.json",
-    "model",
-    "model-best",
-    "epochs",
-    "resume",
-    "maps",
-    TRACKED_RUN,
-    LOG,
-    FINISHED,
-    QUEUED,
+    *("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps"),
+    *(TRACKED_RUN, LOG, FINISHED, QUEUED),
 )
 """What the folder of a category holds."""
 
