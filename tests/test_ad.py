@@ -48,7 +48,10 @@ def test_predict_decides_by_the_stored_threshold(trained: Path, tmp_path: Path) 
 def test_an_exported_model_predicts_as_the_model_it_was(trained: Path, tmp_path: Path) -> None:
     images = make_folder(tmp_path / "images", good=2, defective=0)
     model, file = trained / "run" / "bottle" / "model", tmp_path / "bottle.onnx"
-    assert "onnxruntime and torch differ by" in succeed("ad", "export", model, "--out", file).stdout
+    done = succeed("ad", "export", model, "--out", file, "--check-images", images)
+    assert "torch differ by" in done.stdout
+    assert "0 decisions changed (2 images)" in done.stdout
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
     tables = []
     for source in (model, file):
         out = tmp_path / f"out-{source.name}"
