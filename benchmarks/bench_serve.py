@@ -54,7 +54,8 @@ def memory(port: int) -> float:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
-    return float(re.findall(r"^process_resident_memory_bytes (\S+)", text, re.MULTILINE)[0]) / 1e6
+    found = re.findall(r"^process_resident_memory_bytes (\S+)", text, re.MULTILINE)
+    return float((found or ["nan"])[0]) / 1e6  # Linux alone says it
 
 
 def load(
