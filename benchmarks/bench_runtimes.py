@@ -52,10 +52,9 @@ def prepare(work: Path, name: str) -> None:
         flags = TRAININGS[name].format(data=data).split()
         command = [f"{name}-train", *flags, "--out", str(work / name)]
         subprocess.run(command, check=True, capture_output=True)
-    for batch in BATCHES:
-        if not (file := work / f"{name}-{batch}.onnx").exists():
-            model = ad.load(folder_of(work, name), references=references_of(work, name), device="cpu")
-            ad.export(model, file, batch_size=batch)
+    if not (file := work / f"{name}.onnx").exists():
+        model = ad.load(folder_of(work, name), references=references_of(work, name), device="cpu")
+        ad.export(model, file)
 
 
 def folder_of(work: Path, name: str) -> Path:
@@ -72,7 +71,7 @@ def computer(work: Path, name: str, runtime: str, batch: int) -> tuple[Callable[
     import adcommon as ad
 
     if runtime in ("onnxruntime", "openvino"):
-        model = ad.load(work / f"{name}-{batch}.onnx", runtime=runtime, threads=1)
+        model = ad.load(work / f"{name}.onnx", runtime=runtime, threads=1)
         return model.score_pixels, model.preprocess.size
     import torch
 
