@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Every run sees the same examples; HYPOTHESIS_PROFILE=search looks for new ones that fail. How long an
 # example may take is not asked: that depends on what else the machine does.
-hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("same", max_examples=40, derandomize=True, deadline=None)
 hypothesis.settings.register_profile("search", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 

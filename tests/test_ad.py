@@ -45,6 +45,7 @@ def test_predict_decides_by_the_stored_threshold(trained: Path, tmp_path: Path) 
     assert not (out / "maps").exists()
 
 
+@pytest.mark.slow
 def test_an_exported_model_predicts_as_the_model_it_was(trained: Path, tmp_path: Path) -> None:
     images = make_folder(tmp_path / "images", good=2, defective=0)
     model, file = trained / "run" / "bottle" / "model", tmp_path / "bottle.onnx"

@@ -77,6 +77,7 @@ def test_a_backbone_without_stages_is_answered_with_some_that_work(
         ("inctrl", "--backbone vit_tiny_patch16_224 --shots 2 --epochs 1 --steps-per-epoch 1 --batch-size 2"),
     ],
 )
+@pytest.mark.slow
 def test_a_backbone_alone_is_enough(method: str, given: str, parts: Path, tmp_path: Path) -> None:
     succeed(f"{method}-train", *words(method, parts, given), "--out", tmp_path / "run")
 

@@ -186,6 +186,7 @@ def test_a_killed_run_resumes_to_the_same_bits(root: Path, tiny_clip: Path, tmp_
     assert len(list((tmp_path / "parts" / "all" / "epochs").iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_two_processes_stops_both(root: Path, tiny_clip: Path, tmp_path: Path) -> None:
     words = [*categories(root), "--backbone", tiny_clip, *small(**CLIP, epochs="1", steps_per_epoch="6")]
     one_of_two_stopped("inctrl-train", words, tmp_path, "all")

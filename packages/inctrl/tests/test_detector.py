@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adcommon.deploy.export import export
+from adcommon.deploy.exporting.export import export
 from adcommon.deploy.load import from_detector
 from adcommon.errors import BadValue
 from adcommon.evaluation.collect import ScoresFeatures
@@ -116,6 +116,7 @@ def test_with_text_the_category_counts(with_text, clip_recipe) -> None:
     assert not torch.equal(scores[0], scores[1])
 
 
+@pytest.mark.slow
 def test_exported_it_scores_any_batch_as_torch_does(detector: InCTRLDetector, tmp_path: Path) -> None:
     model = from_detector(detector, {"method": "inctrl", "category": None, "threshold": None})
     assert export(model, tmp_path / "a.onnx").difference < 1e-4

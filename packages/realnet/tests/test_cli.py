@@ -200,6 +200,7 @@ def test_two_processes_choose_the_channels_together_and_train_one_model(
     assert kept.tolist() == sorted(kept.tolist())
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_two_processes_stops_both(trained: Path, tmp_path: Path) -> None:
     words = ["--data-root", trained, "--category", "bottle"]
     words += small(iterations="22", evaluate_every="20", batch_size="2")  # it asks every 20 steps

@@ -3,7 +3,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from adcommon.deploy.export import export
+from adcommon.deploy.exporting.export import export
 from adcommon.deploy.load import from_detector
 from adcommon.types.prediction import Detector
 from realnet.detector import RealNetDetector, make_preprocess

@@ -20,6 +20,7 @@ SMALL = replace(
 )
 
 
+@pytest.mark.slow
 def test_fit_trains_a_model_per_category_and_says_which_data_it_was(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle", "cable"))
     splits = load_splits("mvtec", tmp_path, ("bottle", "cable"))

@@ -63,7 +63,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if name not in wide and has_the_papers_mining(entry)
     }.values()
     if "followed" in metafunc.fixturenames:
-        metafunc.parametrize("followed", followed)
+        # One of them in every run, the one whose norms train; the others with the slow tests.
+        first, *others = sorted(followed, key=lambda name: "bntrain" not in name)
+        metafunc.parametrize("followed", [first, *(pytest.param(o, marks=pytest.mark.slow) for o in others)])
     elif "precision" in metafunc.fixturenames:
         # Steps in float64 take seconds. Those of a wide ResNet, and those which the commands' own steps
         # follow anyhow, run when golden files are asked for.

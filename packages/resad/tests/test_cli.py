@@ -166,6 +166,7 @@ def test_extracted_features_give_the_same_numbers_as_their_images(tmp_path: Path
     assert values[0] == values[1]
 
 
+@pytest.mark.slow
 def test_own_images_are_tested_on_after_training_on_drawn_products(tmp_path: Path) -> None:
     make_folder(tmp_path / "mine", good=10, defects=("crack",), defective=3, size=40)
     succeed(
@@ -219,11 +220,13 @@ def test_a_mistake_is_one_message_and_exit_code_2(tmp_path: Path, flags: list[st
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
     words = ["--setting", "mvtec_to_visa", *data(draw(tmp_path)), *small(epochs="4"), "--shots", "2"]
     killed_and_resumed("resad-train", words, tmp_path, "all")
 
 
+@pytest.mark.slow
 def test_bf16_trains_near_the_numbers_of_fp32(tmp_path: Path) -> None:
     folder = draw(tmp_path)
     losses = {}
@@ -247,6 +250,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert {row["category"] for row in read_rows(tmp_path / "run")} == set(UNSEEN)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_two_processes_stops_both(tmp_path: Path) -> None:
     words = ["--setting", "mvtec_to_visa", *data(draw(tmp_path)), "--shots", "2", "--eval-freq", "0"]
     one_of_two_stopped("resad-train", [*words, *small(epochs="2")], tmp_path, "all")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from adcommon.data.normalise import normalise
-from adcommon.deploy.export import export
+from adcommon.deploy.exporting.export import export
 from adcommon.deploy.load import from_detector
 from adcommon.errors import BadValue
 from adcommon.io.images import list_images
@@ -103,6 +103,7 @@ def test_a_reference_left_out_is_scored_by_the_others(
     assert len(few_shot.bind(encode(backbone, files[:2], preprocess)).left_out().image_scores) == 0
 
 
+@pytest.mark.slow
 def test_exported_it_scores_any_batch_as_torch_does(detector: ResADDetector, tmp_path: Path) -> None:
     model = from_detector(detector, {"method": "resad", "category": None, "threshold": None})
     assert export(model, tmp_path / "a.onnx").difference < 1e-4

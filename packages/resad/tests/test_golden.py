@@ -327,7 +327,16 @@ def test_losses(golden) -> None:
     file.check_all(values)
 
 
-@pytest.mark.parametrize("name", ["train_stage1", "train_stage2", "train_stage2_legacy", "train_imagebind"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train_stage2",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("train_stage1", "train_stage2_legacy", "train_imagebind")
+        ),
+    ],
+)
 def test_train(golden, name: str) -> None:
     file = golden(name)
     entry = file.entry

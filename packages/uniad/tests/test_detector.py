@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy.export import export
+from adcommon.deploy.exporting.export import export
 from adcommon.deploy.load import from_detector
 from adcommon.types.prediction import Detector
 from uniad.detector import UniADDetector, image_scores, make_preprocess
@@ -86,6 +86,7 @@ def test_the_windows_of_a_recipe_have_height_and_width() -> None:
     assert replace(recipe, pool=(8,)).window == (8, 8)
 
 
+@pytest.mark.slow
 def test_exported_it_scores_any_batch_as_torch_does(detector: UniADDetector, tmp_path: Path) -> None:
     model = from_detector(detector, {"method": "uniad", "category": None, "threshold": None})
     assert export(model, tmp_path / "a.onnx").difference < 1e-4

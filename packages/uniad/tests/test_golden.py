@@ -259,7 +259,7 @@ def build_decoder(described: dict) -> VisDecoder:
     return decoder
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("precision", [pytest.param("float64", marks=pytest.mark.slow), "float32"])
 def test_train_decoder(file: GoldenFile, seeded, precision: str) -> None:
     entry, recipe = file.entry, recipe_of(file.entry)
     dtype = getattr(torch, precision)
@@ -322,6 +322,7 @@ def test_decoder(file: GoldenFile, seeded) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_query_tiles(file: GoldenFile, seeded) -> None:
     entry = file.entry
     state = seeded(entry["state"], "reconstruction.")

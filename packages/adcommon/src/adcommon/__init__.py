@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adcommon import metrics
     from adcommon.data.door import dataset, folder
-    from adcommon.deploy.export import export
+    from adcommon.deploy.exporting.export import export
     from adcommon.deploy.load import load
     from adcommon.deploy.model import Model
     from adcommon.deploy.result import Result
@@ -29,7 +29,7 @@ _DOOR = {
     "load": "adcommon.deploy.load",
     "Model": "adcommon.deploy.model",
     "Result": "adcommon.deploy.result",
-    "export": "adcommon.deploy.export",
+    "export": "adcommon.deploy.exporting.export",
     "folder": "adcommon.data.door",
     "dataset": "adcommon.data.door",
     "evaluate": "adcommon.evaluation.door",

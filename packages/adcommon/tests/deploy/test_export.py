@@ -15,8 +15,8 @@ from torch import nn
 from adcommon import errors
 from adcommon.data.kind import STATISTICS, Kind
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy.decisions import add_decisions, below
-from adcommon.deploy.export import export
+from adcommon.deploy.exporting.decisions import add_decisions, below
+from adcommon.deploy.exporting.export import export
 from adcommon.deploy.load import from_detector, load
 from adcommon.deploy.model import Model
 from adcommon.deploy.runtime import OnnxDetector

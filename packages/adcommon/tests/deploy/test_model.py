@@ -21,7 +21,7 @@ from adcommon.data.kind import Kind
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.normalise import normalise
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy.export import export
+from adcommon.deploy.exporting.export import export
 from adcommon.deploy.load import from_detector, load
 from adcommon.deploy.model import Model
 from adcommon.deploy.result import Result

@@ -160,6 +160,7 @@ def test_mistakes_end_with_a_message_and_exit_code_2(
     assert not list(tmp_path.rglob("*.jpg"))
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_weights_of_an_unbroken_one(trained: Path, tmp_path: Path) -> None:
     words = ["--data-root", trained, "--category", "bottle", "cable"]
     words += tiny_unet(accumulate="2", iterations="6")
@@ -184,6 +185,7 @@ def test_two_processes_share_batches_validation_and_samples(trained: Path, tmp_p
         assert (tmp_path / "shared" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_torchrun_starts_a_training_in_two_processes(trained: Path, tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
@@ -199,7 +201,7 @@ def test_torchrun_starts_a_training_in_two_processes(trained: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("network", "small"),
     [
-        pytest.param("diffusion", tiny_unet, id="diffusion"),
+        pytest.param("diffusion", tiny_unet, id="diffusion", marks=pytest.mark.slow),
         pytest.param("classifier", tiny, id="classifier", marks=pytest.mark.slow),
     ],
 )

@@ -14,7 +14,7 @@ from adcommon.errors import WrongCheckpoint, require
 if TYPE_CHECKING:
     from openvino import Model, Node, Output
 
-_TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
+_TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)", "boolean": "tensor(bool)"}
 """OpenVINO's name of a type -> onnxruntime's."""
 
 

@@ -18,8 +18,8 @@ from jaxtyping import UInt8
 
 from adcommon.data.kind import Kind
 from adcommon.data.preprocess import Preprocess
-from adcommon.deploy.checked import Checked
 from adcommon.deploy.contract import AXES, Session, contract
+from adcommon.deploy.exporting.checked import Checked
 from adcommon.deploy.fastest import faster, smooth_pixels
 from adcommon.deploy.graph import metadata, refuse_unsafe
 from adcommon.deploy.openvino import OpenVinoSession

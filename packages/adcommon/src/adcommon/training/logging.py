@@ -70,7 +70,10 @@ class _Terminal(logging.Handler):
     """Writes to stderr above any progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except OSError:  # a full disk, where stderr is a file: what is logged goes on
+            self.handleError(record)
 
 
 def _log_warning(

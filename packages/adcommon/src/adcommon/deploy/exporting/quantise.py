@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
-from adcommon.deploy.quiet import quiet
+from adcommon.deploy.exporting.quiet import quiet
 from adcommon.errors import BadValue, ExportFailed
 from adcommon.types.threshold import images_needed
 

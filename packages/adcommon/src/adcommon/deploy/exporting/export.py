@@ -16,7 +16,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from adcommon.deploy.checked import (
+from adcommon.deploy.exporting.checked import (
     MAX_CHANGE,
     Checked,
     Precision,
@@ -26,12 +26,12 @@ from adcommon.deploy.checked import (
     predicted,
     refuse_few,
 )
-from adcommon.deploy.decisions import add_decisions
-from adcommon.deploy.forms import triton_config, write_ir
+from adcommon.deploy.exporting.decisions import add_decisions
+from adcommon.deploy.exporting.forms import triton_config, write_ir
+from adcommon.deploy.exporting.quantise import quantised, shared_out
+from adcommon.deploy.exporting.quiet import quiet
 from adcommon.deploy.inputs import find_images
 from adcommon.deploy.model import Model
-from adcommon.deploy.quantise import quantised, shared_out
-from adcommon.deploy.quiet import quiet
 from adcommon.deploy.runtime import LARGEST_FILE, METADATA, Exported, OnnxDetector
 from adcommon.errors import BadValue, ExportFailed, WrongCheckpoint, require
 from adcommon.io.files import atomic_folder, atomic_write, plain, refuse_foreign, refuse_unwritable

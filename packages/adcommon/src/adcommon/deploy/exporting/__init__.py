@@ -1,0 +1,1 @@
+"""A model as a graph that other programs run: written, checked, in several forms."""
