@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from adcommon.data.sources.words import said_by
+from adcommon.deploy.fastest import smooth_pixels
 from adcommon.deploy.inputs import find_images
 from adcommon.deploy.model import Model
 from adcommon.errors import BadValue
@@ -117,7 +117,7 @@ def compare(
     Raises:
         UnreadableImage: one cannot be decoded.
     """
-    drawn = drawn_pixels(3, model.preprocess.size)
+    drawn = smooth_pixels(3, model.preprocess.size)
     read = (model.preprocess.read(image)[0] for image in images)
     gaps, largest = np.zeros((2, 2))  # of scores, and of maps
     scores: list[tuple[float, float]] = []
@@ -154,17 +154,6 @@ def predicted(model: Model, pixels: UInt8[np.ndarray, "tiles size size 3"]) -> P
     maps = [part.anomaly_maps for part in parts if part.anomaly_maps is not None]
     scores = np.concatenate([part.image_scores for part in parts])
     return Prediction(scores, np.concatenate(maps) if maps else None)
-
-
-def drawn_pixels(count: int, size: int) -> UInt8[np.ndarray, "count size size 3"]:
-    """Smooth colours with noise on them: neither constant nor noise alone."""
-    generator = np.random.default_rng(0)
-    coarse = generator.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    smooth = [
-        np.asarray(Image.fromarray(each).resize((size, size), Image.Resampling.BILINEAR)) for each in coarse
-    ]
-    noisy = np.stack(smooth) + generator.normal(0, 20, (count, size, size, 3))
-    return noisy.clip(0, 255).astype(np.uint8)
 
 
 def _rank_correlation(ours: Float[np.ndarray, " images"], theirs: Float[np.ndarray, " images"]) -> float:

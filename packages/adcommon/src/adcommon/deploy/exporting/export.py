@@ -21,7 +21,6 @@ from adcommon.deploy.exporting.checked import (
     Checked,
     Precision,
     compare,
-    drawn_pixels,
     labelled_images,
     predicted,
     refuse_few,
@@ -30,6 +29,7 @@ from adcommon.deploy.exporting.decisions import add_decisions
 from adcommon.deploy.exporting.forms import triton_config, write_ir
 from adcommon.deploy.exporting.quantise import quantised, shared_out
 from adcommon.deploy.exporting.quiet import quiet
+from adcommon.deploy.fastest import smooth_pixels
 from adcommon.deploy.inputs import find_images
 from adcommon.deploy.model import Model
 from adcommon.deploy.runtime import LARGEST_FILE, METADATA, Exported, OnnxDetector
@@ -172,7 +172,7 @@ def _checked_call(
 def _graph(detector: Detector) -> "ModelProto":
     """From `pixels` to `score` and, if the method has maps, `map`."""
     graph = Pixels(detector).eval()
-    pixels = torch.from_numpy(drawn_pixels(2, detector.preprocess.size))
+    pixels = torch.from_numpy(smooth_pixels(2, detector.preprocess.size))
     with torch.no_grad(), quiet("onnxscript", "onnx_ir", "torch.onnx"):
         names = ["score", "map"][: len(graph(pixels))]
         try:
