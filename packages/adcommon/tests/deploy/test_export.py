@@ -44,8 +44,10 @@ class Edges:
 
     @torch.inference_mode()
     def score(self, images: torch.Tensor) -> Prediction:
-        difference = (self.model(images) - self.reference).square().sum(dim=1)
-        return Prediction(difference.flatten(1).amax(dim=1), difference if self.maps else None)
+        # In float64, as ReContrast's: OpenVINO has none, and an output of its graph bears two names.
+        difference = (self.model(images) - self.reference).double().square().sum(dim=1)
+        highest = difference.flatten(1).amax(dim=1)
+        return Prediction(highest.float(), difference.float() if self.maps else None)
 
 
 def edges(*, maps: bool = True) -> Model:

@@ -39,7 +39,9 @@ def write_ir(onnx_file: Path, xml: Path) -> ScorePixels:
         raise ExportFailed(f"OpenVINO cannot read this model: {str(error)[:200]}") from error
 
     def score_pixels(pixels: UInt8[np.ndarray, "batch size size 3"]) -> Prediction:
-        outputs = {output.any_name: value.copy() for output, value in compiled({"pixels": pixels}).items()}
+        given = compiled({"pixels": pixels})
+        # Of an IR that was read, an output may bear an inner tensor's name besides its own.
+        outputs = {name: value.copy() for output, value in given.items() for name in output.names}
         return Prediction(outputs["score"], outputs.get("map"))
 
     return score_pixels
