@@ -29,7 +29,7 @@ def test_evaluate_gives_the_numbers_of_the_training_for_any_method(trained: Path
     before, after = read_rows(trained / "run"), read_rows(trained / "again")
     assert before == after
     assert set(after[0]["extra"]) == {"detection_rate", "false_alarm_rate"}
-    assert list((trained / "again" / "maps").glob("*/*.webp"))
+    assert list((trained / "again" / "maps").glob("*/*.jpg"))
 
 
 def test_predict_decides_by_the_stored_threshold(trained: Path, tmp_path: Path) -> None:

@@ -151,7 +151,9 @@ def test_a_watch_killed_again_and_again_judges_every_image_once(
             (Path(path).name, content) for path, content in images
         )
         left = {
-            path.name for path in root.rglob("*") if path.is_file() and path.suffix not in (".png", ".webp")
+            path.name
+            for path in root.rglob("*")
+            if path.is_file() and path.suffix not in (".png", ".webp", ".jpg")
         }
         assert left == {".adcommon", log.name}
 

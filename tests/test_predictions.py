@@ -132,10 +132,10 @@ def test_an_unsupported_threshold_decides_nothing(photos: Path, model: Path, tmp
 @pytest.mark.parametrize(
     ("number", "picture", "code"),
     [
-        (signal.SIGTERM, "lot0/0.png.png", 143),
-        (signal.SIGINT, "lot0/8.png.png", 130),
-        (signal.SIGKILL, "lot0/0.png.png", -9),
-        (signal.SIGKILL, "lot1/3.png.png", -9),
+        (signal.SIGTERM, "lot0/0.png.jpg", 143),
+        (signal.SIGINT, "lot0/8.png.jpg", 130),
+        (signal.SIGKILL, "lot0/0.png.jpg", -9),
+        (signal.SIGKILL, "lot1/3.png.jpg", -9),
         (signal.SIGKILL, "index.html", -9),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_stopped_prediction_ends_as_if_it_never_was(
 def test_two_processes_do_not_write_one_folder(photos: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["predict", photos, "--model", model, "--device", "cpu", "--out", out]
-    at = SignalWhenSaving(out / "maps" / "lot0" / "0.png.png", signal.SIGSTOP)
+    at = SignalWhenSaving(out / "maps" / "lot0" / "0.png.jpg", signal.SIGSTOP)
     first = Started("ad", *words, before=at)
     while not (out / "predictions.csv").exists():
         time.sleep(0.05)

@@ -68,7 +68,7 @@ def test_a_training_leaves_a_model_a_table_over_draws_and_pictures(run: Path) ->
         ("candle", 1, 2),
     ]
     assert "| visa | candle | 2 | 2 |" in (run / "summary.md").read_text()
-    assert len(list((run / "all" / "maps").glob("*/*/*/*.webp"))) == 6
+    assert len(list((run / "all" / "maps").glob("*/*/*/*.jpg"))) == 6
     assert sorted(path.name for path in (run / "all" / "model").iterdir()) == [
         *(".adcommon", "README.md", "config.json", "model.safetensors")
     ]
@@ -111,7 +111,7 @@ def test_the_general_command_gives_the_same_rows(run: Path, root: Path, tmp_path
     assert len(read_rows(tmp_path / "b")) == 3
     succeed("ad", "evaluate", "--model", run / "all" / "model", *words[4:], "--out", tmp_path / "c")
     assert read_rows(tmp_path / "c") == read_rows(tmp_path / "a")
-    assert len(list((tmp_path / "b" / "maps").glob("*/*/*/*.webp"))) == 6
+    assert len(list((tmp_path / "b" / "maps").glob("*/*/*/*.jpg"))) == 6
 
 
 def test_the_authors_options_test_by_lists_and_few_shot_files(run: Path, root: Path, tmp_path: Path) -> None:

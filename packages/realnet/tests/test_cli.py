@@ -65,7 +65,7 @@ def test_a_model_per_category_leaves_metrics_tables_and_pictures(trained: Path) 
     for folder in ("model", "model-best"):
         names = sorted(path.name for path in (run / "bottle" / folder).iterdir())
         assert names == [".adcommon", "README.md", "config.json", "model.safetensors"]
-    assert len(list((run / "bottle" / "maps").glob("*/*.webp"))) == 6
+    assert len(list((run / "bottle" / "maps").glob("*/*.jpg"))) == 6
 
 
 def test_evaluate_repeats_the_numbers_and_predict_decides_by_the_threshold(trained: Path, tmp_path) -> None:

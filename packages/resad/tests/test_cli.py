@@ -74,7 +74,7 @@ def test_multishot_leaves_the_extensions_folders_both_plots_and_a_model(trained:
         "config.json",
         "model.safetensors",
     ]
-    assert len(list((run / "all/maps/pcb1").glob("*/*.webp"))) == 6
+    assert len(list((run / "all/maps/pcb1").glob("*/*.jpg"))) == 6
 
 
 def test_evaluate_repeats_the_numbers_of_the_training(trained: Path) -> None:

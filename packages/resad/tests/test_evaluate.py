@@ -109,7 +109,7 @@ def test_a_threshold_and_pictures_belong_to_the_most_references(run, tmp_path: P
     assert rates[0] == {}  # two references support no rate
     assert rates[1].keys() == {"detection_rate", "false_alarm_rate"}
     assert [one.evaluations[0].extra for one in run(rate=0.2)] == [{}, {}]  # nor do three a fifth
-    assert len(list((tmp_path / "maps/candle").glob("*/*.webp"))) == 6
+    assert len(list((tmp_path / "maps/candle").glob("*/*.jpg"))) == 6
 
 
 def test_image_auroc_is_that_of_the_maps_maxima(run, parts, recipe: Recipe) -> None:

@@ -59,7 +59,7 @@ def test_one_model_for_all_leaves_metrics_tables_and_pictures(trained: Path) -> 
     for folder in ("model", "model-best"):
         names = sorted(path.name for path in (run / "all" / folder).iterdir())
         assert names == [".adcommon", "README.md", "config.json", "model.safetensors"]
-    assert {path.parent.parent.name for path in (run / "all" / "maps").glob("*/*/*.webp")} == {
+    assert {path.parent.parent.name for path in (run / "all" / "maps").glob("*/*/*.jpg")} == {
         "bottle",
         "cable",
     }

@@ -68,6 +68,12 @@ def files_of(out: Path) -> dict[str, object]:
     return {path.relative_to(out).as_posix(): held for path, held in contents(out).items()}
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """The maps over their images, without the layers of the page."""
+    found = (path.relative_to(folder) for path in folder.rglob("*.jpg"))
+    return sorted(path for path in found if path.parts[0] != "layers")
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Every kind of file that people have; name -> brightness / 255 = score."""
@@ -139,8 +145,8 @@ def test_every_kind_of_image_is_scored_in_order_and_broken_ones_are_reported(
         assert (float(line["score"]) if line["score"] else None) == row.score
         assert bool(line["error"]) == (row.score is None)
 
-    pictures = sorted(path.relative_to(out / "maps").as_posix() for path in (out / "maps").rglob("*.png"))
-    assert pictures == [f"{name}.png" for name, grey in EXPECTED.items() if grey is not None]
+    pictures = [path.as_posix() for path in pictures_in(out / "maps")]
+    assert pictures == [f"{name}.jpg" for name, grey in EXPECTED.items() if grey is not None]
     page = (out / "maps" / "index.html").read_text(encoding="utf-8")
     assert all(f'"{name}"' in page for name in pictures)
     for name in pictures:
@@ -154,7 +160,7 @@ def test_the_picture_shows_where_the_image_is_anomalous(tmp_path: Path) -> None:
     path = tmp_path / "part.png"
     Image.fromarray(pixels).save(path)
     predict(BrightnessDetector(), path, tmp_path / "out")
-    with Image.open(tmp_path / "out" / "maps" / "part.png.png") as picture:
+    with Image.open(tmp_path / "out" / "maps" / "part.png.jpg") as picture:
         shown = np.asarray(picture).sum(axis=2)
     assert shown.shape == (64, 96)
     assert shown[45:55, 65:85].min() > 500
@@ -164,7 +170,7 @@ def test_the_picture_shows_where_the_image_is_anomalous(tmp_path: Path) -> None:
 def test_with_upright_the_picture_is_upright_too(photos: Path, tmp_path: Path) -> None:
     for upright, size in ((False, (40, 20)), (True, (20, 40))):
         predict(BrightnessDetector(upright=upright), photos / "turned.png", tmp_path / str(upright))
-        with Image.open(tmp_path / str(upright) / "maps" / "turned.png.png") as picture:
+        with Image.open(tmp_path / str(upright) / "maps" / "turned.png.jpg") as picture:
             assert picture.size == size
 
 
@@ -310,10 +316,10 @@ def test_pictures_share_their_colours_and_outline_what_few_normal_images_reach(t
     model.calibration = calibrate(greys, 0.05, peaks=greys)
     assert model.calibration.colours == pytest.approx((48 / 255, 66 / 255, 120 / 255))
     predict_with(model, tmp_path / "photos", tmp_path / "out")
-    drawn = np.asarray(Image.open(tmp_path / "out" / "maps" / "spot.png.png"))
+    drawn = np.asarray(Image.open(tmp_path / "out" / "maps" / "spot.png.jpg"))
     assert (drawn[0, 0] <= 12).all()  # half of the image and half of the first colour
-    assert tuple(drawn[32, 32]) == (251, 252, 207)  # half of 250 and half of the last
-    outline = (drawn == FOUND).all(axis=2)
+    assert drawn[32, 32].tolist() == pytest.approx([251, 252, 207], abs=2)  # half of 250 and half of the last
+    outline = (abs(drawn.astype(int) - FOUND) < 40).all(axis=2)
     rows, columns = outline.nonzero()
     assert 12 <= rows.min() <= columns.min() <= 16
     assert 47 <= rows.max() <= 51
@@ -406,7 +412,7 @@ def test_nothing_is_written_over_what_is_there(photos: Path, tmp_path: Path) -> 
     rows = predict(BrightnessDetector(), photos / "a", out, force=True)
     assert len(rows) == 2
     assert {path.name for path in (out / "maps").iterdir()} == {
-        *("part.bmp.png", "part.png.png", "index.html", "layers")
+        *("part.bmp.jpg", "part.png.jpg", "index.html", "layers")
     }
 
     (out / "results.json").write_text("of an evaluation")
@@ -469,7 +475,7 @@ def test_what_was_scored_is_kept_and_the_rest_is_the_same(
 def test_a_row_without_its_picture_is_scored_again(photos: Path, tmp_path: Path) -> None:
     predict(BrightnessDetector(), photos, tmp_path / "out", batch_size=2)
     before = files_of(tmp_path / "out")
-    (tmp_path / "out" / "maps" / "b" / "palette.png.png").unlink()
+    (tmp_path / "out" / "maps" / "b" / "palette.png.jpg").unlink()
     detector = BrightnessDetector()
     predict(detector, photos, tmp_path / "out", batch_size=2, resume=True)
     assert detector.batches == [1, 1, 2]
@@ -482,7 +488,7 @@ def test_a_stop_ends_in_good_order(photos: Path, tmp_path: Path) -> None:
     predicted = predict_with(model, photos, out, batch_size=2, stop=lambda: next(asked))
     assert (len(predicted.rows), predicted.asked) == (4, 10)
     page = (out / "maps" / "index.html").read_text()
-    assert page.count('"picture"') == len(list((out / "maps").rglob("*.png"))) == 4
+    assert page.count('"picture"') == len(pictures_in(out / "maps")) == 4
     assert "stopped after 4 of 10" in summary(predicted, model, out)
     predict(BrightnessDetector(), photos, out, batch_size=2, resume=True)
     predict(BrightnessDetector(), photos, tmp_path / "whole", batch_size=2)
@@ -562,7 +568,7 @@ def test_any_name_works_in_every_output(tmp_path: Path) -> None:
     assert {os.fsencode(csv_value(line["path"])) for line in table} == {
         os.fsencode(folder) + b"/" + name for name in HOSTILE
     }
-    pictures = [path.relative_to(out / "maps") for path in (out / "maps").rglob("*.png")]
+    pictures = pictures_in(out / "maps")
     assert len({path.as_posix().casefold() for path in pictures}) == len(HOSTILE)
     page = (out / "maps" / "index.html").read_text(encoding="utf-8")
     assert page.count('"picture"') == len(HOSTILE)
@@ -579,10 +585,10 @@ def test_a_picture_has_a_bounded_size(tmp_path: Path) -> None:
     save(tmp_path / "high.png", 50, (2, 4096))
     predict(BrightnessDetector(), tmp_path, tmp_path / "out")
     sizes = {}
-    for path in (tmp_path / "out" / "maps").glob("*.png"):
+    for path in (tmp_path / "out" / "maps").glob("*.jpg"):
         with Image.open(path) as picture:
             sizes[path.name] = picture.size
-    assert sizes == {"wide.png.png": (2048, 1), "high.png.png": (1, 2048)}
+    assert sizes == {"wide.png.jpg": (2048, 1), "high.png.jpg": (1, 2048)}
 
 
 def test_images_that_are_references_are_refused_before_work(photos: Path, tmp_path: Path) -> None:

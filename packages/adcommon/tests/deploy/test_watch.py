@@ -73,7 +73,7 @@ def test_each_image_has_one_line_oldest_first_and_anomalous_ones_a_picture(folde
     said = [("lot/dark.png", "normal"), ("bright.png", "anomalous"), ("broken.png", "unknown")]
     assert lines(folder) == said
     (picture,) = files(folder.parent / "out" / "maps")
-    assert picture == f"bright.png-{str(digest(folder / 'bright.png'))[:12]}.webp"
+    assert picture == f"bright.png-{str(digest(folder / 'bright.png'))[:12]}.jpg"
     with untouched(folder.parent):
         assert run(folder) == {}
 

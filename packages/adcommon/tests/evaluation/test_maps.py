@@ -32,6 +32,6 @@ def test_any_name_has_a_picture_and_a_line(tmp_path: Path) -> None:
     assert [line["decision"] for line in lines] == ["normal"] * 3 + ["anomalous"] * 5
     pictures = {path.name.casefold() for path in (tmp_path / "maps" / "good").iterdir()}
     assert len(pictures) == len(paths)
-    assert {"=x.webp", "#%20 1.webp"} <= pictures
+    assert {"=x.jpg", "#%20 1.jpg"} <= pictures
     page = (tmp_path / "maps" / "index.html").read_text(encoding="utf-8")
     assert page.count('"picture"') == len(paths)

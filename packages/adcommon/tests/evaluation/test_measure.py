@@ -97,8 +97,8 @@ def test_pictures_in_the_images_own_size_are_written_for_every_image(
     write_maps(scores, tmp_path)
     for record in dataset.records:
         name = f"{record.defect}/{record.image.stem}"
-        for layer in (".", "layers/plain", "layers/small"):
-            with Image.open(record.image) as image, Image.open(tmp_path / layer / f"{name}.webp") as drawn:
+        for picture in (f"{name}.jpg", f"layers/plain/{name}.jpg", f"layers/small/{name}.webp"):
+            with Image.open(record.image) as image, Image.open(tmp_path / picture) as drawn:
                 assert drawn.size == image.size
         assert (tmp_path / "layers/truth" / f"{name}.png").exists() == (record.mask is not None)
 
@@ -118,4 +118,4 @@ def test_scores_are_written_beside_the_pictures(dataset: AnomalyDataset, tmp_pat
     assert set(again.images) == {str(record.image) for record in dataset.records}
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     for record in dataset.records:
-        assert f'"{record.defect}/{record.image.stem}.webp"' in page
+        assert f'"{record.defect}/{record.image.stem}.jpg"' in page

@@ -24,7 +24,7 @@ def test_a_pass_leaves_a_model_its_numbers_and_pictures(padim_recipe, splits, tm
     tensors = load_file(run.model / "model.safetensors")
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
     assert {"mean", "whitening"} <= tensors.keys()
-    assert len(list(run.maps.glob("*/*.webp"))) == len(splits["bottle"].test)
+    assert len(list(run.maps.glob("*/*.jpg"))) == len(splits["bottle"].test)
     assert 0 <= row["image_auroc"] <= 1
     assert config["threshold"]["origin"] == "left out in turn"
     assert len(config["threshold"]["scores"]) == 6

@@ -21,7 +21,7 @@ from adcommon.io.model_folder import read_config
 from adcommon.io.schema import build, read_json
 from adcommon.results.comparison import Compared, Seen, write_comparison
 from adcommon.results.drawing import alone, draw, truth_of
-from adcommon.results.pictures import outline_png, webp
+from adcommon.results.pictures import jpeg, outline_png
 from adcommon.results.rows import read_results
 from adcommon.results.tables import aligned, markdown
 from adcommon.training.steps import CUT_SHORT
@@ -89,7 +89,7 @@ def measure(trial: Trial, split: Split, false_alarm_rate: float, *, seconds: flo
                 _, drawn = draw(
                     paths[place], result.network_map, result.preprocess, colours, longest_side=SIDE
                 )
-                atomic_write(trial.folder / "pictures" / f"{place:05d}.webp", webp(drawn))
+                atomic_write(trial.folder / "pictures" / f"{place:05d}.jpg", jpeg(drawn))
     said = (trial.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     promise = model.promise
     facts = {
@@ -165,14 +165,14 @@ def _images(
     ranks = {each.method: each.scores.argsort().argsort() / len(labels) for each in candidates}
     images = []
     for place in chosen(test):
-        record, name = test[place], f"{place:05d}.webp"
+        record, name = test[place], f"{place:05d}.jpg"
         drawn = {each.method: f"{each.method}/pictures/{name}" for each in candidates}
         own, truth = out / "images" / name, out / "truth" / f"{place:05d}.png"
         if not own.exists():
             pixels = alone(record.image, _UPRIGHT, longest_side=SIDE)
             if (mask := truth_of(record, _UPRIGHT, *pixels.shape[:2])) is not None:
                 atomic_write(truth, outline_png(mask))
-            atomic_write(own, webp(pixels))
+            atomic_write(own, jpeg(pixels))
         by = {
             each.method: Seen(
                 float(ranks[each.method][place]),

@@ -133,7 +133,7 @@ def _predict(
     folder = out / MAPS
     root = inputs if inputs.is_dir() else inputs.parent
     names = [path.relative_to(root) for path in paths]
-    pictures = [folder / name for name in picture_names(names)]
+    pictures = [folder / name for name in picture_names(names, ".jpg")]
     judge = _judge(model)
     rows = read_rows(out / TABLE, paths, judge)
     if folder.is_dir():  # else the method has no maps, or none are wanted

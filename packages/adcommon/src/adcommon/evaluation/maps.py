@@ -23,7 +23,7 @@ _THREADS = 2
 
 
 def write_maps(scores: Scores, folder: Path, threshold: Threshold | None = None) -> None:
-    """Write every map over its image, `<defect>/<image>.webp`, and two ways to read them, see `Drawing`.
+    """Write every map over its image, `<defect>/<image>.jpg`, and two ways to read them, see `Drawing`.
 
     Colours compare within a category: they are anchored on the normal images of the threshold, or else range
     over all maps.
@@ -59,7 +59,7 @@ class Drawing:
         """
         self._records, self._preprocess = records, preprocess
         self._folder, self._colours = folder, colours
-        self._names = names_of(records, ".webp")
+        self._names = names_of(records, ".jpg")
 
     def draw(self, places: Iterable[int], maps: Iterable[Float[np.ndarray, "_ _"]]) -> None:
         """Write the pictures of the images at these places."""

@@ -11,7 +11,7 @@ from adcommon.io.files import atomic_write
 from adcommon.io.images import open_mask, picture
 from adcommon.results.gallery import ScoredImage
 from adcommon.results.picture_names import LAYERS
-from adcommon.results.pictures import FOUND, contour, glow, heat_map, outline_png, overlay, png, webp
+from adcommon.results.pictures import FOUND, contour, glow, heat_map, jpeg, outline_png, overlay, webp
 from adcommon.types.records import Record
 
 Colours = tuple[float, float | None, float]
@@ -19,6 +19,8 @@ Colours = tuple[float, float | None, float]
 Pixels = UInt8[np.ndarray, "height width 3"]
 SMALL_SIDE, SMALL_QUALITY = 320, 70
 """Longest side of a picture among thousands, pixels, and how well it is kept: 7 to 14 KB of photographs."""
+_SUFFIXES = {"plain": ".jpg", "small": ".webp", "truth": ".png"}
+"""Of the layers."""
 
 
 def draw(
@@ -72,15 +74,15 @@ def truth_of(
 def write_pictures(
     folder: Path, name: Path, image: Pixels, drawn: Pixels, truth: Bool[np.ndarray, "height width"] | None
 ) -> None:
-    """Write the map over its image as `folder`/`name`, a PNG or WebP file, after its layers for the page.
+    """Write the map over its image as `folder`/`name`, a JPEG file, after its layers for the page.
 
     These are the image alone, a small picture, and the outline of the truth where there is one.
     """
-    atomic_write(folder / _layer("plain", name), webp(image))
+    atomic_write(folder / _layer("plain", name), jpeg(image))
     atomic_write(folder / _layer("small", name), webp(drawn, longest_side=SMALL_SIDE, quality=SMALL_QUALITY))
     if truth is not None:
         atomic_write(folder / _layer("truth", name), outline_png(truth))
-    atomic_write(folder / name, png(drawn) if name.suffix == ".png" else webp(drawn))
+    atomic_write(folder / name, jpeg(drawn))
 
 
 def on_page(
@@ -110,4 +112,4 @@ def on_page(
 
 
 def _layer(kind: str, name: Path) -> Path:
-    return LAYERS / kind / name.with_suffix(".png" if kind == "truth" else ".webp")
+    return LAYERS / kind / name.with_suffix(_SUFFIXES[kind])

@@ -22,7 +22,7 @@ from adcommon.io.outputs import refuse_held
 from adcommon.io.text import printable
 from adcommon.results.drawing import draw
 from adcommon.results.picture_names import picture_names
-from adcommon.results.pictures import webp
+from adcommon.results.pictures import jpeg
 
 logger = logging.getLogger(__name__)
 
@@ -217,7 +217,7 @@ class _Watch:
             return
         name = result.path.relative_to(self.arrivals.folder)
         own = name.with_name(f"{name.name}-{str(entry.digest)[:12]}")
-        (picture,) = picture_names([own], ".webp")
+        (picture,) = picture_names([own], ".jpg")
         known = self.model.calibration
         colours = None if known is None else known.colours
         failed = None
@@ -225,7 +225,7 @@ class _Watch:
             _, drawn = draw(
                 result.path, result.network_map, result.preprocess, colours, longest_side=LONGEST_SIDE
             )
-            atomic_write(self.out / MAPS / picture, webp(drawn))
+            atomic_write(self.out / MAPS / picture, jpeg(drawn))
         except (OSError, UnreadableImage) as error:
             failed = f"no picture of {entry.path}: {error}"
         self.say("picture", failed)
