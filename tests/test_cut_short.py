@@ -15,7 +15,7 @@ from adcommon.errors import BadValue
 from adcommon.io.images import list_images
 from adcommon.testing.commands import read_rows, succeed
 from adcommon.testing.trees import make_mvtec
-from adcommon.training.steps import CUT_SHORT
+from adcommon.training.trials import CUT_SHORT
 
 
 @pytest.mark.parametrize("command", PREDICTS)
