@@ -57,7 +57,7 @@ def test_a_table_is_filled_again(tmp_path: Path) -> None:
     quick = "--backbone resnet18 --weights random --image-size 64 --iterations 2 --batch-size 4 --device cpu"
     words = ("--table", "mvtec", "--category", "bottle", *place, "--", *quick.split())
     done = succeed("ad", "reproduce", "recontrast", *words)
-    assert "1 trainings of about" in done.stdout
+    assert "1 training of about" in done.stdout
     assert "RANDOM BACKBONE WEIGHTS" in done.stdout
     (table,) = json.loads((tmp_path / "out/recontrast/reproduced.json").read_text())["tables"]
     assert table["recipe"]["iterations"] == 2

@@ -25,7 +25,7 @@ with (out / "calls.txt").open("a") as calls:
     calls.write("x")
 said = "12 device cpu processes 1\\n"
 if "--minutes" in flags:
-    said += "12 warning: m is cut short by --minutes: 10 of 610 steps were done in 20.0 s\\n"
+    said += "12 warning: m is cut short by --minutes: 10 of 610 steps were done, the last 10 in 20.0 s\\n"
 (out / "log.txt").write_text(said)
 model = out / flags["--category"] / "model"
 model.mkdir(parents=True)
@@ -104,7 +104,7 @@ def test_a_failed_training_leaves_the_others_and_their_table(paper: Path) -> Non
 
 def test_a_dry_run_says_what_would_be_trained(paper: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(paper, dry_run=True, category=("cable",))
-    assert "own: MVTec AD\n  1 trainings: a-train --data-root" in capsys.readouterr().out
+    assert "own: MVTec AD\n  1 training: a-train --data-root" in capsys.readouterr().out
     assert not paper.exists()
 
 

@@ -1,7 +1,7 @@
 """`ad reproduce`: a paper's tables again, and ours beside the paper's.
 
 OUT/PAPER/TABLE/<name>=<value>,.../   what each training leaves behind, and its output in command.log
-OUT/PAPER/TABLE/estimate/             the first training, cut short, until all are finished
+OUT/PAPER/TABLE/estimate/...          the first training, cut short, until all are finished
 OUT/PAPER/reproduced.json             ours, the paper's, the difference, and what they were made with; .md
 
 The same command again goes on where it was stopped: finished trainings are kept, others are resumed.
@@ -14,6 +14,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from adcommon.cli.reproduced import estimate, trainings, write_reproduced
 from adcommon.cli.sweep import plan
 from adcommon.errors import BadValue, Stopped, UserError, unknown_name
 from adcommon.io.files import mark, refuse_foreign
@@ -74,8 +75,6 @@ def reproduce(
     _refuse_missing(tables, root)
     if dry_run:
         return
-    from adcommon.cli.reproduced import estimate, write_reproduced
-
     everything = [trial for own in trials.values() for trial in own]
     for place in (folder, *(trial.folder for trial in everything)):
         refuse_foreign(place)
@@ -144,9 +143,8 @@ def _planned(table: PaperTable, name: str, trials: Sequence[Trial]) -> str:
     done = sum(trial.finished for trial in trials)
     finished = f", {done} of them finished" if done else ""
     words = " ".join([table.command, *trials[0].arguments])
-    return f"{name}: {table.title}\n  {len(trials)} trainings{finished}: {words}" + (
-        " ..." if len(trials) > 1 else ""
-    )
+    more = " ..." if len(trials) > 1 else ""
+    return f"{name}: {table.title}\n  {trainings(len(trials))}{finished}: {words}{more}"
 
 
 def _refuse_missing(tables: Mapping[str, PaperTable], root: Path) -> None:
@@ -164,8 +162,8 @@ def _refuse_missing(tables: Mapping[str, PaperTable], root: Path) -> None:
             load_splits(dataset, root, sorted(wanted))
         except UserError as error:
             problems.append(error)
-    if len(problems) == 1:
+    if len(problems) == len(tables) == 1:
         raise problems[0]
     if problems:
         said = "\n".join(map(str, problems))
-        raise UserError(f"data is missing; --table NAME takes the tables that need it not.\n{said}")
+        raise UserError(f"{said}\n  Or take the tables that need less, by --table NAME: {', '.join(tables)}")

@@ -28,11 +28,8 @@ def estimate(trials: Mapping[str, Sequence[Trial]], launch: Launch, folder: Path
     Raises:
         UserError: one of them failed; nothing else was begun.
     """
-    waiting = {name: [trial for trial in own if not trial.finished] for name, own in trials.items()}
-    samples = {name: _sample(own[0]) for name, own in waiting.items() if own}
-    for sample in samples.values():
-        if not sample.finished:
-            remove(sample.folder)
+    waiting = {name: sum(not trial.finished for trial in own) for name, own in trials.items()}
+    samples = {name: _sample(trials[name][0]) for name, count in waiting.items() if count}
     failed = run_trials(list(samples.values()), launch, folder, stop)
     if failed:
         raise failure(failed, len(samples))
@@ -41,10 +38,10 @@ def estimate(trials: Mapping[str, Sequence[Trial]], launch: Launch, folder: Path
     lines, hours, gigabytes = [], 0.0, 0.0
     for name, sample in samples.items():
         each, size, measured = _measured(sample)
-        count = len(waiting[name])
+        count = waiting[name]
         hours += count * each / 3600
         gigabytes += count * size / 1e9
-        lines.append(f"{name}: {count} trainings of about {each / 60:.1f} minutes ({measured})")
+        lines.append(f"{name}: {trainings(count)} of about {each / 60:.1f} minutes ({measured})")
     if lines:
         at_once = f", {launch.at_once} at a time" if launch.at_once > 1 else ""
         free = shutil.disk_usage(folder).free / 1e9
@@ -55,8 +52,13 @@ def estimate(trials: Mapping[str, Sequence[Trial]], launch: Launch, folder: Path
     return "\n".join(lines)
 
 
+def trainings(count: int) -> str:
+    """How many, in words."""
+    return f"{count} training{'s' * (count > 1)}"
+
+
 def _sample(trial: Trial) -> Trial:
-    folder = trial.folder.parent / "estimate"
+    folder = trial.folder.parent / "estimate" / trial.folder.name
     words = (*trial.arguments, "--minutes", str(TRIAL_MINUTES))
     return Trial(f"{trial.name}, cut short", trial.program, folder, words)
 
@@ -67,7 +69,7 @@ def _measured(sample: Trial) -> tuple[float, int, str]:
     size = sum(path.stat().st_size for path in sample.folder.rglob("*") if path.is_file())
     if (cut := cut_short(sample)) is None:
         return seconds, size, "measured: one of them"
-    done, total, spent = int(cut["done"]), int(cut["all"]), float(cut["seconds"])
+    done, total, spent = int(cut["last"]), int(cut["all"]), float(cut["seconds"])
     whole = seconds + (total - done) * spent / done
     return whole, size, f"measured: {done} of {total} steps in {spent:.0f} s, {seconds - spent:.0f} s besides"
 
@@ -93,7 +95,7 @@ def write_reproduced(
         rows = [row for trial in done for row in read_results(trial.folder)]
         if not rows:
             continue
-        notes = [f"{len(done)} of {len(trials[name])} trainings ended well."]
+        notes = [f"{len(done)} of {trainings(len(trials[name]))} ended well."]
         if further:
             notes.append(f"Not the paper's recipe: with {' '.join(further)}")
         if any(row["weights"] == "random" for row in rows):

@@ -143,8 +143,8 @@ def steps(
                     stop.number,
                 )
             if ending and number < total:
-                done = (number, total, time.monotonic() - began)
-                logger.warning("%s is %s: %d of %d steps were done in %.1f s", what, CUT_SHORT, *done)
+                done = f"{number} of {total} steps were done, the last {number - first}"
+                logger.warning("%s is %s: %s in %.1f s", what, CUT_SHORT, done, time.monotonic() - began)
                 break
             waiting = waiting and not resting
             if minutes is not None and not late:

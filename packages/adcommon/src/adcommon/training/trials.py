@@ -90,8 +90,9 @@ def in_log(trial: Trial, pattern: str) -> "re.Match[str] | None":
 
 
 def cut_short(trial: Trial) -> "re.Match[str] | None":
-    """Steps `done` of `all`, and their `seconds`, of a training that had no more time; None: it had."""
-    return in_log(trial, rf"{CUT_SHORT}: (?P<done>\d+) of (?P<all>\d+) steps were done in (?P<seconds>\S+) s")
+    """How many `last` steps of `all` took how many `seconds`; None: the training had time for all."""
+    steps = r"\d+ of (?P<all>\d+) steps were done, the last (?P<last>\d+) in (?P<seconds>\S+) s"
+    return in_log(trial, f"{CUT_SHORT}: {steps}")
 
 
 def start(
