@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from adcommon.cli import sweep
+from adcommon.cli import reproduced, sweep
+from adcommon.data import DATASETS
 from adcommon.testing.commands import refused, succeed
-from adcommon.testing.trees import make_folder
+from adcommon.testing.trees import make_folder, make_mvtec
 from adcommon.training import apart
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -28,8 +29,9 @@ def test_every_launch_of_the_page_is_understood(tmp_path: Path, monkeypatch) -> 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for category in "ab":
         make_folder(tmp_path / "photos" / category, good=12, defects=("Defective",))
+    make_mvtec(tmp_path / "data/mvtec_anomaly_detection", DATASETS["mvtec"].categories, train=1)
     launched: list[tuple[str, int]] = []
-    for room in (sweep, apart):
+    for room in (sweep, apart, reproduced):
         monkeypatch.setattr(
             room,
             "run_trials",
@@ -38,7 +40,10 @@ def test_every_launch_of_the_page_is_understood(tmp_path: Path, monkeypatch) -> 
     for command in commands("clusters.md"):
         words = command.replace("recontrast-mvtec --data-root data", SHORT_TRAINING)
         assert "runs failed" in refused(*shlex.split(words))
-    assert launched == [("local", 3), ("local", 2), ("local", 6), ("slurm", 2), ("ray", 6)]
+    assert launched == [
+        *(("local", 3), ("local", 2), ("local", 6), ("local", 1)),
+        *(("slurm", 2), ("ray", 6)),
+    ]
 
 
 @pytest.mark.timeout(300)

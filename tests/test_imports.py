@@ -21,6 +21,7 @@ BUDGET = {
         *("adcommon.deploy.predict", "adcommon.deploy.watch.watch", "adcommon.cli.watch"),
         *("adcommon.data.door", "adcommon.types.threshold"),
         *("adcommon.cli.app", "adcommon.cli.model_commands", "adcommon.cli.quickstart", "adcommon.cli.sweep"),
+        *("adcommon.cli.reproduce", "adcommon.cli.reproduced"),
         *("adcommon.cli.serve", "adcommon.deploy.serve.server"),
         *("adcommon.training.settings", "adcommon.training.jobs", "adcommon.training.run"),
         *("adcommon.training.logging", "adcommon.training.stop", "adcommon.training.tracking"),

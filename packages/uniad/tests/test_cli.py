@@ -28,6 +28,7 @@ SMALL = {
 }
 """Flags of a training that takes a second."""
 
+READINGS = ("loss", "gradient_norm")
 small = partial(flags, SMALL)
 
 
@@ -225,19 +226,19 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(trained: Path, t
     killed_and_resumed("uniad-train", words, tmp_path, "all")
 
 
-def test_two_processes_train_one_model_without_noise_to_the_losses_of_one(
+def test_two_processes_with_parts_of_their_batches_train_one_model_without_noise_as_one_does(
     trained: Path, tmp_path: Path
 ) -> None:
     words = ["--data-root", trained, "--category", "bottle", "cable"]
     words += small(jitter_scale="0", dropout="0", iterations="4")
     succeed("uniad-train", *words, "--out", tmp_path / "one")
-    for done in run_together("uniad-train", *words, "--out", tmp_path / "two"):
+    for done in run_together("uniad-train", *words, "--accumulate", "2", "--out", tmp_path / "two"):
         assert done.returncode == 0, done.stderr
     one, two = (
-        [float(row["loss"]) for row in read_table(tmp_path / name / "all" / "metrics.csv")]
-        for name in ("one", "two")
+        [float(row[name]) for row in read_table(tmp_path / run / "all/metrics.csv") for name in READINGS]
+        for run in ("one", "two")
     )
-    assert len(two) == 4
+    assert len(two) == 4 * len(READINGS)
     assert two == pytest.approx(one, rel=1e-4)
 
 

@@ -61,6 +61,30 @@ def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_returned(make_
     assert total.item() == pytest.approx(norm.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("parts", [4, 3])
+def test_parts_of_a_batch_move_the_model_as_the_whole_batch_does(make_model, accelerator, parts: int) -> None:
+    """Jitter included; dropout draws for each part."""
+    features = torch.randn(16, 448, 4, 4)
+
+    def trained(parts: int) -> tuple[list[float], torch.Tensor]:
+        torch.manual_seed(0)
+        model = make_model(dropout=0.0).train()
+        optimiser, _ = make_optimiser(
+            model.reconstruction.parameters(), replace(MVTEC, optimiser="sgd", lr=0.1), 1
+        )
+        losses = []
+        for _ in range(3):
+            loss, norm = update(
+                model.reconstruction, features, optimiser, accelerator, clip_norm=0.1, parts=parts
+            )
+            losses += [loss.item(), norm.item()]
+        return losses, torch.cat([weight.flatten() for weight in model.reconstruction.parameters()])
+
+    whole, divided = trained(1), trained(parts)
+    assert divided[0] == pytest.approx(whole[0], rel=1e-5)
+    torch.testing.assert_close(divided[1], whole[1], rtol=1e-5, atol=1e-7)
+
+
 def test_the_loss_falls_on_one_batch(make_model, accelerator, images) -> None:
     model = make_model(jitter_scale=0.0, dropout=0.0).train()
     optimiser, _ = make_optimiser(model.reconstruction.parameters(), replace(MVTEC, lr=1e-2), 1)

@@ -72,6 +72,11 @@ def test_the_last_file_wins_over_earlier_ones_and_the_command_line_over_all(
     assert settings.given == ("categories_apart", "crop_size", "dataset", "iterations")
 
 
+def test_a_batch_is_not_divided_where_the_numbers_would_change(monkeypatch, capsys) -> None:
+    assert parse(monkeypatch, "--accumulate", "4") == 2
+    assert "command has no --accumulate: in parts of a batch, batch norm" in capsys.readouterr().err
+
+
 def test_arguments_in_another_style_are_rewritten_first(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     def rewrite(words: list[str]) -> list[str]:
         if words == ["nothing"]:

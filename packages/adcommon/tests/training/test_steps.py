@@ -95,7 +95,7 @@ def test_a_training_without_time_ends_with_a_whole_step_that_is_its_last(acceler
         (1, False, False),
         (2, True, False),
     ]
-    assert "x is cut short by --minutes: 2 of 9 steps were done" in caplog.text
+    assert "x is cut short by --minutes: 2 of 9 steps were done, the last 2 in 0.0 s" in caplog.text
     waited = steps(
         0, 9, StopSignal(), accelerator, what="x", minutes=1e-9, rests=lambda number: number % 4 == 0
     )

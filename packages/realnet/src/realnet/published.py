@@ -5,7 +5,10 @@ that were chosen, epoch by epoch, on the test set; MVTec AD with two decimals as
 (arXiv 2403.05897), its PRO by the paper's own definition.
 """
 
+from adcommon.data import DATASETS
 from adcommon.results.card import Paper
+from adcommon.results.paper import PaperTable
+from realnet.recipes import RECIPES
 
 PAPER = Paper(
     "RealNet",
@@ -20,3 +23,21 @@ PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     "visa": {"mean": {"image_auroc": 0.978, "pixel_auroc": 0.988}},
 }
 """By recipe and category, fractions; "mean" is over the categories."""
+
+TABLES = {
+    name: PaperTable(
+        title=f"{DATASETS[name].title}, one model per category, chosen on the test set",
+        command="realnet-train",
+        flags=("--recipe", name),
+        each={"category": DATASETS[name].categories},
+        seed=RECIPES[name].seed,
+        data={name: DATASETS[name].categories},
+        protocol="realnet",
+        selection="best-on-test",
+        metrics=("image_auroc", "pixel_auroc", "pro"),
+        numbers={(name, None): numbers},
+    )
+    for name, numbers in PUBLISHED.items()
+}
+"""What `ad reproduce realnet` fills again: the last of the paper's stages, given generated images
+(`-- --sdas-dir DIR`)."""

@@ -6,6 +6,8 @@ protocol is the paper's: masks above zero after bilinear resizing, AUPRO of each
 """
 
 from adcommon.results.card import Paper
+from adcommon.results.paper import PaperTable
+from recontrast.recipes import CATEGORIES, RECIPES
 
 PAPER = Paper(
     "ReContrast",
@@ -63,3 +65,33 @@ PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
 
 `image_f1` and `image_accuracy` are at the threshold that is best on the test labels.
 """
+
+
+def _table(recipe: str, title: str, metrics: tuple[str, ...] = _PIXELS) -> PaperTable:
+    values, categories = RECIPES[recipe], CATEGORIES[recipe]
+    return PaperTable(
+        title=title,
+        command=f"recontrast-{recipe.replace('_', '-')}",
+        each={} if values.multiclass else {"category": categories},
+        seed=values.seed,
+        data={values.dataset: categories},
+        protocol="recontrast",
+        metrics=metrics,
+        numbers={(values.dataset, None): PUBLISHED.get(recipe, {})},
+    )
+
+
+TABLES = {
+    "mvtec": _table("mvtec", "MVTec AD, one model per category"),
+    "visa": _table("visa", "VisA, one model per category"),
+    "oct": _table("oct", "OCT2017", _DECISION),
+    "aptos": _table("aptos", "APTOS 2019", _DECISION),
+    "isic": _table("isic", "ISIC 2018", _DECISION),
+    "mvtec_multiclass": _table(
+        "mvtec_multiclass", "MVTec AD, one model for all categories", ("image_auroc", "pixel_auroc")
+    ),
+    "visa_multiclass": _table(
+        "visa_multiclass", "VisA, one model for all categories", ("image_auroc", "pixel_auroc")
+    ),
+}
+"""What `ad reproduce recontrast` fills again."""

@@ -84,8 +84,13 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
         find_splits(recipe, settings.root(), settings.category, settings.meaning()),
         settings,
         name=f"uniad-{base}",
-        published=PUBLISHED.get(base) if asdict(recipe) == asdict(RECIPES[base]) else None,
+        published=PUBLISHED.get(base) if _unchanged(recipe, base) else None,
     )
+
+
+def _unchanged(recipe: Recipe, base: str) -> bool:
+    """True if nothing differs from a recipe but how a batch is computed."""
+    return asdict(replace(recipe, accumulate=1)) == asdict(RECIPES[base])
 
 
 def _evaluate(*, settings: UniADSettings) -> None:

@@ -1,6 +1,7 @@
 """One update of the reconstruction, and the schedule around it."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -53,22 +54,34 @@ def update(
     clip_norm: float,
     loss_weight: float = 1.0,
     noise: Float[Tensor, "batch tokens channels"] | None = None,
+    parts: int = 1,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """One optimiser step; returns the loss before it and the norm of the gradients before clipping.
 
     Args:
         features: clean; they are also what is to be rebuilt.
         noise: standard normal numbers for the jitter; None: drawn.
+        parts: into which the batch is divided, whose gradients add up to that of the batch.
     """
-    with accelerator.autocast():
-        rebuilt = reconstruction(features, noise)
-    loss = loss_weight * feature_mse(Outputs(features, rebuilt.float()))
+    if noise is None and parts > 1:  # as for the whole batch
+        noise = torch.randn_like(features.flatten(2).transpose(1, 2), memory_format=torch.contiguous_format)
+    pieces = features.chunk(parts)
+    noises = [None] * len(pieces) if noise is None else noise.chunk(parts)
+    total = features.new_zeros(())
     optimiser.zero_grad(set_to_none=True)
-    accelerator.backward(loss)
+    for number, (piece, own) in enumerate(zip(pieces, noises, strict=True), start=1):
+        # Several processes average their gradients once, with the last part's.
+        with accelerator.no_sync(reconstruction) if number < len(pieces) else nullcontext():
+            with accelerator.autocast():
+                rebuilt = reconstruction(piece, own)
+            share = loss_weight * len(piece) / len(features)
+            loss = share * feature_mse(Outputs(piece, rebuilt.float()))
+            accelerator.backward(loss)
+        total += loss.detach()
     limit = clip_norm or float("inf")
     norm = accelerator.clip_grad_norm_(reconstruction.parameters(), limit)
     optimiser.step()
-    return loss.detach(), norm
+    return total, norm
 
 
 def seed_step(seed: int, rank: int, step: int) -> None:

@@ -127,6 +127,8 @@ class Recipe:
     """Stop after this many optimiser steps; none: after `epochs`."""
     batch_size: Positive = 8
     """Images per step, over all processes. The authors' run on 8 GPUs has 64, with the same learning rate."""
+    accumulate: Positive = 1
+    """Parts of a batch that are computed one after the other, in less memory; dropout then draws others."""
     seed: Seed = 133
     """Seed of initialisation, order, noise and dropout."""
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -198,6 +200,8 @@ class Recipe:
             )
         if self.lr_milestone is not None and self.iterations is None:
             raise BadValue("lr_milestone is a share of the steps; it goes with --iterations")
+        if self.accumulate > 1 and self.jitter_prob < 1:
+            raise BadValue("--accumulate would take --jitter-prob for each part of a batch; leave one out")
         if self.hue > 0.5:
             raise BadValue(f"hue is {self.hue}; expected at most 0.5 turns of the colour circle")
         if (self.meta_train is None) != (self.meta_test is None):
@@ -281,9 +285,6 @@ SMALL = replace(
 )
 """For two CPU cores: the quick start's network on larger images, whitened features, more steps, the rate
 lowered at the end."""
-
-DECODER = replace(MVTEC, batch_size=32, seed=131, protocol="standard", keep_best=False)
-"""The picture decoders of the paper's figures: MVTec AD, one per category."""
 
 RECIPES: dict[str, Recipe] = {
     "mvtec": MVTEC,

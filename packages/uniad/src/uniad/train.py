@@ -145,6 +145,7 @@ def train(
             accelerator,
             clip_norm=recipe.clip_norm,
             loss_weight=recipe.loss_weight,
+            parts=recipe.accumulate,
         )
         schedule.step()
         readings.add(loss=loss, gradient_norm=norm, lr=lr)

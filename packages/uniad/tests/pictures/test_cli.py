@@ -1,5 +1,5 @@
 from uniad.pictures import cli as picture_cli
-from uniad.recipes import DECODER
+from uniad.pictures.cli import DECODER
 
 
 def test_the_decoder_commands_start_from_the_papers_values() -> None:

@@ -185,6 +185,12 @@ def experiment(
             recipe = choose([*tokens, *said])
         if recipe not in recipes:
             raise unknown_name("recipe", recipe, recipes)
+        if "--accumulate" in flags_of(tokens) and not hasattr(recipes[recipe], "accumulate"):
+            raise BadValue(
+                f"{name} has no --accumulate: in parts of a batch, batch norm and other statistics of it "
+                "would be others, and so would the numbers (docs/clusters.md). Share the batch among several "
+                "GPUs by torchrun, or change the recipe with --batch-size"
+            )
         if recipe != usual:
             app.default_command = None
             register(recipe)

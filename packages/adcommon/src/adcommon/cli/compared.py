@@ -24,8 +24,7 @@ from adcommon.results.drawing import alone, draw, truth_of
 from adcommon.results.pictures import jpeg, outline_png
 from adcommon.results.rows import read_results
 from adcommon.results.tables import aligned, markdown
-from adcommon.training.steps import CUT_SHORT
-from adcommon.training.trials import Trial
+from adcommon.training.trials import Trial, cut_short
 from adcommon.types.records import Record, Split
 from adcommon.types.threshold import Threshold
 
@@ -90,7 +89,6 @@ def measure(trial: Trial, split: Split, false_alarm_rate: float, *, seconds: flo
                     paths[place], result.network_map, result.preprocess, colours, longest_side=SIDE
                 )
                 atomic_write(trial.folder / "pictures" / f"{place:05d}.jpg", jpeg(drawn))
-    said = (trial.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     promise = model.promise
     facts = {
         "images": _digest(split),
@@ -99,7 +97,7 @@ def measure(trial: Trial, split: Split, false_alarm_rate: float, *, seconds: flo
         "minutes": seconds / 60,
         "milliseconds": 1000 * spent / len(paths),
         "megabytes": sum(file.stat().st_size for file in folder.iterdir()) / 1e6,
-        "cut_short": CUT_SHORT in said,
+        "cut_short": cut_short(trial) is not None,
         "model": str(folder),
     }
     atomic_write(trial.folder / COMPARED, json_text(facts))

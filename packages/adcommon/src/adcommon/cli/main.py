@@ -40,6 +40,11 @@ app.command(
     help="Run a training command for several seeds or values; mean and standard deviation of what comes out.",
 )
 app.command(
+    "adcommon.cli.reproduce:reproduce",
+    name="reproduce",
+    help="Train what a paper's tables are made of, and set ours beside the paper's.",
+)
+app.command(
     "adcommon.cli.compare:app",
     name="compare",
     help="Train every method on the same images, in the time that there is, and say which one to use.",

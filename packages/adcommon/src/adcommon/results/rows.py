@@ -70,7 +70,7 @@ def mean_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
         over: dict[str, int] = {}
         certified: dict[str, list[float]] = {}
         for name in (*METRICS, *_extra_names(group)):
-            known = [(value, entry) for entry in group if (value := _value(entry, name)) is not None]
+            known = [(value, entry) for entry in group if (value := value_of(entry, name)) is not None]
             average[name] = sum(value for value, _ in known) / len(known) if known else None
             over[name] = len(known)
             if any(name in _certified(entry) for _, entry in known):
@@ -149,8 +149,8 @@ def table_of(
         [name, *("-" if entry.get(name) is None else str(entry[name]) for entry in lines)] for name in facts
     ]
     for name in (*METRICS, *_extra_names(lines)):
-        values = [_value(entry, name) for entry in lines]
-        paper = [_paper(entry, name, lines, published) for entry in lines]
+        values = [value_of(entry, name) for entry in lines]
+        paper = [paper_value(entry, name, lines, published) for entry in lines]
         if any(value is not None for value in values):
             columns.append([heading(name), *(_cell(entry, name) for entry in lines)])
             if intervals and name == "image_auroc":
@@ -174,7 +174,7 @@ def table_of(
     return Table(title, [list(line) for line in zip(*columns, strict=True)], notes)
 
 
-def _paper(entry: Row, metric: str, lines: Sequence[Row], published: Published) -> float | None:
+def paper_value(entry: Row, metric: str, lines: Sequence[Row], published: Published) -> float | None:
     """The paper's value for a row; for a row of means over the same categories, if it has all of them."""
     if entry["category"] != MEAN:
         return published.get(entry["category"], {}).get(metric)
@@ -203,7 +203,7 @@ def _extra_names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for entry in rows for name in entry.get("extra") or {}))
 
 
-def _value(entry: Row, name: str) -> float | None:
+def value_of(entry: Row, name: str) -> float | None:
     """A metric of a row; None also for NaN, which rows made by hand may hold."""
     value = entry.get(name) if name in METRICS else (entry.get("extra") or {}).get(name)
     return None if value is None or math.isnan(value) else value
@@ -211,7 +211,7 @@ def _value(entry: Row, name: str) -> float | None:
 
 def _cell(entry: Row, name: str) -> str:
     """A metric for people; of what is decided, counts where the row has them."""
-    value, of = _value(entry, name), entry.get(COUNTED.get(name, ""))
+    value, of = value_of(entry, name), entry.get(COUNTED.get(name, ""))
     if name in _certified(entry):
         low, high = _certified(entry)[name]
         return f"{percent(value)} ({percent(low)} to {percent(high)})"

@@ -1,21 +1,24 @@
 """How far results vary: mean and standard deviation over runs that differ in nothing but their seed."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from adcommon.results.rows import EXPERIMENT, Row, different, grouped, mean_rows
+from adcommon.results.rows import EXPERIMENT, Row, different, grouped, mean_rows, value_of
 from adcommon.results.tables import Table, percent
 from adcommon.results.words import METRICS
 
 _SAME = ("protocol", *(name for name in EXPERIMENT if name not in ("references", "seed")))
 
 
-def spread(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def spread(rows: Sequence[Row], metrics: Iterable[str] = METRICS) -> list[dict[str, Any]]:
     """One row per category and experiment: for each metric mean, deviation (n - 1) and the number of runs.
 
     The row of a mean over categories is the mean and deviation of each run's mean over categories. A run
     that lacks a metric is left out of that metric.
+
+    Args:
+        metrics: as rows call them; also a paper's own.
 
     Returns:
         The experiment's facts, `category`, `runs`, and by metric `NAME`, `NAME_std`, `NAME_runs`, fractions;
@@ -25,8 +28,8 @@ def spread(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for group in grouped([*rows, *mean_rows(rows)], (*_SAME, "category")):
         line: dict[str, Any] = {name: group[0].get(name) for name in (*_SAME, "category")}
         line["runs"] = len(group)
-        for metric in METRICS:
-            values = [row[metric] for row in group if row.get(metric) is not None]
+        for metric in metrics:
+            values = [value for row in group if (value := value_of(row, metric)) is not None]
             line[metric] = statistics.fmean(values) if values else None
             line[f"{metric}_std"] = statistics.stdev(values) if len(values) > 1 else None
             line[f"{metric}_runs"] = len(values)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from adcommon.errors import BadValue, UserError
 from adcommon.io.schema import check_fields
 from adcommon.training.stop import StopSignal
-from adcommon.training.trials import Trial, Unit, last_line
+from adcommon.training.trials import Trial, Unit, error_of, last_line
 from adcommon.types.names import LOG
 from adcommon.types.values import AboveZero, Count, NotNegative, Positive
 
@@ -76,15 +77,22 @@ class Launch:
         if self.devices is not None and not re.fullmatch(r"\d{1,4}(,\d{1,4})*", self.devices, re.ASCII):
             raise BadValue(f"--devices is {self.devices[:60]!r}; expected numbers of GPUs: 0,1,2,3")
 
+    @property
+    def at_once(self) -> int:
+        """Trainings at the same time, as far as it is said here."""
+        return self.jobs or (len(self.devices.split(",")) if self.devices else 1)
+
 
 def failure(failed: Sequence[Trial], count: int, again: str = "") -> UserError:
-    """The error for runs that failed: the log of each, and the last that it said.
+    """The error for runs that failed: the log of each, and its error.
 
     Args:
         count: of all runs.
         again: what the same command needs to try them again.
     """
-    logs = "\n".join(f"  {trial.folder / LOG}: {last_line(trial)}" for trial in failed)
+    logs = "\n".join(
+        f"  {trial.folder / LOG}: {indent(error_of(trial), ' ' * 4).strip()}" for trial in failed
+    )
     how = f"the same command {again}".strip()
     return UserError(f"{len(failed)} of {count} runs failed:\n{logs}\n  Run {how} to try them again")
 

@@ -45,11 +45,10 @@ Launcher = Callable[[Sequence[Unit]], Sequence[Running]]
 def local(launch: Launch, folder: Path) -> Launcher:
     """Processes of this machine; each job has a device of its own as long as there are as many."""
     devices = _visible(launch.devices.split(",")) if launch.devices else []
-    jobs = launch.jobs or len(devices) or 1
     free: SimpleQueue[dict[str, str]] = SimpleQueue()
-    for number in range(jobs):
+    for number in range(launch.at_once):
         free.put({"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {})
-    pool = ThreadPoolExecutor(jobs)
+    pool = ThreadPoolExecutor(launch.at_once)
 
     def run(unit: Unit) -> int:
         environment = free.get()

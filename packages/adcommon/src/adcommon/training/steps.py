@@ -25,6 +25,7 @@ from tqdm import tqdm
 from adcommon.errors import Diverged, Stopped
 from adcommon.training.devices import any_process
 from adcommon.training.stop import StopSignal
+from adcommon.training.trials import CUT_SHORT
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -33,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 LOG_EVERY = 25
 """Steps between readings; a reading waits for the device."""
-CUT_SHORT = "cut short by --minutes"
-"""What the log says of a training that had no more time."""
 GRADIENT_NORM = "gradient_norm"
 """The reading that may be infinite: under fp16 such a step is not taken."""
 
@@ -144,7 +143,8 @@ def steps(
                     stop.number,
                 )
             if ending and number < total:
-                logger.warning("%s is %s: %d of %d steps were done", what, CUT_SHORT, number, total)
+                done = f"{number} of {total} steps were done, the last {number - first}"
+                logger.warning("%s is %s: %s in %.1f s", what, CUT_SHORT, done, time.monotonic() - began)
                 break
             waiting = waiting and not resting
             if minutes is not None and not late:

@@ -1,6 +1,7 @@
 """Training commands in processes of their own: started, gone on with, and known to be finished."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 STOPPED = 128 + signal.SIGTERM
 """Exit code of a command that was asked to stop, and has saved what it had."""
+CUT_SHORT = "cut short by --minutes"
+"""What the log says of a training that had no more time."""
 _POLL_SECONDS = 0.1
 
 
@@ -66,9 +69,30 @@ def find_command(command: str) -> str:
 
 def last_line(trial: Trial) -> str:
     """The last thing a run said."""
+    return next((line.strip() for line in reversed(_said(trial)) if line.strip()), "it said nothing")
+
+
+def error_of(trial: Trial) -> str:
+    """The error that a run ended with, all its lines; the last thing it said, if it was no user's mistake."""
+    lines = _said(trial)
+    begins = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    return "\n".join(lines[begins[-1] :]).strip() if begins else last_line(trial)
+
+
+def _said(trial: Trial) -> list[str]:
     log = trial.folder / LOG
-    said = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
-    return next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
+    return log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
+
+
+def in_log(trial: Trial, pattern: str) -> "re.Match[str] | None":
+    """Where the training's own log says something first."""
+    return re.search(pattern, (trial.folder / "log.txt").read_text(encoding="utf-8", errors="replace"))
+
+
+def cut_short(trial: Trial) -> "re.Match[str] | None":
+    """How many `last` steps of `all` took how many `seconds`; None: the training had time for all."""
+    steps = r"\d+ of (?P<all>\d+) steps were done, the last (?P<last>\d+) in (?P<seconds>\S+) s"
+    return in_log(trial, f"{CUT_SHORT}: {steps}")
 
 
 def start(

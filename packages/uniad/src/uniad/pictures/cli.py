@@ -1,7 +1,7 @@
 """The console commands around the picture decoder; torch is imported inside the functions."""
 
 import logging
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,9 +13,12 @@ from adcommon.training.jobs import run_jobs
 from adcommon.training.logging import start_logging
 from adcommon.training.settings import Settings
 from adcommon.types.values import Positive
-from uniad.recipes import DECODER, Recipe
+from uniad.recipes import MVTEC, Recipe
 
 logger = logging.getLogger(__name__)
+
+DECODER = replace(MVTEC, batch_size=32, seed=131, protocol="standard", keep_best=False)
+"""The picture decoders of the paper's figures: MVTec AD, one per category."""
 
 
 def train_decoder() -> None:
