@@ -9,7 +9,6 @@
 The pairs are crossed: each target is compared with what the decoder makes of the *other* encoder's features.
 """
 
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -46,10 +45,12 @@ class Outputs:
     from_frozen: list[Float[Tensor, "batch _ _ _"]]
     """Their reconstructions from the frozen encoder's features."""
 
-    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def pairs(self) -> list[tuple[Tensor, Tensor]]:
         """The six (target, reconstruction) pairs: three with frozen targets, then three with trained ones."""
-        yield from zip(self.frozen_features, self.from_trained, strict=True)
-        yield from zip(self.trained_features, self.from_frozen, strict=True)
+        return [
+            *zip(self.frozen_features, self.from_trained, strict=True),
+            *zip(self.trained_features, self.from_frozen, strict=True),
+        ]
 
 
 class ReContrast(nn.Module):
