@@ -17,6 +17,7 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.many.predict import predict_many
 from adcommon.deploy.many.shards import SHARDS, Worker
 from adcommon.deploy.model import Model
+from adcommon.deploy.rows import file_digest
 from adcommon.io.cluster import connect
 from adcommon.types.prediction import Prediction
 
@@ -41,7 +42,13 @@ def predict(listing: str, out: Path, address: str) -> None:
     connect(address)
     log = out.with_name("scored")
     worker = Worker(
-        load=lambda: load(log), model_digest="d1", out=out, batch_size=SHARD, threads=1, maps=False
+        load=lambda: load(log),
+        model=Path(listing),
+        model_digest=file_digest(Path(listing)),
+        out=out,
+        batch_size=SHARD,
+        threads=1,
+        maps=False,
     )
     found = predict_many(
         worker,

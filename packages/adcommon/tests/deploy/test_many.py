@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from adcommon.deploy.many.predict import Counted, predict_many, summary
 from adcommon.deploy.many.shards import MAPS, Worker, find_deadly, shard_file
 from adcommon.deploy.model import Model
 from adcommon.deploy.predict import predict
-from adcommon.errors import BadValue, EmptySplit, OutputExists
+from adcommon.deploy.rows import file_digest
+from adcommon.errors import BadValue, EmptySplit, OutputExists, WrongCheckpoint
 from adcommon.testing.commands import read_table
 from adcommon.testing.surroundings import own_network
 from adcommon.types.prediction import Prediction
@@ -43,7 +45,9 @@ def load() -> tuple[Model, str]:
 
 
 def worker(out: Path, *, maps: bool = False) -> Worker:
-    return Worker(load=load, model_digest="d1", out=out, batch_size=3, threads=2, maps=maps)
+    model = Path(__file__)  # stands for its file
+    digest = file_digest(model)
+    return Worker(load=load, model=model, model_digest=digest, out=out, batch_size=3, threads=2, maps=maps)
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ def test_shards_say_of_each_image_what_predict_says(photos: Path, tmp_path: Path
     predict(load()[0], photos, tmp_path / "one", batch_size=3)
     expected = read_table(tmp_path / "one" / "predictions.csv")
     rows = pa.concat_tables(pq.read_table(shard_file(out, number)) for number in range(3)).to_pylist()
-    assert {row.pop("model_digest") for row in rows} == {"d1"}
+    assert {row.pop("model_digest") for row in rows} == {file_digest(Path(__file__))}
     assert [
         {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
     ] == expected
@@ -112,6 +116,8 @@ def test_images_of_a_store_and_of_a_table(
         raise OSError("slow down")
 
     monkeypatch.setattr(MemoryFileSystem, "cat_file", busy)
+    with pytest.raises(WrongCheckpoint, match="not the model any more"):
+        replace(worker(out), model_digest="of another").score(0)
     with pytest.raises(RuntimeError, match=f"cannot fetch {listed[0]}: slow down"):
         worker(out).score(0)  # the store's fault is no image's
 

@@ -71,7 +71,7 @@ def predict_on_ray(
     Args:
         model: tells what the decisions are worth.
         load: gives a worker the same.
-        made_with: has the model's digest.
+        made_with: has the model's path and its digest.
     """
     from adcommon.io.cluster import connect
 
@@ -81,6 +81,7 @@ def predict_on_ray(
 
     worker = Worker(
         load=load,
+        model=Path(str(made_with["model"])),
         model_digest=str(made_with["model_digest"]),
         out=out.absolute(),
         batch_size=batch_size,

@@ -46,7 +46,7 @@ def score_shards(
     import ray
     from ray.exceptions import RayError
 
-    new = ray.remote(type(worker)).options(num_cpus=cpus, num_gpus=gpus)
+    new = ray.remote(Worker).options(num_cpus=cpus, num_gpus=gpus)
     waiting, tries = deque(numbers), Counter[int]()
     idle: list[Any] = []
     running: dict[Any, tuple[Any, int]] = {}

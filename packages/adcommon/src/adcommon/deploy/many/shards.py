@@ -22,8 +22,8 @@ from adcommon.deploy.inputs import Read, decode
 from adcommon.deploy.many.listing import read_shard, source
 from adcommon.deploy.model import Model
 from adcommon.deploy.result import Result
-from adcommon.deploy.rows import COLUMNS
-from adcommon.errors import UnreadableImage
+from adcommon.deploy.rows import COLUMNS, file_digest
+from adcommon.errors import UnreadableImage, WrongCheckpoint
 from adcommon.io.files import atomic_write
 
 SHARDS, MAPS = "shards", "maps"
@@ -49,6 +49,8 @@ class Worker:
 
     load: Callable[[], tuple[Model, str]]
     """Gives the model, and where it computes."""
+    model: Path
+    """Its file or folder."""
     model_digest: str
     out: Path
     """Of the prediction, the same on every machine."""
@@ -62,6 +64,8 @@ class Worker:
 
     @cached_property
     def _model(self) -> Model:
+        if file_digest(self.model) != self.model_digest:
+            raise WrongCheckpoint(f"{self.model} is not the model any more that this was begun with")
         os.environ.update(self.environment)
         return self.load()[0]
 
