@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -95,7 +96,10 @@ def test_images_of_a_store_and_of_a_table(
         store.pipe(f"/shop/{name}", (photos / "lot0" / "2.png").read_bytes())
     out = tmp_path / "out"
     write_listing("memory:///shop", out, 5)
-    assert read_shard(out, 0) == ["memory:///shop/b/1.jpg", "memory:///shop/b/2.png"]
+    assert [image.path for image in read_shard(out, 0)] == [
+        "memory:///shop/b/1.jpg",
+        "memory:///shop/b/2.png",
+    ]
 
     table = tmp_path / "list.parquet"
     listed = ["memory:///shop/b/1.jpg", "photos/lot0/2.png", "memory:///shop/b/gone.png"]
@@ -107,6 +111,17 @@ def test_images_of_a_store_and_of_a_table(
     assert same["path"] == str(photos / "lot0" / "2.png")
     assert (gone["score"], gone["error"]) == (None, f"cannot read the image {listed[2]}: FileNotFoundError")
 
+    for number in range(2):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as archive:
+            archive.add(photos / "lot0", f"part{number}")
+    write_listing(f"{tmp_path}/*.tar", out, 20)
+    assert worker(out).score(0) == 14
+    packed = pq.read_table(shard_file(out, 0)).to_pylist()
+    (found,) = [row for row in packed if row["path"] == f"file://{tmp_path}/1.tar::part1/2.png"]
+    assert found["score"] == one["score"]
+    assert [row["path"].rpartition("/")[2] for row in packed if row["error"]] == ["broken.png"] * 2
+
+    write_listing(str(table), out, 5)
     before = identity(str(table))
     pq.write_table(pa.table({"path": listed[:1]}), table)
     assert identity(str(table)) != before

@@ -1,14 +1,16 @@
-"""Which images there are: in a folder, in an object store, in a table of addresses. None of them is read.
+"""Which images there are: in a folder, a store, tar files, a table of addresses. None of them is read.
 
 The list is written down, a row group for each shard, so that a shard is always the same images.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import tarfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import fsspec
 import pyarrow as pa
@@ -23,12 +25,24 @@ from adcommon.io.listing import is_junk
 from adcommon.io.text import printable
 
 LISTING = "listing.parquet"
-_SCHEMA = pa.schema([("path", pa.string())])
+_SCHEMA = pa.schema([("path", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
 _AT_ONCE = 100_000
+_IN_TAR = "::"
+
+
+class Listed(NamedTuple):
+    """An image."""
+
+    path: str
+    """Its address; in a tar file ADDRESS::NAME."""
+    offset: int | None = None
+    """Where it begins in the tar file, bytes; None: it is a file of its own."""
+    size: int = 0
+    """Bytes that it has there."""
 
 
 def identity(images: str) -> dict[str, str | None]:
-    """What tells an address from another: itself, and of a table what it holds.
+    """What tells what is listed from other images: the address, and of a table what it holds.
 
     Raises:
         BadValue: it cannot be reached.
@@ -45,8 +59,9 @@ def write_listing(images: str, out: Path, shard: int) -> None:
     """Write `out`/listing.parquet: every image at an address, in shards.
 
     Args:
-        images: a folder here or anywhere that fsspec reaches (s3://bucket/photos), or a Parquet file there
-            whose column `path` has addresses of images; relative ones begin at its own folder.
+        images: a folder here or anywhere that fsspec reaches (s3://bucket/photos), tar files there
+            (s3://bucket/*.tar, as webdataset has them), or a Parquet file there whose column `path` has
+            addresses of images; relative ones begin at its own folder.
         shard: how many images one has.
 
     Raises:
@@ -55,15 +70,15 @@ def write_listing(images: str, out: Path, shard: int) -> None:
     """
 
     def write(file: object) -> None:
-        addresses = iter(_table(images) if images.endswith(".parquet") else _tree(images, out))
-        count = 0
+        count, found = 0, _listed(images, out)
         with pq.ParquetWriter(file, _SCHEMA) as writer:
-            while part := list(islice(addresses, shard)):
+            while part := list(islice(found, shard)):
                 try:
-                    writer.write_table(pa.table({"path": part}, _SCHEMA), row_group_size=shard)
+                    table = pa.Table.from_pylist([one._asdict() for one in part], _SCHEMA)
                 except UnicodeEncodeError as error:
                     name = printable(str(error.object))
                     raise BadValue(f"{name}: its name is not UTF-8, as Parquet's are; rename it") from None
+                writer.write_table(table, row_group_size=shard)
                 count += len(part)
         if not count:
             raise EmptySplit(f"no images in {images}; expected files such as part.png or part.jpg")
@@ -78,17 +93,17 @@ def count_shards(out: Path) -> tuple[int, int]:
     return about.num_row_groups, about.num_rows
 
 
-def read_shard(out: Path, number: int) -> list[str]:
-    """The addresses of a shard's images."""
+def read_shard(out: Path, number: int) -> list[Listed]:
+    """The images of a shard."""
     with pq.ParquetFile(out / LISTING) as file:
-        addresses: list[str] = file.read_row_group(number)["path"].to_pylist()
-    return addresses
+        return [Listed(**row) for row in file.read_row_group(number).to_pylist()]
 
 
-def source(address: str) -> Path | Read:
+def source(image: Listed) -> Path | Read:
     """An image for a model: its file, or what fetches it."""
-    path = local(address)
-    return partial(_fetch, address) if path is None else path
+    if image.offset is None and (path := local(image.path)) is not None:
+        return path
+    return partial(_fetch, image)
 
 
 def local(address: str) -> Path | None:
@@ -97,23 +112,35 @@ def local(address: str) -> Path | None:
     return Path(path) if isinstance(store, LocalFileSystem) else None
 
 
-def _fetch(address: str) -> bytes:
-    """What a file of a store holds.
+def _fetch(image: Listed) -> bytes:
+    """What the image's file holds.
 
     Raises:
         UnreadableImage: it is not there, or not to be read; all other errors are the store's, and pass.
     """
     try:
+        address, end = image.path, None
+        if image.offset is not None:
+            address, end = image.path.partition(_IN_TAR)[0], image.offset + image.size
         store, path = fsspec.url_to_fs(address)
-        content: bytes = store.cat_file(path)
+        content: bytes = store.cat_file(path, image.offset, end)
         return content
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise UnreadableImage(f"cannot read the image {address}: {type(error).__name__}") from error
+        raise UnreadableImage(f"cannot read the image {image.path}: {type(error).__name__}") from error
     except OSError as error:  # would be taken for a damaged image
-        raise RuntimeError(f"cannot fetch {address}: {error}") from error
+        raise RuntimeError(f"cannot fetch {image.path}: {error}") from error
 
 
-def _table(images: str) -> Iterator[str]:
+def _listed(images: str, out: Path) -> Iterator[Listed]:
+    if images.endswith(".parquet"):
+        return map(Listed, _in_table(images))
+    if images.endswith(".tar"):
+        return _in_tars(images)
+    here = local(images)
+    return map(Listed, _in_store(images) if here is None else map(str, list_inputs(here, out).images))
+
+
+def _in_table(images: str) -> Iterator[str]:
     here = local(images)
     folder = images.rpartition("/")[0] if here is None else here.parent
     with fsspec.open(images, "rb") as opened, pq.ParquetFile(opened) as file:
@@ -127,17 +154,27 @@ def _table(images: str) -> Iterator[str]:
                 yield address if is_whole else f"{folder}/{address}"
 
 
-def _tree(images: str, out: Path) -> Iterable[str]:
-    here = local(images)
-    if here is not None:
-        return map(str, list_inputs(here, out).images)
+def _in_tars(images: str) -> Iterator[Listed]:
+    store, pattern = fsspec.url_to_fs(images)
+    for path in sorted(store.glob(pattern)):
+        with store.open(path) as opened, tarfile.open(fileobj=opened, mode="r:") as archive:
+            for member in archive:
+                if member.isfile() and _is_image(member.name):
+                    address = f"{store.unstrip_protocol(path)}{_IN_TAR}{member.name}"
+                    yield Listed(address, member.offset_data, member.size)
+
+
+def _in_store(images: str) -> Iterator[str]:
     store, root = fsspec.url_to_fs(images)
     return (
         store.unstrip_protocol(path)
         for path in sorted(store.find(root))
-        if PurePosixPath(path).suffix.lower() in FORMATS
-        and not any(map(is_junk, path.removeprefix(root).split("/")))
+        if _is_image(path.removeprefix(root))
     )
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in FORMATS and not any(map(is_junk, name.split("/")))
 
 
 @contextmanager

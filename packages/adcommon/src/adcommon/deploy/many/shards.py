@@ -75,12 +75,12 @@ class Worker:
         Args:
             careful: first find the images that end the process which decodes them; they get an error.
         """
-        addresses = read_shard(self.out, number)
-        images = [source(address) for address in addresses]
+        listed = read_shard(self.out, number)
+        images = [source(image) for image in listed]
         for place in find_deadly(images, self._model.preprocess) if careful else ():
-            images[place] = partial(_refuse, addresses[place])
+            images[place] = partial(_refuse, listed[place].path)
         results = self._model.stream(images, batch_size=self.batch_size, workers=self.threads)
-        said = zip(addresses, results, strict=True)
+        said = zip([image.path for image in listed], results, strict=True)
         rows: list[dict[str, object]] = []
         if self.maps:
             file = shard_file(self.out, number, MAPS)
