@@ -1,6 +1,6 @@
 """Peak memory of evaluating drawn anomaly maps of 256x256: all of them kept, and in bounded memory.
 
-Run: uv run python benchmarks/bench_evaluation.py
+Run: uv run python benchmarks/bench_evaluation.py --exact 500 5000 10000 --plot docs/memory.svg
 """
 
 import argparse
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
@@ -79,24 +81,47 @@ def measured(count: int, metrics: str) -> tuple[float, float, Evaluation]:
         return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, found
 
 
+def plot(megabytes: dict[str, list[tuple[int, float]]], path: Path) -> None:
+    """Memory against the number of maps, a line for each kind of metrics, both axes logarithmic."""
+    with rc_context({"svg.hashsalt": "memory", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for metrics, points in megabytes.items():
+            axes.plot(*zip(*points, strict=True), marker="o", label=f"--metrics {metrics}")
+            for count, size in points:
+                axes.annotate(f"{size:,.0f}", (count, size), (0, 5), textcoords="offset points", ha="center")
+        axes.set(xscale="log", yscale="log", xlabel="maps of 256x256", ylabel="memory besides, MB")
+        ticks = sorted({count for points in megabytes.values() for count, _ in points})
+        axes.set_xticks(ticks, [f"{count:,}" for count in ticks])
+        axes.minorticks_off()
+        axes.margins(y=0.15)
+        axes.legend(frameon=False)
+        figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     """Print a row for every number of maps and kind of metrics."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--exact", type=int, nargs="*", default=[500, 5000], help="20000 take some 20 GB")
+    parser.add_argument("--exact", type=int, nargs="*", default=[500, 5000], help="each takes up to 0.9 MB")
     parser.add_argument("--bounded", type=int, nargs="*", default=[500, 5000, 20000])
+    parser.add_argument("--plot", type=Path, help="an SVG of the same")
     options = parser.parse_args()
+    grown: dict[str, list[tuple[int, float]]] = {}
     print("| maps of 256x256 | metrics | memory besides | seconds | pixel AUROC | AUPRO |")
     print("|---|---|---|---|---|---|")
     for metrics, counts in (("exact", options.exact), ("bounded", options.bounded)):
         for count in counts:
             with multiprocessing.get_context("spawn").Pool(1) as process:
                 seconds, megabytes, found = process.apply(measured, (count, metrics))
+            grown.setdefault(metrics, []).append((count, megabytes))
             cells = [f"{count:,}", f"`{metrics}`", f"{megabytes:,.0f} MB", f"{seconds:.0f}"]
             for name in ("pixel_auroc", "aupro"):
                 low, high = found.certified.get(name, (None, None))
                 interval = "" if low is None else f" ({low:.6f} to {high:.6f})"
                 cells.append(f"{getattr(found, name):.6f}{interval}")
             print(f"| {' | '.join(cells)} |", flush=True)
+    if options.plot is not None:
+        plot(grown, options.plot)
 
 
 if __name__ == "__main__":

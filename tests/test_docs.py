@@ -2,15 +2,22 @@
 
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from adcommon.cli import reproduced, sweep
+from adcommon.cli import model_commands, reproduced, sweep
+from adcommon.cli.many import Many
 from adcommon.data import DATASETS
+from adcommon.data.preprocess import Preprocess
+from adcommon.deploy.many.predict import Counted
+from adcommon.deploy.model import Model
 from adcommon.testing.commands import refused, succeed
 from adcommon.testing.trees import make_folder, make_mvtec
 from adcommon.training import apart
+from adcommon.types.prediction import Prediction
 
 DOCS = Path(__file__).parents[1] / "docs"
 SHORT = {"--minutes 20": "--minutes 2 --methods padim"}
@@ -37,13 +44,32 @@ def test_every_launch_of_the_page_is_understood(tmp_path: Path, monkeypatch) -> 
             "run_trials",
             lambda trials, launch, folder, stop: launched.append((launch.launcher, len(trials))) or trials,
         )
-    for command in commands("clusters.md"):
+    trainings = [command for command in commands("clusters.md") if not command.startswith("ad predict")]
+    for command in trainings:
         words = command.replace("recontrast-mvtec --data-root data", SHORT_TRAINING)
         assert "runs failed" in refused(*shlex.split(words))
     assert launched == [
         *(("local", 3), ("local", 2), ("local", 6), ("local", 1)),
         *(("slurm", 2), ("ray", 6)),
     ]
+
+
+def test_every_prediction_of_the_page_is_understood(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = Model(lambda pixels: Prediction(pixels), Preprocess(), {"method": "drawn"})
+    asked: list[tuple[str, float, bool]] = []
+
+    def predicted(loaded: Model, load, images: str, out: Path, many: Many, *, maps: bool, **_) -> Counted:
+        asked.append((images, many.gpus, maps))
+        return Counted(1, Counter(normal=1), Counter(), np.zeros(1), {})
+
+    monkeypatch.setattr(model_commands, "load_to_decide", lambda **_: (model, "cpu"))
+    monkeypatch.setattr(model_commands, "predict_on_ray", predicted)
+    (tmp_path / "model.onnx").touch()
+    for command in commands("clusters.md"):
+        if command.startswith("ad predict"):
+            succeed(*shlex.split(command.replace("/shared/model ", "model.onnx ")))
+    assert asked == [("s3://bucket/photos", 0, False), ("/shared/photos.parquet", 1, True)]
 
 
 @pytest.mark.timeout(300)

@@ -12,6 +12,7 @@ import pytest
 
 from adcommon.errors import BadValue
 from adcommon.io.lock import locked
+from adcommon.testing.surroundings import own_network
 from adcommon.training import launch as launch_module
 from adcommon.training import launchers
 from adcommon.training.launch import Launch, run_trials
@@ -240,8 +241,7 @@ def test_a_ray_cluster_loses_nothing_when_a_worker_and_the_driver_are_killed(
     trials: Callable[..., list[Trial]], tmp_path: Path
 ) -> None:
     pytest.importorskip("ray", reason="ray is not installed: uv pip install 'adcommon[ray]'")
-    alone = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$0" "$@"']
-    if subprocess.run([*alone, "true"], capture_output=True).returncode != 0:
+    if not (alone := own_network()):
         pytest.skip("no network of its own can be made here for Ray: unshare --net")
     six = trials(6)
     program = Path(__file__).parent / "ray_cluster.py"

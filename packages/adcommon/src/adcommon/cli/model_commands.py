@@ -1,15 +1,18 @@
 """The command that is the same for every method: `predict`; and how a command gets the model that decides."""
 
 import webbrowser
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from adcommon.cli.many import Many, predict_on_ray
 from adcommon.errors import BadValue
 from adcommon.types.values import Count, Finite, MapFormat, Positive, Rate, Runtime, Workers
 
 if TYPE_CHECKING:
+    from adcommon.deploy.many.predict import Counted
     from adcommon.deploy.model import Model
 
 
@@ -71,7 +74,7 @@ def predict_app(name: str, method: str | None = None) -> App:
 
     @app.default
     def command(
-        images: Path,
+        images: str,
         *,
         model: Annotated[Path, Parameter(alias="--checkpoint")],
         references: Path | None = None,
@@ -81,7 +84,7 @@ def predict_app(name: str, method: str | None = None) -> App:
         out: Path = Path("predictions"),
         threshold: Finite | None = None,
         false_alarm_rate: Rate | None = None,
-        maps: bool = True,
+        maps: Annotated[bool | None, Parameter(show_default=False)] = None,
         save_maps: MapFormat | None = None,
         batch_size: Positive = 8,
         workers: Workers = 2,
@@ -94,6 +97,7 @@ def predict_app(name: str, method: str | None = None) -> App:
         force: bool = False,
         fail_on_anomaly: bool = False,
         open_page: Annotated[bool, Parameter(name="--open", negative=())] = False,
+        many: Many = Many(),  # noqa: B008
     ) -> None:
         """Score images with a trained model.
 
@@ -102,7 +106,8 @@ def predict_app(name: str, method: str | None = None) -> App:
         knows, 143 or 130 if it was stopped.
 
         Args:
-            images: An image, or a folder of images at any depth.
+            images: An image, or a folder of images at any depth; with --engine ray also an address of a store
+                (s3://bucket/photos), or a Parquet file that has such addresses in a column `path`.
             model: The `model` folder that a training run left, a file of `ad export`, or, where a method
                 reads them, a checkpoint of its authors.
             references: Folder of normal images to compare with, or one image; for few-shot methods.
@@ -114,7 +119,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             threshold: Image score above which an image is anomalous. [default: the one stored in the model]
             false_alarm_rate: Rate at which normal images may be called anomalous: takes the threshold that
                 the model's calibration images support for it. [default: the training's]
-            maps: Write a picture of every anomaly map.
+            maps: Write a picture of every anomaly map; with --engine ray the maps themselves, into Parquet
+                files. [default: yes, with --engine ray no]
             save_maps: Also write the maps themselves, at the images' own size, and beside each a JSON file of
                 the regions that hardly any good image reaches: place, size, area, peak.
             batch_size: Images per batch.
@@ -137,7 +143,7 @@ def predict_app(name: str, method: str | None = None) -> App:
         from adcommon.deploy.inputs import find_images, list_inputs
         from adcommon.deploy.predict import MAPS, predict, refuse_out
         from adcommon.deploy.rows import file_digest, listing_digest
-        from adcommon.deploy.summary import summary
+        from adcommon.deploy.summary import Predicted, summary
         from adcommon.io.decoding import allow_megapixels
         from adcommon.results.gallery import PAGE
         from adcommon.training.logging import start_logging
@@ -148,12 +154,11 @@ def predict_app(name: str, method: str | None = None) -> App:
             allow_megapixels(max_megapixels)
         if resume and force:
             raise BadValue("--resume keeps the prediction and --force deletes it; use one of them")
-        if save_maps and not maps:
+        if save_maps and maps is False:
             raise BadValue("--save-maps writes the maps, and --no-maps none; use one of them")
-        refuse_out(out, resume=resume, force=force)
-        list_inputs(images, out)
-        loaded, runs_on = load_to_decide(
-            model,
+        load = partial(
+            load_to_decide,
+            model=model,
             category=category,
             references=references,
             method=method,
@@ -166,6 +171,15 @@ def predict_app(name: str, method: str | None = None) -> App:
             threshold=threshold,
             false_alarm_rate=false_alarm_rate,
         )
+        if many.engine is None and "://" in images:
+            raise BadValue(f"{images} is no path of this machine; --engine ray reads addresses")
+        if many.engine is None:
+            refuse_out(out, resume=resume, force=force)
+            list_inputs(Path(images), out)
+            loaded, runs_on = load()
+        else:
+            many.refuse(runtime, gpu=gpu, save_maps=save_maps, open=open_page)
+            loaded, runs_on = load(device="cpu")[0], device or "auto"
         if fail_on_anomaly and loaded.threshold is None:
             raise BadValue("--fail-on-anomaly needs a threshold, and the model has none; give --threshold")
         made_with = {
@@ -178,21 +192,43 @@ def predict_app(name: str, method: str | None = None) -> App:
             "device": runs_on,
             "runtime": loaded.runtime,
         }
+        predicted: Predicted | Counted
         with StopSignal() as stop:
-            predicted = predict(
-                loaded,
-                images,
-                out,
-                batch_size=batch_size,
-                workers=workers,
-                maps=maps,
-                save_maps=save_maps,
-                resume=resume,
-                force=force,
-                made_with=made_with,
-                stop=lambda: stop.requested,
-            )
-        print(summary(predicted, loaded, out))
+            if many.engine is None:
+                predicted = predict(
+                    loaded,
+                    Path(images),
+                    out,
+                    batch_size=batch_size,
+                    workers=workers,
+                    maps=maps is not False,
+                    save_maps=save_maps,
+                    resume=resume,
+                    force=force,
+                    made_with=made_with,
+                    stop=lambda: stop.requested,
+                )
+                print(summary(predicted, loaded, out))
+            else:
+                predicted = predict_on_ray(
+                    loaded,
+                    partial(
+                        load,
+                        model=model.absolute(),
+                        references=references and references.absolute(),
+                        threads=None if loaded.runtime == "torch" else threads or many.cpus,
+                    ),
+                    images,
+                    out,
+                    many,
+                    batch_size=batch_size,
+                    workers=workers,
+                    maps=bool(maps),
+                    resume=resume,
+                    force=force,
+                    made_with=made_with,
+                    stop=lambda: stop.requested,
+                )
         if open_page and (page := out / MAPS / PAGE).exists():
             webbrowser.open(page.resolve().as_uri())
         if stop.number:

@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +16,9 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, EmptySplit, UserError
 from adcommon.io.listing import Listing, describe, list_tree
 
-Source = str | Path | bytes | Image.Image | np.ndarray
+Read = Callable[[], bytes]
+"""Fetches what a file holds, from wherever it lies, in a thread that decodes."""
+Source = str | Path | bytes | Read | Image.Image | np.ndarray
 """One image: its file, what that holds, or uint8 pixels of height x width x 3 (RGB) or height x width."""
 _BATCHES_AHEAD = 2
 
@@ -92,14 +94,14 @@ def is_single(images: Source | Iterable[Source]) -> bool:
     """True for one image, false for a folder or several images."""
     if isinstance(images, str | Path):
         return not Path(images).is_dir()
-    return isinstance(images, bytes | Image.Image | np.ndarray)
+    return isinstance(images, bytes | Image.Image | np.ndarray) or callable(images)
 
 
 def each(images: Source | Iterable[Source]) -> Iterable[Source]:
     """One image after the other; of a folder those at any depth, in the order of their paths."""
     if isinstance(images, str | Path):
         return find_images(Path(images))
-    return [images] if isinstance(images, bytes | Image.Image | np.ndarray) else images
+    return [images] if isinstance(images, bytes | Image.Image | np.ndarray) or callable(images) else images
 
 
 def decoded(
@@ -120,11 +122,11 @@ def decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def _opened(image: object) -> Path | bytes | Image.Image:
-    """The file, what it holds, or an image in memory that nobody else will change."""
+def _opened(image: object) -> Path | bytes | Read | Image.Image:
+    """The file, what it holds or what fetches that, or an image in memory that nobody else will change."""
     if isinstance(image, str | Path):
         return Path(image)
-    if isinstance(image, bytes | Image.Image):
+    if isinstance(image, bytes | Image.Image) or callable(image):
         return image
     given = type(image).__name__
     if isinstance(image, np.ndarray):
@@ -137,11 +139,11 @@ def _opened(image: object) -> Path | bytes | Image.Image:
     )
 
 
-def decode(image: Path | bytes | Image.Image, preprocess: Preprocess) -> Decoded | Unreadable:
+def decode(image: Path | bytes | Read | Image.Image, preprocess: Preprocess) -> Decoded | Unreadable:
     """One image as the network takes it, or why there is none."""
     path = image if isinstance(image, Path) else None
     try:
-        pixels, (width, height), appearance = preprocess.read(image)
+        pixels, (width, height), appearance = preprocess.read(image() if callable(image) else image)
         return Decoded(path, pixels, height, width, appearance)
     except (UserError, OSError) as error:
         return Unreadable(path, str(error))

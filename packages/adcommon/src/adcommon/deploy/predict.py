@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -45,15 +45,18 @@ LONGEST_SIDE = 2048
 """Of a picture, pixels; larger images are drawn smaller."""
 
 
-def refuse_out(out: Path, *, resume: bool, force: bool) -> None:
+def refuse_out(out: Path, *, resume: bool, force: bool, written: Collection[str] = WRITTEN) -> None:
     """Refuse a folder that a prediction must not write to, before anything is loaded.
+
+    Args:
+        written: what the prediction itself leaves there.
 
     Raises:
         OutputExists: it holds another prediction, and neither `resume` nor `force` was asked for, or what
             somebody else wrote.
     """
     remedy = "Continue the prediction in it with --resume, delete it and start afresh with --force"
-    refuse_held(out, WRITTEN, wanted=resume or force, remedy=remedy)
+    refuse_held(out, written, wanted=resume or force, remedy=remedy)
 
 
 def predict(

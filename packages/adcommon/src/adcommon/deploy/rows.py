@@ -19,8 +19,9 @@ from adcommon.io.text import csv_value
 
 TABLE = "predictions.csv"
 RUN = "run.json"
-_COLUMNS = ("path", "score", "p_value", "threshold", "false_alarm_rate", "decision", "unfamiliar", "error")
-_HEADER = csv_text([_COLUMNS])
+COLUMNS = ("path", "score", "p_value", "threshold", "false_alarm_rate", "decision", "unfamiliar", "error")
+"""Of predictions.csv."""
+_HEADER = csv_text([COLUMNS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Row:
     @property
     def text(self) -> str:
         """The line of the table."""
-        return csv_text([[getattr(self, column) for column in _COLUMNS]])
+        return csv_text([[getattr(self, column) for column in COLUMNS]])
 
 
 Judge = Callable[[Path, float | None, str | None, str | None], Row]
@@ -147,9 +148,9 @@ def _cells(text: str) -> list[list[str]]:
 
 
 def _row(path: Path, cells: Sequence[str], judge: Judge) -> Row | None:
-    if len(cells) != len(_COLUMNS):  # cut short
+    if len(cells) != len(COLUMNS):  # cut short
         return None
-    known = dict(zip(_COLUMNS, cells, strict=True))
+    known = dict(zip(COLUMNS, cells, strict=True))
     try:
         score = float(known["score"]) if known["score"] else None
     except ValueError:

@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from adcommon.errors import BadValue, require
+from adcommon.io.cluster import connect
 from adcommon.io.files import atomic_write, mark
 from adcommon.training.launch import Launch
 from adcommon.training.trials import STOPPED, Unit
@@ -85,20 +86,9 @@ def _visible(devices: Sequence[str]) -> list[str]:
 
 def on_ray(launch: Launch, folder: Path) -> Launcher:
     """Plain tasks of a Ray cluster; the same paths must lead to the same files on all its machines."""
-    require("ray", "ray")
-    # Else Ray sends reports, and workers are started by `uv run` with a copy of the current folder.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    connect(launch.ray_address)
     import ray
 
-    address = launch.ray_address or "auto"
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError) as error:
-        raise BadValue(
-            f"no Ray cluster at {address}: {error}\n  Start one with `ray start --head`, or take "
-            "--ray-address local for one on this machine"
-        ) from error
     task = ray.remote(_call).options(
         num_cpus=launch.cpus or 1, num_gpus=launch.gpus or 0, max_retries=launch.retries
     )
