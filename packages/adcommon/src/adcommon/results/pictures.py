@@ -6,6 +6,7 @@ level (`jet`, `heat_map`, `reference_overlay`), and those for reading (`glow`, `
 
 import io
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -104,10 +105,13 @@ def outline_png(mask: Bool[np.ndarray, "height width"]) -> bytes:
 
 
 def _border(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    from scipy.ndimage import minimum_filter
-
     width = max(1, round(min(mask.shape) / 256))
-    return mask & ~minimum_filter(mask, size=2 * width + 1, mode="nearest")
+    inner = mask
+    for _ in range(2):  # along the columns, and, turned, along the rows
+        padded = np.pad(inner, ((width, width), (0, 0)), mode="edge")
+        moved = (padded[place : place + len(inner)] for place in range(2 * width + 1))
+        inner = reduce(np.logical_and, moved).T
+    return mask & ~inner
 
 
 def webp(
