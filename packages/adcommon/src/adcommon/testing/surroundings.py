@@ -1,8 +1,12 @@
-"""What lies around a run must stay as it is, whatever the run is given."""
+"""What lies around a run must stay as it is, whatever the run is given, and so must the network."""
 
+import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 
 @contextmanager
@@ -33,3 +37,19 @@ def contents(folder: Path, but: Path | None = None) -> dict[Path, object]:
         else:
             found[path] = path.read_bytes() if path.is_file() else "folder"
     return found
+
+
+def run_with_ray(*command: str | Path) -> None:
+    """Run a program that starts Ray, in a network of its own; skip the test where one of them is missing.
+
+    Ray takes the machine's outward address even when it is told another one.
+
+    Raises:
+        subprocess.CalledProcessError: the exit code is not 0.
+    """
+    pytest.importorskip("ray", reason="ray is not installed: uv pip install 'ray[serve]' 'adcommon[ray]'")
+    alone = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$0" "$@"']
+    if subprocess.run([*alone, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no network of its own can be made here for Ray: unshare --net")
+    variables = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    subprocess.run([*alone, *command], env=variables, check=True, timeout=280)
