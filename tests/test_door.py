@@ -1,12 +1,10 @@
-"""`import adcommon as ad`: what the README shows, and an installation without torch."""
+"""`import adcommon as ad`: what the README shows, and what is built on it."""
 
 import json
-import os
 import re
-import subprocess
+import sys
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 import adcommon as ad
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.load import from_detector
+from adcommon.testing.surroundings import run_with_ray
 from adcommon.testing.trees import make_folder
 from adcommon.types.prediction import Prediction
 
@@ -126,39 +125,18 @@ def test_a_file_is_evaluated_as_the_model_it_was_made_of() -> None:
 
 
 @pytest.mark.slow
-def test_an_exported_model_runs_where_there_is_no_torch(parts: Path, tmp_path: Path) -> None:
-    model = from_detector(Edges(), CONFIG)
-    ad.export(model, "edges.onnx")
-    extras = "--extra onnx --extra serve --no-default-groups --no-editable"
-    install = f"uv sync --quiet --frozen --package adcommon {extras}"
-    environment = os.environ | {"UV_PROJECT_ENVIRONMENT": str(tmp_path / "venv")}
-    fresh = ["--reinstall-package", "adcommon"]  # a wheel that was built before may lie in the cache
-    subprocess.run([*install.split(), *fresh], cwd=ROOT, env=environment, check=True)
-    files = (path for path in (tmp_path / "venv").rglob("*") if path.is_file() and not path.is_symlink())
-    assert sum(path.stat().st_size for path in files) < 200e6
-    bin = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    code = """
-import importlib.util, json
-import adcommon as ad
-assert not [name for name in ("torch", "scipy", "openvino") if importlib.util.find_spec(name)]
-print(json.dumps([result.score for result in ad.load("edges.onnx").predict("parts/good")]))
-"""
-    done = subprocess.run([bin / "python", "-c", code], capture_output=True, text=True, check=True)
-    theirs = [result.score for result in model.predict(parts / "good")]
-    assert json.loads(done.stdout) == pytest.approx(theirs, rel=1e-5)
-    command = ["predict", "parts/good", "--model"]
-    subprocess.run([bin / "ad", *command, "edges.onnx"], capture_output=True, check=True)
-    assert len((tmp_path / "predictions/predictions.csv").read_text().splitlines()) == 1 + len(theirs)
-    assert len(list((tmp_path / "predictions/maps").rglob("*.png"))) == len(theirs)
-    command_line = [bin / "ad", "serve", "edges.onnx", "--port", "0"]
-    with subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        found = re.search(r"serving at (\S+)", server.stdout.readline() + server.stdout.readline())
-        assert found is not None
-        content, kind = (parts / "good/000.png").read_bytes(), {"content-type": "image/png"}
-        with urlopen(Request(f"{found[1]}v1/models/edges/predict", content, kind)) as answer:
-            assert json.load(answer)["results"][0]["score"] == pytest.approx(theirs[0], rel=1e-5)
-        server.terminate()
-    done = subprocess.run([bin / "ad", *command, "runs", "--out", "none"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "needs torch, not installed here: uv pip install 'adcommon[train]'" in done.stderr
+@pytest.mark.usefixtures("parts")
+def test_the_application_for_ray_serve_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = re.search(r"```python\n(.*?)```", (ROOT / "docs/deploy.md").read_text(), re.DOTALL)
+    assert example is not None
+    Path("inspection.py").write_text(example[1])
+    ad.export(from_detector(Edges(), CONFIG), "edges.onnx")
+    monkeypatch.setenv("MODEL", str(tmp_path / "edges.onnx"))
+    photo = Path("parts/scratch/000.png")
+    run_with_ray(sys.executable, ROOT / "tests/ray_serve.py", tmp_path, photo, ROOT / "README.md")
+    (status, said), (refused, why) = json.loads(Path("answers.json").read_text())
+    wanted = ad.load("edges.onnx").predict(photo)
+    assert (status, said["decision"]) == (200, wanted.decision)
+    assert said["score"] == pytest.approx(wanted.score, rel=1e-5)
+    assert (refused, why["score"]) == (422, None)
+    assert "none of the formats" in why["error"]

@@ -1,9 +1,13 @@
 """What an import may cost: a table of modules and of what they must not bring along."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+SHARED = Path(__file__).parent.parent / "packages/adcommon/src/adcommon"
 
 METHODS = ("recontrast", "inctrl", "realnet", "uniad", "resad", "baselines.padim", "baselines.patchcore")
 BUDGET = {
@@ -52,3 +56,10 @@ def test_an_import_brings_no_more_than_it_needs(modules: tuple[str, ...]) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_what_runs_without_scipy_does_not_ask_for_it_later() -> None:
+    """Inside a function neither; who exports has torch, and SciPy with it."""
+    files = [path for room in ("io", "results", "deploy") for path in (SHARED / room).rglob("*.py")]
+    found = [path for path in files if re.search(r"^ *(from|import) (scipy|skimage)", path.read_text(), re.M)]
+    assert found == [SHARED / "deploy/exporting/checked.py"]

@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from adcommon.errors import BadValue, ExportFailed, MissingPackage, WrongCheckpo
 from adcommon.types.prediction import Prediction
 from adcommon.types.threshold import calibrate
 
+DEPLOY = Path(__file__).parents[4] / "deploy"
 CONFIG = {
     "method": "edges",
     "category": "bottle",
@@ -63,6 +68,9 @@ def test_the_file_scores_images_as_the_detector_does(tmp_path: Path) -> None:
     assert (exported.method, exported.category, exported.threshold) == ("edges", "bottle", 0.75)
     assert exported.preprocess == model.preprocess
     assert OnnxDetector(tmp_path / "a.onnx").facts.checked == checked
+    card = (tmp_path / "a.onnx.md").read_text()
+    assert "`ad export` of edges bottle: anomalous: a score above 0.75" in card
+    assert f"fp32, {checked.words}." in card
     assert list(exported.kinds) == model.kinds
     for count in (1, 3):
         pixels = np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
@@ -152,6 +160,7 @@ def test_eight_bits_are_another_model_with_a_threshold_of_its_own(tmp_path: Path
     assert exported.calibration is not None
     assert (exported.calibration.origin, exported.calibration.images) == ("given", 21)
     assert exported.threshold not in (0.75, None)
+    assert f"int8, {checked.words}." in (tmp_path / "a.onnx.md").read_text()
     assert b"QuantizeLinear" in (tmp_path / "a.onnx").read_bytes()
     with pytest.raises(ExportFailed, match=r"rank correlation .* AUROC .* nothing was written"):
         export(edges(), tmp_path / "b.onnx", **how, max_change=0.0)
@@ -172,6 +181,54 @@ def test_openvino_computes_the_same(tmp_path: Path) -> None:
     assert '"method": "edges"' in (tmp_path / "a.xml").read_text().replace("&quot;", '"')
 
 
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_a_program_in_cpp_says_the_same(tmp_path: Path, runtime: str) -> None:
+    if sys.platform != "linux" or shutil.which("g++") is None or shutil.which("pkg-config") is None:
+        pytest.skip("built on Linux with g++, whose libraries pkg-config knows")
+    libraries = Path(openvino.__file__).parent / "libs"
+    if runtime == "openvino":
+        (library,) = libraries.glob("libopenvino.so.*")
+        flags = ["-I", libraries.parent / "include", "-L", libraries, f"-l:{library.name}"]
+    else:
+        asked = subprocess.run(
+            "pkg-config --cflags --libs libonnxruntime".split(), capture_output=True, text=True
+        )
+        if asked.returncode != 0:
+            pytest.skip("onnxruntime's headers are not installed: apt install libonnxruntime-dev")
+        flags = asked.stdout.split()
+    source, program = DEPLOY / f"score_{runtime}.cpp", tmp_path / "score"
+    subprocess.run(["g++", "-std=c++17", source, "-o", program, *flags], check=True)
+
+    model = edges()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    between = float(model.score_pixels(pixels).image_scores.mean())
+    model.calibration, model.threshold = calibrate([0.0, between]), between
+    export(model, tmp_path / "a.onnx")
+    variables = os.environ | {"LD_LIBRARY_PATH": str(libraries)}
+
+    def said(file: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, "a.onnx", file], cwd=tmp_path, env=variables, capture_output=True, text=True
+        )
+
+    decisions = set()
+    file = tmp_path / "part.ppm"
+    for image in pixels:
+        Image.fromarray(image).save(file)
+        wanted = load(tmp_path / "a.onnx").predict(image)
+        done = said(file)
+        assert done.returncode == 0, done.stderr
+        numbers = dict(line.split() for line in done.stdout.splitlines() if " " in line)
+        assert {name: float(number) for name, number in numbers.items()} == pytest.approx(
+            {"score": wanted.score, "p_value": wanted.p_value}, rel=1e-5
+        )
+        assert wanted.decision in done.stdout.splitlines()
+        decisions.add(wanted.decision)
+    assert decisions == {"normal", "anomalous"}
+    Image.fromarray(pixels[0, :8]).save(file)
+    assert "part.ppm: expected a P6 of side 16" in said(file).stderr
+
+
 def test_triton_gets_a_folder_with_its_configuration(tmp_path: Path) -> None:
     export(edges(), tmp_path / "repository/parts", target="triton")
     config = (tmp_path / "repository/parts/config.pbtxt").read_text()
@@ -180,9 +237,28 @@ def test_triton_gets_a_folder_with_its_configuration(tmp_path: Path) -> None:
     assert 'output { name: "score" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } }' in config
     assert 'output { name: "map" data_type: TYPE_FP32 dims: [ 16, 16 ] }' in config
     assert 'output { name: "decision" data_type: TYPE_BOOL dims: [ 1 ] reshape { shape: [ ] } }' in config
-    assert config.count("{") == config.count("}")
+    assert (tmp_path / "repository/parts/README.md").exists()
     pixels = np.zeros((2, 16, 16, 3), np.uint8)
     assert load(tmp_path / "repository/parts/1/model.onnx").score_pixels(pixels).image_scores.shape == (2,)
+
+
+def test_tritons_own_description_reads_the_configuration(tmp_path: Path) -> None:
+    described = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs tritonclient[grpc]")
+    from google.protobuf import text_format
+
+    export(edges(), tmp_path / "parts", target="triton")
+    text = (tmp_path / "parts/config.pbtxt").read_text()
+    config = text_format.Parse(text, described.ModelConfig())
+    assert (config.name, config.backend, config.max_batch_size) == ("parts", "onnxruntime", 16)
+    assert config.dynamic_batching.max_queue_delay_microseconds > 0
+    (pixels,) = config.input
+    assert (pixels.name, pixels.data_type, list(pixels.dims)) == ("pixels", described.TYPE_UINT8, [16, 16, 3])
+    outputs = {output.name: output for output in config.output}
+    assert list(outputs["map"].dims) == [16, 16]
+    for name, kind in (("score", described.TYPE_FP32), ("decision", described.TYPE_BOOL)):
+        assert (outputs[name].data_type, list(outputs[name].dims)) == (kind, [1])
+        assert outputs[name].HasField("reshape")
+        assert list(outputs[name].reshape.shape) == []
 
 
 @pytest.mark.parametrize(

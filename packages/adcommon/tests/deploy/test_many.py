@@ -1,7 +1,6 @@
 """Shards of millions of images: as `predict` says, written once, and no picture ends a prediction."""
 
 import os
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ from adcommon.deploy.predict import predict
 from adcommon.deploy.rows import file_digest
 from adcommon.errors import BadValue, EmptySplit, OutputExists, WrongCheckpoint
 from adcommon.testing.commands import read_table
-from adcommon.testing.surroundings import own_network
+from adcommon.testing.surroundings import run_with_ray
 from adcommon.types.prediction import Prediction
 from adcommon.types.threshold import calibrate
 
@@ -216,19 +215,17 @@ fsspec.register_implementation("deadly", Deadly)
 
 
 @pytest.mark.slow
-def test_a_ray_cluster_writes_each_shard_once_whatever_is_killed(photos: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="ray is not installed: uv pip install 'adcommon[ray]'")
-    if not (alone := own_network()):
-        pytest.skip("no network of its own can be made here for Ray: unshare --net")
+def test_a_ray_cluster_writes_each_shard_once_whatever_is_killed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(DEADLY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     listed = [str(path) for path in sorted(photos.rglob("*.png"))] * 5
     listed[22] = "deadly://of/its/process.png"
     pq.write_table(pa.table({"path": listed}), tmp_path / "list.parquet")
     program = Path(__file__).parent / "ray_predict.py"
     out = tmp_path / "out"
-    variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(tmp_path)}
-    command = [*alone, sys.executable, str(program), str(tmp_path / "list.parquet"), str(out)]
-    subprocess.run(command, env=os.environ | variables, check=True, timeout=280)
+    run_with_ray(sys.executable, program, tmp_path / "list.parquet", out)
     rows = pa.concat_tables(pq.read_table(shard_file(out, number)) for number in range(12)).to_pylist()
     assert [row["path"] for row in rows] == listed
     assert [row["path"] for row in rows if "ended by it" in str(row["error"])] == [listed[22]]

@@ -1,7 +1,4 @@
-"""Run by test_launch.py in a network of its own: two Ray nodes, six trainings, two kills.
-
-Ray takes the machine's outward address even when it is told another one, so it is not started outside of it.
-"""
+"""Run by test_launch.py in a network of its own: two Ray nodes, six trainings, two kills."""
 
 import os
 import signal

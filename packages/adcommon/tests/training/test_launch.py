@@ -12,7 +12,7 @@ import pytest
 
 from adcommon.errors import BadValue
 from adcommon.io.lock import locked
-from adcommon.testing.surroundings import own_network
+from adcommon.testing.surroundings import run_with_ray
 from adcommon.training import launch as launch_module
 from adcommon.training import launchers
 from adcommon.training.launch import Launch, run_trials
@@ -240,15 +240,9 @@ def test_slurm_is_not_replaced_where_it_is_missing(
 def test_a_ray_cluster_loses_nothing_when_a_worker_and_the_driver_are_killed(
     trials: Callable[..., list[Trial]], tmp_path: Path
 ) -> None:
-    pytest.importorskip("ray", reason="ray is not installed: uv pip install 'adcommon[ray]'")
-    if not (alone := own_network()):
-        pytest.skip("no network of its own can be made here for Ray: unshare --net")
     six = trials(6)
     program = Path(__file__).parent / "ray_cluster.py"
-    folder = tmp_path / "out"
-    variables = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    command = [*alone, sys.executable, str(program), six[0].program, str(folder)]
-    subprocess.run(command, env=variables, check=True, timeout=280)
+    run_with_ray(sys.executable, program, six[0].program, tmp_path / "out")
     assert [trial.finished for trial in six] == [True] * 6
     assert {len((trial.folder / "steps").read_text()) for trial in six} == {STEPS}
     assert sum(len(starts(trial)) for trial in six) <= 6 + 3  # a worker's one, and the driver's two in flight

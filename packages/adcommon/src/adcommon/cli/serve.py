@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue, require
-from adcommon.types.values import AboveZero, NotNegative, Port, Positive, Rate
+from adcommon.types.values import AboveZero, NotNegative, Port, Positive, Rate, Runtime
 
 TOKEN_VARIABLE = "AD_SERVE_TOKEN"
 """Of the environment."""
@@ -31,6 +31,8 @@ def serve(
     references: Path | None = None,
     false_alarm_rate: Rate | None = None,
     device: str | None = None,
+    runtime: Runtime | None = None,
+    threads: Positive | None = None,
 ) -> None:
     """Answer over HTTP what models say of images, until SIGTERM or Ctrl-C; then finish what was accepted.
 
@@ -55,7 +57,11 @@ def serve(
         category: Which of the categories a model knows; for methods that ask.
         references: Folder of normal images to compare with; for few-shot methods.
         false_alarm_rate: Rate at which normal images may be called anomalous. [default: the training's]
-        device: Device by its torch name, for model folders. [default: the first GPU if there is one]
+        device: Device by its torch name, or onnxruntime's. [default: of a model folder the first GPU if there
+            is one, of a file the CPU]
+        runtime: What computes files of `ad export`: `onnxruntime`, `openvino`, or `auto`, the faster one.
+            [default: onnxruntime]
+        threads: Threads that compute a file of `ad export`. [default: all cores]
     """
     require("serve", "starlette", "uvicorn", "python_multipart", "prometheus_client")
     import logging
@@ -80,15 +86,15 @@ def serve(
     paths = [named(word) for word in model]
     if twice := [name for name, _ in paths if [other for other, _ in paths].count(name) > 1]:
         raise BadValue(f"two models are called {twice[0]}; give one another name: NAME=PATH")
-    if device is not None and any(path.suffix == ".onnx" for _, path in paths):
-        raise BadValue("exported models run on the CPU; leave out --device")
     token = _token(token_file)
     bound = listener(host, port)
     if token is None and host not in _LOOPBACK:
         logger.warning("anybody who reaches %s may use the models; --token-file asks for a token", host)
 
     def loaded(path: Path) -> Model:
-        found = load(path, category=category, references=references, device=device)
+        found = load(
+            path, category=category, references=references, device=device, runtime=runtime, threads=threads
+        )
         if false_alarm_rate is not None:
             found.decide_at(false_alarm_rate)
         return found

@@ -1,4 +1,4 @@
-"""README.md of a model folder, for people."""
+"""What a model is, for people: README.md of a model folder, and the card beside an exported file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,4 +95,24 @@ Backbone: {in_markdown(values["backbone"])}. {decision}
 ## Licence of the training data
 
 {data.title}: {data.licence}
+"""
+
+
+def file_card(name: str, source: str, worth: str, checked: str) -> str:
+    """Card of an exported file.
+
+    Args:
+        source: the model that it was made of.
+        worth: what its decisions are worth.
+        checked: how it compares with that model.
+    """
+    return f"""---
+library_name: adcommon
+tags: [anomaly-detection]
+---
+# {in_markdown(name)}
+
+Written by `ad export` of {in_markdown(source)}: {worth}.
+
+Checked before it was written: {checked}.
 """

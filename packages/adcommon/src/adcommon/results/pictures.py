@@ -6,6 +6,7 @@ level (`jet`, `heat_map`, `reference_overlay`), and those for reading (`glow`, `
 
 import io
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -107,8 +108,6 @@ def outline_png(mask: Bool[np.ndarray, "height width"]) -> bytes:
 
 
 def _border(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    from scipy.ndimage import minimum_filter
-
     border = np.zeros_like(mask)
     if mask.any():
         width = max(1, round(min(mask.shape) / 256))
@@ -116,7 +115,12 @@ def _border(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height 
             slice(max(0, places[0] - width), places[-1] + 1 + width)
             for places in (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
         )
-        border[box] = mask[box] & ~minimum_filter(mask[box], size=2 * width + 1, mode="nearest")
+        inner = mask[box]
+        for _ in range(2):  # along the columns, and, turned, along the rows
+            padded = np.pad(inner, ((width, width), (0, 0)), mode="edge")
+            moved = (padded[place : place + len(inner)] for place in range(2 * width + 1))
+            inner = reduce(np.logical_and, moved).T
+        border[box] = mask[box] & ~inner
     return border
 
 

@@ -1,9 +1,12 @@
-"""What lies around a run must stay as it is, whatever the run is given."""
+"""What lies around a run must stay as it is, whatever the run is given, and so must the network."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 
 @contextmanager
@@ -36,7 +39,17 @@ def contents(folder: Path, but: Path | None = None) -> dict[Path, object]:
     return found
 
 
-def own_network() -> list[str]:
-    """Words before a command line that give it a network with nothing in it but loopback; [] if none can."""
-    words = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$0" "$@"']
-    return words if subprocess.run([*words, "true"], capture_output=True).returncode == 0 else []
+def run_with_ray(*command: str | Path) -> None:
+    """Run a program that starts Ray, in a network of its own; skip the test where one of them is missing.
+
+    Ray takes the machine's outward address even when it is told another one.
+
+    Raises:
+        subprocess.CalledProcessError: the exit code is not 0.
+    """
+    pytest.importorskip("ray", reason="ray is not installed: uv pip install 'ray[serve]' 'adcommon[ray]'")
+    alone = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$0" "$@"']
+    if subprocess.run([*alone, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no network of its own can be made here for Ray: unshare --net")
+    variables = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    subprocess.run([*alone, *command], env=variables, check=True, timeout=280)

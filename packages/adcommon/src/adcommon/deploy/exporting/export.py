@@ -33,8 +33,11 @@ from adcommon.deploy.fastest import smooth_pixels
 from adcommon.deploy.inputs import find_images
 from adcommon.deploy.model import Model
 from adcommon.deploy.runtime import LARGEST_FILE, METADATA, Exported, OnnxDetector
+from adcommon.deploy.summary import worth_of
 from adcommon.errors import BadValue, ExportFailed, WrongCheckpoint, require
 from adcommon.io.files import atomic_folder, atomic_write, plain, refuse_foreign, refuse_unwritable
+from adcommon.io.model_folder import CARD
+from adcommon.results.card import file_card
 from adcommon.types.names import check_name
 from adcommon.types.prediction import Detector
 from adcommon.types.threshold import RATE, Threshold, calibrate
@@ -95,7 +98,7 @@ def export(
         max_change: largest `Checked.change`; None: 1e-4, for int8 0.1.
 
     Returns:
-        How the graph compares with torch; also in the file's metadata.
+        How the graph compares with torch; also in the file's metadata, and in a card beside it, OUT.md.
 
     Raises:
         MissingPackage: what writes or runs the file is not installed.
@@ -119,14 +122,13 @@ def export(
             exported = replace(exported, threshold=calibration.decision, calibration=calibration)
         add_decisions(graph, exported.threshold, exported.calibration)
         served = _served(graph, exported, folder, format)
-        runtime = "openvino" if format == "openvino" else "onnxruntime"
         checked = compare(
             model,
             served,
             images or normal,
             labels,
             precision=precision,
-            runtime=f"{runtime} {version(runtime)}",
+            runtime=f"{served.runtime} {version(served.runtime)}",
         )
         allowed = MAX_CHANGE[precision] if max_change is None else max_change
         if not checked.change <= allowed:
@@ -135,7 +137,13 @@ def export(
                 "nothing was written"
             )
         _describe(graph, exported, checked)
-        _write(graph, out, folder, format, target)
+        card = file_card(
+            out.name,
+            " ".join(filter(None, (exported.method, exported.category))),
+            " ".join(worth_of(exported)),
+            f"{precision}, {checked.words}",
+        )
+        _write(graph, card, out, folder, format, target)
     return checked
 
 
@@ -203,10 +211,9 @@ def _served(graph: "ModelProto", exported: Model, folder: Path, format: Format) 
     _describe(graph, exported, None)
     file = folder / "model.onnx"
     file.write_bytes(graph.SerializeToString())
-    if format == "openvino":
-        return replace(exported, score_pixels=write_ir(file, folder / "model.xml"))
     try:
-        return replace(exported, score_pixels=OnnxDetector(file).score_pixels)
+        detector = OnnxDetector(file, runtime="openvino" if format == "openvino" else "onnxruntime")
+        return replace(exported, score_pixels=detector.score_pixels, runtime=detector.runtime)
     except WrongCheckpoint as error:
         raise ExportFailed(f"{str(error).replace(str(file), 'the graph')}; nothing was written") from error
 
@@ -234,17 +241,21 @@ def _describe(graph: "ModelProto", exported: Model, checked: Checked | None) -> 
     entry.key, entry.value = METADATA, json.dumps(plain(asdict(facts)))
 
 
-def _write(graph: "ModelProto", out: Path, folder: Path, format: Format, target: str | None) -> None:
+def _write(
+    graph: "ModelProto", card: str, out: Path, folder: Path, format: Format, target: str | None
+) -> None:
     content = graph.SerializeToString()
     if target == "triton":
         with atomic_folder(out) as place:
             (place / "config.pbtxt").write_text(triton_config(out.name, graph))
+            (place / CARD).write_text(card, encoding="utf-8")
             (place / "1").mkdir()
             (place / "1" / "model.onnx").write_bytes(content)
-    elif format == "openvino":
+        return
+    if format == "openvino":
         (folder / "model.onnx").write_bytes(content)
         write_ir(folder / "model.onnx", folder / "model.xml")
         atomic_write(out.with_suffix(".bin"), (folder / "model.bin").read_bytes())
-        atomic_write(out, (folder / "model.xml").read_bytes())
-    else:
-        atomic_write(out, content)
+        content = (folder / "model.xml").read_bytes()
+    atomic_write(out.with_name(f"{out.name}.md"), card)
+    atomic_write(out, content)

@@ -3,13 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import UInt8
-
-from adcommon.deploy.model import ScorePixels
-from adcommon.errors import ExportFailed
-from adcommon.types.prediction import Prediction
-
 if TYPE_CHECKING:
     from onnx import ModelProto
 
@@ -19,32 +12,15 @@ _TRITON = {1: "TYPE_FP32", 2: "TYPE_UINT8", 9: "TYPE_BOOL"}
 """By the numbers that ONNX gives these types."""
 
 
-def write_ir(onnx_file: Path, xml: Path) -> ScorePixels:
-    """Write an ONNX file as OpenVINO's IR, in full precision, and load it as it will be served.
+def write_ir(onnx_file: Path, xml: Path) -> None:
+    """Write an ONNX file as OpenVINO's IR, in full precision.
 
     Args:
         xml: its weights lie beside it, as .bin.
-
-    Raises:
-        ExportFailed: OpenVINO cannot read the graph.
     """
     import openvino
 
-    core = openvino.Core()
-    try:
-        openvino.save_model(core.read_model(onnx_file), xml, compress_to_fp16=False)
-        # On some CPUs it computes in bfloat16 unless it is told not to.
-        compiled = core.compile_model(xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    except RuntimeError as error:
-        raise ExportFailed(f"OpenVINO cannot read this model: {str(error)[:200]}") from error
-
-    def score_pixels(pixels: UInt8[np.ndarray, "batch size size 3"]) -> Prediction:
-        given = compiled({"pixels": pixels})
-        # Of an IR that was read, an output may bear an inner tensor's name besides its own.
-        outputs = {name: value.copy() for output, value in given.items() for name in output.names}
-        return Prediction(outputs["score"], outputs.get("map"))
-
-    return score_pixels
+    openvino.save_model(openvino.Core().read_model(onnx_file), xml, compress_to_fp16=False)
 
 
 def triton_config(name: str, graph: "ModelProto") -> str:
