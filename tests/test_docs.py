@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from adcommon.cli import model_commands, reproduced, sweep
+from adcommon.cli.deciding import Deciding
 from adcommon.cli.many import Many
 from adcommon.data import DATASETS
 from adcommon.data.preprocess import Preprocess
@@ -63,7 +64,7 @@ def test_every_prediction_of_the_page_is_understood(tmp_path: Path, monkeypatch)
         asked.append((images, many.gpus, maps))
         return Counted(1, Counter(normal=1), Counter(), np.zeros(1), {})
 
-    monkeypatch.setattr(model_commands, "load_to_decide", lambda **_: (model, "cpu"))
+    monkeypatch.setattr(Deciding, "load", lambda *_: (model, "cpu"))
     monkeypatch.setattr(model_commands, "predict_on_ray", predicted)
     (tmp_path / "model.onnx").touch()
     for command in commands("clusters.md"):

@@ -1,65 +1,20 @@
-"""The command that is the same for every method: `predict`; and how a command gets the model that decides."""
+"""The command that is the same for every method: `predict`."""
 
 import webbrowser
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from adcommon.cli.deciding import Deciding
 from adcommon.cli.many import Many, predict_on_ray
 from adcommon.errors import BadValue
-from adcommon.types.values import Count, Finite, MapFormat, Positive, Rate, Runtime, Workers
+from adcommon.types.values import MapFormat, Positive, Workers
 
 if TYPE_CHECKING:
     from adcommon.deploy.many.predict import Counted
-    from adcommon.deploy.model import Model
-
-
-def load_to_decide(
-    model: Path,
-    *,
-    category: str | None,
-    references: Path | None,
-    method: str | None,
-    gpu: str | None,
-    device: str | None,
-    tile: int | None,
-    overlap: int | None,
-    runtime: Runtime | None,
-    threads: int | None,
-    threshold: float | None,
-    false_alarm_rate: float | None,
-) -> "tuple[Model, str]":
-    """The model that the flags of a command mean, and the kind of device that it runs on."""
-    from adcommon.deploy.load import load
-
-    if threshold is not None and false_alarm_rate is not None:
-        raise BadValue("--threshold and --false-alarm-rate both decide; use one of them")
-    if model.suffix != ".onnx":
-        from adcommon.models.devices import choose_device
-
-        chosen = str(choose_device(gpu, device))
-    elif gpu and device:
-        raise BadValue("--gpu and --device were both given; use one of them")
-    else:
-        chosen = device or (f"cuda:{gpu}" if gpu and gpu != "cpu" else "cpu")
-    loaded = load(
-        model,
-        category=category,
-        references=references,
-        method=method,
-        device=chosen,
-        tile=tile,
-        overlap=overlap,
-        runtime=runtime,
-        threads=threads,
-    )
-    if threshold is not None:
-        loaded.threshold = threshold
-    if false_alarm_rate is not None:
-        loaded.decide_at(false_alarm_rate)
-    return loaded, chosen.partition(":")[0]
 
 
 def predict_app(name: str, method: str | None = None) -> App:
@@ -76,23 +31,13 @@ def predict_app(name: str, method: str | None = None) -> App:
     def command(
         images: str,
         *,
-        model: Annotated[Path, Parameter(alias="--checkpoint")],
-        references: Path | None = None,
-        tile: Positive | None = None,
-        overlap: Count | None = None,
-        category: str | None = None,
+        deciding: Deciding,
         out: Path = Path("predictions"),
-        threshold: Finite | None = None,
-        false_alarm_rate: Rate | None = None,
         maps: Annotated[bool | None, Parameter(show_default=False)] = None,
         save_maps: MapFormat | None = None,
         batch_size: Positive = 8,
         workers: Workers = 2,
         max_megapixels: Annotated[Positive | None, Parameter(show_default=False)] = None,
-        gpu: str | None = None,
-        device: str | None = None,
-        runtime: Runtime | None = None,
-        threads: Positive | None = None,
         resume: bool = False,
         force: bool = False,
         fail_on_anomaly: bool = False,
@@ -108,17 +53,7 @@ def predict_app(name: str, method: str | None = None) -> App:
         Args:
             images: An image, or a folder of images at any depth; with --engine ray also an address of a store
                 (s3://bucket/photos), or a Parquet file that has such addresses in a column `path`.
-            model: The `model` folder that a training run left, a file of `ad export`, or, where a method
-                reads them, a checkpoint of its authors.
-            references: Folder of normal images to compare with, or one image; for few-shot methods.
-            tile: Side of the squares that images and references are cut into, their own pixels; for few-shot
-                methods. [default: whole; all other methods: as the model was trained]
-            overlap: Pixels that neighbouring tiles share at least. [default: an eighth of a tile]
-            category: Which of the categories the model knows; for methods that ask.
             out: Folder for predictions.csv and the pictures, a folder of this prediction alone.
-            threshold: Image score above which an image is anomalous. [default: the one stored in the model]
-            false_alarm_rate: Rate at which normal images may be called anomalous: takes the threshold that
-                the model's calibration images support for it. [default: the training's]
             maps: Write a picture of every anomaly map; with --engine ray the maps themselves, into Parquet
                 files. [default: yes, with --engine ray no]
             save_maps: Also write the maps themselves, at the images' own size, and beside each a JSON file of
@@ -127,12 +62,6 @@ def predict_app(name: str, method: str | None = None) -> App:
             workers: Threads that decode images, and as many that draw pictures.
             max_megapixels: Largest picture that is decoded, in millions of pixels.
                 [default: $AD_MAX_MEGAPIXELS, else 100]
-            gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
-            device: Device by its torch name: cpu, cuda:1, mps; for a file of `ad export`, if onnxruntime was
-                built for it: cuda:1, tensorrt, coreml, directml. [default: of such a file the CPU]
-            runtime: What computes a file of `ad export`; `auto` measures what is installed for a second and
-                takes the faster one, if both compute the same. [default: onnxruntime]
-            threads: Threads that compute a file of `ad export`. [default: all cores]
             resume: Continue a prediction that was stopped or killed; images that have a row are not scored
                 again.
             force: Overwrite a prediction in the folder.
@@ -156,38 +85,24 @@ def predict_app(name: str, method: str | None = None) -> App:
             raise BadValue("--resume keeps the prediction and --force deletes it; use one of them")
         if save_maps and maps is False:
             raise BadValue("--save-maps writes the maps, and --no-maps none; use one of them")
-        load = partial(
-            load_to_decide,
-            model=model,
-            category=category,
-            references=references,
-            method=method,
-            gpu=gpu,
-            device=device,
-            tile=tile,
-            overlap=overlap,
-            runtime=runtime,
-            threads=threads,
-            threshold=threshold,
-            false_alarm_rate=false_alarm_rate,
-        )
         if many.engine is None and "://" in images:
             raise BadValue(f"{images} is no path of this machine; --engine ray reads addresses")
         if many.engine is None:
             refuse_out(out, resume=resume, force=force)
             list_inputs(Path(images), out)
-            loaded, runs_on = load()
+            loaded, runs_on = deciding.load(method)
         else:
-            many.refuse(runtime, gpu=gpu, save_maps=save_maps, open=open_page)
-            loaded, runs_on = load(device="cpu")[0], device or "auto"
+            many.refuse(deciding.runtime, gpu=deciding.gpu, save_maps=save_maps, open=open_page)
+            loaded, runs_on = replace(deciding, device="cpu").load(method)[0], deciding.device or "auto"
         if fail_on_anomaly and loaded.threshold is None:
             raise BadValue("--fail-on-anomaly needs a threshold, and the model has none; give --threshold")
+        references = deciding.references
         made_with = {
-            "model": str(model.resolve()),
-            "model_digest": file_digest(model),
-            "category": category,
-            "tile": tile,
-            "overlap": overlap,
+            "model": str(deciding.model.resolve()),
+            "model_digest": file_digest(deciding.model),
+            "category": deciding.category,
+            "tile": deciding.tile,
+            "overlap": deciding.overlap,
             "references": None if references is None else listing_digest(find_images(references)),
             "device": runs_on,
             "runtime": loaded.runtime,
@@ -210,14 +125,16 @@ def predict_app(name: str, method: str | None = None) -> App:
                 )
                 print(summary(predicted, loaded, out))
             else:
+                threads = None if loaded.runtime == "torch" else deciding.threads or many.cpus
+                for_worker = replace(
+                    deciding,
+                    model=deciding.model.absolute(),
+                    references=references and references.absolute(),
+                    threads=threads,
+                )
                 predicted = predict_on_ray(
                     loaded,
-                    partial(
-                        load,
-                        model=model.absolute(),
-                        references=references and references.absolute(),
-                        threads=None if loaded.runtime == "torch" else threads or many.cpus,
-                    ),
+                    partial(for_worker.load, method),
                     images,
                     out,
                     many,

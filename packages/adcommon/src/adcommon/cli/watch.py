@@ -7,35 +7,25 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from adcommon.cli.model_commands import load_to_decide
+from adcommon.cli.deciding import Deciding
 from adcommon.errors import BadValue
-from adcommon.types.values import AboveZero, Count, Finite, Positive, Rate, Runtime, Workers
+from adcommon.types.values import AboveZero, Positive, Workers
 
 
 def watch(
     folder: Path,
     *,
-    model: Path,
-    references: Path | None = None,
-    tile: Positive | None = None,
-    overlap: Count | None = None,
-    category: str | None = None,
+    deciding: Deciding,
     out: Path = Path("watched"),
     log: Path | None = None,
     move_to: Path | None = None,
     on_anomaly: str | None = None,
-    threshold: Finite | None = None,
-    false_alarm_rate: Rate | None = None,
     maps: bool = True,
     interval: AboveZero = 1.0,
     once: bool = False,
     batch_size: Positive = 8,
     workers: Workers = 2,
     max_megapixels: Annotated[Positive | None, Parameter(show_default=False)] = None,
-    gpu: str | None = None,
-    device: str | None = None,
-    runtime: Runtime | None = None,
-    threads: Positive | None = None,
 ) -> None:
     """Score the images of a folder as they arrive, each once, whatever stops it in between.
 
@@ -45,12 +35,6 @@ def watch(
 
     Args:
         folder: Where images are written, or moved to, at any depth.
-        model: The `model` folder that a training run left, or a file of `ad export`.
-        references: Folder of normal images to compare with, or one image; for few-shot methods.
-        tile: Side of the squares that images and references are cut into, their own pixels; for few-shot
-            methods. [default: whole; all other methods: as the model was trained]
-        overlap: Pixels that neighbouring tiles share at least. [default: an eighth of a tile]
-        category: Which of the categories the model knows; for methods that ask.
         out: Folder for the log and for pictures of anomalous images.
         log: File for a line for each image, *.jsonl, *.csv or *.sqlite: what it tells of is not scored again.
             [default: log.jsonl in --out]
@@ -58,9 +42,6 @@ def watch(
         on_anomaly: Command that is run for each image that is anomalous, or not of the kind that the model
             knows: without a shell, with its line of the log, as JSON, on standard input. The argument {}
             becomes the image's path. It is ended after ten seconds.
-        threshold: Image score above which an image is anomalous. [default: the one stored in the model]
-        false_alarm_rate: Rate at which normal images may be called anomalous: takes the threshold that the
-            model's calibration images support for it. [default: the training's]
         maps: Write a picture of the anomaly map of each such image.
         interval: Seconds between two looks; a file is read when two in a row found it unchanged.
         once: Score what is there, and end.
@@ -68,11 +49,6 @@ def watch(
         workers: Threads that decode images.
         max_megapixels: Largest picture that is decoded, in millions of pixels.
             [default: $AD_MAX_MEGAPIXELS, else 100]
-        gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
-        device: Device by its torch name: cpu, cuda:1, mps.
-        runtime: What computes a file of `ad export`: `onnxruntime`, `openvino`, or `auto`, the faster one.
-            [default: onnxruntime]
-        threads: Threads that compute a file of `ad export`. [default: all cores]
     """
     from adcommon.deploy.summary import worth_of
     from adcommon.deploy.watch.watch import LOG, refuse_places, shown
@@ -87,20 +63,7 @@ def watch(
     command = _words(on_anomaly)
     file = log or out / LOG
     refuse_places(folder, out, file, move_to)
-    loaded, _ = load_to_decide(
-        model,
-        category=category,
-        references=references,
-        method=None,
-        gpu=gpu,
-        device=device,
-        tile=tile,
-        overlap=overlap,
-        runtime=runtime,
-        threads=threads,
-        threshold=threshold,
-        false_alarm_rate=false_alarm_rate,
-    )
+    loaded, _ = deciding.load()
     if (move_to or command) and loaded.threshold is None:
         raise BadValue(
             "--move-to and --on-anomaly need a threshold, and the model has none; give --threshold"
