@@ -88,7 +88,7 @@ def measure(trial: Trial, split: Split, false_alarm_rate: float, *, seconds: flo
                 _, drawn = draw(
                     paths[place], result.network_map, result.preprocess, colours, longest_side=SIDE
                 )
-                atomic_write(trial.folder / "pictures" / f"{place:05d}.jpg", jpeg(drawn))
+                atomic_write(trial.folder / "pictures" / f"{place:05d}.jpg", jpeg(drawn), sync=False)
     promise = model.promise
     facts = {
         "images": _digest(split),
@@ -170,7 +170,7 @@ def _images(
             pixels = alone(record.image, _UPRIGHT, longest_side=SIDE)
             if (mask := truth_of(record, _UPRIGHT, *pixels.shape[:2])) is not None:
                 atomic_write(truth, outline_png(mask))
-            atomic_write(own, jpeg(pixels))
+            atomic_write(own, jpeg(pixels), sync=False)
         by = {
             each.method: Seen(
                 float(ranks[each.method][place]),

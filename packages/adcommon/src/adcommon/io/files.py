@@ -39,13 +39,16 @@ LOCK = ".adcommon.lock"
 """Begins the names of what a process that writes in a folder keeps there; a killed one leaves them."""
 
 
-def atomic_write(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
+def atomic_write(
+    path: Path, content: str | bytes | Callable[[BinaryIO], object], *, sync: bool = True
+) -> None:
     """Write a file so that readers, and a crash at any moment, see the old content or the new.
 
     Args:
         path: missing parent folders are made.
         content: text (UTF-8; what it has no bytes for as Python's escapes, which JSON reads back), bytes, or
             a function that writes into the open file it is given.
+        sync: wait until the disk has it; False for what can be made again, which a power cut may leave empty.
 
     Raises:
         OutputFailed: the disk is full or the place cannot be written; what was at `path` is intact.
@@ -63,7 +66,8 @@ def atomic_write(path: Path, content: str | bytes | Callable[[BinaryIO], object]
                         content.encode(errors="backslashreplace") if isinstance(content, str) else content
                     )
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -78,11 +78,12 @@ def write_pictures(
 
     These are the image alone, a small picture, and the outline of the truth where there is one.
     """
-    atomic_write(folder / _layer("plain", name), jpeg(image))
-    atomic_write(folder / _layer("small", name), webp(drawn, longest_side=SMALL_SIDE, quality=SMALL_QUALITY))
+    small = webp(drawn, longest_side=SMALL_SIDE, quality=SMALL_QUALITY)
+    atomic_write(folder / _layer("plain", name), jpeg(image), sync=False)
+    atomic_write(folder / _layer("small", name), small, sync=False)
     if truth is not None:
-        atomic_write(folder / _layer("truth", name), outline_png(truth))
-    atomic_write(folder / name, jpeg(drawn))
+        atomic_write(folder / _layer("truth", name), outline_png(truth), sync=False)
+    atomic_write(folder / name, jpeg(drawn), sync=False)
 
 
 def on_page(
