@@ -173,10 +173,10 @@ def test_a_prediction_goes_on_with_the_shards_that_it_was_begun_with(
             done.append(number)
         return {}
 
-    def run(*, shard: int = 5, stopped: bool = False, **flags: bool) -> Counted:
+    def run(images: Path = photos, *, shard: int = 5, stopped: bool = False, **flags: bool) -> Counted:
         return predict_many(
             worker(out),
-            str(photos),
+            str(images),
             shard=shard,
             cpus=1,
             gpus=0.0,
@@ -187,6 +187,10 @@ def test_a_prediction_goes_on_with_the_shards_that_it_was_begun_with(
         )
 
     monkeypatch.setattr(adcommon.deploy.many.predict, "score_shards", score_some)
+    monkeypatch.setattr(adcommon.deploy.many.predict, "refuse_without_room", lambda *_: None)
+    with pytest.raises(BadValue, match="no image or folder at"):
+        run(images=photos / "none")
+    assert not out.exists()
     assert run(stopped=True).failed == 7  # of 12
     Image.new("L", (20, 20)).save(photos / "0-late.png")
     with pytest.raises(OutputExists, match="Continue the prediction in it with --resume"):

@@ -40,7 +40,7 @@ def score_shards(
         stop: asked every second; True ends at once, and leaves the shards that are under way.
 
     Raises:
-        BadValue: no machine has room for a worker.
+        BadValue: as `refuse_without_room`.
         UserError: whatever is tried fails.
     """
     import ray
@@ -54,10 +54,9 @@ def score_shards(
     in_a_row = 0
     try:
         while (waiting or running) and not stop():
+            if not running:
+                refuse_without_room(cpus, gpus)
             room = _room(cpus, gpus)
-            if not room and not running:
-                wanted = f"--cpus {cpus}" + (f" and --gpus {gpus:g}" if gpus else "")
-                raise BadValue(f"no machine of the cluster has {wanted} for a worker; ask for less")
             while waiting and len(running) < room:
                 number = waiting.popleft()
                 one = idle.pop() if idle else new.remote(**vars(worker))
@@ -91,6 +90,17 @@ def score_shards(
         for one in (*idle, *(one for one, _ in running.values())):
             ray.kill(one)
     return failed
+
+
+def refuse_without_room(cpus: int, gpus: float) -> None:
+    """Refuse workers that no machine of the cluster can have.
+
+    Raises:
+        BadValue: says what they were to have.
+    """
+    if not _room(cpus, gpus):
+        wanted = f"--cpus {cpus}" + (f" and --gpus {gpus:g}" if gpus else "")
+        raise BadValue(f"no machine of the cluster has room for a worker with {wanted}; ask for less")
 
 
 def _room(cpus: int, gpus: float) -> int:

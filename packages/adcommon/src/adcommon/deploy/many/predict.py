@@ -12,15 +12,14 @@ from tqdm import tqdm
 
 from adcommon.deploy.drift import drift
 from adcommon.deploy.many.listing import LISTING, count_shards, identity, write_listing
-from adcommon.deploy.many.pool import score_shards
+from adcommon.deploy.many.pool import refuse_without_room, score_shards
 from adcommon.deploy.many.shards import MAPS, SHARDS, Worker, shard_file
 from adcommon.deploy.model import Model
 from adcommon.deploy.predict import refuse_out
 from adcommon.deploy.rows import RUN, refuse_other
 from adcommon.deploy.summary import worth_of
 from adcommon.io.files import atomic_write, json_text, remove_leftovers
-from adcommon.io.lock import locked
-from adcommon.io.outputs import clear
+from adcommon.io.outputs import clear, reserved
 
 WRITTEN = (RUN, LISTING, SHARDS, MAPS)
 """What such a prediction leaves in its folder."""
@@ -88,7 +87,8 @@ def predict_many(
         BadValue: `images` cannot be listed, or the cluster has no room.
     """
     out = worker.out
-    with locked(out):
+    refuse_without_room(cpus, gpus)
+    with reserved(out, WRITTEN, force=True):
         refuse_out(out, resume=resume, force=force, written=WRITTEN)
         wanted = {
             **made_with,
@@ -102,9 +102,8 @@ def predict_many(
             remove_leftovers(out)
         else:
             clear(out, WRITTEN)
-            atomic_write(out / RUN, json_text(wanted))
-        if not (out / LISTING).exists():
             write_listing(images, out, shard)
+            atomic_write(out / RUN, json_text(wanted))
         count, asked = count_shards(out)
         missing = [number for number in range(count) if not shard_file(out, number).exists()]
         before = min(asked, (count - len(missing)) * shard)
