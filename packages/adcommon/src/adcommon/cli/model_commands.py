@@ -171,15 +171,15 @@ def predict_app(name: str, method: str | None = None) -> App:
             threshold=threshold,
             false_alarm_rate=false_alarm_rate,
         )
-        if many.engine is None and "://" in images:
+        if many.engine is not None:
+            many.refuse(runtime, gpu=gpu, save_maps=save_maps, open=open_page)
+            loaded, runs_on = load(device="cpu")[0], device or "auto"
+        elif "://" in images:
             raise BadValue(f"{images} is no path of this machine; --engine ray reads addresses")
-        if many.engine is None:
+        else:
             refuse_out(out, resume=resume, force=force)
             list_inputs(Path(images), out)
             loaded, runs_on = load()
-        else:
-            many.refuse(runtime, gpu=gpu, save_maps=save_maps, open=open_page)
-            loaded, runs_on = load(device="cpu")[0], device or "auto"
         if fail_on_anomaly and loaded.threshold is None:
             raise BadValue("--fail-on-anomaly needs a threshold, and the model has none; give --threshold")
         made_with = {

@@ -14,8 +14,8 @@ from adcommon.errors import BadValue, UserError
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
-_FEWEST_IN_A_ROW = 10
-"""Failures without a success between them, after which nothing can be expected to succeed."""
+_MOST_IN_A_ROW = 10
+"""Shards given up without a success between them, after which nothing can be expected to succeed."""
 
 
 def score_shards(
@@ -30,8 +30,8 @@ def score_shards(
 ) -> dict[int, str]:
     """Score shards on the cluster that this process speaks to; those that could not be, with the last reason.
 
-    A worker that dies, or whose shard fails, is replaced, and the shard is tried again behind all others; the
-    last time carefully, image by image.
+    A worker that dies, or whose shard fails, is replaced, and the shard is tried again; the last time
+    carefully, image by image.
 
     Args:
         cpus: of each worker; there are as many workers as the cluster's machines have room for.
@@ -70,15 +70,15 @@ def score_shards(
                     done(ray.get(call))
                 except RayError as error:
                     ray.kill(one)
-                    in_a_row += 1
-                    tries[number] += 1
                     reason = _reason(error)
                     logger.warning("shard %d failed: %s", number, reason)
+                    tries[number] += 1
                     if tries[number] <= retries:
-                        waiting.append(number)
-                    else:
-                        failed[number] = reason
-                    if in_a_row >= max(_FEWEST_IN_A_ROW, 2 * room):
+                        waiting.appendleft(number)
+                        continue
+                    failed[number] = reason
+                    in_a_row += 1
+                    if in_a_row == _MOST_IN_A_ROW:
                         raise UserError(
                             f"{in_a_row} shards failed one after the other, the last one: {reason}\n  Mend "
                             "that, and go on with --resume"
