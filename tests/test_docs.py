@@ -62,7 +62,7 @@ def test_every_prediction_of_the_page_is_understood(tmp_path: Path, monkeypatch)
 
     def predicted(loaded: Model, load, images: str, out: Path, many: Many, *, maps: bool, **_) -> Counted:
         asked.append((images, many.gpus, maps))
-        return Counted(1, Counter(normal=1), Counter(), np.zeros(1), {})
+        return Counted(1, Counter(normal=1), 0, None, np.zeros(1), {})
 
     monkeypatch.setattr(Deciding, "load", lambda *_: (model, "cpu"))
     monkeypatch.setattr(model_commands, "predict_on_ray", predicted)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -20,12 +21,13 @@ import adcommon.deploy.many.predict
 from adcommon.cli.many import Many
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.many.listing import count_shards, identity, read_shard, write_listing
+from adcommon.deploy.many.pool import score_shards
 from adcommon.deploy.many.predict import Counted, predict_many, summary
 from adcommon.deploy.many.shards import MAPS, Worker, find_deadly, shard_file
 from adcommon.deploy.model import Model
 from adcommon.deploy.predict import predict
 from adcommon.deploy.rows import file_digest
-from adcommon.errors import BadValue, EmptySplit, OutputExists, WrongCheckpoint
+from adcommon.errors import BadValue, EmptySplit, OutputExists, UserError, WrongCheckpoint
 from adcommon.testing.commands import read_table
 from adcommon.testing.surroundings import run_with_ray
 from adcommon.types.prediction import Prediction
@@ -172,10 +174,10 @@ def test_a_prediction_goes_on_with_the_shards_that_it_was_begun_with(
             done.append(number)
         return {}
 
-    def run(*, shard: int = 5, stopped: bool = False, **flags: bool) -> Counted:
+    def run(images: Path = photos, *, shard: int = 5, stopped: bool = False, **flags: bool) -> Counted:
         return predict_many(
             worker(out),
-            str(photos),
+            str(images),
             shard=shard,
             cpus=1,
             gpus=0.0,
@@ -186,6 +188,10 @@ def test_a_prediction_goes_on_with_the_shards_that_it_was_begun_with(
         )
 
     monkeypatch.setattr(adcommon.deploy.many.predict, "score_shards", score_some)
+    monkeypatch.setattr(adcommon.deploy.many.predict, "refuse_without_room", lambda *_: None)
+    with pytest.raises(BadValue, match="no image or folder at"):
+        run(images=photos / "none")
+    assert not out.exists()
     assert run(stopped=True).failed == 7  # of 12
     Image.new("L", (20, 20)).save(photos / "0-late.png")
     with pytest.raises(OutputExists, match="Continue the prediction in it with --resume"):
@@ -198,6 +204,74 @@ def test_a_prediction_goes_on_with_the_shards_that_it_was_begun_with(
     said = summary(found, load()[0], out)
     assert said.startswith("12 images: 3 anomalous, 8 normal\n1 could not be scored, the first: cannot read")
     assert run(force=True).asked == 13
+
+
+class Ray:
+    """Stands for Ray: two nodes of one processor each; a call ends, well or not, when it is waited for."""
+
+    class RayError(Exception):
+        pass
+
+    def __init__(self, ends_well: Callable[[int, bool], bool]) -> None:
+        self.ends_well, self.asked = ends_well, []
+        self.alive, self.most = 0, 0
+
+    def nodes(self) -> list[dict]:
+        return [{"Alive": True, "Resources": {"CPU": 1.0}}] * 2
+
+    def remote(self, kind: type) -> SimpleNamespace:
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self.new))
+
+    def new(self, **_: object) -> SimpleNamespace:
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        return SimpleNamespace(score=SimpleNamespace(remote=lambda number, careful: (number, careful)))
+
+    def kill(self, _: object) -> None:
+        self.alive -= 1
+
+    def wait(self, calls: list, timeout: float) -> tuple[list, list]:
+        return calls[:1], calls[1:]
+
+    def get(self, call: tuple[int, bool]) -> int:
+        self.asked.append(call)
+        if not self.ends_well(*call):
+            raise self.RayError("The actor died.\nAnd so on.")
+        return 5
+
+
+def score_with(ray: Ray, monkeypatch: pytest.MonkeyPatch, shards: int) -> tuple[dict[int, str], int]:
+    """What could not be scored, and images that were."""
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", ray)
+    done: list[int] = []
+    failed = score_shards(
+        worker(Path("out")),
+        range(shards),
+        cpus=1,
+        gpus=0.0,
+        retries=2,
+        done=done.append,
+        stop=lambda: False,
+    )
+    return failed, sum(done)
+
+
+def test_a_shard_is_tried_again_and_the_last_time_carefully(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Ray(lambda number, careful: number != 7 and (careful or number % 2 == 0))
+    failed, images = score_with(ray, monkeypatch, 40)
+    assert (failed, images) == ({7: "The actor died."}, 5 * 39)
+    assert [careful for number, careful in ray.asked if number == 7] == [False, False, True]
+    assert len(ray.asked) == 20 + 3 * 20
+    assert (ray.alive, ray.most) == (0, 2)
+
+
+def test_where_all_fails_it_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Ray(lambda number, careful: number < 5)
+    with pytest.raises(UserError, match="10 shards failed one after the other, the last one: The actor died"):
+        score_with(ray, monkeypatch, 10_000)
+    assert len(ray.asked) <= 5 + 3 * 11
+    assert ray.alive == 0
 
 
 DEADLY = """

@@ -30,7 +30,7 @@ class Many:
     cpus: Positive = 1
     """For each worker; a file of `ad export` takes as many threads."""
     gpus: NotNegative = 0.0
-    """For each worker, or a share of one: 0.5."""
+    """For each worker, or a share of one: 0.5; a file of `ad export` takes it with --device cuda."""
     ray_address: Annotated[str | None, Parameter(show_default=False)] = None
     """Of the cluster; `local` starts one on this machine. [default: auto, the one that runs here]"""
     retries: Count = 2

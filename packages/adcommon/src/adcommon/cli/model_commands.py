@@ -85,15 +85,15 @@ def predict_app(name: str, method: str | None = None) -> App:
             raise BadValue("--resume keeps the prediction and --force deletes it; use one of them")
         if save_maps and maps is False:
             raise BadValue("--save-maps writes the maps, and --no-maps none; use one of them")
-        if many.engine is None and "://" in images:
+        if many.engine is not None:
+            many.refuse(deciding.runtime, gpu=deciding.gpu, save_maps=save_maps, open=open_page)
+            loaded, runs_on = replace(deciding, device="cpu").load(method)[0], deciding.device or "auto"
+        elif "://" in images:
             raise BadValue(f"{images} is no path of this machine; --engine ray reads addresses")
-        if many.engine is None:
+        else:
             refuse_out(out, resume=resume, force=force)
             list_inputs(Path(images), out)
             loaded, runs_on = deciding.load(method)
-        else:
-            many.refuse(deciding.runtime, gpu=deciding.gpu, save_maps=save_maps, open=open_page)
-            loaded, runs_on = replace(deciding, device="cpu").load(method)[0], deciding.device or "auto"
         if fail_on_anomaly and loaded.threshold is None:
             raise BadValue("--fail-on-anomaly needs a threshold, and the model has none; give --threshold")
         references = deciding.references

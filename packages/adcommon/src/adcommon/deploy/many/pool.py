@@ -14,8 +14,8 @@ from adcommon.errors import BadValue, UserError
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
-_FEWEST_IN_A_ROW = 10
-"""Failures without a success between them, after which nothing can be expected to succeed."""
+_MOST_IN_A_ROW = 10
+"""Shards given up without a success between them, after which nothing can be expected to succeed."""
 
 
 def score_shards(
@@ -30,8 +30,8 @@ def score_shards(
 ) -> dict[int, str]:
     """Score shards on the cluster that this process speaks to; those that could not be, with the last reason.
 
-    A worker that dies, or whose shard fails, is replaced, and the shard is tried again behind all others; the
-    last time carefully, image by image.
+    A worker that dies, or whose shard fails, is replaced, and the shard is tried again; the last time
+    carefully, image by image.
 
     Args:
         cpus: of each worker; there are as many workers as the cluster's machines have room for.
@@ -40,7 +40,7 @@ def score_shards(
         stop: asked every second; True ends at once, and leaves the shards that are under way.
 
     Raises:
-        BadValue: no machine has room for a worker.
+        BadValue: as `refuse_without_room`.
         UserError: whatever is tried fails.
     """
     import ray
@@ -54,10 +54,9 @@ def score_shards(
     in_a_row = 0
     try:
         while (waiting or running) and not stop():
+            if not running:
+                refuse_without_room(cpus, gpus)
             room = _room(cpus, gpus)
-            if not room and not running:
-                wanted = f"--cpus {cpus}" + (f" and --gpus {gpus:g}" if gpus else "")
-                raise BadValue(f"no machine of the cluster has {wanted} for a worker; ask for less")
             while waiting and len(running) < room:
                 number = waiting.popleft()
                 one = idle.pop() if idle else new.remote(**vars(worker))
@@ -71,15 +70,15 @@ def score_shards(
                     done(ray.get(call))
                 except RayError as error:
                     ray.kill(one)
-                    in_a_row += 1
-                    tries[number] += 1
                     reason = _reason(error)
                     logger.warning("shard %d failed: %s", number, reason)
+                    tries[number] += 1
                     if tries[number] <= retries:
-                        waiting.append(number)
-                    else:
-                        failed[number] = reason
-                    if in_a_row >= max(_FEWEST_IN_A_ROW, 2 * room):
+                        waiting.appendleft(number)
+                        continue
+                    failed[number] = reason
+                    in_a_row += 1
+                    if in_a_row == _MOST_IN_A_ROW:
                         raise UserError(
                             f"{in_a_row} shards failed one after the other, the last one: {reason}\n  Mend "
                             "that, and go on with --resume"
@@ -91,6 +90,17 @@ def score_shards(
         for one in (*idle, *(one for one, _ in running.values())):
             ray.kill(one)
     return failed
+
+
+def refuse_without_room(cpus: int, gpus: float) -> None:
+    """Refuse workers that no machine of the cluster can have.
+
+    Raises:
+        BadValue: says what they were to have.
+    """
+    if not _room(cpus, gpus):
+        wanted = f"--cpus {cpus}" + (f" and --gpus {gpus:g}" if gpus else "")
+        raise BadValue(f"no machine of the cluster has room for a worker with {wanted}; ask for less")
 
 
 def _room(cpus: int, gpus: float) -> int:

@@ -12,15 +12,14 @@ from tqdm import tqdm
 
 from adcommon.deploy.drift import drift
 from adcommon.deploy.many.listing import LISTING, count_shards, identity, write_listing
-from adcommon.deploy.many.pool import score_shards
+from adcommon.deploy.many.pool import refuse_without_room, score_shards
 from adcommon.deploy.many.shards import MAPS, SHARDS, Worker, shard_file
 from adcommon.deploy.model import Model
 from adcommon.deploy.predict import refuse_out
 from adcommon.deploy.rows import RUN, refuse_other
 from adcommon.deploy.summary import worth_of
 from adcommon.io.files import atomic_write, json_text, remove_leftovers
-from adcommon.io.lock import locked
-from adcommon.io.outputs import clear
+from adcommon.io.outputs import clear, reserved
 
 WRITTEN = (RUN, LISTING, SHARDS, MAPS)
 """What such a prediction leaves in its folder."""
@@ -33,8 +32,10 @@ class Counted:
     asked: int
     """Images there are; more than have a row where it was stopped, or shards could not be written."""
     decisions: Counter[str]
-    errors: Counter[str]
-    """Why images could not be scored."""
+    errors: int
+    """Images that could not be scored."""
+    error: str | None
+    """Why the first of them."""
     scores: Float64[np.ndarray, " scored"]
     unwritten: Mapping[int, str]
     """Shards that could not be written -> the reason."""
@@ -88,7 +89,8 @@ def predict_many(
         BadValue: `images` cannot be listed, or the cluster has no room.
     """
     out = worker.out
-    with locked(out):
+    refuse_without_room(cpus, gpus)
+    with reserved(out, WRITTEN, force=True):
         refuse_out(out, resume=resume, force=force, written=WRITTEN)
         wanted = {
             **made_with,
@@ -97,16 +99,16 @@ def predict_many(
             "batch_size": worker.batch_size,
             "maps": worker.maps,
         }
-        if resume and (out / RUN).exists():
+        goes_on = resume and (out / RUN).exists()
+        if goes_on:
             refuse_other(out / RUN, wanted)
             remove_leftovers(out)
         else:
             clear(out, WRITTEN)
-            atomic_write(out / RUN, json_text(wanted))
-        if not (out / LISTING).exists():
             write_listing(images, out, shard)
+            atomic_write(out / RUN, json_text(wanted))
         count, asked = count_shards(out)
-        missing = [number for number in range(count) if not shard_file(out, number).exists()]
+        missing = [number for number in range(count) if not goes_on or not shard_file(out, number).exists()]
         before = min(asked, (count - len(missing)) * shard)
         with tqdm(total=asked, initial=before, desc="predicting", unit="image", disable=None) as bar:
             failed = score_shards(
@@ -117,16 +119,16 @@ def predict_many(
 
 def summary(counted: Counted, model: Model, out: Path) -> str:
     """For a person: what was found, what was not scored, where everything is."""
-    scored, errors = len(counted.scores), counted.errors.total()
-    rows = scored + errors
+    scored = len(counted.scores)
+    rows = scored + counted.errors
     said = f"{counted.anomalous} anomalous, {counted.decisions['normal']} normal"
     if model.threshold is None:
         said = f"{scored} scored; without a threshold (--threshold) none is called anomalous"
     if counted.unfamiliar:
         said += f", {counted.unfamiliar} not of this kind"
     lines = [f"{rows} images: {said}"]
-    if errors:
-        lines.append(f"{errors} could not be scored, the first: {next(iter(counted.errors))}")
+    if counted.errors:
+        lines.append(f"{counted.errors} could not be scored, the first: {counted.error}")
     lines += [
         f"shard {number} could not be written: {reason}" for number, reason in counted.unwritten.items()
     ]
@@ -140,10 +142,12 @@ def summary(counted: Counted, model: Model, out: Path) -> str:
 
 
 def _counted(out: Path, count: int, asked: int, failed: Mapping[int, str]) -> Counted:
-    decisions, errors, scores = Counter[str](), Counter[str](), [np.empty(0)]
+    decisions, scores, errors, error = Counter[str](), [np.empty(0)], 0, None
     for file in filter(Path.exists, (shard_file(out, number) for number in range(count))):
         table = pq.read_table(file, columns=["score", "decision", "error"])
         decisions.update(table["decision"].to_pylist())
-        errors.update(table["error"].drop_null().to_pylist())
         scores.append(table["score"].drop_null().to_numpy())
-    return Counted(asked, decisions, errors, np.concatenate(scores), failed)
+        why = table["error"].drop_null()
+        errors += len(why)
+        error = error or (why[0].as_py() if len(why) else None)
+    return Counted(asked, decisions, errors, error, np.concatenate(scores), failed)
