@@ -22,7 +22,7 @@ def test_methods_are_compared_and_what_was_measured_is_kept(tmp_path: Path) -> N
     said = succeed("ad", "init", parts).stdout
     assert f"uv run ad compare --config {tmp_path / 'ad.yaml'}" in said
     words = ["compare", "--config", tmp_path / "ad.yaml", "--out", out, "--device", "cpu"]
-    words += ["--methods", "patchcore", "padim"]
+    words += ["--methods", "patchcore", "padim", "--jobs", "2"]
     first = succeed("ad", *words).stdout
     for part in ("image AUROC", "AUPRO", " of 3 ", "ms per image", "Use ", "uv run ad predict IMAGES"):
         assert part in first
@@ -66,6 +66,7 @@ def test_what_cannot_be_compared_is_refused_before_work(tmp_path: Path) -> None:
     make_folder(tmp_path / "parts", good=8, defects=("scratch",))
     words = ["compare", "--data", tmp_path / "parts", "--out", tmp_path / "out"]
     assert "patchcore" in refused("ad", *words, "--methods", "nomethod")
+    assert "leave out --device" in refused("ad", *words, "--devices", "0,1", "--device", "cpu")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").touch()
     assert "no run of this product" in refused("ad", *words)

@@ -10,9 +10,10 @@ The same command again goes on where it was stopped: what was measured is kept.
 """
 
 import logging
-import subprocess
+import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,23 +25,24 @@ from adcommon.io.lock import locked
 from adcommon.io.outputs import clear, refuse_held
 from adcommon.io.places import default_root
 from adcommon.methods import FLOOR, commands, installed
+from adcommon.training.launch import Launch, run_trials
 from adcommon.training.logging import start_logging
 from adcommon.training.settings import Names
 from adcommon.training.stop import StopSignal
-from adcommon.training.trials import Trial, find_command, last_line, start
+from adcommon.training.trials import Trial, find_command, last_line
+from adcommon.types.names import JOBS, LOG
 from adcommon.types.records import Split
 from adcommon.types.threshold import RATE
 from adcommon.types.values import AboveZero, Count, Positive, Rate, Side
 
 logger = logging.getLogger(__name__)
 
-WRITTEN = ("images", "truth", "data", "index.html", "comparison.md")
+WRITTEN = ("images", "truth", "data", "index.html", "comparison.md", JOBS)
 """What a comparison leaves in its folder beside one folder for each method."""
 PROXY_SHARE = 0.25
 """Of the normal images, that get a pasted defect where no other is known."""
 TRAINING_SHARE = 0.6
 """Of a method's time, for the steps of its training; the rest is for reading and measuring."""
-_POLL_SECONDS = 0.2
 
 
 def compare(
@@ -63,12 +65,13 @@ def compare(
     out: Path = Path("runs/compare"),
     device: Annotated[str | None, Parameter(show_default=False)] = None,
     force: bool = False,
+    launch: Launch = Launch(),  # noqa: B008
 ) -> None:
     """Train every method on the same images, in the time that there is, and say which one to use.
 
-    What needs no training comes first; each method has an equal share of the time that is left. The same
-    command goes on where it was stopped. Where no defect is known, pieces of other images are pasted into
-    normal ones that were kept out of training.
+    What needs no training comes first; each method has an equal share of the time that is left, a longer one
+    where several are trained at once. The same command goes on where it was stopped. Where no defect is
+    known, pieces of other images are pasted into normal ones that were kept out of training.
 
     Args:
         config: YAML file with any of these flags, such as `ad init` writes; the last of several wins.
@@ -98,6 +101,8 @@ def compare(
     deadline = time.monotonic() + 60 * minutes
     if (data is None) == (dataset is None):
         raise BadValue("give --data DIR, a folder of my own images, or --dataset NAME")
+    if launch.devices and device:
+        raise BadValue("--devices gives each method a GPU of its own; leave out --device")
     programs = _programs(methods)
     root = data or data_root or default_root()
     meaning, wanted = Meaning(good, bad, masks), () if category is None else (category,)
@@ -124,7 +129,7 @@ def compare(
             flags += [] if value is None else [flag, str(value)]
         trials = {name: Trial(name, program, out / name, tuple(flags)) for name, program in programs.items()}
         _refuse_others(trials, split)
-        failed = _run_all(trials, split, false_alarm_rate, deadline, stop)
+        failed = _run_all(trials, split, false_alarm_rate, deadline, launch, out, stop)
         if stop.requested:
             raise Stopped("stopped; run the same command to go on", stop.number)
         if len(failed) == len(trials):
@@ -186,49 +191,43 @@ def _run_all(
     split: Split,
     false_alarm_rate: float,
     deadline: float,
+    launch: Launch,
+    folder: Path,
     stop: StopSignal,
 ) -> dict[str, str]:
     """Train and measure what was not measured before; those that failed, and why."""
     from adcommon.cli.compared import measure, measured
 
     failed: dict[str, str] = {}
-    for number, (name, trial) in enumerate(trials.items()):
-        if stop.requested or measured(trial) is not None:
-            continue
-        left = deadline - time.monotonic()
-        share = left / (len(trials) - number)
-        if left <= 0:
-            failed[name] = "there was no time left"
-            continue
-        began = time.monotonic()
-        if not trial.finished:
-            logger.info("%s: at most %.1f minutes", name, share / 60)
-            further = [] if name in installed(FLOOR) else ["--minutes", f"{TRAINING_SHARE * share / 60:.3f}"]
-            code = _run(start(trial, further), deadline, stop)
+    waiting = [name for name, trial in trials.items() if measured(trial) is None]
+    if not waiting:
+        return failed
+    at_once = launch.at_once if launch.launcher == "local" or launch.jobs else len(waiting)
+    groups = [[name] for name in waiting] if at_once == 1 else [waiting]
+    for number, names in enumerate(groups):
+        left = max(0.0, deadline - time.monotonic())
+        minutes = left / 60 / (len(groups) - number) / math.ceil(len(names) / at_once)
+        group = [_within(TRAINING_SHARE * minutes, trials[name]) for name in names]
+        wrong: list[Trial] = []
+        if left and not all(trial.finished for trial in group):
+            logger.info("%s: at most %.1f minutes each", ", ".join(names), minutes)
+            wrong = run_trials(group, launch, folder, stop, deadline=deadline)
+        for trial in group:
             if stop.requested:
-                continue
-            if code:
-                why = "there was no time left" if time.monotonic() > deadline else last_line(trial)
-                failed[name] = f"{why} ({trial.folder / 'command.log'})"
-                logger.error("%s: %s", name, failed[name])
-                continue
-            trial.finish()
-        measure(trial, split, false_alarm_rate, seconds=time.monotonic() - began)
+                return failed
+            if trial in wrong:
+                failed[trial.name] = f"{last_line(trial)} ({trial.folder / LOG})"
+            elif not trial.finished:
+                failed[trial.name] = "there was no time left"
+            else:
+                measure(trial, split, false_alarm_rate)
     return failed
 
 
-def _run(process: "subprocess.Popen[bytes]", deadline: float, stop: StopSignal) -> int:
-    """Wait for a training; it is stopped in good order when somebody asks for it, or the time is over."""
-    asked = False
-    try:
-        while (code := process.poll()) is None:
-            if not asked and (stop.requested or time.monotonic() > deadline):
-                process.terminate()
-                asked = True
-            time.sleep(_POLL_SECONDS)
-        return code
-    finally:
-        process.kill()
+def _within(minutes: float, trial: Trial) -> Trial:
+    """A training that may take so many minutes for its steps, if it has any."""
+    further = () if trial.name in installed(FLOOR) else ("--minutes", f"{minutes:.3f}")
+    return replace(trial, further=further)
 
 
 def _listed(failed: Mapping[str, str]) -> str:

@@ -53,13 +53,10 @@ def _digest(split: Split) -> str:
     return listing_digest([record.image for record in (*split.train, *split.test)])
 
 
-def measure(trial: Trial, split: Split, false_alarm_rate: float, *, seconds: float) -> None:
+def measure(trial: Trial, split: Split, false_alarm_rate: float) -> None:
     """Score the test images with a trained model, draw some, and write down what came out.
 
     A few-shot model has the references of its own report: the first draw.
-
-    Args:
-        seconds: that its training took, reading and report included.
     """
     (config,) = trial.folder.glob("*/model/config.json")
     folder = config.parent
@@ -94,7 +91,7 @@ def measure(trial: Trial, split: Split, false_alarm_rate: float, *, seconds: flo
         "images": _digest(split),
         "scores": scores,
         "promise": None if promise is None else asdict(promise),
-        "minutes": seconds / 60,
+        "minutes": _standard_row(trial.folder)["seconds"] / 60,
         "milliseconds": 1000 * spent / len(paths),
         "megabytes": sum(file.stat().st_size for file in folder.iterdir()) / 1e6,
         "cut_short": cut_short(trial) is not None,

@@ -5,6 +5,7 @@ folder, and goes on in it: what a killed worker or launcher left unfinished is r
 """
 
 import logging
+import math
 import re
 import signal
 import time
@@ -97,11 +98,19 @@ def failure(failed: Sequence[Trial], count: int, again: str = "") -> UserError:
     return UserError(f"{len(failed)} of {count} runs failed:\n{logs}\n  Run {how} to try them again")
 
 
-def run_trials(trials: Sequence[Trial], launch: Launch, folder: Path, stop: StopSignal) -> list[Trial]:
+def run_trials(
+    trials: Sequence[Trial],
+    launch: Launch,
+    folder: Path,
+    stop: StopSignal,
+    *,
+    deadline: float = math.inf,
+) -> list[Trial]:
     """Run what is not finished; those that failed.
 
     Args:
         folder: for what a launcher itself keeps.
+        deadline: of time.monotonic(); what runs then is stopped in good order.
     """
     waiting = [trial for trial in trials if not trial.finished]
     if not waiting:
@@ -119,7 +128,7 @@ def run_trials(trials: Sequence[Trial], launch: Launch, folder: Path, stop: Stop
     running = dict(zip(waiting, submit([Unit(trial, place) for trial in waiting]), strict=True))
     try:
         while running:
-            if stop.requested:
+            if stopping := stop.requested or time.monotonic() > deadline:
                 for job in running.values():
                     job.stop()
             for trial, job in list(running.items()):
@@ -127,7 +136,7 @@ def run_trials(trials: Sequence[Trial], launch: Launch, folder: Path, stop: Stop
                 if code is None:
                     continue
                 del running[trial]
-                if _was_killed(code) and killed[trial] < launch.retries and not stop.requested:
+                if _was_killed(code) and killed[trial] < launch.retries and not stopping:
                     killed[trial] += 1
                     logger.warning("%s was killed, and is gone on with", trial.name)
                     (running[trial],) = submit([Unit(trial, place)])
@@ -135,7 +144,7 @@ def run_trials(trials: Sequence[Trial], launch: Launch, folder: Path, stop: Stop
                 progress.update()
                 if code == 0:
                     logger.info("%s is finished", trial.name)
-                elif not stop.requested:
+                elif not stopping:
                     logger.error("%s failed with exit code %d: %s", trial.name, code, last_line(trial))
                     failed.append(trial)
             if time.time() - viewed > _VIEW_SECONDS:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +44,8 @@ class Trial:
     """After the command's name; without --out and --resume."""
     varied: str = ""
     """What it has of its own besides the seed, such as "lr=0.1"."""
+    further: tuple[str, ...] = ()
+    """Arguments that may be others when it goes on, such as --minutes."""
 
     @property
     def finished(self) -> bool:
@@ -97,20 +99,18 @@ def cut_short(trial: Trial) -> "re.Match[str] | None":
 
 def start(
     trial: Trial,
-    further: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     place: Path | None = None,
 ) -> "subprocess.Popen[bytes]":
     """Start it, or go on with it; what it says is in its log.
 
     Args:
-        further: arguments that may be others when it goes on.
         environment: variables that it has besides those of this process.
         place: where relative paths begin, if not here.
     """
     mark(trial.folder)
     begun = any(path.name not in (MARKER, LOG) for path in trial.folder.iterdir())
-    arguments = [trial.program, *trial.arguments, *further, "--out", str(trial.folder), "--resume"]
+    arguments = [trial.program, *trial.arguments, *trial.further, "--out", str(trial.folder), "--resume"]
     with (trial.folder / LOG).open("ab" if begun else "wb") as log:
         return subprocess.Popen(
             arguments,
