@@ -179,6 +179,8 @@ def session(
     settings.add_session_config_entry("session.use_env_allocators", "1")
     settings.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     settings.intra_op_num_threads = threads or 0
+    # Threads that wait for work spin by default, on cores that decode the next images.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if kind == "directml":
         settings.enable_mem_pattern = False  # it cannot
     chosen: dict[str, str] = {"device_id": number} if number else {}
