@@ -1,250 +1,307 @@
-"""ResAD: a training step and the scoring of an image, ours against reference-style ones, in one run.
+"""ResAD: a training step and the scoring of an image, ours against plain code of the equations, in one run.
 
-The reference-style step opens, resizes and encodes the references of every category of its batch, image by
-image in the training process, encodes the queries, normalises reference rows for every query, and gives the
-position code to the flows row by row. Ours takes features that were computed once, matches with one product
-per category and level, and looks position codes up in a table per cell. Queries come decoded in both. They
-start from the same weights and take turns. Prints seconds, the ratios (above 1: ours is faster), and how far
-residuals, losses and maps differ.
+The plain code is what the equations say in PyTorch's own functions: autograd, boolean masks, the position
+code beside every row, one fused Adam for each part, reference rows normalised once a step, or once for all
+test images. Both steps begin with features in memory; with `--encode` the plain one begins with images, whose
+features ours keeps. They start from the same weights, see the same rows in the same blocks and take turns.
+Prints seconds, the ratios (above 1: ours is faster) of CPU time and of time, and how far the losses of a
+first step, image scores and maps differ.
 
-    python benchmarks/bench_resad.py [--backbone NAME] [--size 128] [--side 900] [--batch 16] [--rounds 5]
+    OMP_NUM_THREADS=1 python benchmarks/bench_resad.py [--recipe paper] [--batch 16] [--rounds 5] [--encode]
 """
 
 import argparse
-import tempfile
+import statistics
 import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
+from torch.optim import Adam
 
-from adcommon.data import load_splits
-from adcommon.data.normalise import normalise
-from adcommon.data.order import epoch_order
 from adcommon.models.anomaly_maps import max_score
-from adcommon.testing.trees import make_mvtec
 from resad.backbone import build_backbone, make_preprocess
-from resad.data import TrainingData
 from resad.detector import ResADDetector, ScoreRange, merged_map
 from resad.losses import RunningBoundaries
 from resad.model import LevelScores, ResAD
-from resad.network.flow import Flow, log_likelihoods, position_codes
-from resad.network.residual import Residual, as_maps, as_rows, residual
-from resad.optimiser import Optimisers, update
-from resad.recipes import QUICKSTART
-from resad.references import encode
+from resad.network.flow import Flow, position_codes
+from resad.network.residual import ReferenceRows, References, match_classes, residual
+from resad.optimiser import Optimisers, level_mask, update
+from resad.recipes import RECIPES, Recipe
 
-CATEGORIES = ("bottle", "cable", "capsule", "carpet")
-
-
-class RowByRow(torch.nn.Module):
-    """A flow that is given its position code for every row, as a research script does."""
-
-    def __init__(self, flow: Flow) -> None:
-        """Share the parameters of `flow`."""
-        super().__init__()
-        self.module_list = flow.module_list
-
-    def forward(
-        self, rows: Tensor, codes: Tensor, cells: Tensor, autocast: object = None
-    ) -> tuple[Tensor, Tensor]:
-        """Latent rows and log-determinants, in fp32 whatever `autocast` would enter."""
-        condition, log_det = codes[cells], rows.new_zeros(len(rows))
-        for block in self.module_list:
-            first, activation, second = block.subnet
-            x1, x2 = rows[:, : block.kept], rows[:, block.kept :]
-            a = 0.1 * second(activation(first(torch.cat([x1, condition], dim=1))))
-            s, t = a.chunk(2, dim=1)
-            s = block.clamp * torch.tanh(s)
-            gamma = 0.1 * F.softplus(block.global_scale, beta=0.5)
-            joined = torch.cat([x1, x2 * s.exp() + t], dim=1)
-            rows = (joined * gamma + block.global_offset) @ block.w_perm.T
-            log_det = log_det + s.sum(dim=1) + gamma.log().sum()
-        return rows, log_det
+CATEGORIES = 4
+CONSTANT = -0.9189385332046727
 
 
-def residual_image_by_image(maps: Tensor, references: Tensor, kind: Residual) -> Tensor:
-    """Residuals of each image, its references normalised anew."""
+def rows_of(maps: Tensor) -> Tensor:
+    """Maps as rows: image by image, then row, then column."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+
+
+def plain_residuals(maps: Tensor, references: list[Tensor], unit: list[Tensor], kind: str) -> Tensor:
+    """Residuals of each image to its nearest reference rows; both lists have an entry for each image."""
     found = []
-    for image in maps:
-        rows = image.flatten(1).T
-        similarity = F.normalize(rows, dim=1) @ F.normalize(references, dim=1).T
-        found.append(references[similarity.argmax(dim=1)])
-    return residual(maps, as_maps(torch.cat(found), maps), kind)
+    for image, rows, directions in zip(maps, references, unit, strict=True):
+        similarity = F.normalize(image.flatten(1).T, dim=1) @ directions.T
+        found.append(rows[similarity.argmax(dim=1)].T.reshape(image.shape))
+    difference = maps - torch.stack(found)
+    return difference**2 if kind == "square" else difference
 
 
-def turns(
-    steps: dict[str, Callable[[int], object]], rounds: int
-) -> tuple[dict[str, list[float]], dict[str, list]]:
-    """Seconds and results of each step, taking turns; the first round warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    results: dict[str, list] = {name: [] for name in steps}
-    for number in range(rounds + 1):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            results[name].append(step(number))
-            seconds[name].append(time.perf_counter() - began)
-    return {name: times[1:] for name, times in seconds.items()}, results
-
-
-def show(what: str, seconds: dict[str, list[float]], per: int = 1) -> None:
-    (slow, fast) = seconds.values()
-    ratios = sorted(a / b for a, b in zip(slow, fast, strict=True))
-    median = [sorted(times)[len(times) // 2] / per for times in (slow, fast)]
-    print(
-        f"{what}: reference-style {median[0]:.4f} s, ours {median[1]:.4f} s, "
-        f"ratio {ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+def plain_likelihoods(flow: Flow, rows: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    """L_n and L_a of rows beside their position codes."""
+    log_det = torch.zeros(len(rows))
+    for block in flow.module_list:
+        first, activation, second = block.subnet
+        x1, x2 = rows[:, : block.kept], rows[:, block.kept :]
+        a = 0.1 * second(activation(first(torch.cat([x1, condition], dim=1))))
+        s, t = a.chunk(2, dim=1)
+        s = block.clamp * torch.tanh(s)
+        gamma = 0.1 * F.softplus(block.global_scale, beta=0.5)
+        joined = torch.cat([x1, x2 * s.exp() + t], dim=1)
+        rows = F.linear(joined * gamma + block.global_offset, block.w_perm)
+        log_det = log_det + s.sum(dim=1) + gamma.log().sum()
+    channels = rows.shape[1]
+    normal, anomalous = (
+        (channels * CONSTANT - 0.5 * (rows - centre).square().sum(dim=1) + log_det) / channels
+        for centre in (0, 1)
     )
+    return normal, anomalous
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean, 0 of nothing."""
+    return values.mean() if len(values) else values.sum()
+
+
+def barrier(excess: Tensor) -> Tensor:
+    """-l(-x) sg(exp(x)) of what is above 0."""
+    excess = excess[excess > 0]
+    return mean(-F.logsigmoid(-excess) * excess.detach().exp())
+
+
+def plain_constraint(rows: Tensor, before: Tensor, mask: Tensor) -> Tensor:
+    """The two-sided hypersphere loss of one level."""
+    size = torch.sqrt(rows.norm(dim=1) + 1) - 1
+    anomalous, normal = size[mask], size[~mask]
+    outer = min(0.9 * anomalous.min().item(), 0.4) if len(anomalous) else 0.4
+    loss = barrier(normal - outer) + barrier(0.99 * outer - normal)
+    if len(anomalous):
+        changed, kept = rows[mask], before[mask]
+        loss = loss + F.mse_loss(changed, kept) + (1 - F.cosine_similarity(changed, kept)).mean()
+        loss = loss + barrier(outer + 0.1 - anomalous)
+    return loss
+
+
+def plain_flow_loss(
+    normal: Tensor, anomalous: Tensor, mask: Tensor, boundary: float, recipe: Recipe
+) -> Tensor:
+    """Likelihoods, focal and boundary losses of a block in stage 2."""
+    loss = mean(-F.logsigmoid(normal[~mask]))
+    if not mask.any():
+        return loss
+    p = torch.softmax(torch.stack([normal, anomalous], dim=1), dim=1)
+    smooth = F.one_hot(mask.long(), 2).clamp(1e-5, 1 - 1e-5)
+    q = (smooth * p).sum(dim=1) + 1e-5
+    inside, outside, limit = normal[~mask], normal[mask], boundary - recipe.margin_tau
+    pulled = mean(-F.logsigmoid(-(boundary - inside[inside <= boundary])))
+    pushed = mean(-F.logsigmoid(-(outside[outside >= limit] - limit)))
+    loss = loss - F.logsigmoid(anomalous[mask]).mean() - ((1 - q) ** 2 * q.log()).mean()
+    return loss + recipe.bgspp_lambda * (pulled + pushed)
+
+
+class PlainStep:
+    """A step of stage 2 from features."""
+
+    def __init__(self, model: ResAD, recipe: Recipe, masks: list[Tensor]) -> None:
+        """Bind model and masks."""
+        self.model, self.recipe, self.masks = model, recipe, [mask.flatten() for mask in masks]
+        self.boundaries = [0.0] * len(masks)
+        self.optimisers = [
+            Adam(part.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+            for part in (model.vq_ops, model.constraintor, model.estimators)
+        ]
+
+    def minimise(self, place: int, loss: Tensor) -> float:
+        """One update."""
+        self.optimisers[place].zero_grad()
+        loss.backward()
+        self.optimisers[place].step()
+        return loss.item()
+
+    def __call__(self, features: list[Tensor], known: list[Tensor]) -> list[float]:
+        """All losses of the step; `known` has the references of each level, category by category."""
+        recipe, model, residuals = self.recipe, self.model, []
+        for maps, references in zip(features, known, strict=True):
+            rows = [rows_of(images) for images in references.chunk(CATEGORIES)]
+            unit = [F.normalize(each, dim=1) for each in rows]
+            share = len(maps) // CATEGORIES
+            own = [[each for each in parts for _ in range(share)] for parts in (rows, unit)]
+            residuals.append(plain_residuals(maps, *own, recipe.residual))
+        quantiser = torch.zeros(())
+        for level, (maps, mask) in enumerate(zip(residuals, self.masks, strict=True)):
+            normal, codes = rows_of(maps)[~mask], model.vq_ops[level].embedding
+            with torch.no_grad():
+                squares = codes.weight.square().sum(dim=1)
+                nearest = torch.addmm(squares, normal, codes.weight.T, alpha=-2).argmin(dim=1)
+            chosen = codes(nearest)
+            quantiser = quantiser + F.mse_loss(chosen.detach(), normal) + 0.25 * F.mse_loss(chosen, normal)
+        losses = [self.minimise(0, quantiser)]
+        constrained = [rows_of(maps) for maps in model.constraintor(residuals)]
+        parts = zip(constrained, map(rows_of, residuals), self.masks, strict=True)
+        losses.append(self.minimise(1, sum((plain_constraint(*part) for part in parts), torch.zeros(()))))
+        for level, flow in enumerate(model.estimators):
+            rows, height, width = constrained[level].detach(), *features[level].shape[2:]
+            condition = position_codes(model.condition, height, width).repeat(len(features[level]), 1)
+            for block in torch.randperm(len(rows)).split(recipe.flow_batch):
+                if len(block) < recipe.flow_batch:
+                    break
+                normal, anomalous = plain_likelihoods(flow, rows[block], condition[block])
+                mask = self.masks[level][block]
+                inside = normal.detach()[~mask].sort().values
+                new = inside[int(len(inside) * recipe.pos_beta)].item()
+                self.boundaries[level] = 0.9 * self.boundaries[level] + 0.1 * new
+                loss = plain_flow_loss(normal, anomalous, mask, self.boundaries[level], recipe)
+                losses.append(self.minimise(2, loss))
+        return losses
+
+
+@torch.inference_mode()
+def plain_score(detector: ResADDetector, images: Tensor) -> Tensor:
+    """The merged map of one image; reference rows are known with their directions."""
+    model, scores = detector.model, []
+    for level, maps in enumerate(detector.backbone(images)):
+        known = detector.references.levels[level]
+        residuals = plain_residuals(maps, [known.rows], [known.unit], model.residual)
+        codes = model.vq_ops[level].embedding.weight
+        distances = torch.addmm(codes.square().sum(dim=1), rows_of(residuals), codes.T, alpha=-2)
+        quantised = codes[distances.argmin(dim=1)].T.reshape(residuals.shape)
+        ordered, places = residuals.flatten(2).sort(dim=2)
+        wanted = quantised.flatten(2).sort(dim=2).values
+        moved = ordered + (1 - model.fdm_alpha) * (wanted - ordered)
+        moved = torch.empty_like(moved).scatter_(2, places, moved).reshape(maps.shape)
+        constrained = model.constraintor.get_submodule(f"l{level + 1}_proj")(moved)
+        condition = position_codes(model.condition, *maps.shape[2:])
+        normal, anomalous = plain_likelihoods(model.estimators[level], rows_of(constrained), condition)
+        shape = (1, *maps.shape[2:])
+        probability = torch.softmax(torch.stack([normal, anomalous], dim=1), dim=1)[:, 1]
+        scores.append(LevelScores(normal.reshape(shape), probability.reshape(shape)))
+    return merged_map(scores, (images.shape[2], images.shape[3]), detector.scale)
+
+
+def compare(
+    what: str, plain: Callable[[int], object], ours: Callable[[int], object], rounds: int
+) -> tuple[object, object]:
+    """The first results; both take turns, and the first turns warm up."""
+    spent: list[list[float]] = []
+    first: list[object] = []
+    for number in range(rounds + 1):
+        results, times = [], []
+        for step in (plain, ours):
+            began = time.process_time(), time.perf_counter()
+            results.append(step(number))
+            times += [time.process_time() - began[0], time.perf_counter() - began[1]]
+        spent.append(times)
+        first = first or results
+    print(f"{what}: plain {statistics.median(row[0] for row in spent[1:]):.4f} CPU s, ", end="")
+    print(f"ours {statistics.median(row[2] for row in spent[1:]):.4f}", end="")
+    for kind, place in (("CPU time", 0), ("time", 1)):
+        ratios = [row[place] / row[place + 2] for row in spent[1:]]
+        print(f"; {kind} {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})", end="")
+    print()
+    return first[0], first[1]
+
+
+def compare_steps(recipe: Recipe, options: argparse.Namespace) -> None:
+    """Steps of stage 2, half of the images anomalous."""
+    backbone, shots = build_backbone(recipe, "random"), CATEGORIES * recipe.train_ref_shot
+    images = torch.randn(recipe.batch_size + shots, 3, recipe.image_size, recipe.image_size)
+    encoded = [level for level in backbone(images)]
+    features, known = (
+        [level[part] for level in encoded]
+        for part in (slice(recipe.batch_size), slice(recipe.batch_size, None))
+    )
+    drawn = torch.zeros(recipe.batch_size, recipe.image_size, recipe.image_size, dtype=torch.bool)
+    drawn[::2, 8:40, 8:40] = True
+    masks = [level_mask(drawn, maps.shape[2:], imagebind=False) for maps in features]
+    model = ResAD(list(backbone.channels), recipe).train()
+    plain_step = PlainStep(deepcopy(model), recipe, masks)
+    optimisers, boundaries = Optimisers(model, recipe), RunningBoundaries(recipe.feature_levels)
+    names = [str(place * CATEGORIES // recipe.batch_size) for place in range(recipe.batch_size)]
+
+    def plain(number: int) -> list[float]:
+        torch.manual_seed(number)
+        if not options.encode:
+            return plain_step(features, known)
+        with torch.no_grad():
+            return plain_step(backbone(images[: recipe.batch_size]), backbone(images[recipe.batch_size :]))
+
+    def ours(number: int) -> list[float]:
+        torch.manual_seed(number)
+        residuals = []
+        for level, references in zip(features, known, strict=True):
+            maps = level.contiguous(memory_format=torch.channels_last)
+            parts = references.contiguous(memory_format=torch.channels_last).chunk(CATEGORIES)
+            rows = {str(place): ReferenceRows.of(rows_of(part)) for place, part in enumerate(parts)}
+            residuals.append(residual(maps, match_classes(maps, names, rows), recipe.residual))
+        done = update(
+            model, residuals, masks, optimisers, boundaries, recipe, Accelerator(cpu=True), second_stage=True
+        )
+        return torch.stack(done.kinds()["items"]).tolist()
+
+    what = f"step of {recipe.batch_size} images, {CATEGORIES} x {recipe.train_ref_shot} references"
+    theirs, own = compare(what, plain, ours, options.rounds)
+    apart = max(abs(a - b) / abs(a) for a, b in zip(theirs, own, strict=True))
+    print(f"    {len(own)} losses of the first step differ by at most {apart:.1e} (relative)")
+
+
+def compare_images(recipe: Recipe, options: argparse.Namespace) -> None:
+    """Single images from pixels to maps, and sixteen at once; four references."""
+    backbone = build_backbone(recipe, "random")
+    model = ResAD(list(backbone.channels), recipe)
+    with torch.no_grad():
+        references = References.of(backbone(torch.randn(4, 3, recipe.image_size, recipe.image_size)))
+    scale = ScoreRange((0.0,) * recipe.feature_levels, float(recipe.feature_levels))
+    detector = ResADDetector(backbone, model, make_preprocess(recipe), references, scale=scale)
+    for count in (1, options.images):
+        images = torch.randn(count, 3, recipe.image_size, recipe.image_size)
+        theirs, own = compare(
+            f"{count} test images, plain one by one",
+            lambda _, images=images: torch.cat([plain_score(detector, each) for each in images.split(1)]),
+            lambda _, images=images: detector.score(images).anomaly_maps,
+            options.rounds,
+        )
+        maps, scores = (
+            float((a - b).abs().max()) for a, b in ((theirs, own), (max_score(theirs), max_score(own)))
+        )
+        print(
+            f"    maps differ by {maps:.1e} (their deviation: {float(own.std()):.1e}), scores by {scores:.1e}"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--backbone", default=QUICKSTART.backbone)
-    parser.add_argument("--size", type=int, default=QUICKSTART.image_size)
-    parser.add_argument("--side", type=int, default=900, help="of the image files, pixels")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--shots", type=int, default=4)
+    parser.add_argument("--recipe", default="quickstart", choices=["quickstart", "paper", "multishot"])
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--weights", default="pretrained")
+    parser.add_argument("--encode", action="store_true", help="the plain step computes its features")
     options = parser.parse_args()
-
-    cells = (options.size // 16) ** 2
-    recipe = replace(
-        QUICKSTART,
-        setting="mvtec_to_visa",
-        backbone=options.backbone,
-        image_size=options.size,
-        batch_size=options.batch,
-        train_ref_shot=options.shots,
-        flow_batch=min(4096, cells * options.batch),
-        first_stage_epochs=0,
-        scale_residuals=False,
-        calibration_share=0.0,
-    )
+    recipe = RECIPES[options.recipe]
+    rows = recipe.flow_batch * options.batch // recipe.batch_size  # as many blocks as the recipe's batch has
+    recipe = replace(recipe, batch_size=options.batch, flow_batch=rows)
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as folder:
-        make_mvtec(
-            Path(folder) / "mvtec", CATEGORIES, train=12, test_good=8, test_defect=8, size=options.side
-        )
-        splits = load_splits("mvtec", Path(folder), CATEGORIES)
-        backbone, preprocess = build_backbone(recipe, options.weights), make_preprocess(recipe)
-        data = TrainingData(splits, backbone, preprocess, recipe, memory_bytes=8 * 2**30)
-        train_steps(recipe, data, options.rounds)
-        score_images(recipe, data, options.rounds)
-    threads = torch.get_num_threads()
-    print(f"{options.backbone}, {options.size} pixels from files of {options.side}, {threads} threads")
-
-
-def train_steps(recipe, data: TrainingData, rounds: int) -> None:
-    """A step of stage 2; every image has been seen once, as after the first epoch."""
-    device, accelerator = torch.device("cpu"), Accelerator(cpu=True)
-    backbone, preprocess = data.store.network, data.preprocess
-    start = ResAD(list(backbone.channels), recipe)
-    data.store.fill()
-    per_epoch = data.plan().second_stage_steps
-
-    def reference_residuals(epoch: int, number: int) -> list[Tensor]:
-        size = recipe.batch_size
-        order = epoch_order(len(data.second_stage), recipe.seed, epoch)[number * size : (number + 1) * size]
-        queries = [data.second_stage[place] for place in order]
-        names = [data.records[place].category for place in queries]
-        levels = backbone(decoded[torch.tensor(queries)])
-        found = [torch.empty_like(maps) for maps in levels]
-        for name in sorted(set(names)):
-            images = [data.records[place].image for place in data.draw(name, epoch, number, queries)]
-            rows = backbone(normalise(np.stack([preprocess.pixels(image) for image in images]), preprocess))
-            places = [place for place, category in enumerate(names) if category == name]
-            for level, maps in enumerate(levels):
-                own = as_rows(rows[level])
-                found[level][places] = residual_image_by_image(maps[places], own, recipe.residual)
-        return found
-
-    decoded = normalise(np.stack([preprocess.pixels(record.image) for record in data.records]), preprocess)
-
-    def runner(reference: bool):
-        model = deepcopy(start)
-        optimisers, boundaries = Optimisers(model, recipe), RunningBoundaries(recipe.feature_levels)
-        if reference:
-            model.estimators = torch.nn.ModuleList(RowByRow(flow) for flow in model.estimators)
-        model.train()
-
-        def step(number: int) -> tuple[list[Tensor], float]:
-            epoch, place = divmod(number, per_epoch)
-            torch.manual_seed(number)
-            batch = None if reference else data.batch(epoch, place, device)
-            residuals = reference_residuals(epoch, place) if reference else batch.residuals
-            masks = masks_of(epoch, place) if reference else batch.masks
-            losses = update(
-                model, residuals, masks, optimisers, boundaries, recipe, accelerator, second_stage=True
-            )
-            return residuals, float(torch.stack(losses.items()).mean())
-
-        return step
-
-    masks = {}
-
-    def masks_of(epoch: int, place: int) -> list[Tensor]:
-        return masks[epoch, place]
-
-    for number in range(rounds + 1):  # masks are no part of the comparison
-        epoch, place = divmod(number, per_epoch)
-        masks[epoch, place] = data.batch(epoch, place, device).masks
-    seconds, results = turns({"reference": runner(True), "ours": runner(False)}, rounds)
-    show(f"training step of {recipe.batch_size} images", seconds)
-    first = zip(results["reference"][0][0], results["ours"][0][0], strict=True)
-    apart = max(float((a - b).abs().max() / a.std()) for a, b in first)
-    print(f"    residuals differ by {apart:.1e} deviations")
-    pairs = [(a[1], b[1]) for a, b in zip(results["reference"], results["ours"], strict=True)]
-    print(f"    losses differ by {max(abs(a - b) / abs(a) for a, b in pairs):.1e} (relative, all steps)")
-
-
-def score_images(recipe, data: TrainingData, rounds: int) -> None:
-    """Eight references; the reference scores one image at a time, ours sixteen."""
-    backbone, preprocess = data.store.network, data.preprocess
-    model = ResAD(list(backbone.channels), recipe).eval()
-    images = normalise(
-        np.stack([preprocess.pixels(record.image) for record in data.records[12:28]]), preprocess
+    compare_steps(recipe, options)
+    compare_images(recipe, options)
+    print(
+        f"{options.recipe}: {recipe.backbone}, {recipe.image_size} pixels, flow blocks of {rows} rows, ",
+        end="",
     )
-    references = encode(backbone, [record.image for record in data.records[:8]], preprocess)
-    scale = ScoreRange((0.0,) * recipe.feature_levels, float(recipe.feature_levels))
-    detector = ResADDetector(backbone, model, preprocess, references, scale=scale)
-    plain = [RowByRow(flow) for flow in model.estimators]
-
-    @torch.inference_mode()
-    def reference(number: int) -> Tensor:
-        maps = []
-        for image in images:
-            levels = backbone(image[None])
-            residuals = [
-                residual_image_by_image(level, rows.rows, recipe.residual)
-                for level, rows in zip(levels, references.levels, strict=True)
-            ]
-            scores = []
-            for flow, level in zip(plain, model.constraintor(model.matched(residuals)), strict=True):
-                height, width = level.shape[2:]
-                codes = position_codes(model.condition, height, width)
-                z, log_det = flow(as_rows(level), codes, torch.arange(height * width))
-                normal, anomalous = log_likelihoods(z, log_det)
-                shape = (1, height, width)
-                scores.append(
-                    LevelScores(normal.reshape(shape), torch.sigmoid(anomalous - normal).reshape(shape))
-                )
-            maps.append(merged_map(scores, (image.shape[1], image.shape[2]), scale))
-        return torch.cat(maps)
-
-    steps = {"reference": reference, "ours": lambda number: detector.score(images).anomaly_maps}
-    seconds, results = turns(steps, rounds)
-    show("scoring, per image", seconds, per=len(images))
-    a, b = results["reference"][0], results["ours"][0]
-    maps, scores = (float((x - y).abs().max()) for x, y in ((a, b), (max_score(a), max_score(b))))
-    spread = float(a.std())
-    print(f"    maps differ by {maps:.1e} (their deviation: {spread:.1e}), image scores by {scores:.1e}")
+    print(f"{torch.get_num_threads()} threads")
 
 
 if __name__ == "__main__":

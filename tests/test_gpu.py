@@ -4,14 +4,22 @@ uv run pytest tests/test_gpu.py -m gpu
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate import Accelerator
 from trainings import FEW_SHOT, PREDICTS, TRAININGS
 
 import adcommon as ad
 from adcommon.testing.commands import read_table, succeed
 from adcommon.testing.trees import make_mvtec
+from adcommon.testing.waits import waits
+from resad.losses import RunningBoundaries
+from resad.model import ResAD
+from resad.optimiser import Optimisers, update
+from resad.recipes import RECIPES
 
 DEVICE = os.environ.get("AD_TEST_DEVICE", "cuda:0")
 """`cpu` tries the tests themselves."""
@@ -71,3 +79,20 @@ def test_half_precision_stays_near_full(command: str, precision: str, data: Path
     succeed(command, *words, "--out", tmp_path / "full")
     succeed(command, *words, "--precision", precision, "--out", tmp_path / "half")
     assert losses(tmp_path / "half")[0] == pytest.approx(losses(tmp_path / "full")[0], rel=0.05)
+
+
+def test_a_step_of_resad_never_waits_for_the_device() -> None:
+    recipe = replace(RECIPES["quickstart"], flow_batch=256)
+    model = ResAD([24, 40], recipe).to(DEVICE).train()
+    optimisers, boundaries = Optimisers(model, recipe), RunningBoundaries(2)
+    residuals = [torch.rand(4, 24, 16, 16, device=DEVICE), torch.rand(4, 40, 8, 8, device=DEVICE)]
+    masks = [torch.rand(4, *maps.shape[2:], device=DEVICE) < 0.1 for maps in residuals]
+    accelerator = Accelerator(cpu=DEVICE == "cpu")
+
+    def step() -> None:
+        update(model, residuals, masks, optimisers, boundaries, recipe, accelerator, second_stage=True)
+
+    step()  # the first one moves the boundaries to the device
+    with waits() as found:
+        step()
+    assert found == []

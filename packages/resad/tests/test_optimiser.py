@@ -5,6 +5,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from adcommon.testing.waits import waits
 from adcommon.training.resume import restore, save
 from adcommon.training.run import Run
 from resad.losses import EpochLosses, RunningBoundaries
@@ -126,6 +127,18 @@ def test_after_a_restore_the_next_step_is_the_same_to_the_bit(
     assert all(torch.equal(value, state[name]) for name, value in second["model"].state_dict().items())
     assert second["boundaries"].values == first["boundaries"].values
     assert second["losses"].sums == first["losses"].sums
+
+
+@pytest.mark.parametrize("changed", [{}, {"flow_arch": "flow_model", "backbone": "imagebind"}])
+def test_a_step_never_waits_for_a_device(
+    make_model, residuals, recipe: Recipe, changed: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recipe, "__post_init__", lambda _: None)  # ImageBind's losses on small levels
+    model = make_model()
+    recipe = replace(recipe, flow_batch=16, **changed)
+    with waits() as found:
+        run(model, residuals, recipe, steps=2)
+    assert found == []
 
 
 def test_half_precision_is_of_constraintors_and_subnets_and_losses_are_not(

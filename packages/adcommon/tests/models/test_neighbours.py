@@ -32,3 +32,11 @@ def test_distances_rise_and_are_exact_however_they_are_cut(
     distances, index = nearest_distances(rows, bank, count)
     torch.testing.assert_close(distances, table.values[:, :count].float(), atol=3e-3, rtol=1e-4)
     assert torch.equal(index, table.indices[:, :count])
+
+
+def test_of_a_long_bank_the_first_of_equals_is_found_as_of_a_short_one() -> None:
+    rows, bank = (torch.randn(size, 3, generator=torch.Generator().manual_seed(size)) for size in (300, 1024))
+    bank = bank.repeat(2, 1)
+    for index in (nearest(rows, bank)[0], nearest_distances(rows, bank)[1][:, 0]):
+        assert index.max() < 1024
+    assert torch.equal(nearest(rows, bank)[0], (rows @ bank.T).argmax(dim=1))

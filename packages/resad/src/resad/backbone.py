@@ -36,7 +36,8 @@ def build_backbone(recipe: Recipe, weights: str, device: torch.device | str = "c
     """The frozen backbone on its device; weights are "pretrained", "random", or a file."""
     if recipe.is_imagebind:
         return ImageBindFeatures(weights).to(device)
-    return FeaturePyramid(recipe.backbone, weights, strides=recipe.strides).to(device)
+    pyramid = FeaturePyramid(recipe.backbone, weights, strides=recipe.strides)
+    return pyramid.to(device).to(memory_format=torch.channels_last)  # its maps lie as rows do
 
 
 def make_preprocess(recipe: Recipe) -> Preprocess:

@@ -154,7 +154,7 @@ class TrainingData:
         wanted = queries + [place for places in drawn.values() for place in places]
         residuals = []
         for level in self.store.batch(wanted):
-            level = level.to(device)
+            level = level.to(device, memory_format=torch.channels_last)  # rows are views of it
             rest = level[len(queries) :].split([len(places) for places in drawn.values()])
             rows = {name: ReferenceRows.of(as_rows(maps)) for name, maps in zip(drawn, rest, strict=True)}
             maps = level[: len(queries)]

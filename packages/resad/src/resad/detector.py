@@ -152,7 +152,8 @@ def nested_scores(
         shots: rising numbers of reference images.
     """
     residuals: dict[int, Features] = {count: [] for count in shots}
-    for maps, rows in zip(features, references.levels, strict=True):
+    for level, rows in zip(features, references.levels, strict=True):
+        maps = level.contiguous(memory_format=torch.channels_last)  # rows are views of it
         per_image = len(rows.rows) // references.images
         found = match_nested(maps, rows, [count * per_image for count in shots])
         for count, matched in zip(shots, found, strict=True):

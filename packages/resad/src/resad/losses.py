@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from resad.network.flow import log_likelihoods
@@ -27,6 +27,7 @@ SHELL_MARGIN = 0.9
 ANOMALY_MARGIN = 0.1
 """How far outside the shell anomalous rows are pushed."""
 FOCAL_SMOOTHING = 1e-5
+COSINE_EPS = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,14 @@ class ConstraintLoss:
         return ConstraintLoss(self.normal.detach(), self.anomalous.detach(), self.orthogonal.detach())
 
 
-def mean_over(values: PerRow) -> Scalar:
-    """The mean, 0 of nothing; the graph is kept either way."""
-    return values.mean() if len(values) else values.sum()
+def mean_over(chosen: Mask, values: PerRow) -> Scalar:
+    """The mean of the chosen values, 0 of none. As all of this file it asks no device for a number."""
+    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
 
 
-def radius(rows: Rows) -> PerRow:
-    """sqrt(|e| + 1) - 1; of the norm, not of its square."""
-    return torch.sqrt(rows.norm(dim=1) + 1) - 1
+def radius(lengths: PerRow) -> PerRow:
+    """sqrt(|e| + 1) - 1, of rows with these norms; of the norm, not of its square."""
+    return torch.sqrt(lengths + 1) - 1
 
 
 def constraint_loss(
@@ -70,54 +71,52 @@ def constraint_loss(
         targets: residuals before the constraintor; None: no anomalous part.
         orthogonal: add the regulariser of the ImageBind variant over normal rows.
     """
-    size = radius(rows)
-    anomalous, normal = size[mask], size[~mask]
+    lengths = rows.norm(dim=1)
+    size = radius(lengths)
     # Faithful: the one closest anomalous row decides the shell of the whole batch.
-    outer = rows.new_tensor(SHELL_RADIUS)
-    if len(anomalous):
-        outer = torch.minimum(SHELL_MARGIN * anomalous.detach().min(), outer)
+    closest = size.detach().masked_fill(~mask, torch.inf).min()
+    outer = (SHELL_MARGIN * closest).clamp(max=SHELL_RADIUS)
     inner = (1 - SHELL_THICKNESS) * outer
-    squeezed = _barrier(normal - outer) + _barrier(inner - normal)
-    kept = rows.sum() * 0
-    if targets is not None and len(anomalous):
-        changed, before = rows[mask], targets[mask]
-        kept = (
-            (changed - before).square().mean()
-            + (1 - F.cosine_similarity(changed, before)).mean()
-            + _barrier(outer + ANOMALY_MARGIN - anomalous)
-        )
-    regulariser = orthogonal_regulariser(rows[~mask]) if orthogonal else rows.new_zeros(())
+    squeezed = _barrier(~mask, size - outer) + _barrier(~mask, inner - size)
+    kept = rows.new_zeros(())
+    if targets is not None:
+        changed = (rows - targets).square().mean(dim=1)
+        product = (rows * targets).sum(dim=1)
+        cosine = product / (lengths.clamp(min=COSINE_EPS) * targets.norm(dim=1).clamp(min=COSINE_EPS))
+        kept = mean_over(mask, changed + 1 - cosine) + _barrier(mask, outer + ANOMALY_MARGIN - size)
+    regulariser = orthogonal_regulariser(rows * ~mask[:, None]) if orthogonal else rows.new_zeros(())
     return ConstraintLoss(squeezed, kept, regulariser)
 
 
-def _barrier(excess: PerRow) -> Scalar:
-    """Mean over rows with a positive excess x of -l(-x) sg(exp(x))."""
-    excess = excess[excess > 0]
-    return mean_over(F.softplus(excess) * excess.detach().exp())
+def _barrier(chosen: Mask, excess: PerRow) -> Scalar:
+    """Mean over chosen rows with a positive excess x of -l(-x) sg(exp(x))."""
+    chosen = chosen & (excess > 0)
+    excess = torch.where(chosen, excess, 0)  # of the others the exponential may overflow
+    return mean_over(chosen, F.softplus(excess) * excess.detach().exp())
 
 
 def orthogonal_regulariser(rows: Rows) -> Scalar:
-    """Half the mean square of E^T E - I, of rows that are not normalised."""
+    """Half the mean square of E^T E - I, of rows that are not normalised; rows of zeros change nothing."""
     gram = rows.T @ rows
     return 0.5 * (gram - torch.eye(len(gram), device=rows.device, dtype=rows.dtype)).square().mean()
 
 
 def normal_boundary(normal: PerRow, mask: Mask, pos_beta: float) -> Scalar:
-    """The log-likelihood below which `pos_beta` of the normal rows lie; without gradient."""
-    ordered = normal[~mask].detach().sort().values
+    """The log-likelihood below which `pos_beta` of the normal rows lie, NaN without any; without gradient."""
+    count = (~mask).sum()
+    ordered = normal.detach().masked_fill(mask, torch.inf).sort().values
     # Faithful: the place is computed in float32 and truncated.
-    place = int((torch.tensor(float(len(ordered))) * pos_beta).item())
-    return ordered[place]
+    place = (count.float() * pos_beta).long()
+    return torch.where(count > 0, ordered.gather(0, place[None])[0], torch.nan)
 
 
 def contrast(
     normal: PerRow, mask: Mask, boundary: float | Scalar, margin_tau: float
 ) -> tuple[Scalar, Scalar]:
     """Pull normal rows above the boundary b_n and push anomalous ones below b_n - tau, by their L_n."""
-    inside, outside = normal[~mask], normal[mask]
     limit = boundary - margin_tau
-    pulled = mean_over(F.softplus(boundary - inside[inside <= boundary]))
-    pushed = mean_over(F.softplus(outside[outside >= limit] - limit))
+    pulled = mean_over(~mask & (normal <= boundary), F.softplus(boundary - normal))
+    pushed = mean_over(mask & (normal >= limit), F.softplus(normal - limit))
     return pulled, pushed
 
 
@@ -126,8 +125,8 @@ def focal(normal: PerRow, anomalous: PerRow, mask: Mask) -> Scalar:
 
     q = o p + 1e-5, o the true class smoothed by 1e-5 and p the softmax of [L_n, L_a].
     """
-    wrong = torch.sigmoid(torch.where(mask, normal - anomalous, anomalous - normal))
-    right = torch.sigmoid(torch.where(mask, anomalous - normal, normal - anomalous))
+    margin = torch.where(mask, anomalous - normal, normal - anomalous)
+    right, wrong = torch.sigmoid(margin), torch.sigmoid(-margin)
     q = right * (1 - FOCAL_SMOOTHING) + wrong * FOCAL_SMOOTHING + FOCAL_SMOOTHING
     return -((1 - q).square() * q.log()).mean()
 
@@ -149,19 +148,22 @@ class FlowLoss:
             mask: anomalous rows; all False in stage 1 of convolutional backbones.
             boundary: the running b_n of this level; None: no contrast terms (stage 1).
         """
-        normal, anomalous = log_likelihoods(z, log_det)
-        has_anomalies = bool(mask.any())
-        loss = self._fit(normal[~mask])
-        if has_anomalies:
-            loss = loss + self._fit(anomalous[mask]) + focal(normal, anomalous, mask)
-        # Faithful: with log-sigmoids a block without anomalous rows has no contrast terms; without, it has.
-        if boundary is not None and (has_anomalies or not self.log_sigmoid):
+        return self.of(*log_likelihoods(z, log_det), mask, boundary)
+
+    def of(self, normal: PerRow, anomalous: PerRow, mask: Mask, boundary: float | Scalar | None) -> Scalar:
+        """The same, of likelihoods."""
+        has_anomalies = mask.any()
+        loss = mean_over(~mask, self._fit(normal)) + mean_over(mask, self._fit(anomalous))
+        loss = loss + has_anomalies * focal(normal, anomalous, mask)
+        if boundary is not None:
+            # Faithful: with log-sigmoids only a block that has anomalous rows has contrast terms.
             pulled, pushed = contrast(normal, mask, boundary, self.margin_tau)
-            loss = loss + self.contrast_weight * (pulled + pushed)
+            weighted = self.contrast_weight * (pulled + pushed)
+            loss = loss + (has_anomalies * weighted if self.log_sigmoid else weighted)
         return loss
 
-    def _fit(self, likelihood: PerRow) -> Scalar:
-        return mean_over(F.softplus(-likelihood) if self.log_sigmoid else -likelihood)
+    def _fit(self, likelihood: PerRow) -> PerRow:
+        return F.softplus(-likelihood) if self.log_sigmoid else -likelihood
 
 
 class RunningBoundaries:
@@ -171,19 +173,20 @@ class RunningBoundaries:
 
     def __init__(self, levels: int) -> None:
         """All boundaries 0."""
-        self.values = [0.0] * levels
+        self.values = [torch.zeros(())] * levels
 
-    def update(self, level: int, new: float) -> None:
-        """Take a block's boundary into the average."""
-        self.values[level] = self.MOMENTUM * self.values[level] + (1 - self.MOMENTUM) * new
+    def update(self, level: int, new: float | Scalar) -> None:
+        """Take a block's boundary into the average; NaN, of a block without normal rows, changes nothing."""
+        new, old = torch.as_tensor(new), self.values[level]
+        self.values[level] = torch.where(new.isnan(), old, self.MOMENTUM * old + (1 - self.MOMENTUM) * new)
 
     def state_dict(self) -> dict[str, list[float]]:
         """What `load_state_dict` needs."""
-        return {"values": self.values}
+        return {"values": [float(value) for value in self.values]}
 
     def load_state_dict(self, state_dict: dict[str, list[float]]) -> None:
         """Set all levels, as a resumed training does."""
-        self.values = list(state_dict["values"])
+        self.values = [torch.tensor(value) for value in state_dict["values"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +199,8 @@ class StepLosses:
     """One per level."""
     flows: list[Scalar]
     """One per flow update, level by level."""
-    used_codes: list[Int64[Tensor, " _"]]
-    """Codes of the quantisers that were nearest to some normal residual, per level."""
+    used_codes: list[Scalar]
+    """How many codes of each level's quantiser were nearest to some normal residual."""
 
     @property
     def constraint_total(self) -> Scalar:
@@ -213,6 +216,7 @@ class StepLosses:
             "anomalous": [level.anomalous for level in self.constraint],
             "orthogonal": [level.orthogonal for level in self.constraint],
             "flow": self.flows,
+            "codes": self.used_codes,
         }
 
 
@@ -236,20 +240,19 @@ class EpochLosses:
     def take(self) -> list[dict[str, float]]:
         """Means within each step since the last call, for the log; the device is waited for once.
 
-        `codes` is the number of a quantiser's codes that a step used, averaged over levels.
+        `codes` is the number of a quantiser's codes that a step used.
         """
         kinds = [step.kinds() for step in self._pending]
         flat = [value for step in kinds for values in step.values() for value in values]
         numbers = iter(torch.stack(flat).tolist() if flat else [])
         rows = []
-        for step, source in zip(kinds, self._pending, strict=True):
+        for step in kinds:
             read = {name: [next(numbers) for _ in values] for name, values in step.items()}
             for name, values in read.items():
                 self.sums[name] += sum(values)
                 self.counts[name] += len(values)
             mean = {name: sum(values) / len(values) for name, values in read.items() if values}
-            codes = sum(len(used) for used in source.used_codes) / len(source.used_codes)
-            rows.append({"loss": mean.pop("items"), **mean, "codes": codes})
+            rows.append({"loss": mean.pop("items"), **mean})
         self._pending.clear()
         return rows
 

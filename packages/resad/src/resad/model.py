@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resad.network.constraint import Constraintors
-from resad.network.flow import Flow, log_likelihoods, position_codes
+from resad.network.flow import Cells, Codes, Flow, axis_codes, log_likelihoods, places
 from resad.network.quantizer import Quantisers
 from resad.network.residual import as_maps, as_rows, match_distribution
 from resad.recipes import Recipe
@@ -74,11 +74,13 @@ class ResAD(nn.Module):
             for width in channels
         )
 
-    def codes(self, maps: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "cells condition"] | None:
-        """Position codes of a map's cells; None where the flows see none."""
+    def positions(self, maps: Float[Tensor, "batch _ height width"]) -> tuple[Codes, Cells]:
+        """Position codes, and which ones each row of the maps has; None, None where the flows see none."""
         if not self.condition:
-            return None
-        return position_codes(self.condition, maps.shape[2], maps.shape[3], maps.device)
+            return None, None
+        batch, _, height, width = maps.shape
+        cells = torch.arange(height * width, device=maps.device).repeat(batch)
+        return axis_codes(self.condition, height, width, maps.device), places(cells, width)
 
     def scaled(self, residuals: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Residuals of the size that the other parts expect."""
@@ -96,10 +98,8 @@ class ResAD(nn.Module):
         """Likelihoods of every position, from the constraintor's output."""
         scores = []
         for flow, maps in zip(self.estimators, constrained, strict=True):
-            batch, _, height, width = maps.shape
-            cells = torch.arange(height * width, device=maps.device).repeat(batch)
-            normal, anomalous = log_likelihoods(*flow(as_rows(maps), self.codes(maps), cells))
-            shape = (batch, height, width)
+            normal, anomalous = log_likelihoods(*flow(as_rows(maps), *self.positions(maps)))
+            shape = (maps.shape[0], *maps.shape[2:])
             probability = torch.sigmoid(anomalous - normal).reshape(shape)
             scores.append(LevelScores(normal.reshape(shape), probability))
         return scores

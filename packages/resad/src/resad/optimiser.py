@@ -34,7 +34,7 @@ class Optimisers:
         """One parameter group each."""
         self.set_to_none = not recipe.legacy_zero_grad
         self.optimisers: dict[str, Optimizer] = {
-            name: Adam(part.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+            name: Adam(part.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
             for name, part in (
                 ("vq", model.vq_ops),
                 ("constraintor", model.constraintor),
@@ -129,7 +129,7 @@ def update(
     flat = [mask.flatten() for mask in masks]
 
     found = [
-        model.vq_ops[level].loss(part[~mask])
+        model.vq_ops[level].loss(part, mask)
         for level, (part, mask) in enumerate(zip(rows, flat, strict=True))
     ]
     quantiser = torch.stack([loss for loss, _ in found]).sum()
@@ -140,7 +140,7 @@ def update(
         outputs = model.constraintor(residuals)
     constrained = [as_rows(maps).float() for maps in outputs]
     parts = [
-        constraint_loss(output, mask, before, orthogonal=recipe.is_imagebind)
+        constraint_loss(output, mask, before if second_stage else None, orthogonal=recipe.is_imagebind)
         for output, mask, before in zip(constrained, flat, rows, strict=True)
     ]
     optimisers.step("constraintor", torch.stack([part.total for part in parts]).sum(), accelerator)
@@ -153,38 +153,25 @@ def update(
     block_rows = recipe.flow_batch // accelerator.num_processes
     flows: list[Tensor] = []
     for level, flow in enumerate(model.estimators):
-        codes = model.codes(residuals[level])
         inputs, mask = constrained[level].detach(), flat[level]
-        cells_per_image = residuals[level][0, 0].numel()
+        codes, cells = model.positions(residuals[level])
         order = permute(len(inputs), inputs.device)
         for block in order.split(block_rows):
             if len(block) < block_rows:  # Faithful: what does not fill a block is dropped.
                 break
-            z, log_det = flow(inputs[block], codes, block % cells_per_image, accelerator.autocast)
-            normal, _ = log_likelihoods(z.detach(), log_det.detach())
-            new = _boundary(normal, mask[block], recipe.pos_beta, accelerator)
-            if new is not None:
-                boundaries.update(level, new)
+            places = None if cells is None else cells.index_select(1, block)
+            z, log_det = flow(inputs.index_select(0, block), codes, places, accelerator.autocast)
+            normal, anomalous = log_likelihoods(z, log_det)
+            anomalies = mask.index_select(0, block)
+            new = normal_boundary(normal, anomalies, recipe.pos_beta)
+            boundaries.update(level, accelerator.gather(new[None]).nanmean())
             boundary = boundaries.values[level] if second_stage else None
-            loss = flow_loss(z, log_det, mask[block], boundary)
+            loss = flow_loss.of(normal, anomalous, anomalies, boundary)
             optimisers.step("flows", loss, accelerator)
             flows.append(loss.detach())
     return StepLosses(
-        quantiser.detach(), [part.detach() for part in parts], flows, [used.unique() for _, used in found]
+        quantiser.detach(), [part.detach() for part in parts], flows, [used for _, used in found]
     )
-
-
-def _boundary(
-    normal: Float[Tensor, " rows"], mask: Bool[Tensor, " rows"], pos_beta: float, accelerator: Accelerator
-) -> float | None:
-    """A block's boundary, averaged over the processes that have normal rows; None if none has."""
-    pair = normal.new_zeros(2)  # the boundary, and how many it is of
-    if not bool(mask.all()):
-        pair[0], pair[1] = normal_boundary(normal, mask, pos_beta), 1
-    if accelerator.num_processes > 1:
-        pair = accelerator.reduce(pair, reduction="sum")
-    total, count = pair.tolist()
-    return total / count if count else None
 
 
 def untrained_levels(cells: Sequence[int], recipe: Recipe) -> list[int]:

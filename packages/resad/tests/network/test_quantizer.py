@@ -22,7 +22,18 @@ def test_loss_is_the_error_and_a_quarter_whose_gradient_is_the_quarters() -> Non
     (gradient,) = torch.autograd.grad(loss, book.embedding.weight)
     (expected,) = torch.autograd.grad(COMMITMENT * error, book.embedding.weight)
     torch.testing.assert_close(gradient, expected)
-    assert used.shape == (9,)
+    assert used == len(book.nearest(rows).unique())
+
+
+def test_rows_that_are_left_out_change_neither_loss_nor_gradient_nor_codes() -> None:
+    torch.manual_seed(0)
+    book = VectorQuantiser(9, 3)
+    rows, mask = torch.rand(7, 3), torch.arange(7) > 3
+    (all_but, used), (chosen, few) = book.loss(rows, mask), book.loss(rows[:4])
+    assert used == few
+    torch.testing.assert_close(all_but, chosen)
+    gradients = [torch.autograd.grad(loss, book.embedding.weight)[0] for loss in (all_but, chosen)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_no_rows_lose_nothing_and_leave_the_codes_alone() -> None:
@@ -30,6 +41,7 @@ def test_no_rows_lose_nothing_and_leave_the_codes_alone() -> None:
     loss, _ = book.loss(torch.empty(0, 3))
     loss.backward()
     assert loss == 0
+    assert torch.equal(book.loss(torch.ones(2, 3), torch.ones(2, dtype=torch.bool))[0], loss)
     assert not book.embedding.weight.grad.any()
 
 

@@ -7,12 +7,13 @@ FrEIA 0.2's `AllInOneBlock`, so that the authors' checkpoints fit.
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 LOG_NORMAL = -0.9189385332046727
 """Logarithm of the standard normal's constant, -log(2 pi) / 2, per channel."""
@@ -25,10 +26,10 @@ SCALE_START = 2 * math.log(math.exp(5) - 1)
 
 Rows = Float[Tensor, "rows channels"]
 PerRow = Float[Tensor, " rows"]
-Codes = Float[Tensor, "cells condition"] | None
-"""Position code of every cell of the grid; None: flows that see no positions."""
-Cells = Int64[Tensor, " rows"] | None
-"""Which cell each row has."""
+Codes = Float[Tensor, "places condition"] | None
+"""Position codes; None: flows that see no positions."""
+Cells = Int64[Tensor, " rows"] | Int64[Tensor, "parts rows"] | None
+"""Which code each row has, or which ones' sum: those of its column and its row in `axis_codes`."""
 Autocast = Callable[[], AbstractContextManager]
 """Enters the arithmetic of the subnets; what is summed up to likelihoods stays in fp32."""
 
@@ -68,23 +69,103 @@ class CouplingBlock(nn.Module):
         self, rows: Rows, codes: Codes, cells: Cells, autocast: Autocast = nullcontext
     ) -> tuple[Rows, PerRow]:
         """The block's output and the logarithm of its Jacobian's determinant."""
-        first, activation, second = cast(tuple[nn.Linear, nn.ReLU, nn.Linear], tuple(self.subnet))
-        x1, x2 = rows[:, : self.kept], rows[:, self.kept :]
+        first, _, second = cast(tuple[nn.Linear, nn.ReLU, nn.Linear], tuple(self.subnet))
         with autocast():
-            if codes is None or cells is None:
-                hidden = first(x1)
-            else:
-                # Rows of one cell share their code's part of the first layer: it is computed once per cell.
-                table = F.linear(codes, first.weight[:, self.kept :], first.bias)
-                hidden = F.linear(x1, first.weight[:, : self.kept]) + table[cells]
-            a = SUBNET_GAIN * second(activation(hidden))
-        s, t = a.to(rows.dtype).chunk(2, dim=1)
-        s = self.clamp * torch.tanh(s)
-        coupled = torch.cat([x1, x2 * torch.exp(s) + t], dim=1)
-        gamma = SCALE_GAIN * F.softplus(self.global_scale, beta=SCALE_BETA)
+            device = rows.device.type
+            half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
+        coupled: tuple[Rows, PerRow] = _Coupling.apply(
+            *(rows, first.weight, first.bias, second.weight, second.bias, self.global_scale),
+            *(self.global_offset, self.w_perm, codes, cells, self.clamp, half),
+        )
+        return coupled
+
+
+class _Coupling(torch.autograd.Function):
+    """A block and its gradient: four products forward, seven back, and few passes over memory between.
+
+    Autograd would keep twice as much, and multiply out a gradient of the rotation, which is not trained.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Rows,
+        first: Float[Tensor, "hidden inputs"],
+        first_bias: Float[Tensor, " hidden"],
+        second: Float[Tensor, "changed_twice hidden"],
+        second_bias: Float[Tensor, " changed_twice"],
+        scale: Float[Tensor, "1 channels"],
+        offset: Float[Tensor, "1 channels"],
+        rotation: Float[Tensor, "channels channels"],
+        codes: Codes,
+        cells: Cells,
+        clamp: float,
+        half: torch.dtype,
+    ) -> tuple[Rows, PerRow]:
+        """The block's output and log det; `half` is the arithmetic of the subnet's products."""
+        changed = rows.shape[1] // 2
+        x1, x2 = rows.tensor_split([rows.shape[1] - changed], dim=1)
+        below = first[:, : x1.shape[1]]
+        if codes is None or cells is None:
+            hidden = first_bias.repeat(len(rows), 1)
+        else:
+            # The codes' part of the first layer is computed once per code, not once per row.
+            parts = torch.atleast_2d(cells)
+            table = torch.addmm(first_bias, codes, first[:, x1.shape[1] :].T, beta=1 / len(parts))
+            hidden = table.index_select(0, parts[0])
+            for part in parts[1:]:
+                hidden += table.index_select(0, part)
+        hidden = hidden.to(half).addmm_(x1.to(half), below.to(half).T).relu_()
+        gain = SUBNET_GAIN
+        a = torch.addmm(second_bias.to(half), hidden, second.to(half).T, beta=gain, alpha=gain).to(rows.dtype)
+        squashed = a[:, :changed].tanh()
+        s = clamp * squashed
+        stretch = s.exp()
+        coupled = torch.cat([x1, torch.addcmul(a[:, changed:], x2, stretch)], dim=1)
+        gamma = SCALE_GAIN * F.softplus(scale, beta=SCALE_BETA)
         # gamma and delta folded into the rotation: one product per block.
-        z = F.linear(coupled, self.w_perm * gamma, (self.global_offset @ self.w_perm.T)[0])
+        turn = rotation * gamma
+        z = torch.addmm(offset @ rotation.T, coupled, turn.T)
+        layers = (first, second, scale, gamma, rotation, turn, codes, cells)
+        ctx.save_for_backward(rows, hidden, squashed, stretch, coupled, *layers)
+        ctx.clamp = clamp
         return z, s.sum(dim=1) + gamma.log().sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_z: Rows, grad_log_det: PerRow) -> tuple[Tensor | None, ...]:
+        """Gradients of rows, both layers, scale and offset."""
+        rows, hidden, squashed, stretch, coupled, *layers = ctx.saved_tensors
+        first, second, scale, gamma, rotation, turn, codes, cells = layers
+        half, kept = hidden.dtype, rows.shape[1] - squashed.shape[1]
+        x1, x2 = rows[:, :kept], rows[:, kept:]
+        grad_rows = grad_z @ turn
+        grad_gamma = ((grad_rows * coupled).sum(dim=0) + grad_log_det.sum()) / gamma
+        grad_scale = grad_gamma * SCALE_GAIN * torch.sigmoid(SCALE_BETA * scale)
+        grad_offset = grad_z.sum(dim=0, keepdim=True) @ rotation
+        grad_x1, grad_x2 = grad_rows[:, :kept], grad_rows[:, kept:]
+        grad_t = SUBNET_GAIN * grad_x2
+        grad_x2 *= stretch
+        gain = SUBNET_GAIN * ctx.clamp
+        grad_s = torch.addcmul((gain * grad_log_det)[:, None], grad_x2, x2, value=gain)
+        grad_a = torch.cat([torch.ops.aten.tanh_backward(grad_s, squashed), grad_t], dim=1)
+        grad_second_bias, grad_a = grad_a.sum(dim=0), grad_a.to(half)
+        grad_second = (grad_a.T @ hidden).to(second.dtype)
+        grad_hidden = grad_a @ second.to(half)
+        torch.ops.aten.threshold_backward.grad_input(grad_hidden, hidden, 0, grad_input=grad_hidden)
+        if ctx.needs_input_grad[0]:
+            grad_x1 += grad_hidden @ first[:, :kept].to(half)
+        grad_first = (grad_hidden.T @ x1.to(half)).to(first.dtype)
+        if codes is None:
+            grad_first_bias = grad_hidden.sum(dim=0).to(first.dtype)
+        else:
+            parts, table = torch.atleast_2d(cells), first.new_zeros(len(codes), len(first))
+            for part in parts:
+                table.index_add_(0, part, grad_hidden.to(first.dtype))
+            grad_first_bias = table.sum(dim=0) / len(parts)
+            grad_first = torch.cat([grad_first, table.T @ codes], dim=1)
+        subnet = (grad_first, grad_first_bias, grad_second, grad_second_bias)
+        return grad_rows, *subnet, grad_scale, grad_offset, None, None, None, None, None
 
 
 class Flow(nn.Module):
@@ -117,27 +198,36 @@ def log_likelihoods(z: Rows, log_det: PerRow) -> tuple[PerRow, PerRow]:
     """
     channels = z.shape[1]
     normal = (channels * LOG_NORMAL - 0.5 * z.square().sum(dim=1) + log_det) / channels
-    anomalous = (channels * LOG_NORMAL - 0.5 * (z - 1).square().sum(dim=1) + log_det) / channels
-    return normal, anomalous
+    return normal, normal + z.sum(dim=1) / channels - 0.5  # |z - 1|^2 = |z|^2 - 2 sum z + C
 
 
-def position_codes(
+def axis_codes(
     channels: int, height: int, width: int, device: torch.device | str = "cpu"
-) -> Float[Tensor, "cells channels"]:
-    """Sine code of every cell of a grid, row by row: the first half codes the column, the second the row.
+) -> Float[Tensor, "places channels"]:
+    """Sine codes of every column, then of every row of a grid; a cell has the sum of its two.
 
-    Channels 2k and 2k+1 of a half are sin and cos of the coordinate times 10^(-8k/d), d = channels / 2.
+    The first half of the channels codes the column, the second the row. Channels 2k and 2k+1 of a half are
+    sin and cos of the coordinate times 10^(-8k/d), d = channels / 2.
     """
     half = channels // 2
-    frequency = torch.exp(torch.arange(0, half, 2, dtype=torch.float32) * -(math.log(1e4) / half))
+    steps = torch.arange(0, half, 2, dtype=torch.float32, device=device)
+    frequency = torch.exp(steps * -(math.log(1e4) / half))
 
     def code(length: int) -> Float[Tensor, "length half"]:
-        angle = torch.arange(length, dtype=torch.float32)[:, None] * frequency
+        angle = torch.arange(length, dtype=torch.float32, device=device)[:, None] * frequency
         return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
 
-    columns = code(width)[None].expand(height, width, half)
-    rows = code(height)[:, None].expand(height, width, half)
-    return torch.cat([columns, rows], dim=2).reshape(height * width, channels).to(device)
+    return torch.cat([F.pad(code(width), (0, half)), F.pad(code(height), (half, 0))])
+
+
+def places(cells: Int64[Tensor, " rows"], width: int) -> Int64[Tensor, "2 rows"]:
+    """The columns and rows of cells that are counted row by row, as `axis_codes` has them."""
+    return torch.stack([cells % width, width + cells // width])
+
+
+def position_codes(channels: int, height: int, width: int) -> Float[Tensor, "cells channels"]:
+    """The code of every cell of a grid, row by row."""
+    return axis_codes(channels, height, width)[places(torch.arange(height * width), width)].sum(dim=0)
 
 
 def random_rotation(channels: int, generator: torch.Generator) -> Float[Tensor, "channels channels"]:

@@ -1,8 +1,10 @@
 """The vector quantiser of normal residuals: trained beside the rest, used at test time only."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+
+from adcommon.models.neighbours import nearest_distances
 
 COMMITMENT = 0.25
 """Weight of the term whose gradient reaches the codes."""
@@ -19,25 +21,29 @@ class VectorQuantiser(nn.Module):
 
     def nearest(self, rows: Float[Tensor, "rows channels"]) -> Int64[Tensor, " rows"]:
         """Index of the code with the smallest Euclidean distance to each row."""
-        codes = self.embedding.weight
-        distances = codes.square().sum(dim=1) - 2 * rows @ codes.T  # the row's own square decides nothing
-        return distances.argmin(dim=1)
+        return nearest_distances(rows, self.embedding.weight)[1][:, 0]
 
     def forward(self, rows: Float[Tensor, "rows channels"]) -> Float[Tensor, "rows channels"]:
         """The nearest code of each row."""
         return self.embedding(self.nearest(rows))
 
-    def loss(self, rows: Float[Tensor, "rows channels"]) -> tuple[Float[Tensor, ""], Int64[Tensor, " rows"]]:
-        """mean((sg(q) - r)^2) + 0.25 mean((q - sg(r))^2), and which codes were used; 0 without rows.
+    def loss(
+        self, rows: Float[Tensor, "rows channels"], mask: Bool[Tensor, " rows"] | None = None
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """mean((sg(q) - r)^2) + 0.25 mean((q - sg(r))^2), and how many codes were used; 0 without rows.
 
         Residuals carry no gradient, so the first term is a constant: codes learn from a quarter of the error.
+
+        Args:
+            mask: rows that are left out.
         """
+        kept = torch.ones_like(rows[:, 0]) if mask is None else (~mask).to(rows.dtype)
         with torch.no_grad():
-            used = self.nearest(rows)
-        if not len(rows):
-            return self.embedding.weight.sum() * 0, used
-        error = (self.embedding(used) - rows.detach()).square().mean()
-        return error.detach() + COMMITMENT * error, used
+            nearest = self.nearest(rows)
+            hits = kept.new_zeros(self.embedding.num_embeddings).index_add_(0, nearest, kept)
+        errors = (self.embedding(nearest) - rows.detach()).square().mean(dim=1)
+        error = (errors * kept).sum() / kept.sum().clamp(min=1)
+        return error.detach() + COMMITMENT * error, (hits > 0).sum().to(rows.dtype)
 
 
 class Quantisers(nn.Module):

