@@ -13,7 +13,7 @@ from trainings import FEW_SHOT, PREDICTS, TRAININGS
 from adcommon.deploy.load import load
 from adcommon.errors import BadValue
 from adcommon.io.images import list_images
-from adcommon.testing.commands import read_rows, succeed
+from adcommon.testing.commands import read_rows, read_table, succeed
 from adcommon.testing.trees import make_mvtec
 from adcommon.training.trials import Trial, cut_short
 
@@ -25,12 +25,17 @@ def test_a_training_without_time_leaves_a_model(command: str, tmp_path: Path) ->
         make_mvtec(tmp_path / "VisA_pytorch" / "1cls", categories=("candle",), train=6, seed=3)
     words = [*TRAININGS[command].split(), "--data-root", tmp_path, "--device", "cpu", "--minutes", "1e-6"]
     out, few_shot = tmp_path / "run", command in FEW_SHOT
-    succeed(command, *words, "--out", out, *([] if few_shot else ["--tile", "48"]))
+    done = succeed(command, *words, "--profile", "--out", out, *([] if few_shot else ["--tile", "48"]))
+    assert "--profile wrote no trace: it begins after 5 steps" in done.stderr
     assert read_rows(out)
     (config,) = out.glob("*/model/config.json")
     found = cut_short(Trial("short", command, out, ()))
     assert found is not None
     assert 1 <= int(found["last"]) <= 2 < int(found["all"])
+    for line in read_table(config.parent.parent / "speed.csv"):
+        figures = {name: float(value) for name, value in line.items()}
+        assert figures["images_per_second"] * figures["step_seconds"] == pytest.approx(4)  # images of a step
+        assert 0 < figures["waiting_share"] < 1
 
     good = list_images(tmp_path / "mvtec_anomaly_detection/bottle/train/good")
     if few_shot:

@@ -73,6 +73,8 @@ def test_inputs_are_looked_at_before_the_first_pass(padim_recipe, splits, settin
     check_inputs(padim_recipe, splits, settings)
     with pytest.raises(BadValue, match="shots"):
         check_inputs(replace(padim_recipe, shots=99), splits, settings)
+    with pytest.raises(BadValue, match="--profile has no effect"):
+        check_inputs(padim_recipe, splits, replace(settings, profile=True))
     splits["cable"].test[0].image.write_bytes(b"no picture")
     with pytest.raises(Exception, match=splits["cable"].test[0].image.name):
         check_inputs(padim_recipe, splits, settings)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ def tree(folder: Path) -> list[str]:
 
 def training(run: Run, first: int, last: int) -> None:
     for step in range(first, last + 1):
-        run.log(step, {"loss": 1 / step})
+        run.log(step, {"loss": 1 / step}, {"step_seconds": time.perf_counter()})
         if step % 3 == 0:
             run.log(step, {"image_auroc": 0.1 * step, "pixel_auroc": None})
 
@@ -55,6 +56,13 @@ def test_metrics_read_back_exactly_and_columns_grow(tmp_path: Path) -> None:
         "2,0.10000000149011612,16,,",
         "3,,,,nan",
     ]
+
+
+def test_figures_stand_in_the_row_of_the_last_step_that_they_are_of(tmp_path: Path) -> None:
+    run = Run(tmp_path / "wood")
+    run.log_rows(3, [{"loss": 3.0}, {"loss": 2.0}, {"loss": 1.0}], {"auroc": 0.5}, {"step_seconds": 0.25})
+    assert run.metrics.read_text().splitlines() == ["step,loss,auroc", "1,3.0,", "2,2.0,", "3,1.0,0.5"]
+    assert run.speed.read_text().splitlines() == ["step,step_seconds", "3,0.25"]
 
 
 def test_a_column_named_like_a_formula_stays_one_column(tmp_path: Path) -> None:
@@ -82,6 +90,8 @@ def test_a_resumed_runs_metrics_equal_the_unbroken_runs(
     resumed.rewind(saved_at)
     training(resumed, saved_at + 1, 7)
     assert resumed.metrics.read_bytes() == unbroken.metrics.read_bytes()
+    lines = resumed.speed.read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["step", *"1234567"]
 
 
 def test_a_folder_in_use_is_only_taken_when_asked(tmp_path: Path) -> None:

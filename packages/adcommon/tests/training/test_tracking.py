@@ -36,7 +36,8 @@ def train(run: Run, first: int, *, killed_after: int = 0) -> list[dict]:
     """Six steps; begins after `first`, the step whose state was saved."""
     run.rewind(first)
     for step in range(first + 1, 7):
-        run.log(step, {"loss": 1 / step, f"{JOB}/image_auroc": 0.5 if step % 3 == 0 else None})
+        values = {"loss": 1 / step, f"{JOB}/image_auroc": 0.5 if step % 3 == 0 else None}
+        run.log(step, values, {"step_seconds": 0.5, "peak_memory_mb": None} if step % 2 == 0 else None)
         if step == killed_after:
             raise Stopped("stopped")
     evaluation = Evaluation(
@@ -107,6 +108,7 @@ def test_a_run_that_was_stopped_twice_is_one_tracked_run_with_every_row_once(
         losses = [(int(line["step"]), float(line["loss"])) for line in csv.DictReader(file)]
     assert series["loss"] == [(step, pytest.approx(loss)) for step, loss in losses]
     assert [step for step, _ in series[f"{TRACKED}/image_auroc"]] == [3, 6]
+    assert series["speed/step_seconds"] == [(2, 0.5), (4, 0.5), (6, 0.5)]
     assert series[f"results/{TRACKED}/standard/b/image_auroc"] == [(6, 0.75)]
     assert {name: str(config[name]) for name in ("seed", "layers")} == {"seed": "7", "layers": "[1, 2]"}
     assert set(os.environ) - surroundings <= {"ACCELERATE_TORCH_DEVICE"}

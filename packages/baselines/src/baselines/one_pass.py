@@ -236,6 +236,8 @@ def facts_of(method: str, recipe: Base, weights: str) -> Facts:
 
 def check_inputs(recipe: Base, splits: Mapping[str, Split], settings: Settings) -> None:
     """Fail now: weights that are missing, images and masks that cannot be used, too few of them."""
+    if settings.profile:
+        raise BadValue("--profile has no effect here, where nothing is trained step by step; leave it out")
     for split in splits.values():
         Normal.of(recipe, split, settings.false_alarm_rate)
     make_pyramid(recipe, settings.weights)

@@ -28,6 +28,10 @@ class TrainBatch:
     text: Float[Tensor, "batch 2 embed"] | None
     """T of each query's category; None: there is no text tower."""
 
+    def __len__(self) -> int:
+        """Number of queries."""
+        return len(self.labels)
+
     @property
     def shots(self) -> int:
         """References of each query."""

@@ -117,12 +117,13 @@ def train(
         what=f"{shots}-shot",
         save_every=settings.save_every or recipe.steps_per_epoch,
         minutes=settings.minutes,
+        trace=run.trace if settings.profile else None,
         evaluate_every=recipe.evaluate_every * recipe.steps_per_epoch,
         ends_epoch=lambda number: number % recipe.steps_per_epoch == 0,
     ):
         loss = update(
             network,
-            next(batches),
+            step.pace.draw(next, batches),
             optimiser,
             accelerator,
             order=recipe.batch_order,
@@ -139,7 +140,7 @@ def train(
                 as_on_main(model, accelerator)
                 interim = _interim(test(seeds=recipe.reference_seeds[:1]))
             if accelerator.is_main_process:
-                run.log_rows(step.number, rows, interim)
+                run.log_rows(step.number, rows, interim, step.pace.figures)
                 if step.ends_epoch or step.is_last:
                     reached = -(-step.number // recipe.steps_per_epoch)
                     save_model(epoch_folder(run, reached), trained, epoch=reached)

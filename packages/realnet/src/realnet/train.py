@@ -122,10 +122,11 @@ def train(
         what=category,
         save_every=settings.save_every or recipe.evaluate_every * per_epoch,
         minutes=settings.minutes,
+        trace=run.trace if settings.profile else None,
         evaluate_every=recipe.evaluate_every * per_epoch,
         log_every=LOG_EVERY,
     ):
-        batch = next(batches)
+        batch = step.pace.draw(next, batches)
         clean, masks = clean_maps(model, batch, store), batch.masks.to(device)
         features, wanted = mixed_features(model, clean, batch.images.to(device), batch.anomalous.tolist())
         set_rate(optimiser, recipe, step.number - 1, total)
@@ -136,7 +137,7 @@ def train(
             rows = [{"loss": _weighted(row, recipe), **row} for row in readings.take(step)]
             interim = validation.interim(step.number, run) if step.evaluates else {}
             if accelerator.is_main_process:
-                run.log_rows(step.number, rows, interim)
+                run.log_rows(step.number, rows, interim, step.pace.figures)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
             meet(accelerator)

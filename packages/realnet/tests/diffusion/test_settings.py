@@ -19,7 +19,9 @@ def test_what_concerns_scores_is_refused(settings_type, changes: dict, flag: str
         settings_type(**changes)
 
 
-@pytest.mark.parametrize("changes", [{"weights": "random"}, {"save_every": 3}, {"workers": 1}])
+@pytest.mark.parametrize(
+    "changes", [{"weights": "random"}, {"save_every": 3}, {"workers": 1}, {"profile": True}]
+)
 def test_drawing_begins_with_no_weights_and_loads_no_images(changes: dict) -> None:
     with pytest.raises(BadValue, match="has no effect here"):
         SampleSettings(**changes)

@@ -48,6 +48,9 @@ def test_it_learns_to_tell_dark_from_bright(tmp_path: Path, images) -> None:
     config = read_config(run.model)
     assert config["categories"] == ["dark", "bright"]
     assert config["training"]["epoch_accuracy"] > 0.8
+    speed = read_table(run.speed)
+    assert [int(row["step"]) for row in speed] == list(range(1, 21))
+    assert float(speed[-1]["images_per_second"]) * float(speed[-1]["step_seconds"]) == pytest.approx(12)
     rows = read_table(run.metrics)
     assert list(rows[0]) == ["step", "loss", "gradient_norm", "accuracy", "epoch_accuracy"]
     assert [int(row["step"]) for row in rows if row["epoch_accuracy"]] == list(range(1, 21))

@@ -10,6 +10,7 @@ from adcommon.data import load_splits
 from adcommon.errors import BadValue
 from adcommon.io.model_folder import TENSORS
 from adcommon.models.pickles import read_safetensors
+from adcommon.testing.commands import read_table
 from adcommon.testing.runs import stopped_and_resumed
 from adcommon.testing.trees import make_mvtec
 from adcommon.training.run import Run, RunGroup
@@ -56,9 +57,12 @@ def run_once(root: Path, name: str, recipe=RECIPE, settings=SETTINGS) -> dict[st
     return read_safetensors(run.model / TENSORS)
 
 
-def test_a_training_leaves_models_metrics_and_pictures(root: Path) -> None:
-    run_once(root, "run", settings=replace(SETTINGS, pictures=True, save_official=root / "ckpt.pth.tar"))
+def test_a_training_leaves_models_metrics_and_pictures(root: Path, caplog) -> None:
+    pictures = replace(SETTINGS, pictures=True, profile=True, save_official=root / "ckpt.pth.tar")
+    run_once(root, "run", settings=pictures)
+    assert "wrote no trace" in caplog.text  # of four steps
     folder = root / "run" / "diffusion"
+    assert [line["step"] for line in read_table(folder / "speed.csv")] == ["1", "2", "3", "4"]
     lines = (folder / "metrics.csv").read_text().splitlines()
     assert lines[0] == "step,loss,gradient_norm,rebuild_mse"
     assert [bool(line.split(",")[3]) for line in lines[1:]] == [False, True, False, True]

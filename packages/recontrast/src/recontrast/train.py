@@ -123,14 +123,16 @@ def train(
         what=category,
         save_every=settings.save_every or recipe.evaluate_every,
         minutes=settings.minutes,
+        trace=run.trace if settings.profile else None,
         evaluate_every=recipe.evaluate_every,
     ):
         iteration = step.number - 1
-        batch = next(batches)
+        batch = step.pace.draw(next, batches)
         images = batch.images.to(device=device, memory_format=layout)
         kept = None
         if store is not None:
-            kept = [level.to(device, memory_format=layout) for level in store.batch(batch.indices)]
+            levels = step.pace.wait(store.batch, batch.indices)
+            kept = [level.to(device, memory_format=layout) for level in levels]
         alpha = mining_alpha(iteration, recipe.iterations, recipe.mining_ramp)
         hold = holds_encoder(recipe, iteration)
         loss = update(wrapped, images, optimiser, accelerator, alpha=alpha, hold_encoder=hold, frozen=kept)
@@ -147,7 +149,7 @@ def train(
                 both = {name: test for name, test in tests.items() if has_both(test)}
                 interim = interim_values(measure(make_detector(model, preprocess, recipe), both))
             if accelerator.is_main_process:
-                run.log_rows(step.number, rows, interim)
+                run.log_rows(step.number, rows, interim, step.pace.figures)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
             meet(accelerator)

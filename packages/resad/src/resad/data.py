@@ -74,6 +74,10 @@ class TrainingBatch:
     masks: list[Bool[Tensor, "batch _ _"]]
     categories: list[str]
 
+    def __len__(self) -> int:
+        """Number of queries."""
+        return len(self.categories)
+
 
 class TrainingData:
     """The seen categories: which images each stage uses, their features, and where references come from."""

@@ -86,13 +86,8 @@ def train(
     losses = EpochLosses()
     checkpoints = settings.checkpoints(run.folder.parent)
     reports = Reports(model, recipe, checkpoints, tables=settings.report, multishot=multishot)
-    state: dict[str, Stateful] = {
-        "model": model,
-        "optimisers": optimisers,
-        "boundaries": boundaries,
-        "losses": losses,
-        "reports": reports,
-    }
+    state: dict[str, Stateful] = {"model": model, "optimisers": optimisers, "boundaries": boundaries}
+    state |= {"losses": losses, "reports": reports}
     refuse_without_room(run, model)
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
     untrained = untrained_levels(data.grids.cells, recipe)
@@ -112,10 +107,11 @@ def train(
         what=recipe.train_dataset,
         save_every=settings.save_every or 0,
         minutes=settings.minutes,
+        trace=run.trace if settings.profile else None,
         ends_epoch=plan.ends_epoch,
     ):
         epoch, number = plan.place(step.number - 1)
-        batch = data.batch(epoch, number, device, rank=rank, world=world)
+        batch = step.pace.draw(data.batch, epoch, number, device, rank=rank, world=world)
         residuals, second = model.scaled(batch.residuals), plan.second_stage(epoch)
         lost = update(
             model, residuals, batch.masks, optimisers, boundaries, recipe, accelerator, second_stage=second
@@ -124,9 +120,10 @@ def train(
 
         if step.is_due:
             rows = losses.take()
+            step.pace.read()
             refuse_diverged(rows, step, model, accelerator)
             if main:
-                run.log_rows(step.number, rows)
+                run.log_rows(step.number, rows, speed=step.pace.figures)
             if step.ends_epoch:
                 optimisers.end_epoch()
                 if main:

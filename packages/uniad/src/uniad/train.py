@@ -134,13 +134,14 @@ def train(
         what=category,
         save_every=settings.save_every or evaluate_every,
         minutes=settings.minutes,
+        trace=run.trace if settings.profile else None,
         evaluate_every=evaluate_every,
     ):
         seed_step(recipe.seed, accelerator.process_index, step.number)
         lr = schedule.get_last_lr()[0]
         loss, norm = update(
             reconstruction,
-            next(batches),
+            step.pace.draw(next, batches),
             optimiser,
             accelerator,
             clip_norm=recipe.clip_norm,
@@ -160,7 +161,7 @@ def train(
                 if recipe.keep_best and best.takes(evaluations):
                     save_as(run.best_model, model.state_dict())
             if accelerator.is_main_process:
-                run.log_rows(step.number, rows, interim)
+                run.log_rows(step.number, rows, interim, step.pace.figures)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
             meet(accelerator)

@@ -6,6 +6,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from adcommon.data import load_splits
+from adcommon.testing.commands import read_table
 from adcommon.testing.runs import one_of_two_stopped, stopped_and_resumed
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
@@ -16,10 +17,14 @@ from uniad.pictures.train_decoder import train_decoder
 SETTINGS = Settings(weights="random", cache=False)
 
 
-def test_a_decoder_leaves_a_model_and_a_picture_of_every_image(mvtec: Path, tiny) -> None:
+def test_a_decoder_leaves_a_model_and_a_picture_of_every_image(mvtec: Path, tiny, caplog) -> None:
     records = load_splits("mvtec", mvtec, ("bottle",))["bottle"].test
     recipe, run = replace(tiny, iterations=1, batch_size=6), RunGroup(mvtec / "run").run("bottle")
-    train_decoder(recipe, "bottle", records, run, Accelerator(cpu=True), SETTINGS, StopSignal())
+    settings = replace(SETTINGS, profile=True)
+    train_decoder(recipe, "bottle", records, run, Accelerator(cpu=True), settings, StopSignal())
+    assert "wrote no trace" in caplog.text  # of one step
+    (speed,) = read_table(run.speed)
+    assert float(speed["images_per_second"]) * float(speed["step_seconds"]) == pytest.approx(6)
     pictures = sorted(run.maps.glob("*/*.jpg"))
     assert len(pictures) == 6
     with Image.open(pictures[0]) as picture:

@@ -1,13 +1,12 @@
 """What a command leaves behind: one folder for all, one below it per category.
 
 OUT/recipe.yaml  log.txt  results.json  results.csv  results.md  results.html  tracking/
-OUT/CATEGORY/metrics.csv  results.json  model/  model-best/  epochs/  resume/state.pt  maps/  tracking.json
+OUT/CATEGORY/metrics.csv  speed.csv  trace.json.gz  results.json  model/  model-best/  epochs/
+OUT/CATEGORY/resume/state.pt  maps/  tracking.json
 
 Each of these folders carries a mark that says whose it is; none without it is written over or emptied.
 """
 
-import csv
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from adcommon.errors import BadValue, OutputExists, UserError
 from adcommon.io.files import (
     MARKER,
     atomic_write,
-    csv_text,
     is_empty,
     is_own,
     json_text,
@@ -33,14 +31,13 @@ from adcommon.io.files import (
     remove_leftovers,
 )
 from adcommon.io.schema import read_yaml
-from adcommon.io.text import csv_value
 from adcommon.io.versions import command_line, git_commit, library_versions
 from adcommon.results.rows import Row, read_results
 from adcommon.training.logging import start_logging
+from adcommon.training.table import AFRESH, StepTable
 from adcommon.training.tracking import Tracked
 from adcommon.types.names import OF_A_GROUP, OF_A_RUN, TRACKED, TRACKED_RUN, check_category, check_distinct
 
-_AFRESH = "It belongs to a run: start that afresh with --force."
 _OF_A_REFUSED_RUN = (MARKER, "recipe.yaml", "log.txt", TRACKED_RUN)
 
 
@@ -57,6 +54,8 @@ class Run:
         mark(folder)
         self.folder = folder
         self.metrics = folder / "metrics.csv"
+        self.speed = folder / "speed.csv"
+        self.trace = folder / "trace.json.gz"
         self.results = folder / "results.json"
         self.model = folder / "model"
         self.best_model = folder / "model-best"
@@ -64,41 +63,48 @@ class Run:
         self.state = folder / "resume" / "state.pt"
         self.maps = folder / "maps"
         self.tracked = Tracked()
-        self._columns = _read_table(self.metrics)[0]
+        self._metrics, self._speed = StepTable(self.metrics), StepTable(self.speed)
 
-    def log(self, step: int, values: Mapping[str, SupportsFloat | None]) -> None:
-        """Append a row to metrics.csv; a value seen for the first time becomes a new last column.
+    def log(
+        self,
+        step: int,
+        values: Mapping[str, SupportsFloat | None],
+        speed: Mapping[str, SupportsFloat | None] | None = None,
+    ) -> None:
+        """Append a row to metrics.csv, and the figures of `speed` to speed.csv; see `StepTable.append`.
 
-        Numbers are written so that they read back exactly; None leaves the cell empty.
+        Times differ from run to run: so they have a file of their own, and metrics.csv stays the same to the
+        byte. A tracker gets them together, `speed/` before the names of the figures.
         """
-        if new := [name for name in ("step", *values) if name not in self._columns]:
-            self._columns += new
-            rows = [row + [""] * len(new) for row in _read_table(self.metrics)[1]]
-            atomic_write(self.metrics, csv_text([self._columns, *rows]))
-        cells = {"step": str(step)} | {name: _cell(value) for name, value in values.items()}
-        with output_errors(self.metrics), self.metrics.open("a", encoding="utf-8", newline="") as file:
-            file.write(csv_text([[cells.get(name, "") for name in self._columns]]))
-        self.tracked.log(step, values)
+        self._metrics.append(step, values)
+        if speed:
+            self._speed.append(step, speed)
+        figures = {f"speed/{name}": value for name, value in (speed or {}).items()}
+        self.tracked.log(step, {**values, **figures})
 
     def log_rows(
-        self, step: int, rows: Sequence[Mapping[str, float]], interim: Mapping[str, float] | None = None
+        self,
+        step: int,
+        rows: Sequence[Mapping[str, float]],
+        interim: Mapping[str, float] | None = None,
+        speed: Mapping[str, float | None] | None = None,
     ) -> None:
         """Append the readings of the steps up to `step`; what was measured there joins the last of them."""
-        for behind, row in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
-            self.log(step - behind, {**row, **(interim or {} if behind == 0 else {})})
+        for number, row in enumerate(rows[:-1], start=step - len(rows) + 1):
+            self.log(number, row)
+        self.log(step, {**rows[-1], **(interim or {})}, speed)
 
     def rewind(self, step: int) -> None:
         """Set the folder back to a step (0: the start), so that metrics.csv will equal an unbroken run's.
 
         A resumed run calls it once, in the process that writes, before it logs.
         """
-        if self._columns:
-            rows = [row for row in _read_table(self.metrics)[1] if int(row[0]) <= step]
-            atomic_write(self.metrics, csv_text([self._columns, *rows]))
+        self._metrics.rewind(step)
+        self._speed.rewind(step)
 
     def last_step(self) -> int:
         """Of metrics.csv; 0 if it has none."""
-        return max((int(row[0]) for row in _read_table(self.metrics)[1]), default=0)
+        return self._metrics.last_step()
 
     def finish(self, rows: Sequence[Row]) -> None:
         """Write this category's rows of the report, which marks it as done, and drop the resume state."""
@@ -110,7 +116,7 @@ class Run:
         try:
             return read_results(self.results) if self.results.exists() else None
         except BadValue as error:
-            raise BadValue(f"{error}\n  {_AFRESH}") from None
+            raise BadValue(f"{error}\n  {AFRESH}") from None
 
 
 class RunGroup:
@@ -161,7 +167,7 @@ class RunGroup:
         if self._resume and file.is_file():
             before = read_yaml(file)
             if not isinstance(before, Mapping):
-                raise BadValue(f"{file} holds no recipe.\n  {_AFRESH}")
+                raise BadValue(f"{file} holds no recipe.\n  {AFRESH}")
             refuse_changed(self.folder, before, plain(recipe))
 
     def open(self) -> None:
@@ -239,26 +245,3 @@ def refuse_changed(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
             f"the run in {folder} was begun with other values: {'; '.join(changed)}.\n"
             "  Resume it with the same ones (its recipe.yaml works with --config), or choose another --out"
         )
-
-
-def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Column names and complete rows; a last line that a killed process left without its end is dropped."""
-    if not path.exists():
-        return [], []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        columns, *rows = list(csv.reader(line for line in lines if line.endswith("\n"))) or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadValue(f"cannot read {path}: {error}\n  {_AFRESH}") from None
-    for number, row in enumerate(rows, start=2):
-        if columns[0] != "step" or len(row) != len(columns) or not re.fullmatch("[0-9]{1,12}", row[0]):
-            raise BadValue(
-                f"{path}, line {number}: expected {len(columns)} values, the first a step\n  {_AFRESH}"
-            )
-    return list(map(csv_value, columns)), rows
-
-
-def _cell(value: SupportsFloat | None) -> str:
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, int) else repr(float(value))

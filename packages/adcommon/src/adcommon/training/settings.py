@@ -110,6 +110,8 @@ class Settings(_OnImages):
     """Rate at which the stored decision threshold may call a normal image anomalous."""
     track: Tracker = "none"
     """Also write metrics.csv and the results for TensorBoard, MLflow or Weights & Biases, below `out`."""
+    profile: bool = False
+    """Write a trace of 20 steps to trace.json.gz beside the model: what the CPU and the GPU did, and when."""
     launch: Launch = Launch()  # noqa: RUF009 - frozen
     """Where the models of several categories are trained, if not here one after the other."""
     job: Annotated[str | None, Parameter(show=False)] = None

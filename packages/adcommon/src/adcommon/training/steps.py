@@ -1,6 +1,7 @@
 """What every training loop counts: steps, when something is due, and readings until they are written.
 
     for step in steps(first, total, stop, accelerator, ...):
+        batch = step.pace.draw(next, batches)
         readings.add(loss=update(...))
         if step.is_due:
             rows = readings.take(step)
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +26,7 @@ from tqdm import tqdm
 
 from adcommon.errors import Diverged, Stopped
 from adcommon.training.devices import any_process
+from adcommon.training.speed import Pace, traced
 from adcommon.training.stop import StopSignal
 from adcommon.training.trials import CUT_SHORT
 
@@ -51,6 +54,8 @@ class Step:
     logs: bool
     saves_state: bool
     asked_to_stop: Callable[[], bool]
+    pace: Pace
+    """Of the whole loop: what draws batches, and the figures at the last readings."""
 
     @cached_property
     def stops(self) -> bool:
@@ -86,6 +91,7 @@ def steps(
     ends_epoch: Callable[[int], bool] = lambda number: False,
     rests: Callable[[int], bool] = lambda number: True,
     minutes: float | None = None,
+    trace: Path | None = None,
 ) -> Iterator[Step]:
     """The steps that are left, each followed by the question whether to stop.
 
@@ -105,12 +111,13 @@ def steps(
         rests: of a step's number: its state can be saved. Gradients that wait for an update are no part of
             it, and whoever asks for a state or a stop waits for that update too.
         minutes: the step that begins after so many is the last; None: all are done.
+        trace: file for a trace of some steps of the first process, see `traced`; None: none is made.
 
     Raises:
         Stopped: after a step at which somebody asked for it; its state was saved in the loop.
     """
     waiting = stopping = late = False
-    began = time.monotonic()
+    began, pace = time.monotonic(), Pace(accelerator)
     stop.in_good_order()
 
     def every(number: int, count: int) -> bool:
@@ -121,7 +128,8 @@ def steps(
         stopping = stopping or any_process(stop.requested, accelerator, when=votes)
         return stopping and resting
 
-    with tqdm(desc=f"training {what}", initial=first, total=total, unit="step", disable=None) as bar:
+    bar = tqdm(desc=f"training {what}", initial=first, total=total, unit="step", disable=None)
+    with bar, traced(trace if accelerator.is_main_process else None) as begin_in_trace:
         for number in range(first + 1, total + 1):
             logs, ends, resting = every(number, log_every), ends_epoch(number), rests(number)
             waiting = waiting or every(number, save_every)
@@ -134,7 +142,10 @@ def steps(
                 logs=logs,
                 saves_state=waiting and resting,
                 asked_to_stop=partial(asked, logs or ends, resting),
+                pace=pace,
             )
+            begin_in_trace()
+            pace.begin()
             yield step
             bar.update()
             if step.stops:
@@ -187,6 +198,7 @@ class Readings:
             Diverged: see `refuse_diverged`.
         """
         values = self._accelerator.reduce(torch.stack(self._rows), reduction="mean").tolist()
+        step.pace.read()
         self._rows.clear()
         rows = [dict(zip(self._names, row, strict=True)) for row in values]
         refuse_diverged(rows, step, self._learning, self._accelerator)

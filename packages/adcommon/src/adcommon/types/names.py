@@ -20,7 +20,8 @@ OF_A_GROUP = (
 )
 """What the folder of a run holds beside the folders of its categories."""
 OF_A_RUN = (
-    *("metrics.csv", "results.json", "model", "model-best", "epochs", "resume", "maps"),
+    *("metrics.csv", "speed.csv", "trace.json.gz", "results.json"),
+    *("model", "model-best", "epochs", "resume", "maps"),
     *(TRACKED_RUN, LOG, FINISHED, QUEUED),
 )
 """What the folder of a category holds."""

@@ -31,6 +31,10 @@ class Batch:
     indices: Int64[Array, " batch"]
     """Positions in the dataset's records."""
 
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
     def to(self, device: "torch.device | str") -> "Batch":
         """The same batch with its images on `device`; the rest stays where it is."""
         return Batch(self.images.to(device, non_blocking=True), self.masks, self.labels, self.indices)

@@ -56,9 +56,13 @@ class TrainingBatch:
     steps: Int64[Tensor, " batch"]
     """Of the diffusion process."""
 
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.clean)
+
     def parts(self, size: int, network: nn.Module, accelerator: Accelerator) -> Iterator["TrainingBatch"]:
         """At most `size` images at a time; processes share gradients of the network after the last alone."""
-        chunks = torch.arange(len(self.clean)).split(size)
+        chunks = torch.arange(len(self)).split(size)
         for chunk in chunks:
             with nullcontext() if chunk is chunks[-1] else accelerator.no_sync(network):
                 yield TrainingBatch(

@@ -64,8 +64,8 @@ class TrainSettings(NetworkSettings):
 class SampleSettings(NetworkSettings):
     """What drawing takes."""
 
-    unread = (*NetworkSettings.unread, "weights", "save_every", "workers", "track")
-    """Nor does drawing load images, begin with weights of another network, or have steps to track."""
+    unread = (*NetworkSettings.unread, "weights", "save_every", "workers", "track", "profile")
+    """Nor does drawing load images, begin with another network's weights, or have steps to track or trace."""
     launch: Annotated[Launch, Parameter(parse=False)] = Launch()  # noqa: RUF009 - frozen
     check: bool = False
     """Draw nothing; report how well the model rebuilds training images and show what it draws at strength 0

@@ -66,8 +66,9 @@ def train(
         evaluate_every=recipe.evaluate_every * per_epoch,
         log_every=LOG_EVERY,
         ends_epoch=lambda number: number % per_epoch == 0,
+        trace=run.trace if settings.profile else None,
     ):
-        batch = next(batches)
+        batch = step.pace.draw(next, batches)
         loss, norm, correct = update(network, setup.process, batch, setup.optimiser, accelerator, recipe)
         readings.add(loss=loss, gradient_norm=norm, accuracy=correct)
 
@@ -79,7 +80,7 @@ def train(
                 interim = {"epoch_accuracy": accuracy.take()}
                 logger.info("step %d epoch %d accuracy %.5f", step.number, epoch, interim["epoch_accuracy"])
             if accelerator.is_main_process:
-                run.log_rows(step.number, rows, interim)
+                run.log_rows(step.number, rows, interim, step.pace.figures)
                 if step.evaluates or step.is_last:
                     reached = {"step": step.number, "epoch": epoch, **interim}
                     keep(setup, run, classifier, reached, is_last=step.is_last)

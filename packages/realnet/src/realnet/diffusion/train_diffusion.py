@@ -72,8 +72,10 @@ def train(
         save_every=settings.save_every or recipe.evaluate_every * per_epoch,
         evaluate_every=recipe.evaluate_every * per_epoch,
         rests=updates,
+        trace=run.trace if settings.profile else None,
     ):
-        loss, norm = add_gradient(network, setup.process, next(batches), accelerator, recipe)
+        batch = step.pace.draw(next, batches)
+        loss, norm = add_gradient(network, setup.process, batch, accelerator, recipe)
         if updates(step.number):
             setup.optimiser.step()
             setup.optimiser.zero_grad(set_to_none=True)
@@ -92,7 +94,7 @@ def train(
                     reached = {"step": step.number, "epoch": epoch, **interim}
                     keep(setup, run, ema.network, reached, is_best=is_best, is_last=step.is_last)
             if accelerator.is_main_process:
-                run.log_rows(step.number, rows, interim)
+                run.log_rows(step.number, rows, interim, step.pace.figures)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
             accelerator.wait_for_everyone()

@@ -43,6 +43,10 @@ class ItemBatch:
     indices: Int64[Tensor, " batch"]
     """Positions among the training records."""
 
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.images)
+
     def pin_memory(self) -> "ItemBatch":
         """The same batch in page-locked memory; called by the loader when copies to a GPU follow."""
         floats = (self.clean.pin_memory(), self.images.pin_memory(), self.masks.pin_memory())

@@ -97,12 +97,13 @@ def train_decoder(
         accelerator,
         what=category,
         save_every=settings.save_every or recipe.evaluate_every * per_epoch,
+        trace=run.trace if settings.profile else None,
     ):
         indices = next(order)
         loss, _ = update(
             wrapped,
-            dataset.batch(indices).images.to(device),
-            features.batch(indices)[0].to(device),
+            step.pace.draw(dataset.batch, indices).images.to(device),
+            step.pace.wait(features.batch, indices)[0].to(device),
             optimiser,
             accelerator,
             clip_norm=recipe.clip_norm,
@@ -113,7 +114,7 @@ def train_decoder(
         if step.is_due:
             rows = readings.take(step)
             if accelerator.is_main_process:
-                run.log_rows(step.number, rows)
+                run.log_rows(step.number, rows, speed=step.pace.figures)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
             accelerator.wait_for_everyone()
