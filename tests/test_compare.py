@@ -51,6 +51,7 @@ def test_where_there_is_no_time_nothing_is_begun(tmp_path: Path) -> None:
     assert not list(out.glob("*/command.log"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_without_defects_pieces_are_pasted_and_it_is_said(tmp_path: Path) -> None:
     parts, out = tmp_path / "parts", tmp_path / "out"

@@ -153,7 +153,7 @@ def test_a_stopped_prediction_ends_as_if_it_never_was(
     if code > 0:
         assert "Traceback" not in done.stderr
         assert "look at" in done.stdout
-        drawn = list((out / "maps").rglob("*.png"))
+        drawn = list((out / "maps").glob("lot*/*.jpg"))
         assert (out / "maps" / "index.html").read_text().count('"picture"') == len(drawn) == len(rows)
     assert "--resume" in refused("ad", *words, out)
     succeed("ad", *words, out, "--resume")

@@ -47,6 +47,7 @@ def test_images_are_normalised_as_the_backbones_weights_want(tiny) -> None:
     assert make_preprocess(tiny).size == 64
 
 
+@pytest.mark.slow
 def test_exported_it_scores_any_batch_as_torch_does(make_model, tiny, tmp_path: Path) -> None:
     model = from_detector(
         detector(make_model, tiny), {"method": "realnet", "category": None, "threshold": None}

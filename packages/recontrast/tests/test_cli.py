@@ -89,7 +89,7 @@ def test_predict_writes_scores_and_maps_and_survives_a_damaged_file(trained: Pat
     rows = read_table(tmp_path / "out" / "predictions.csv")
     assert len(rows) == 4
     assert sum(row["error"] != "" for row in rows) == 1
-    assert len(list((tmp_path / "out" / "maps").rglob("*.png"))) == 3
+    assert len(list((tmp_path / "out" / "maps").glob("*.jpg"))) == 3
 
 
 def test_own_images_train_without_masks_and_store_a_threshold(tmp_path: Path) -> None:

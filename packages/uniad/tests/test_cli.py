@@ -226,6 +226,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(trained: Path, t
     killed_and_resumed("uniad-train", words, tmp_path, "all")
 
 
+@pytest.mark.slow
 def test_two_processes_with_parts_of_their_batches_train_one_model_without_noise_as_one_does(
     trained: Path, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ def test_a_decoder_leaves_a_model_and_a_picture_of_every_image(mvtec: Path, tiny
         assert not decoder.training
 
 
+@pytest.mark.slow
 def test_a_resumed_decoder_equals_an_unbroken_one(mvtec: Path, tiny, tmp_path: Path) -> None:
     records = load_splits("mvtec", mvtec, ("bottle",))["bottle"].test[:2]
     recipe = replace(tiny, iterations=2, batch_size=2)

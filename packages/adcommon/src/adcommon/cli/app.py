@@ -51,8 +51,6 @@ def execute(app: App, rewrite: Callable[[list[str]], list[str]] | None = None) -
     for stream in (sys.stdout, sys.stderr):  # names of files may be anything; a closed stream is None
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Before torch is there: its threads that wait for one another would keep the cores from the decoders.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         words = sys.argv[1:]
         app(rewrite(words) if rewrite else words, exit_on_error=False)
