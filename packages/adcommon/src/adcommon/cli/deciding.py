@@ -1,5 +1,6 @@
 """Which model a command decides with, and what computes it: the flags of `predict` and `watch`."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,6 +64,8 @@ class Deciding:
         """
         from adcommon.deploy.load import load
 
+        # Torch's threads that wait for one another spin, long by default, on cores that decode images.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         if self.model.suffix == ".onnx":
             chosen = self.device or (f"cuda:{self.gpu}" if self.gpu and self.gpu != "cpu" else "cpu")
         else:
