@@ -51,6 +51,7 @@ def test_every_table_speaks_of_what_there_is(method: str, table: PaperTable) -> 
     assert all(0 < value <= 1 for value in spoken)
 
 
+@pytest.mark.slow
 def test_a_table_is_filled_again(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "data" / "mvtec_anomaly_detection", categories=("bottle",))
     place = ("--data-root", tmp_path / "data", "--out", tmp_path / "out")

@@ -89,7 +89,7 @@ def test_predict_writes_scores_and_maps_and_survives_a_damaged_file(trained: Pat
     rows = read_table(tmp_path / "out" / "predictions.csv")
     assert len(rows) == 4
     assert sum(row["error"] != "" for row in rows) == 1
-    assert len(list((tmp_path / "out" / "maps").glob("*.jpg"))) == 3
+    assert len(list((tmp_path / "out" / "maps").glob("*/*.png.jpg"))) == 3
 
 
 def test_own_images_train_without_masks_and_store_a_threshold(tmp_path: Path) -> None:
@@ -124,6 +124,7 @@ def test_medical_set_reports_the_papers_f1_and_accuracy(tmp_path: Path) -> None:
     assert set(paper["extra"]) == {"image_f1", "image_accuracy"}
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
     words = ["--data-root", tmp_path, "--category", "bottle", "--reset-every", "2"]

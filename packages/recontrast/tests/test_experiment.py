@@ -38,6 +38,7 @@ def test_fit_trains_a_model_per_category_and_says_which_data_it_was(tmp_path: Pa
     assert one.model.method == "recontrast"
 
 
+@pytest.mark.slow
 def test_fit_on_own_images_leaves_a_model_that_predicts(tmp_path: Path) -> None:
     images = make_folder(tmp_path / "photos", good=12)
     split = load_splits("folder", images)["photos"]

@@ -30,6 +30,7 @@ def parts(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_train_evaluate_predict_export(parts, tmp_path) -> None:
     (row,) = read_rows(parts / "run")
     model = parts / "run" / "parts" / "model"
