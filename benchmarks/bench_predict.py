@@ -48,7 +48,7 @@ def make_images(folder: Path, count: int, suffix: str) -> list[Path]:
 
 
 def load(path: Path, references: Path | None) -> Model:
-    return ad.load(path, references=references if "shots" in str(path) else None, device="cpu")
+    return ad.load(path, references=references, device="cpu")
 
 
 def part(name: str, model: Path, references: Path | None, images: list[Path], out: Path) -> float:
@@ -93,10 +93,11 @@ def whole(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", type=Path, nargs="+", help="`model` folders, or files of `ad export`")
-    parser.add_argument("--references", type=Path, help="for few-shot models")
+    parser.add_argument("--references", type=Path, help="of few-shot models, which are given alone")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--suffix", default="png", choices=["png", "jpg"])
     options = parser.parse_args()
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `ad predict` has it; for the processes begun here
     cores = len(os.sched_getaffinity(0))
     headings = [
         "model",
