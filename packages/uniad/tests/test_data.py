@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from torch import Generator
 
 from adcommon.data import load_splits
-from adcommon.data.normalise import normalise
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import DatasetNotFound, UnknownName
 from adcommon.models.backbones import FeaturePyramid
@@ -33,7 +33,7 @@ def first_batches(model, records, recipe, count: int, start: int = 0, **options)
         Accelerator(cpu=True),
         start=start,
         cache=options.pop("cache", False),
-        workers=0,
+        workers=options.pop("workers", 0),
     )
     return [batch.clone() for batch in islice(batches, count)]
 
@@ -85,24 +85,28 @@ def test_augmented_images_are_never_kept(make_model, records, tiny, passes) -> N
     assert sum(passes) == 2 * len(records)
 
 
-def test_mirroring_turns_half_of_the_images_and_nothing_else() -> None:
-    images = normalise(torch.randint(0, 256, (32, 8, 8, 3), dtype=torch.uint8), PREPROCESS)
-    changed = augmented(images, PREPROCESS, replace(MVTEC, hflip=True))
-    mirrored = [torch.allclose(a, b.flip(-1), atol=1e-6) for a, b in zip(changed, images, strict=True)]
-    same = [torch.allclose(a, b, atol=1e-6) for a, b in zip(changed, images, strict=True)]
-    assert all(a or b for a, b in zip(mirrored, same, strict=True))
+def test_each_change_acts_when_asked_for_and_alone() -> None:
+    pixels = torch.randint(0, 256, (32, 8, 8, 3), dtype=torch.uint8)
+
+    def changed(**chances):
+        return augmented(pixels, replace(MVTEC, **chances), Generator().manual_seed(0))
+
+    mirrored = [torch.equal(a, b.flip(1)) for a, b in zip(changed(hflip=True), pixels, strict=True)]
+    same = [torch.equal(a, b) for a, b in zip(changed(hflip=True), pixels, strict=True)]
+    assert [a != b for a, b in zip(mirrored, same, strict=True)] == [True] * 32
     assert 4 < sum(mirrored) < 28
+    turned = zip(changed(rotate=True), pixels, strict=True)
+    assert len({next(k for k in range(4) if torch.equal(a, b.rot90(k, (0, 1)))) for a, b in turned}) > 2
+    assert not torch.equal(changed(colorjitter=1.0), pixels)
 
 
-def test_quarter_turns_and_colours_act_when_asked_for() -> None:
-    images = normalise(torch.randint(0, 256, (16, 8, 8, 3), dtype=torch.uint8), PREPROCESS)
-    turned = augmented(images, PREPROCESS, replace(MVTEC, rotate=True))
-    kinds = {
-        next(k for k in range(4) if torch.allclose(a, b.rot90(k, (-2, -1)), atol=1e-6))
-        for a, b in zip(turned, images, strict=True)
-    }
-    assert len(kinds) > 2
-    assert not torch.allclose(augmented(images, PREPROCESS, replace(MVTEC, colorjitter=1.0)), images)
+def test_processes_change_images_as_this_one_does(make_model, records, tiny) -> None:
+    changing = replace(tiny, hflip=True, colorjitter=0.5)
+    model = make_model()
+    alone = first_batches(model, records, changing, 3)
+    for one, other in zip(alone, first_batches(model, records, changing, 3, workers=2), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(first_batches(model, records, changing, 1, start=2)[0], alone[2])
 
 
 def test_a_store_holds_one_aligned_map_per_image(make_model, records) -> None:

@@ -1,43 +1,30 @@
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
-from adcommon.data.augment import random_colour_jitter, random_flips, random_quarter_turn, turns
-
-
-def pair(size: int = 32) -> tuple[Tensor, Tensor]:
-    """An image that shows its own mask: white where anomalous."""
-    mask = torch.zeros(size, size, dtype=torch.bool)
-    mask[4:14, 18:26] = True
-    return mask[None].float().repeat(3, 1, 1), mask
+from adcommon.data.augment import random_colour_jitter, random_orientations, turns
 
 
-def test_image_and_mask_move_together() -> None:
-    image, mask = pair()
-    moved = 0
-    for seed in range(20):
-        for augment in (random_flips, random_quarter_turn):
-            turned, turned_mask = augment(image, mask, Generator().manual_seed(seed))
-            assert torch.equal(turned[0] > 0.5, turned_mask)
-            moved += not torch.equal(turned_mask, mask)
-    assert moved > 20
+def orientations(count: int, **chances) -> list[int]:
+    """What becomes of each of some images that all look alike: which of a square's eight orientations."""
+    image = torch.arange(9.0).reshape(1, 3, 3)
+    chances = {"horizontal": 0.0, "vertical": 0.0, "turn": False} | chances
+    images = random_orientations(image.expand(count, 1, 3, 3), Generator().manual_seed(0), **chances)
+    possible = [image.rot90(k, (-2, -1)) for k in range(4)]
+    possible += [turned.flip(-1) for turned in possible]
+    return [next(n for n, one in enumerate(possible) if torch.equal(one, image)) for image in images]
 
 
-def test_each_quarter_turn_is_as_likely_as_the_others() -> None:
-    image, mask = pair()
-    generator = Generator().manual_seed(0)
-    turns = [random_quarter_turn(image, mask, generator)[1] for _ in range(400)]
-    counts = [sum(torch.equal(turn, mask.rot90(k)) for turn in turns) for k in range(4)]
-    assert sum(counts) == 400
-    assert min(counts) > 70
+def test_every_orientation_is_as_likely_as_the_others() -> None:
+    turned = orientations(400, turn=True)
+    assert min(turned.count(k) for k in range(4)) > 70
+    assert set(turned) == {0, 1, 2, 3}
+    assert set(orientations(200, horizontal=0.5, vertical=0.5, turn=True)) == set(range(8))
 
 
 def test_flips_of_probability_one_turn_by_180_degrees_and_of_zero_do_nothing() -> None:
-    image, mask = pair()
-    generator = Generator().manual_seed(0)
-    flipped, _ = random_flips(image, mask, generator, horizontal=1.0, vertical=1.0)
-    assert torch.equal(flipped, image.rot90(2, (-2, -1)))
-    same, _ = random_flips(image, mask, generator, horizontal=0.0, vertical=0.0)
-    assert torch.equal(same, image)
+    assert orientations(3, horizontal=1.0, vertical=1.0) == [2, 2, 2]
+    assert orientations(3) == [0, 0, 0]
+    assert orientations(3, horizontal=1.0) == [4, 4, 4]
 
 
 def test_one_generator_one_result_and_the_global_state_is_not_touched() -> None:

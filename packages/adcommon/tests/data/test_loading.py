@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adcommon.data import loading
+from adcommon.data import content, loading
 from adcommon.data.loading import AnomalyDataset, train_batches
 from adcommon.data.normalise import normalise
 from adcommon.data.order import batches_per_epoch, epoch_order
@@ -121,7 +121,7 @@ def test_a_file_changed_under_equal_size_and_date_is_not_served_from_the_cache(
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
 
-    monkeypatch.setattr(loading, "_digests", {})  # as in a new process
+    monkeypatch.setattr(content, "_digests", {})  # as in a new process
     light = AnomalyDataset([record], SMALL, cache).batch([0])
     assert light.masks.all().item() == (changed == "mask")
     assert (light.images > dark.images).all().item() == (changed == "image")

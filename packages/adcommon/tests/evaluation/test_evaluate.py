@@ -1,11 +1,13 @@
 """One detector, several categories: standard numbers, a paper's, pictures, and the threshold."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor
 
 from adcommon.data import load_splits
@@ -74,6 +76,23 @@ def test_each_category_has_the_standard_numbers_and_then_the_papers(splits, tmp_
     assert set(found[1].extra) == {"mean"}
     assert found[0].aupro is not None
     assert drawn == [tmp_path / "maps" / "bottle", tmp_path / "maps" / "cable"]
+
+
+def test_what_is_measured_beside_the_scoring_is_the_same_in_the_same_order(splits, monkeypatch) -> None:
+    tests = {name: splits["cable"].test for name in ("first", "second", "third")} | {
+        "last": splits["bottle"].test
+    }
+    alone = evaluate(Brightness(), tests, batch_size=2, protocols=[mean_protocol])
+    monkeypatch.setattr("adcommon.evaluation.evaluate.device_of", lambda detector: torch.device("cuda"))
+    threads = set()
+
+    def protocol(scores, standard):
+        threads.add(threading.current_thread())
+        return mean_protocol(scores, standard)
+
+    assert evaluate(Brightness(), tests, batch_size=2, protocols=[protocol]) == alone
+    assert len(alone) == 8
+    assert threading.main_thread() not in threads
 
 
 def test_in_bounded_memory_each_value_is_in_its_interval_and_all_else_is_the_same(

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from adcommon.data import loading
+from adcommon.data import content
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
 from adcommon.io.cache import DiskCache
@@ -116,7 +116,7 @@ def test_only_the_batch_of_a_changed_image_is_computed_again(pyramid, records, c
     status = records[2].image.stat()
     draw(records[2].image, 99)
     os.utime(records[2].image, ns=(status.st_atime_ns, status.st_mtime_ns))
-    monkeypatch.setattr(loading, "_digests", {})  # as in a new process
+    monkeypatch.setattr(content, "_digests", {})  # as in a new process
     after = cached_features(pyramid, AnomalyDataset(records, SMALL), 2, cache).batch(range(COUNT))
     assert passed == [2, 2, 1, 2]
     for a, b in zip(before, after, strict=True):

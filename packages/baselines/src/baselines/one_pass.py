@@ -97,11 +97,12 @@ def normal_images(
     """
     rank, world = place_of(accelerator) if shared else (0, 1)
     dataset = AnomalyDataset(parts, make_preprocess(recipe), default_cache("images", enabled=settings.cache))
-    batches = iter(test_batches(dataset, recipe.batch_size, settings.workers, rank=rank, world=world))
+    size, device = recipe.batch_size, accelerator.device
+    batches = iter(test_batches(dataset, size, settings.workers, device=device, rank=rank, world=world))
     rounds = -(-len(parts) // (recipe.batch_size * world))
     for _ in steps(0, rounds, stop, accelerator, what=parts[0].category, log_every=1):
         batch = next(batches, None)
-        yield None if batch is None else (int(batch.indices[0]), batch.images.to(accelerator.device))
+        yield None if batch is None else (int(batch.indices[0]), batch.images)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def training_batches(
         queries, chosen = everyone[rank::world], drawn[rank::world]
         records = [references.records[index] for index in queries]
         shot_major = [own[shot] for shot in range(references.shots) for own in chosen]
-        features = as_features(store.batch([*queries, *shot_major])).to(device)
+        features = as_features(store.batch([*queries, *shot_major]))
         yield TrainBatch(
             features[: len(queries)],
             features[len(queries) :],

@@ -72,11 +72,8 @@ def segmentation_loss(
 def clean_maps(
     model: RealNet, batch: ItemBatch, store: FeatureStore | None
 ) -> list[Float[Tensor, "batch _channels _height _width"]]:
-    """The backbone's maps of a batch's clean images, out of the store if any, on the model's device."""
-    device = next(model.parameters()).device
-    if store is None:
-        return model.backbone(batch.clean.to(device))
-    return [level.to(device, non_blocking=True) for level in store.batch(batch.indices)]
+    """The backbone's maps of a batch's clean images, out of the store if any."""
+    return model.backbone(batch.clean) if store is None else store.batch(batch.indices)
 
 
 def mixed_features(

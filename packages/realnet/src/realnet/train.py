@@ -95,6 +95,7 @@ def train(
         recipe.batch_size,
         seed=recipe.seed,
         workers=settings.workers,
+        device=device,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
@@ -127,10 +128,12 @@ def train(
         log_every=LOG_EVERY,
     ):
         batch = step.pace.draw(next, batches)
-        clean, masks = clean_maps(model, batch, store), batch.masks.to(device)
-        features, wanted = mixed_features(model, clean, batch.images.to(device), batch.anomalous.tolist())
+        clean = clean_maps(model, batch, store)
+        features, wanted = mixed_features(model, clean, batch.images, batch.anomalous.tolist())
         set_rate(optimiser, recipe, step.number - 1, total)
-        segmentation, distance = update(network, features, wanted, masks, optimiser, accelerator, recipe)
+        segmentation, distance = update(
+            network, features, wanted, batch.masks, optimiser, accelerator, recipe
+        )
         readings.add(segmentation=segmentation, features=distance)
 
         if step.is_due:
@@ -152,13 +155,12 @@ def select_channels(
     model: RealNet, batches: Iterable[ItemBatch], store: FeatureStore | None, accelerator: Accelerator
 ) -> None:
     """Choose the channels of every block, on batches that hold anomalies only; section 3.2, see `afs`."""
-    device = accelerator.device
 
     def pairs() -> Iterator[Pair]:
         for batch in tqdm(batches, "choosing channels", unit="batch", disable=None):
-            anomalous = model.levels(model.backbone(batch.images.to(device)))
+            anomalous = model.levels(model.backbone(batch.images))
             clean = model.levels(clean_maps(model, batch, store))
-            yield Pair(anomalous, clean, batch.masks.to(device))
+            yield Pair(anomalous, clean, batch.masks)
 
     scores = total_scores(model.afs, model.channels, pairs()) if model.afs.chooses(model.channels) else {}
     model.afs.keep_best({key: accelerator.reduce(total, reduction="mean") for key, total in scores.items()})

@@ -53,7 +53,7 @@ def test_every_image_comes_with_its_class_once_an_epoch_and_in_a_known_order(ima
 
 def test_augmentations_mirror_and_turn_and_nothing_else() -> None:
     image = torch.arange(12.0).view(3, 2, 2)
-    turned = augmented(image.expand(64, -1, -1, -1), replace(TINY, hflip=True, vflip=True, rotate=True))
+    turned = augmented(image.expand(256, -1, -1, -1), replace(TINY, hflip=True, vflip=True, rotate=True))
     corners = {tuple(one[0].flatten().tolist()) for one in turned}
     assert len(corners) == 8
     assert {tuple(sorted(corner)) for corner in corners} == {(0.0, 1.0, 2.0, 3.0)}

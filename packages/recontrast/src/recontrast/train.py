@@ -98,6 +98,7 @@ def train(
         start=first,
         drop_last=recipe.drop_last,
         workers=settings.workers,
+        device=device,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
@@ -128,11 +129,11 @@ def train(
     ):
         iteration = step.number - 1
         batch = step.pace.draw(next, batches)
-        images = batch.images.to(device=device, memory_format=layout)
+        images = batch.images.to(memory_format=layout)
         kept = None
         if store is not None:
             levels = step.pace.wait(store.batch, batch.indices)
-            kept = [level.to(device, memory_format=layout) for level in levels]
+            kept = [level.to(memory_format=layout) for level in levels]
         alpha = mining_alpha(iteration, recipe.iterations, recipe.mining_ramp)
         hold = holds_encoder(recipe, iteration)
         loss = update(wrapped, images, optimiser, accelerator, alpha=alpha, hold_encoder=hold, frozen=kept)

@@ -61,7 +61,7 @@ def grids(backbone: Backbone, preprocess: Preprocess) -> Grids:
 
 
 def feature_store(
-    backbone: Backbone, dataset: AnomalyDataset, memory_bytes: int, workers: int = 0
+    backbone: Backbone, dataset: AnomalyDataset, memory_bytes: int, workers: int | None = 0
 ) -> FeatureStore:
     """The features of a dataset: computed at once if `memory_bytes` suffice for all, else when asked for.
 

@@ -44,11 +44,10 @@ def score_places(
     model: ResAD, data: TrainingData, places: Sequence[int], references: References, recipe: Recipe
 ) -> list[LevelScores]:
     """These images with one set of references, on the CPU; the model is in evaluation mode."""
-    device = next(model.parameters()).device
     parts = []
     for first in range(0, len(places), recipe.test_batch_size):
         maps = data.store.batch(places[first : first + recipe.test_batch_size])
-        scores = level_scores(model, [level.to(device) for level in maps], references)
+        scores = level_scores(model, maps, references)
         parts.append([level.cpu() for level in scores])
     return joined(parts)
 

@@ -91,7 +91,7 @@ class TrainingData:
         *,
         cache: DiskCache | None = None,
         memory_bytes: int,
-        workers: int = 0,
+        workers: int | None = 0,
     ) -> None:
         """List the images, and compute their features if all of them fit into memory.
 
@@ -158,7 +158,7 @@ class TrainingData:
         wanted = queries + [place for places in drawn.values() for place in places]
         residuals = []
         for level in self.store.batch(wanted):
-            level = level.to(device, memory_format=torch.channels_last)  # rows are views of it
+            level = level.to(memory_format=torch.channels_last)  # rows are views of it
             rest = level[len(queries) :].split([len(places) for places in drawn.values()])
             rows = {name: ReferenceRows.of(as_rows(maps)) for name, maps in zip(drawn, rest, strict=True)}
             maps = level[: len(queries)]

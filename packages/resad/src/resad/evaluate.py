@@ -199,7 +199,7 @@ def score_target(
     for start in tqdm(range(0, len(batches), world), desc=what, unit="batch", disable=None, leave=False):
         said = {}
         for own in batches[start : start + world][rank : rank + 1]:
-            features = [maps.to(device) for maps in target.store.batch(own)]
+            features = target.store.batch(own)
             for draw in target.draws:
                 references = draw.of(own[0]).to(device)
                 for count, scores in nested_scores(model, features, references, shots).items():

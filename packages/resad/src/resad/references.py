@@ -56,7 +56,7 @@ def encode(
         turned = [backbone(one) for one in turns(pixels, rotations)]
         return [torch.cat(level, dim=2) for level in zip(*turned, strict=True)]
 
-    maps = [all_turns(batch.images.to(device)) for batch in test_batches(dataset, batch_size)]
+    maps = [all_turns(batch.images) for batch in test_batches(dataset, batch_size, device=device)]
     levels = [torch.cat(level) for level in zip(*maps, strict=True)]
     return References.of(levels, images, turns=rotations, tiles=tiles)
 
@@ -134,7 +134,7 @@ def make_targets(
     *,
     cache: DiskCache | None,
     memory_bytes: int,
-    workers: int = 0,
+    workers: int | None = 0,
 ) -> Iterator[Target]:
     """All unseen categories in their order: their references, and their test images without these.
 

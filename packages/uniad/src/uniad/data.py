@@ -2,24 +2,28 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 
 from adcommon.data import load_splits
-from adcommon.data.augment import random_colour_jitter, random_flips, random_quarter_turn
+from adcommon.data.ahead import on_device
+from adcommon.data.augment import random_colour_jitter, random_orientations
 from adcommon.data.lists.manifest import of_categories, read_lines
-from adcommon.data.loading import AnomalyDataset, train_batches
-from adcommon.data.normalise import normalise, unnormalise
+from adcommon.data.loading import AnomalyDataset
 from adcommon.data.order import train_indices
 from adcommon.data.preprocess import Preprocess
+from adcommon.data.processes import results
 from adcommon.data.sources.meaning import NOTHING, Meaning
 from adcommon.io.cache import default_cache
 from adcommon.models.feature_store import FeatureStore, cached_features
 from adcommon.training.settings import Settings
+from adcommon.types.prediction import PixelBatch
 from adcommon.types.records import Record, Split
 from uniad.model import UniAD
 from uniad.recipes import CIFAR10_SPLITS, Recipe
@@ -54,7 +58,7 @@ def feature_store(
     accelerator: Accelerator | None = None,
     *,
     cache: bool,
-    workers: int = 0,
+    workers: int | None = 0,
 ) -> FeatureStore:
     """The aligned features of images, computed now where they are not yet stored; processes share the work.
 
@@ -76,7 +80,7 @@ def fit_whitening(
     accelerator: Accelerator,
     *,
     cache: bool,
-    workers: int,
+    workers: int | None,
 ) -> None:
     """Fit the model's whitening to the features of the training images, as they are without augmentation.
 
@@ -97,7 +101,7 @@ def training_features(
     *,
     start: int,
     cache: bool,
-    workers: int,
+    workers: int | None,
 ) -> Iterator[Float[Tensor, "batch channels grid_height grid_width"]]:
     """What is to be rebuilt, batch after batch, without end, on the accelerator's device.
 
@@ -107,43 +111,46 @@ def training_features(
         workers: processes that load images.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
+    order = train_indices(
+        len(records), recipe.batch_size, seed=recipe.seed, start=start, rank=rank, world=world
+    )
     if recipe.cache_features and not recipe.augments:
         store = feature_store(model, records, preprocess, accelerator, cache=cache, workers=workers)
-        for indices in train_indices(
-            len(store), recipe.batch_size, seed=recipe.seed, start=start, rank=rank, world=world
-        ):
-            yield model.prepared(store.batch(indices)[0].to(accelerator.device, non_blocking=True))
+        for indices in order:
+            yield model.prepared(store.batch(indices)[0])
     else:
         dataset = AnomalyDataset(records, preprocess, default_cache("images", enabled=cache))
-        batches = train_batches(
-            dataset,
-            recipe.batch_size,
-            seed=recipe.seed,
-            start=start,
-            workers=workers,
-            rank=rank,
-            world=world,
-        )
-        for batch in batches:
-            images = augmented(batch.images, preprocess, recipe) if recipe.augments else batch.images
-            yield model.features(images.to(accelerator.device))
+        read = partial(_read, dataset, recipe, rank)
+        batches = results(read, enumerate(order, start), workers, seed=recipe.seed)
+        for batch in on_device(batches, preprocess, accelerator.device):
+            yield model.features(batch.images)
+
+
+def _read(dataset: AnomalyDataset, recipe: Recipe, rank: int, key: tuple[int, list[int]]) -> PixelBatch:
+    """A process's batch number so and so; what changes its images depends on the seed and this number."""
+    number, indices = key
+    batch = dataset.pixel_batch(indices)
+    if not recipe.augments:
+        return batch
+    drawn = np.random.SeedSequence([recipe.seed, rank, number, *b"augment"]).generate_state(1, np.uint64)[0]
+    generator = Generator().manual_seed(int(drawn >> 1))
+    return replace(batch, pixels=augmented(batch.pixels, recipe, generator))
 
 
 def augmented(
-    images: Float[Tensor, "batch 3 height width"], preprocess: Preprocess, recipe: Recipe
-) -> Float[Tensor, "batch 3 height width"]:
-    """The images, each changed on its own chance; the draws come from torch's global generator."""
-    generator = Generator().manual_seed(int(torch.randint(2**31, ())))
-    unmasked = torch.zeros(images.shape[2:], dtype=torch.bool)
-    changed = []
-    for pixels in torch.from_numpy(unnormalise(images, preprocess)).permute(0, 3, 1, 2):
-        pixels, _ = random_flips(
-            pixels, unmasked, generator, horizontal=recipe.hflip / 2, vertical=recipe.vflip / 2
-        )
-        if recipe.rotate:
-            pixels, _ = random_quarter_turn(pixels, unmasked, generator)
-        pixels = random_colour_jitter(
-            pixels,
+    pixels: UInt8[Tensor, "batch height width 3"], recipe: Recipe, generator: Generator
+) -> UInt8[Tensor, "batch height width 3"]:
+    """The images, each changed on its own chance."""
+    images = random_orientations(
+        pixels.permute(0, 3, 1, 2),
+        generator,
+        horizontal=recipe.hflip / 2,
+        vertical=recipe.vflip / 2,
+        turn=recipe.rotate,
+    )
+    changed = [
+        random_colour_jitter(
+            image,
             generator,
             brightness=recipe.brightness,
             contrast=recipe.contrast,
@@ -151,5 +158,6 @@ def augmented(
             hue=recipe.hue,
             probability=recipe.colorjitter,
         )
-        changed.append(pixels)
-    return normalise(torch.stack(changed).permute(0, 2, 3, 1).contiguous(), preprocess)
+        for image in images
+    ]
+    return torch.stack(changed).permute(0, 2, 3, 1).contiguous()

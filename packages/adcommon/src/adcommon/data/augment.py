@@ -1,7 +1,7 @@
-"""Flips, turns and colour changes of an image together with its mask; all chance is a given generator's.
+"""Flips, turns and colour changes of images; all chance is a given generator's.
 
-Images are 8-bit or in [0, 1], before normalisation; geometry moves image and mask alike. `turns` leaves
-nothing to chance, and takes images as the network does.
+Colours are those of images that are 8-bit or in [0, 1], before normalisation. `turns` leaves nothing to
+chance.
 """
 
 from collections.abc import Iterator
@@ -13,24 +13,36 @@ from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional as tv
 
 Image = Float[Tensor, "channels height width"] | UInt8[Tensor, "channels height width"]
-Mask = Bool[Tensor, "height width"]
+Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
 
 
-def random_flips(
-    image: Image, mask: Mask, generator: Generator, *, horizontal: float = 0.5, vertical: float = 0.5
-) -> tuple[Image, Mask]:
-    """Mirror left-right, then top-bottom, each with its own probability."""
-    if _uniform(generator) < horizontal:
-        image, mask = image.flip(-1), mask.flip(-1)
-    if _uniform(generator) < vertical:
-        image, mask = image.flip(-2), mask.flip(-2)
-    return image, mask
+def random_orientations(
+    images: Images,
+    generator: Generator,
+    *,
+    horizontal: float,
+    vertical: float,
+    turn: bool,
+) -> Images:
+    """Each image mirrored and turned on its own chance; nothing is interpolated.
 
+    Args:
+        images: on any device; square, if they are to be turned.
+        generator: on the CPU.
+        horizontal: chance of a left-right flip; vertical, of a top-bottom one.
+        turn: then by 0, 90, 180 or 270 degrees, each as likely.
+    """
+    count = len(images)
 
-def random_quarter_turn(image: Image, mask: Mask, generator: Generator) -> tuple[Image, Mask]:
-    """Rotate by 0, 90, 180 or 270 degrees, each as likely; sides may swap, nothing is interpolated."""
-    turns = int(torch.randint(4, (), generator=generator))
-    return image.rot90(turns, (-2, -1)), mask.rot90(turns, (-2, -1))
+    def where(chosen: Bool[Tensor, " batch"], changed: Images) -> Images:
+        return torch.where(chosen.view(-1, 1, 1, 1).to(images.device, non_blocking=True), changed, images)
+
+    images = where(torch.rand(count, generator=generator) < horizontal, images.flip(-1))
+    images = where(torch.rand(count, generator=generator) < vertical, images.flip(-2))
+    quarters = torch.randint(4 if turn else 1, (count,), generator=generator)
+    for quarter in range(1, 4 if turn else 1):
+        images = where(quarters == quarter, images.rot90(quarter, (-2, -1)))
+    return images
 
 
 def random_colour_jitter(

@@ -1,6 +1,5 @@
 """Records -> batches: decoded once, in an order that can be resumed and shared between processes."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -8,25 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 import torch
 from jaxtyping import Bool, Float64, UInt8
 from torch.utils.data import get_worker_info
 
-import adcommon.data.kind
-import adcommon.data.preprocess
-import adcommon.data.tiling
-import adcommon.io.decoding
-import adcommon.io.headers
-import adcommon.io.images
-from adcommon.data.normalise import normalise
+from adcommon.data.ahead import on_device, placed
+from adcommon.data.content import code_version, content_digest
 from adcommon.data.order import require, train_indices
 from adcommon.data.preprocess import Preprocess
-from adcommon.data.processes import received, result_loader, results
+from adcommon.data.processes import received, result_loader, results, suited
 from adcommon.data.sources.splits import hold_out
-from adcommon.errors import UnreadableImage
-from adcommon.io.cache import DiskCache, code_digest
-from adcommon.types.prediction import Batch
+from adcommon.io.cache import DiskCache
+from adcommon.types.prediction import Batch, PixelBatch
 from adcommon.types.records import Box, Record
 
 DEFAULT_MEMORY_BYTES = 2**30
@@ -71,15 +63,19 @@ class AnomalyDataset:
         return self.__dict__ | {"_kept": {}, "_kept_bytes": 0, "_cut": None}
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The images at these positions, in this order."""
+        """The images at these positions, in this order, on the CPU."""
+        return placed(self.pixel_batch(indices), self.preprocess, "cpu")
+
+    def pixel_batch(self, indices: Sequence[int]) -> PixelBatch:
+        """The same before the images are normalised."""
         records = [self.records[index] for index in indices]
         pixels = self.pixels(indices)
         masks = np.zeros((len(indices), *pixels.shape[1:3]), dtype=bool)
         for mask, index in zip(masks, indices, strict=True):
             if (truth := self.mask(index)) is not None:
                 mask[:] = truth
-        return Batch(
-            images=normalise(torch.from_numpy(pixels), self.preprocess),
+        return PixelBatch(
+            pixels=torch.from_numpy(pixels),
             masks=torch.from_numpy(masks),
             labels=torch.tensor([record.label for record in records], dtype=torch.int64),
             indices=torch.tensor(indices, dtype=torch.int64),
@@ -93,7 +89,7 @@ class AnomalyDataset:
         """Text that is equal for equal pixels: their file's content, the preprocessing, its code."""
         record = self.records[index]
         part = "" if record.box is None else f" box {record.box}"
-        return f"{_content_digest(record.image)} {self.preprocess.key()}{part} {_code_version()}"
+        return f"{content_digest(record.image)} {self.preprocess.key()}{part} {code_version()}"
 
     def _pixels(self, index: int) -> np.ndarray:
         record = self.records[index]
@@ -128,7 +124,7 @@ class AnomalyDataset:
             return None
         kind = f"mask {self.preprocess.mask_rule} {record.mask_upright}"
         if self.cache is not None:
-            kind += f" {_content_digest(record.mask)}"
+            kind += f" {content_digest(record.mask)}"
         return self.keep(kind, index, partial(self.preprocess.mask, record))
 
     def appearance(self, index: int) -> Float64[np.ndarray, " statistics"]:
@@ -186,12 +182,20 @@ def divide(
 class OrderedBatches:
     """Batches of a dataset, in its order; may be iterated again and keeps its processes."""
 
-    def __init__(self, dataset: AnomalyDataset, batch_size: int, workers: int, rank: int, world: int) -> None:
+    def __init__(
+        self,
+        dataset: AnomalyDataset,
+        batch_size: int,
+        workers: int | None,
+        device: torch.device | str,
+        rank: int,
+        world: int,
+    ) -> None:
         """As `test_batches`."""
-        require(workers=(workers, 0))
-        self._dataset = dataset
+        self._dataset, self._device = dataset, device
         self._indices = ordered_indices(len(dataset), batch_size, rank, world)
-        self._loader = result_loader(dataset.batch, self._indices, workers, seed=0) if workers else None
+        workers = suited(workers)
+        self._loader = result_loader(dataset.pixel_batch, self._indices, workers, seed=0) if workers else None
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -199,7 +203,9 @@ class OrderedBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         """From the first batch to the last, which may be smaller."""
-        return map(self._dataset.batch, self._indices) if self._loader is None else received(self._loader)
+        batches = map(self._dataset.pixel_batch, self._indices)
+        read = batches if self._loader is None else received(self._loader)
+        return on_device(read, self._dataset.preprocess, self._device)
 
 
 def ordered_indices(count: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:
@@ -216,13 +222,19 @@ def ordered_indices(count: int, batch_size: int, rank: int = 0, world: int = 1) 
 def test_batches(
     dataset: AnomalyDataset,
     batch_size: int,
-    workers: int = 0,  # noqa: PT028
+    workers: int | None = 0,  # noqa: PT028
     *,
+    device: torch.device | str = "cpu",  # noqa: PT028
     rank: int = 0,  # noqa: PT028
     world: int = 1,  # noqa: PT028
 ) -> OrderedBatches:
-    """The batches of a dataset in its order, or one process's share of them, see `ordered_indices`."""
-    return OrderedBatches(dataset, batch_size, workers, rank, world)
+    """The batches of a dataset in its order, or one process's share of them, see `ordered_indices`.
+
+    Args:
+        workers: loading processes; 0 loads in this one, None: see `suited`.
+        device: where the images are to be.
+    """
+    return OrderedBatches(dataset, batch_size, workers, device, rank, world)
 
 
 test_batches.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
@@ -235,7 +247,8 @@ def train_batches(
     seed: int,
     start: int = 0,
     drop_last: bool = False,
-    workers: int = 0,
+    workers: int | None = 0,
+    device: torch.device | str = "cpu",
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
@@ -248,38 +261,12 @@ def train_batches(
         batch_size: images per global batch.
         start: batches to pass over, as many as were already consumed; their images are not read.
         drop_last: leave out the smaller batch at the end of an epoch.
-        workers: loading processes; 0 loads in this one.
+        workers: loading processes; 0 loads in this one, None: see `suited`.
+        device: where the images are to be.
         rank: number of this process, from 0, of the `world` that train together.
     """
-    require(workers=(workers, 0))
     indices = train_indices(
         len(dataset), batch_size, seed=seed, start=start, drop_last=drop_last, rank=rank, world=world
     )
-    return results(dataset.batch, indices, workers, seed=seed)
-
-
-_digests: dict[Path, tuple[int, int, str]] = {}
-
-
-def _content_digest(path: Path) -> str:
-    """Hash of a file, or of the parts of a mask; a file of known size and date is read once per process."""
-    if path.is_dir():
-        return " ".join(_content_digest(part) for part in adcommon.io.images.list_images(path))
-    try:
-        status = path.stat()
-        size, modified_ns, digest = _digests.get(path, (-1, -1, ""))
-        if (size, modified_ns) != (status.st_size, status.st_mtime_ns):
-            # Where processors have instructions for it, SHA-256 takes 0.8 ms per megabyte, BLAKE2 twice that.
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            _digests[path] = (status.st_size, status.st_mtime_ns, digest)
-        return digest
-    except OSError as error:
-        raise UnreadableImage(f"cannot read the image {path}: {error.strerror}") from error
-
-
-def _code_version() -> str:
-    """Changes with the code and the library that make pixels of a file."""
-    io = adcommon.io
-    data = adcommon.data
-    code = code_digest(io.decoding, io.headers, io.images, data.kind, data.preprocess, data.tiling)
-    return f"{code} pillow {PIL.__version__}"
+    read = results(dataset.pixel_batch, indices, workers, seed=seed)
+    return on_device(read, dataset.preprocess, device)

@@ -61,7 +61,7 @@ def scored(
     dataset: AnomalyDataset,
     *,
     batch_size: int,
-    workers: int = 0,
+    workers: int | None = 0,
     store: FeatureStore | None = None,
     accelerator: "Accelerator | None" = None,
 ) -> Predictions:
@@ -116,7 +116,7 @@ def collect(
     dataset: AnomalyDataset,
     *,
     batch_size: int,
-    workers: int = 0,
+    workers: int | None = 0,
     keep_maps: bool = True,
     store: FeatureStore | None = None,
     accelerator: "Accelerator | None" = None,
@@ -128,11 +128,16 @@ def collect(
     return kept(predictions, dataset, keep_maps=keep_maps)
 
 
+def device_of(detector: Detector) -> torch.device:
+    """Where a detector wants its images: its attribute `device`, else the CPU."""
+    return torch.device(getattr(detector, "device", "cpu"))
+
+
 def _predictions(
     detector: Detector,
     dataset: AnomalyDataset,
     batch_size: int,
-    workers: int,
+    workers: int | None,
     store: FeatureStore | None,
     accelerator: "Accelerator | None",
 ) -> Predictions:
@@ -140,12 +145,14 @@ def _predictions(
     rank, world = place_of(accelerator)
     own: Predictions
     if store is None:
-        batches = test_batches(dataset, batch_size, workers, rank=rank, world=world)
-        own = ((batch.indices.numpy(), _on_cpu(detector.score(batch.images))) for batch in batches)
+        device = device_of(detector)
+        batches = test_batches(dataset, batch_size, workers, device=device, rank=rank, world=world)
+        said = ((batch.indices.numpy(), detector.score(batch.images)) for batch in batches)
     else:
         assert isinstance(detector, ScoresFeatures)
         places = ordered_indices(len(dataset), batch_size, rank, world)
-        own = ((np.array(some), _on_cpu(detector.score_features(store.batch(some)))) for some in places)
+        said = ((np.array(some), detector.score_features(store.batch(some))) for some in places)
+    own = _on_cpu(said)
     hidden = True if rank else None  # None: where there is no terminal
     with tqdm(total=len(dataset), desc="scoring", unit="image", disable=hidden, leave=False) as bar:
         for _ in range(0, len(dataset), batch_size * world):
@@ -154,13 +161,27 @@ def _predictions(
                 bar.update(len(some))
 
 
-def _on_cpu(prediction: Prediction) -> Prediction:
-    maps, extra = prediction.anomaly_maps, prediction.extra_scores
-    return Prediction(
-        prediction.image_scores.cpu(),
-        None if maps is None else maps.cpu(),
-        {name: scores.cpu() for name, scores in extra.items()},
-    )
+def _on_cpu(said: Predictions) -> Predictions:
+    """The same on the CPU; a GPU works on a batch while what it said of the one before is taken from it."""
+    waiting: tuple[Int64[np.ndarray, " batch"], Prediction, torch.cuda.Event] | None = None
+    for places, prediction in said:
+        maps, later = prediction.anomaly_maps, prediction.image_scores.is_cuda
+        copied = Prediction(
+            prediction.image_scores.to("cpu", non_blocking=later),
+            None if maps is None else maps.to("cpu", non_blocking=later),
+            {name: each.to("cpu", non_blocking=later) for name, each in prediction.extra_scores.items()},
+        )
+        if not later:
+            yield places, copied
+            continue
+        if waiting is not None:
+            waiting[2].synchronize()
+            yield waiting[:2]
+        waiting = places, copied, torch.cuda.Event()
+        waiting[2].record()
+    if waiting is not None:
+        waiting[2].synchronize()
+        yield waiting[:2]
 
 
 def _joined(of_tiles: Predictions, records: Sequence[Record], preprocess: Preprocess) -> Predictions:

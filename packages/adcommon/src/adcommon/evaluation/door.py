@@ -24,7 +24,7 @@ def evaluate(
     split: Split,
     *,
     batch_size: int = 16,
-    workers: int = 0,
+    workers: int | None = 0,
     eval_size: Literal["map", "original"] = "map",
 ) -> Evaluation:
     """Every standard metric of a model on the test images of one category.
@@ -32,7 +32,7 @@ def evaluate(
     With a decision threshold, `extra` has its `detection_rate` and `false_alarm_rate` on these images.
 
     Args:
-        workers: processes that load images; 0 loads in this one.
+        workers: processes that load images; 0 loads in this one, None: as many as suit the machine.
         eval_size: of pixel metrics, see `measure`.
     """
     if not split.test:

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.loco import find_config
 from adcommon.evaluation.bounded import Passing
-from adcommon.evaluation.collect import Scores, collect, kept, scored
+from adcommon.evaluation.collect import Scores, collect, device_of, kept, scored
 from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure, with_decision
 from adcommon.io.cache import DiskCache
@@ -37,7 +39,7 @@ def evaluate(
     batch_size: int,
     protocols: Sequence[Protocol] = (),
     cache: DiskCache | None = None,
-    workers: int = 0,
+    workers: int | None = 0,
     eval_size: str = "map",
     threshold: Threshold | None = None,
     maps: Path | None = None,
@@ -47,6 +49,8 @@ def evaluate(
     accelerator: "Accelerator | None" = None,
 ) -> list[Evaluation]:
     """Measure a detector on the test images of each category; one category's maps at most are in memory.
+
+    Beside a GPU it is two: a category is measured on the host while the GPU scores the next.
 
     Args:
         tests: test images by category.
@@ -63,37 +67,62 @@ def evaluate(
     Returns:
         Per category the standard evaluation, followed by those of the protocols; on the main process only.
     """
-    evaluations = []
+    measured: list[Future[list[Evaluation]]] = []
+    beside = ThreadPoolExecutor(1) if device_of(detector).type == "cuda" else _Now()
     if detector.preprocess.tile is not None:
         protocols, pictures = (), (write_maps,)
-    for category, records in tests.items():
-        dataset = AnomalyDataset(records, detector.preprocess, cache)
-        folder = maps / category if maps is not None and len(tests) > 1 else maps
-        predictions = scored(
-            detector,
-            dataset,
-            batch_size=batch_size,
-            workers=workers,
-            store=None if stores is None else stores[category],
-            accelerator=accelerator,
-        )
-        passing = None
-        if metrics == "bounded" and not needs_all_maps(records, protocols, pictures if maps else ()):
-            passing = Passing(dataset, eval_size=eval_size, maps=folder, threshold=threshold)
-            predictions = passing.without_maps(predictions)
-        scores = kept(predictions, dataset, keep_maps=maps is not None or has_pixel_truth(records))
-        if place_of(accelerator)[0] == 0:
-            if passing is not None:
-                standard = passing.measured(scores, category)
-            else:
-                standard = measure(scores, category=category, eval_size=eval_size)
-            decision = None if threshold is None else threshold.decision
-            evaluations.append(standard if decision is None else with_decision(standard, scores, decision))
-            evaluations += [protocol(scores, standard) for protocol in protocols]
-            if folder is not None and passing is None:
-                for write in pictures:
-                    write(scores, folder, threshold)
-        meet(accelerator)
+    with beside:
+        for category, records in tests.items():
+            dataset = AnomalyDataset(records, detector.preprocess, cache)
+            folder = maps / category if maps is not None and len(tests) > 1 else maps
+            predictions = scored(
+                detector,
+                dataset,
+                batch_size=batch_size,
+                workers=workers,
+                store=None if stores is None else stores[category],
+                accelerator=accelerator,
+            )
+            how = partial(measure, category=category, eval_size=eval_size)
+            draws = pictures if folder is not None else ()
+            if metrics == "bounded" and not needs_all_maps(records, protocols, draws):
+                passing = Passing(dataset, eval_size=eval_size, maps=folder, threshold=threshold)
+                predictions, draws = passing.without_maps(predictions), ()
+                how = partial(passing.measured, category=category)
+            scores = kept(predictions, dataset, keep_maps=maps is not None or has_pixel_truth(records))
+            if place_of(accelerator)[0] == 0:
+                task = partial(_measured, scores, how, protocols, threshold, draws, folder)
+                measured.append(beside.submit(task))
+                measured[max(0, len(measured) - 2)].result()  # no third category's maps
+            meet(accelerator)
+    return [evaluation for each in measured for evaluation in each.result()]
+
+
+class _Now(Executor):
+    """Does at once what it is given."""
+
+    def submit(self, task: Callable[[], Any]) -> Future[Any]:  # type: ignore[override]
+        done: Future[Any] = Future()
+        done.set_result(task())
+        return done
+
+
+def _measured(
+    scores: Scores,
+    how: Callable[[Scores], Evaluation],
+    protocols: Sequence[Protocol],
+    threshold: Threshold | None,
+    pictures: Sequence[Pictures],
+    folder: Path | None,
+) -> list[Evaluation]:
+    """The evaluations of one category, whose pictures are written."""
+    standard = how(scores)
+    decision = None if threshold is None else threshold.decision
+    evaluations = [standard if decision is None else with_decision(standard, scores, decision)]
+    evaluations += [protocol(scores, standard) for protocol in protocols]
+    for write in pictures:
+        assert folder is not None
+        write(scores, folder, threshold)
     return evaluations
 
 

@@ -9,12 +9,12 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from adcommon.data.ahead import on_device
 from adcommon.data.loading import AnomalyDataset, ordered_indices
 from adcommon.data.processes import results
 from adcommon.errors import BadValue
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_MEMORY_BYTES = 2 * 2**30
 """Features kept in memory: 10,000 images of 272 channels on 14x14 cells in float32."""
+SHARE_OF_GPU = 0.5
+"""Of a GPU's free memory, what all features of a dataset may take to be kept there."""
 
 
 @runtime_checkable
@@ -77,8 +79,9 @@ class FeatureStore:
             batch_size: images per pass through the network.
             cache: keeps features between runs, under a key made of the images' content, the preprocessing,
                 the backbone and its weights.
-            memory_bytes: limit of what is kept in memory. What fits neither there nor in the cache is
-                computed again whenever it is asked for.
+            memory_bytes: limit of what is kept in the host's memory. What fits neither there nor in the cache
+                is computed again whenever it is asked for. A network's GPU that has room for the features of
+                all images keeps them itself, whatever the limit.
         """
         if batch_size < 1:
             raise BadValue(f"batch_size is {batch_size}; expected at least 1")
@@ -86,9 +89,7 @@ class FeatureStore:
         self.dataset = dataset
         self.batch_size = batch_size
         self.cache = cache
-        self._memory_bytes = memory_bytes
-        self._kept: dict[int, list[np.ndarray]] = {}
-        self._kept_bytes = 0
+        self._kept = _Kept(len(dataset), memory_bytes)
         preprocess = dataset.preprocess
         self._recipe = f"{_digest(network)} float32 {preprocess.mean} {preprocess.std}"
 
@@ -99,15 +100,18 @@ class FeatureStore:
     def batch(
         self, indices: Sequence[int] | Int64[Tensor, " batch"]
     ) -> list[Float[Tensor, "batch _channels _height _width"]]:
-        """The maps of these images, one tensor per stride: float32, on the CPU, without gradients."""
-        wanted = [int(index) for index in indices]
+        """The maps of these images, one tensor per stride: float32, on the network's device, no gradients."""
+        device = self._device()
+        wanted = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        if wanted and all(index in self._kept for index in wanted):
+            return self._kept.rows(wanted, device)
         maps = {index: levels for index in wanted if (levels := self._stored(index)) is not None}
         missing = dict.fromkeys(index for index in wanted if index not in maps)
         maps.update(self._compute([*self._groups(list(missing))]))
         by_level = zip(*(maps[index] for index in wanted), strict=True)
-        return [torch.from_numpy(np.stack(level)) for level in by_level]
+        return [torch.stack(level).to(device) for level in by_level]
 
-    def fill(self, workers: int = 0, accelerator: "Accelerator | None" = None) -> None:
+    def fill(self, workers: int | None = 0, accelerator: "Accelerator | None" = None) -> None:
         """Compute what neither memory nor the cache holds; `workers` processes load the images, 0: this one.
 
         An image always passes through the network in the same company, the images of its batch in the
@@ -128,7 +132,7 @@ class FeatureStore:
             "frozen features backbone=%s images=%d computed=%d", self.network.tag, len(self), computed
         )
 
-    def _fill(self, batches: Sequence[list[int]], workers: int) -> int:
+    def _fill(self, batches: Sequence[list[int]], workers: int | None) -> int:
         """Compute the batches that are not yet stored; the number of their images."""
         groups = [group for group in batches if not all(map(self._is_stored, group))]
         total = sum(map(len, groups))
@@ -142,13 +146,19 @@ class FeatureStore:
             return True
         return self.cache is not None and all(key in self.cache for key in self._keys(index))
 
-    def _stored(self, index: int) -> list[np.ndarray] | None:
-        if index in self._kept or self.cache is None:
-            return self._kept.get(index)
-        levels = [array for key in self._keys(index) if (array := self.cache.get(key)) is not None]
-        if len(levels) < len(self.network.strides):
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def _stored(self, index: int) -> list[Tensor] | None:
+        if index in self._kept:
+            return self._kept[index]
+        if self.cache is None:
             return None
-        self._keep(index, levels)
+        arrays = [array for key in self._keys(index) if (array := self.cache.get(key)) is not None]
+        if len(arrays) < len(self.network.strides):
+            return None
+        levels = [torch.from_numpy(array.copy()) for array in arrays]  # they are read-only
+        self._kept.add(index, levels, self._device())
         return levels
 
     def _groups(self, indices: Sequence[int]) -> Iterator[list[int]]:
@@ -157,36 +167,71 @@ class FeatureStore:
             yield list(indices[first : first + self.batch_size])
 
     def _compute(
-        self, groups: Sequence[list[int]], workers: int = 0
-    ) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """The maps of the images of each pass, as they are stored."""
-        device = next(self.network.parameters()).device
-        batches = results(self.dataset.batch, groups, workers, seed=0)
-        for some, batch in zip(groups, batches, strict=True):
-            with torch.inference_mode():
-                maps = self.network(batch.images.to(device))
-            arrays = [level.float().contiguous().cpu().numpy() for level in maps]
+        self, groups: Sequence[list[int]], workers: int | None = 0
+    ) -> Iterator[tuple[int, list[Tensor]]]:
+        """The maps of the images of each pass, as they are stored, but on the network's device."""
+        device = self._device()
+        read = results(self.dataset.pixel_batch, groups, workers, seed=0)
+        for some, batch in zip(groups, on_device(read, self.dataset.preprocess, device), strict=True):
+            with torch.no_grad():
+                maps = [level.float().contiguous() for level in self.network(batch.images)]
+            on_host = [level.cpu().numpy() for level in maps] if self.cache is not None else []
             for row, index in enumerate(some):
-                levels = [array[row].copy() for array in arrays]
-                self._keep(index, levels)
-                if self.cache is not None:
-                    for key, level in zip(self._keys(index), levels, strict=True):
-                        self.cache.put(key, level)
+                levels = [level[row].clone() for level in maps]  # not the memory of the whole pass
+                self._kept.add(index, levels, device)
+                for key, array in zip(self._keys(index) if on_host else (), on_host, strict=True):
+                    assert self.cache is not None
+                    self.cache.put(key, array[row])
                 yield index, levels
-
-    def _keep(self, index: int, levels: list[np.ndarray]) -> None:
-        if index in self._kept:
-            return
-        size = sum(level.nbytes for level in levels)
-        if self._kept_bytes + size <= self._memory_bytes:
-            self._kept[index] = levels
-            self._kept_bytes += size
 
     def _keys(self, index: int) -> list[str]:
         """One key for each level."""
         content = self.dataset.content_key(index)
         strides = enumerate(self.network.strides)
         return [f"{self._recipe} {content} level {level} stride {stride}" for level, stride in strides]
+
+
+class _Kept:
+    """Maps of as many images as there is room for, in one block of memory for each level."""
+
+    def __init__(self, count: int, memory_bytes: int) -> None:
+        """There are no blocks before the first maps say how large they are."""
+        self._count, self._memory_bytes = count, memory_bytes
+        self._blocks: list[Float[Tensor, "images _channels _height _width"]] = []
+        self._rows: dict[int, int] = {}
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._rows
+
+    def __getitem__(self, index: int) -> list[Tensor]:
+        return [block[self._rows[index]] for block in self._blocks]
+
+    def rows(self, indices: Sequence[int], device: torch.device) -> list[Tensor]:
+        """The maps of these images, which are all here, on a device."""
+        rows = torch.tensor([self._rows[index] for index in indices])
+        if self._blocks[0].device.type == "cuda":
+            rows = rows.pin_memory().to(device, non_blocking=True)
+        chosen = [block.index_select(0, rows) for block in self._blocks]
+        if device.type == "cuda" and self._blocks[0].device.type == "cpu":
+            chosen = [level.pin_memory() for level in chosen]
+        return [level.to(device, non_blocking=True) for level in chosen]
+
+    def add(self, index: int, levels: Sequence[Tensor], device: torch.device) -> None:
+        """Keep the maps of an image, as long as there is room; blocks are on the device if all fit there."""
+        if not self._blocks:
+            self._blocks = self._made(levels, device)
+        if index not in self._rows and len(self._rows) < len(self._blocks[0]):
+            row = self._rows[index] = len(self._rows)
+            for block, level in zip(self._blocks, levels, strict=True):
+                block[row] = level
+
+    def _made(self, levels: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+        size = sum(level.nbytes for level in levels)
+        room, where = min(self._count, self._memory_bytes // size), torch.device("cpu")
+        if device.type == "cuda" and self._count * size <= SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]:
+            room, where = self._count, device
+        with torch.inference_mode(False):  # maps are added later, inside and outside of it
+            return [torch.empty(room, *level.shape, device=where) for level in levels]
 
 
 def cached_features(
@@ -196,7 +241,7 @@ def cached_features(
     cache: DiskCache | None = None,
     *,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
-    workers: int = 0,
+    workers: int | None = 0,
     accelerator: "Accelerator | None" = None,
 ) -> FeatureStore:
     """A `FeatureStore` of every image of a dataset, computed now where it is not yet stored.

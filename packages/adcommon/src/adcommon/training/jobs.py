@@ -173,7 +173,7 @@ class Fit(Generic[R]):
         out: Path | str,
         device: str | None = None,
         weights: str = "pretrained",
-        workers: int = 0,
+        workers: int | None = 0,
         cache: bool = True,
         false_alarm_rate: float = 0.05,
         resume: bool = False,
@@ -188,7 +188,7 @@ class Fit(Generic[R]):
             out: folder for everything the run leaves behind.
             device: by its torch name; by default the first GPU if there is one.
             weights: of the backbone: "pretrained", "random" or a file.
-            workers: processes that load images; 0 loads in this one.
+            workers: processes that load images; 0 loads in this one, None: as many as suit the machine.
             cache: keep decoded images, and frozen features, on disk.
             false_alarm_rate: at which the stored decision threshold may call a normal image anomalous; needs
                 1 / rate - 1 normal images that the model was not made of, else nothing is decided.
@@ -247,7 +247,7 @@ class FitGeneralist(Generic[R]):
         out: Path | str,
         device: str | None = None,
         weights: str = "pretrained",
-        workers: int = 0,
+        workers: int | None = 0,
         cache: bool = True,
         resume: bool = False,
         force: bool = False,

@@ -37,8 +37,9 @@ class _OnImages:
     """Number of the GPU, or `cpu`. [default: the first GPU if there is one]"""
     device: str | None = None
     """Device by its torch name: cpu, cuda:1, mps."""
-    workers: Workers = 0
-    """Processes that load images; 0 loads in this process."""
+    workers: Annotated[Workers | None, Parameter(show_default=False)] = None
+    """Processes that load images; 0 loads in this process. [default: 0; beside a GPU one per core but one, at
+    most 8]"""
     cache: bool = True
     """Keep decoded, resized images on disk, so that each is decoded once."""
     maps: bool = False

@@ -56,7 +56,7 @@ class WinCLIP:
         """The tiles of an image file, and where they lie."""
         pixels, boxes = cut(path, self.preprocess.size, self.tiles)
         device = next(self.clip.parameters()).device
-        images = normalise(pixels, self.preprocess).to(device)
+        images = normalise(torch.from_numpy(pixels).to(device), self.preprocess)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             encoded = encode(self.clip.visual, images, windows=windows)
         windows_fp32 = tuple(features.float() for features in encoded.windows)

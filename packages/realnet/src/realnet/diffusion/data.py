@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from adcommon.data.augment import random_flips, random_quarter_turn
+from adcommon.data.augment import random_orientations
 from adcommon.data.loading import AnomalyDataset, train_batches
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
@@ -77,7 +77,7 @@ def training_batches(
     accelerator: Accelerator,
     *,
     start: int,
-    workers: int,
+    workers: int | None,
 ) -> Iterator[TrainingBatch]:
     """Batch after batch, without end, each with noise and steps of its own.
 
@@ -87,16 +87,17 @@ def training_batches(
     Args:
         start: batches to pass over.
     """
+    device = accelerator.device
     batches = train_batches(
         dataset,
         recipe.batch_size,
         seed=recipe.seed,
         start=start,
         workers=workers,
+        device=device,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    device = accelerator.device
     for number in itertools.count(start + 1):
         seed_step(recipe.seed, accelerator.process_index, number)
         batch = next(batches)
@@ -104,7 +105,7 @@ def training_batches(
         if recipe.hflip or recipe.vflip or recipe.rotate:
             images = augmented(images, recipe)
         yield TrainingBatch(
-            images.to(device, non_blocking=True),
+            images,
             labels[batch.indices].to(device, non_blocking=True),
             torch.randn(images.shape).to(device),
             torch.randint(recipe.timesteps, (len(images),)).to(device),
@@ -116,16 +117,9 @@ def augmented(
 ) -> Float[Tensor, "batch 3 height width"]:
     """The images, each mirrored and turned on its own chance."""
     generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
-    unmasked = torch.zeros(images.shape[2:], dtype=torch.bool)
-    changed = []
-    for image in images:
-        image, _ = random_flips(
-            image, unmasked, generator, horizontal=recipe.hflip / 2, vertical=recipe.vflip / 2
-        )
-        if recipe.rotate:
-            image, _ = random_quarter_turn(image, unmasked, generator)
-        changed.append(image)
-    return torch.stack(changed)
+    return random_orientations(
+        images, generator, horizontal=recipe.hflip / 2, vertical=recipe.vflip / 2, turn=recipe.rotate
+    )
 
 
 class Classes:

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 
+from adcommon.data.ahead import placed
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.order import epoch_order
 from adcommon.io.files import atomic_write
@@ -87,7 +88,8 @@ class Validation:
         for first in range(0, len(own), size):
             indices = own[first : first + size]
             noise = generator(self.recipe.seed, epoch, indices[0])
-            images = self.dataset.batch(indices).images.to(self.process.device)
+            read = self.dataset.pixel_batch(indices)
+            images = placed(read, self.dataset.preprocess, self.process.device).images
             labels = self.labels[indices].to(self.process.device)
             with accelerator.autocast():
                 latent, rebuilt = self._rebuild(images, labels)

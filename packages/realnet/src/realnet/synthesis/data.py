@@ -13,9 +13,11 @@ from torch import Tensor
 
 import realnet.synthesis.foreground
 import realnet.synthesis.opencv
+from adcommon.data.ahead import ahead
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.normalise import normalise
-from adcommon.data.order import require, train_indices
+from adcommon.data.order import train_indices
+from adcommon.data.preprocess import Preprocess
 from adcommon.data.processes import results
 from adcommon.io.cache import code_digest
 from realnet.synthesis.blend import blend, visible
@@ -27,6 +29,23 @@ NORMAL = "normal"
 """The share of images that stay as they are."""
 REDRAWS = 10
 """Attempts at a mask that is not empty: an image may have no foreground at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPixels:
+    """Training items as they are made, on their way to the device."""
+
+    clean: UInt8[Tensor, "batch height width 3"]
+    pixels: UInt8[Tensor, "batch height width 3"]
+    """With the anomalies."""
+    masks: Bool[Tensor, "batch height width"]
+    anomalous: Bool[Tensor, " batch"]
+    indices: Int64[Tensor, " batch"]
+
+    def pin_memory(self) -> "ItemPixels":
+        """The same in page-locked memory, which a GPU copies from while the host goes on."""
+        sent = (self.clean.pin_memory(), self.pixels.pin_memory(), self.masks.pin_memory())
+        return ItemPixels(*sent, self.anomalous, self.indices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +65,6 @@ class ItemBatch:
     def __len__(self) -> int:
         """Number of items."""
         return len(self.images)
-
-    def pin_memory(self) -> "ItemBatch":
-        """The same batch in page-locked memory; called by the loader when copies to a GPU follow."""
-        floats = (self.clean.pin_memory(), self.images.pin_memory(), self.masks.pin_memory())
-        return ItemBatch(*floats, self.anomalous, self.indices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +93,10 @@ class TrainingItems:
         self.scales.check(self.dataset.preprocess.size)
 
     def batch(self, indices: Sequence[int], step: int, *, normals: bool = True) -> ItemBatch:
+        """The items of `pixels`, on the CPU."""
+        return placed(self.pixels(indices, step, normals=normals), self.dataset.preprocess, "cpu")
+
+    def pixels(self, indices: Sequence[int], step: int, *, normals: bool = True) -> ItemPixels:
         """The items of some images at a step.
 
         Args:
@@ -94,19 +112,19 @@ class TrainingItems:
         odds = np.array([shares[name] for name in names])
         kinds = np.array(names)[generator.choice(len(names), len(indices), p=odds / odds.sum())]
 
-        pixels = self.dataset.pixels(indices)
-        clean = normalise(torch.from_numpy(pixels), self.dataset.preprocess)
-        images, masks = clean, torch.zeros(len(indices), *pixels.shape[1:3])
+        clean = self.dataset.pixels(indices)
+        pixels, masks = clean.copy(), np.zeros(clean.shape[:3], dtype=bool)
         chosen = np.flatnonzero(kinds != NORMAL)
         if len(chosen):
-            blended, where = self._anomalies(
-                pixels[chosen], [indices[place] for place in chosen.tolist()], kinds[chosen], generator
+            pixels[chosen], masks[chosen] = self._anomalies(
+                clean[chosen], [indices[place] for place in chosen.tolist()], kinds[chosen], generator
             )
-            images = clean.clone()
-            images[chosen] = normalise(torch.from_numpy(blended), self.dataset.preprocess)
-            masks[chosen] = torch.from_numpy(where).float()
-        return ItemBatch(
-            clean, images, masks, torch.from_numpy(kinds != NORMAL), torch.tensor(indices, dtype=torch.int64)
+        return ItemPixels(
+            torch.from_numpy(clean),
+            torch.from_numpy(pixels),
+            torch.from_numpy(masks),
+            torch.from_numpy(kinds != NORMAL),
+            torch.tensor(indices, dtype=torch.int64),
         )
 
     def _anomalies(
@@ -148,13 +166,23 @@ class TrainingItems:
         return self.foreground(self.dataset.pixels([index]))[0]
 
 
+def placed(items: ItemPixels, preprocess: Preprocess, device: torch.device | str) -> ItemBatch:
+    """Items with images and masks on `device`; the rest stays where it is."""
+    clean, pixels, masks = (
+        sent.to(device, non_blocking=True) for sent in (items.clean, items.pixels, items.masks)
+    )
+    images = normalise(pixels, preprocess)
+    return ItemBatch(normalise(clean, preprocess), images, masks.float(), items.anomalous, items.indices)
+
+
 def item_batches(
     items: TrainingItems,
     batch_size: int,
     *,
     seed: int,
     start: int = 0,
-    workers: int = 0,
+    workers: int | None = 0,
+    device: torch.device | str = "cpu",
     rank: int = 0,
     world: int = 1,
     normals: bool = True,
@@ -164,11 +192,11 @@ def item_batches(
     Batch number n is the same whatever `start` and `workers` are. Arguments are those of
     `adcommon.data.loading.train_batches` and of `TrainingItems.batch`.
     """
-    require(workers=(workers, 0))
     order = train_indices(len(items.dataset), batch_size, seed=seed, start=start, rank=rank, world=world)
-    return results(partial(_numbered, items, normals), enumerate(order, start), workers, seed=seed)
+    made = results(partial(_numbered, items, normals), enumerate(order, start), workers, seed=seed)
+    return ahead(made, partial(placed, preprocess=items.dataset.preprocess, device=device), device)
 
 
-def _numbered(items: TrainingItems, normals: bool, key: tuple[int, list[int]]) -> ItemBatch:
+def _numbered(items: TrainingItems, normals: bool, key: tuple[int, list[int]]) -> ItemPixels:
     step, indices = key
-    return items.batch(indices, step, normals=normals)
+    return items.pixels(indices, step, normals=normals)

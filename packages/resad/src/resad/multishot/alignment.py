@@ -134,5 +134,5 @@ def read_choice(folder: Path, category: str, split: Split, shots: int) -> Int64[
 def _features(
     pyramid: FeaturePyramid, dataset: AnomalyDataset, batch_size: int, device: torch.device
 ) -> Float[Tensor, "images channels height width"]:
-    batches = test_batches(dataset, batch_size)
-    return torch.cat([pyramid(batch.images.to(device))[0].cpu() for batch in batches])
+    batches = test_batches(dataset, batch_size, device=device)
+    return torch.cat([pyramid(batch.images)[0].cpu() for batch in batches])

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adcommon.data.loading import AnomalyDataset
+from adcommon.data.loading import AnomalyDataset, train_batches
 from adcommon.data.normalise import unnormalise
-from adcommon.data.order import batches_per_epoch, train_indices
+from adcommon.data.order import batches_per_epoch
 from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import save_trained
 from adcommon.models.feature_store import cached_features
@@ -80,11 +80,13 @@ def train_decoder(
     features = cached_features(
         backbone, dataset, FEATURE_BATCH, disk, workers=settings.workers, accelerator=accelerator
     )
-    order = train_indices(
-        len(records),
+    batches = train_batches(
+        dataset,
         recipe.batch_size,
         seed=recipe.seed,
         start=first,
+        workers=settings.workers,
+        device=device,
         rank=accelerator.process_index,
         world=world,
     )
@@ -99,11 +101,11 @@ def train_decoder(
         save_every=settings.save_every or recipe.evaluate_every * per_epoch,
         trace=run.trace if settings.profile else None,
     ):
-        indices = next(order)
+        batch = step.pace.draw(next, batches)
         loss, _ = update(
             wrapped,
-            step.pace.draw(dataset.batch, indices).images.to(device),
-            step.pace.wait(features.batch, indices)[0].to(device),
+            batch.images,
+            step.pace.wait(features.batch, batch.indices)[0],
             optimiser,
             accelerator,
             clip_norm=recipe.clip_norm,
@@ -136,7 +138,7 @@ def train_decoder(
         decoder.eval()
         for index, (record, name) in enumerate(zip(records, names_of(records, ".jpg"), strict=True)):
             with torch.inference_mode():
-                drawn = decoder(features.batch([index])[0].to(device))
+                drawn = decoder(features.batch([index])[0])
             write_below(run.maps / name, record.image, preprocess, unnormalise(drawn, preprocess)[0])
     accelerator.wait_for_everyone()
     return []
