@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from adcommon.data import load_splits
+from adcommon.data.content import data_digest
 from adcommon.errors import BadValue
 from adcommon.io.model_folder import TENSORS
 from adcommon.models.pickles import read_safetensors
@@ -16,6 +17,7 @@ from adcommon.training.resume import restore, save
 from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
+from adcommon.types.records import Record
 from recontrast.model import ReContrast, WithPartialNorm, build
 from recontrast.optimiser import make_optimiser, update
 from recontrast.recipes import MVTEC, MVTEC_STABLE
@@ -120,9 +122,13 @@ def test_the_model_folder_says_everything_about_itself(tree: Path) -> None:
     assert config["recipe"]["iterations"] == 3
     assert config["weights"] == "random"
     assert config["metrics"][0]["category"] == "bottle"
+    made, training = config["provenance"], sorted(tree.rglob("bottle/train/good/*.png"))
+    assert made["images"] == len(training)
+    assert made["data"] == data_digest([Record(image, "bottle", 0) for image in training])
     card = (folder / "README.md").read_text()
     assert "CC BY-NC-SA 4.0" in card
     assert "2306.02602" in card
+    assert f"- their digest: {made['data']}" in card
 
 
 def test_holding_out_everything_is_refused(tree: Path) -> None:

@@ -312,3 +312,18 @@ def test_impossible_values_are_refused_at_once(dataset, options, message):
 def test_training_on_nothing_is_refused():
     with pytest.raises(EmptySplit, match="no images to train on"):
         train_batches(AnomalyDataset([], SMALL), 2, seed=0)
+
+
+def test_equal_data_has_one_digest_wherever_it_lies(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    records, moved = draw(here), draw(there)
+    digest = content.data_digest(records)
+    assert content.data_digest(moved[::-1]) == digest
+    others = [
+        moved[:-1],
+        [replace(moved[0], label=1), *moved[1:]],
+        [replace(moved[2], mask=None), *moved[:2]],
+    ]
+    assert digest not in map(content.data_digest, others)

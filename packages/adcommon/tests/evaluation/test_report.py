@@ -107,3 +107,21 @@ def test_a_table_that_is_no_evaluations_is_named(tmp_path: Path, text: str) -> N
     (tmp_path / "scores.csv").write_text(text)
     with pytest.raises(BadValue, match=r"scores\.csv is not the table of an evaluation"):
         read_scores(tmp_path)
+
+
+def test_what_made_runs_differ_is_said() -> None:
+    def run(data: str, **changed: Any) -> tuple[dict[str, Any], CategoryScores]:
+        row, scores = scored("wood", GOOD)
+        facts = {"commit": "a1", "device": "cpu", "recipe": "r1", "versions": {"torch": "2.1", "numpy": "2"}}
+        return row | {"data": data, "provenance": facts | changed}, scores
+
+    same = compared(one=[run("d1")], two=[run("d1")])
+    assert not [note for note in same.notes if "differs" in note or "DIFFER" in note]
+    newer = {"torch": "2.2", "numpy": "2", "resad": "1"}
+    notes = compared(one=[run("d1")], two=[run("d2", commit="b2", versions=newer, note="warmer light")]).notes
+    assert "two: warmer light" in notes
+    assert "THE TEST IMAGES, their masks or their labels DIFFER: these numbers do not compare." in notes
+    assert [note for note in notes if "differs" in note] == [
+        "commit differs: a1 (one), b2 (two)",
+        "torch differs: 2.1 (one), 2.2 (two)",
+    ]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from adcommon.errors import BadValue, OutputExists, UserError
+from adcommon.io.versions import provenance
 from adcommon.results.rows import row
 from adcommon.training import apart
 from adcommon.training.jobs import run_jobs
@@ -71,6 +72,20 @@ def test_each_job_is_trained_once_and_the_tables_hold_all(tmp_path: Path, capsys
     assert str(tmp_path / "run") in shown
     assert f"uv run ad predict IMAGES --model {tmp_path / 'run' / 'one' / 'model'}\n" in shown
     assert f"look at {tmp_path / 'run' / 'results.html'}" in shown
+
+
+def test_every_row_says_what_made_it_and_the_users_words(tmp_path: Path) -> None:
+    run(tmp_path / "run", Trainings(), "one", "two", note="new lamp")
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    first, second = (entry["provenance"] for entry in written)
+    assert first == second
+    assert set(first) == {"commit", "versions", "recipe", "device", "note"}
+    assert (first["note"], first["device"].split(",")[0]) == ("new lamp", "cpu")
+    assert {"python", "torch", "numpy", "adcommon"} <= set(first["versions"])
+    assert provenance(method="m", recipe=Recipe(), device="")["recipe"] == first["recipe"]
+    assert provenance(method="m", recipe=Recipe(seed=8), device="")["recipe"] != first["recipe"]
+    header, line, *_ = (tmp_path / "run" / "results.csv").read_text().splitlines()
+    assert dict(zip(header.split(","), line.split(","), strict=False))["recipe"] == first["recipe"]
 
 
 def test_a_resumed_command_does_not_train_finished_jobs_again(tmp_path: Path) -> None:

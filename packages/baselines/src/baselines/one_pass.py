@@ -185,6 +185,7 @@ def make(
             categories=[split.category],
             threshold=threshold,
             kinds=kinds_of({split.category: split}, made.detector.preprocess, cache),
+            learned_from=normal.images,
             rows=rows,
             own=made.own,
         )

@@ -15,6 +15,7 @@ from adcommon.models.config import ModelConfig
 from adcommon.models.outline import build_to_fit, outline
 from adcommon.models.weights import named_in_config
 from adcommon.training.run import Run
+from adcommon.types.records import Record
 from adcommon.types.values import Positive
 from inctrl.backbone import Backbone, clip_backbone, make_backbone, make_preprocess
 from inctrl.compat.official import load_checkpoint
@@ -137,12 +138,14 @@ def save(
     trained: Trained[FewShotModel, Recipe],
     *,
     epoch: int,
+    learned_from: Sequence[Record],
     rows: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write a model folder: adapter and heads, and which frozen weights they belong to.
 
     Args:
         epoch: that the weights are of.
+        learned_from: the training images.
     """
     save_trained(
         folder,
@@ -152,6 +155,7 @@ def save(
         recipe=trained.recipe,
         preprocess=trained.scorer.preprocess,
         categories=trained.categories,
+        learned_from=learned_from,
         rows=rows,
         own={"epoch": epoch, "frozen": trained.scorer.backbone.digest},
     )

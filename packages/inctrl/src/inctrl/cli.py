@@ -16,7 +16,7 @@ from adcommon.io.files import refuse_unwritable
 from adcommon.io.model_folder import read_config
 from adcommon.io.outputs import clear, reserved
 from adcommon.io.schema import convert
-from adcommon.results.rows import text, write_results
+from adcommon.results.rows import stamped, text, write_results
 from adcommon.training.logging import start_logging
 from adcommon.training.recipes import recipe_for
 from adcommon.training.settings import EvaluateSettings
@@ -111,16 +111,17 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
 
     from adcommon.data.readable import read_tests
     from adcommon.io.cache import default_cache
-    from adcommon.models.devices import choose_device
+    from adcommon.models.devices import choose_device, in_words
     from inctrl.checkpoint import load_trained
     from inctrl.compat.official import save_checkpoint
     from inctrl.evaluate import evaluate as evaluate_model
     from inctrl.evaluate import rows_of, write_scores
 
     with reserved(settings.out, WRITTEN, force=settings.force):
+        device = choose_device(settings.gpu, settings.device)
         trained = load_trained(
             settings.find_model(),
-            choose_device(settings.gpu, settings.device),
+            device,
             weights=settings.weights,
             backbone=settings.backbone,
             layers=settings.layers,
@@ -146,6 +147,7 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
             )
         )
         rows = rows_of(outcomes, trained, seconds=time.monotonic() - began)
+        rows = stamped(rows, trained.recipe, in_words(device), settings.note)
         write_results(settings.out, rows)
         print(text(rows))
         paper = trained.recipe.backbone == MVTEC.backbone and trained.facts.dataset in ("mvtec", "visa")

@@ -143,7 +143,7 @@ def train(
                 run.log_rows(step.number, rows, interim, step.pace.figures)
                 if step.ends_epoch or step.is_last:
                     reached = -(-step.number // recipe.steps_per_epoch)
-                    save_model(epoch_folder(run, reached), trained, epoch=reached)
+                    save_model(epoch_folder(run, reached), trained, epoch=reached, learned_from=records)
                 if step.saves:
                     save(run, step.number, recipe, state, accelerator)
             meet(accelerator)
@@ -157,7 +157,7 @@ def train(
     outcomes = list(test(seeds=recipe.reference_seeds, maps=run.maps if settings.maps else None))
     report = rows_of(outcomes, trained, seconds=time.monotonic() - began)
     if accelerator.is_main_process:
-        save_model(run.model, trained, epoch=epoch, rows=report)
+        save_model(run.model, trained, epoch=epoch, learned_from=records, rows=report)
     meet(accelerator)
     return report
 

@@ -190,6 +190,7 @@ class Validation:
             categories=[self.category],
             threshold=threshold,
             kinds=kinds_of({self.category: self.split}, self.preprocess, self._cache),
+            learned_from=self.split.train,
             rows=rows,
             own={"step": step},
         )

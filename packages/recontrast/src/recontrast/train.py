@@ -111,8 +111,8 @@ def train(
         metrics=settings.metrics,
         accelerator=accelerator,
     )
-    counts = (len(training), len(held_out), recipe.iterations)
-    logger.info("training %s images %d held out %d steps %d", category, *counts)
+    counts = (category, len(training), len(held_out), recipe.iterations)
+    logger.info("training %s images %d held out %d steps %d", *counts)
 
     readings = Readings(accelerator, model)
     model.train()
@@ -130,10 +130,8 @@ def train(
         iteration = step.number - 1
         batch = step.pace.draw(next, batches)
         images = batch.images.to(memory_format=layout)
-        kept = None
-        if store is not None:
-            levels = step.pace.wait(store.batch, batch.indices)
-            kept = [level.to(memory_format=layout) for level in levels]
+        levels = None if store is None else step.pace.wait(store.batch, batch.indices)
+        kept = levels and [level.to(memory_format=layout) for level in levels]
         alpha = mining_alpha(iteration, recipe.iterations, recipe.mining_ramp)
         hold = holds_encoder(recipe, iteration)
         loss = update(wrapped, images, optimiser, accelerator, alpha=alpha, hold_encoder=hold, frozen=kept)
@@ -187,6 +185,7 @@ def train(
             categories=list(splits),
             threshold=threshold,
             kinds=kinds_of(splits, preprocess, cache),
+            learned_from=training,
             rows=report,
         )
     meet(accelerator)

@@ -11,7 +11,7 @@ from adcommon.cli.evaluate import WRITTEN
 from adcommon.cli.model_commands import predict_app
 from adcommon.errors import UserError
 from adcommon.io.outputs import clear, reserved
-from adcommon.results.rows import text, write_results
+from adcommon.results.rows import stamped, text, write_results
 from adcommon.training.logging import start_logging
 from adcommon.training.recipes import flags_of
 from adcommon.training.settings import EvaluateSettings
@@ -122,7 +122,7 @@ def _evaluate(*, settings: TestSettings) -> None:
     from adcommon.data import load_splits
     from adcommon.data.readable import read_tests
     from adcommon.io.cache import default_cache
-    from adcommon.models.devices import choose_device
+    from adcommon.models.devices import choose_device, in_words
     from resad.checkpoint import load_trained
     from resad.evaluate import evaluate as evaluate_model
     from resad.evaluate import facts, report_rows
@@ -174,6 +174,7 @@ def _evaluate(*, settings: TestSettings) -> None:
         )
         seconds = time.monotonic() - began
         rows = report_rows(measured, facts(recipe, trained.facts.weights), seconds=seconds)
+        rows = stamped(rows, recipe, in_words(device), settings.note)
         write_results(settings.out, rows)
     print(text(rows))
 

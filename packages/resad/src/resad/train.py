@@ -168,6 +168,7 @@ def train(
             preprocess=preprocess,
             categories=list(unseen),
             trained_on=list(seen),
+            learned_from=data.records,
             rows=report,
             own={
                 "scale": scale,

@@ -118,6 +118,7 @@ def train(
         preprocess=preprocess,
         categories=list(splits),
         kinds=kinds_of(splits, preprocess, cache) if accelerator.is_main_process else (),
+        learned_from=training,
     )
     meet(accelerator)
     counts = (len(training), len(held_out), total, per_epoch)

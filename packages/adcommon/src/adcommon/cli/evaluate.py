@@ -67,13 +67,14 @@ def evaluate_trained(
     from adcommon.evaluation.evaluate import evaluate as measure
     from adcommon.evaluation.maps import write_maps
     from adcommon.io.cache import default_cache
-    from adcommon.models.devices import choose_device
-    from adcommon.results.rows import row, text, write_results
+    from adcommon.models.devices import choose_device, in_words
+    from adcommon.results.rows import row, stamped, text, write_results
     from adcommon.training.logging import start_logging
 
     start_logging(None)
     with reserved(settings.out, WRITTEN, force=settings.force):
-        trained = load_trained(settings.model, choose_device(settings.gpu, settings.device))
+        device = choose_device(settings.gpu, settings.device)
+        trained = load_trained(settings.model, device)
         dataset = "folder" if settings.data else settings.dataset or trained.facts.dataset
         categories = settings.category or trained.categories
         splits = (
@@ -100,6 +101,7 @@ def evaluate_trained(
         )
         facts, seconds = replace(trained.facts, dataset=dataset), time.monotonic() - began
         rows = [row(evaluation, facts, seconds=seconds) for evaluation in evaluations]
+        rows = stamped(rows, trained.recipe, in_words(device), settings.note)
         write_results(settings.out, rows)
     print(text(rows))
     return trained

@@ -1,6 +1,7 @@
 """What decoded pixels depend on: the content of a file, and the code that reads it; no torch here."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import PIL
@@ -13,6 +14,7 @@ import adcommon.io.headers
 import adcommon.io.images
 from adcommon.errors import UnreadableImage
 from adcommon.io.cache import code_digest
+from adcommon.types.records import Record
 
 _digests: dict[Path, tuple[int, int, str]] = {}
 
@@ -31,6 +33,15 @@ def content_digest(path: Path) -> str:
         return digest
     except OSError as error:
         raise UnreadableImage(f"cannot read the image {path}: {error.strerror}") from error
+
+
+def data_digest(records: Sequence[Record]) -> str:
+    """Twelve letters that are equal for equal images, masks and labels, wherever these lie, in any order."""
+    parts = sorted(
+        f"{record.label} {content_digest(record.image)} {record.mask and content_digest(record.mask)}"
+        for record in records
+    )
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=6).hexdigest()
 
 
 def code_version() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from adcommon.data.content import data_digest
 from adcommon.data.loco import find_config
 from adcommon.data.preprocess import Preprocess
 from adcommon.evaluation.collect import Scores
@@ -67,6 +68,7 @@ def of_images(scores: Scores, category: str) -> Evaluation:
         image_ap=image.ap,
         image_f1max=image.f1max,
         image_threshold=image.threshold,
+        data=data_digest(scores.records),
     )
 
 

@@ -20,6 +20,10 @@ class _Line:
     """Its row, or the row of means; `result` is the run's name."""
     scores: Sequence[CategoryScores]
     """Of each category; none where they were not kept."""
+    data: tuple[str | None, ...]
+    """Digests of the test images of each category; None where it is not known."""
+    made: Mapping[str, Any]
+    """See `io.versions.provenance`."""
 
     @property
     def name(self) -> str:
@@ -67,15 +71,17 @@ def comparison(results: Mapping[str, Sequence[Row]], scores: Mapping[str, Sequen
     categories = f"{len(common)} categories" if len(common) > 1 else next(iter(common))[1]
     columns = ["result", "method", *(name for name in different(values) if name != "method")]
     table = table_of(f"standard protocol, {categories}", values, columns, {}, intervals=True)
-    return Table(table.title, table.lines, [*table.notes, *_told_apart(lines)])
+    return Table(table.title, table.lines, [*table.notes, *_told_apart(lines), *_made_otherwise(lines)])
 
 
 def _line(name: str, about: str, group: Sequence[Row], known: Sequence[CategoryScores]) -> _Line:
     """The rows of an experiment as one, with the interval of the mean, and counts of all images."""
     own = [_scores_of(row, known) for row in group]
     scores = [each for each in own if each is not None] if None not in own else []
+    data = tuple(row.get("data") for row in sorted(group, key=lambda row: str(row["category"])))
+    made = group[0].get("provenance") or {}
     if len(group) == 1:
-        return _Line({**group[0], "result": name, "name": about}, scores)
+        return _Line({**group[0], "result": name, "name": about}, scores, data, made)
     (mean,) = mean_rows(group)
     ends = mean_auroc_interval([(each.scores, each.labels) for each in scores]) if scores else None
     low, high = ends or (None, None)
@@ -88,6 +94,8 @@ def _line(name: str, about: str, group: Sequence[Row], known: Sequence[CategoryS
     return _Line(
         {**mean, **counts, "result": name, "name": about, "image_auroc_low": low, "image_auroc_high": high},
         scores,
+        data,
+        made,
     )
 
 
@@ -126,6 +134,26 @@ def _told_apart(lines: Sequence[_Line]) -> list[str]:
             f"Whether {best.name} is better than {_listed(unknown)} by more than chance is not known: scores "
             "of the same images were not kept in both; evaluate with --maps."
         )
+    return said
+
+
+def _made_otherwise(lines: Sequence[_Line]) -> list[str]:
+    """The user's notes, and what differs beside the columns: test images, code, libraries, device."""
+    said = [f"{line.name}: {line.made['note']}" for line in lines if "note" in line.made]
+    if len({line.data for line in lines if all(line.data)}) > 1:
+        said.append("THE TEST IMAGES, their masks or their labels DIFFER: these numbers do not compare.")
+    known = [line for line in lines if line.made]
+    libraries = [line.made["versions"] for line in known]
+    facts = [(name, [line.made[name] for line in known]) for name in ("commit", "device")]
+    if len({line.values["method"] for line in known}) == 1:
+        facts.append(("digest of the recipe", [line.made["recipe"] for line in known]))
+    for name in libraries[0] if libraries else ():
+        if all(name in versions for versions in libraries):
+            facts.append((name, [versions[name] for versions in libraries]))
+    for name, values in facts:
+        if len(set(values)) > 1:
+            each = (f"{value} ({line.name})" for value, line in zip(values, known, strict=True))
+            said.append(f"{name} differs: {', '.join(each)}")
     return said
 
 

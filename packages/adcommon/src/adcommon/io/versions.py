@@ -1,11 +1,17 @@
 """Which libraries and which commit computed something; nothing is imported to find out."""
 
+import functools
+import hashlib
+import json
 import platform
 import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
+from typing import Any
+
+from adcommon.io.files import plain
 
 _LIBRARIES = (
     "adcommon",
@@ -34,6 +40,32 @@ def library_versions(method: str = "") -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def provenance(*, method: str, recipe: object, device: str, note: str | None = None) -> dict[str, Any]:
+    """What made a result or a model, besides what its row or config says: equal facts, equal numbers.
+
+    `commit` is that of this package's repository, None where it was installed from elsewhere.
+
+    Args:
+        method: whose package's version is named.
+        recipe: a dataclass; its digest is equal for equal values.
+        device: in words.
+        note: the user's own words.
+    """
+    values = json.dumps(plain(recipe), sort_keys=True)
+    facts = {
+        "commit": _own_commit(),
+        "versions": library_versions(method),
+        "recipe": hashlib.blake2b(values.encode(), digest_size=6).hexdigest(),
+        "device": device,
+    }
+    return facts if note is None else {**facts, "note": note}
+
+
+@functools.cache
+def _own_commit() -> str | None:
+    return git_commit(Path(__file__))
 
 
 def command_line() -> str:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from adcommon.data.content import data_digest
 from adcommon.data.kind import Kind
 from adcommon.data.messages import lines
 from adcommon.data.preprocess import Preprocess
@@ -17,12 +18,14 @@ from adcommon.errors import WrongCheckpoint
 from adcommon.io.files import atomic_folder, json_text, plain
 from adcommon.io.model_folder import CARD, CONFIG, FORMAT_VERSION, NEEDED, TENSORS, read_config
 from adcommon.io.schema import build
-from adcommon.io.versions import library_versions
+from adcommon.io.versions import library_versions, provenance
 from adcommon.models.config import ModelConfig
+from adcommon.models.devices import in_words
 from adcommon.models.outline import is_outline
 from adcommon.models.pickles import read_safetensors
 from adcommon.results.card import Paper, model_card
 from adcommon.types.facts import Facts
+from adcommon.types.records import Record
 from adcommon.types.threshold import Threshold
 
 logger = logging.getLogger(__name__)
@@ -66,6 +69,7 @@ def save_trained(
     trained_on: Sequence[str] = (),
     threshold: Threshold | None = None,
     kinds: Sequence[Kind] = (),
+    learned_from: Sequence[Record] = (),
     rows: Sequence[Mapping[str, Any]] = (),
     own: Mapping[str, Any] | None = None,
 ) -> None:
@@ -78,12 +82,17 @@ def save_trained(
         threshold: of the image score, if it was calibrated; what it is worth is logged.
         kinds: what the normal images of each category look like, if it is known; an image of another kind is
             not decided upon.
+        learned_from: the training images, whose digest is written.
         rows: of the report.
         own: further entries of the method's config.
     """
     if threshold is not None:
         worth = threshold.promise if threshold.supported else f"decides nothing: {threshold.remedy}"
         logger.info("%s: threshold %.6g, %s", "+".join(categories), threshold.value, worth)
+    device = next(iter(tensors.values())).device
+    made = provenance(method=facts.method, recipe=recipe, device=in_words(device))
+    if learned_from:
+        made |= {"images": len(learned_from), "data": data_digest(learned_from)}
     config = {
         **facts.known(),
         "category": "+".join(trained_on or categories),
@@ -93,6 +102,7 @@ def save_trained(
         "threshold": plain(threshold),
         "kinds": plain(list(kinds)),
         **(own or {}),
+        "provenance": made,
         "metrics": list(rows),
     }
     save_model(folder, tensors=tensors, config=config, card=model_card(config, paper))

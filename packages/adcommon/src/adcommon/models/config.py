@@ -1,7 +1,7 @@
 """What config.json of a model folder says, in types and ranges. No torch here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Generic, TypeVar
 
 from msgspec import Meta
@@ -41,6 +41,8 @@ class ModelConfig(Generic[R]):
     """Rows of the report."""
     versions: Mapping[str, str]
     """Of the libraries that made it."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """See `io.versions.provenance`; also the count and the digest of the training images."""
     kinds: tuple[Kind, ...] = ()
     """What the normal images of each category look like; none where they were too few, or are given later."""
     shots: Count | None = None

@@ -1,5 +1,7 @@
 """The device that a model computes on."""
 
+import platform
+
 import torch
 
 from adcommon.errors import BadValue
@@ -25,6 +27,13 @@ def choose_device(gpu: str | None = None, device: str | None = None) -> torch.de
             f"--gpu is {gpu[:20]}; {found} GPUs were found, counted from 0. Use one of them, or --gpu cpu"
         )
     return torch.device("cuda", int(gpu or 0))
+
+
+def in_words(device: torch.device) -> str:
+    """A device as a report names it: the card, or how many cores of which machine."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}"
+    return f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}"
 
 
 def _named_device(name: str) -> torch.device:

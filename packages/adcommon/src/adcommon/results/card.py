@@ -90,12 +90,25 @@ Backbone: {in_markdown(values["backbone"])}. {decision}
 
     {printable(command_line())}
 
-{recipe}
+{_origin(values.get("provenance", {}))}{recipe}
 
 ## Licence of the training data
 
 {data.title}: {data.licence}
 """
+
+
+def _origin(made: Mapping[str, Any]) -> str:
+    """What the model was made of and by, a line each."""
+    facts = {
+        "training images": made.get("images"),
+        "their digest": made.get("data"),
+        "commit": made.get("commit"),
+        "device": made.get("device"),
+        "digest of the values below": made.get("recipe"),
+    }
+    lines = [f"- {name}: {in_markdown(str(value))}\n" for name, value in facts.items() if value is not None]
+    return "".join(lines) + ("\n" if lines else "")
 
 
 def file_card(name: str, source: str, worth: str, checked: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from adcommon.errors import BadValue
 from adcommon.io.files import atomic_write, csv_columns, json_text, plain
 from adcommon.io.schema import read_json
+from adcommon.io.versions import provenance
 from adcommon.results import tables
 from adcommon.results.stored import stored_rows
 from adcommon.results.tables import Table, aligned, percent
@@ -22,6 +23,8 @@ Published = Mapping[str, Mapping[str, float]]
 
 MEAN = "mean"
 """What stands as category in a row of means."""
+NESTED = ("extra", "over", "certified", "provenance")
+"""What is no column of results.csv; its parts are."""
 COUNTED = {"detection_rate": "anomalous", "false_alarm_rate": "normal"}
 """Shares of the images of a kind, and the count of these in the row."""
 
@@ -55,6 +58,21 @@ def row(
         "selection": selection,
         **measured,
     }
+
+
+def stamped(rows: Sequence[Row], recipe: object, device: str, note: str | None) -> list[dict[str, Any]]:
+    """The rows, each with its `provenance`.
+
+    Args:
+        recipe: that the model was trained with, or is tested with.
+        device: in words.
+        note: the user's own words.
+    """
+    made = {
+        method: provenance(method=method, recipe=recipe, device=device, note=note)
+        for method in {row["method"] for row in rows}
+    }
+    return [{**row, "provenance": made[row["method"]]} for row in rows]
 
 
 def mean_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -230,7 +248,8 @@ def _interval(entry: Row) -> str:
 
 def _csv(rows: Sequence[Row]) -> str:
     flat = [
-        {name: value for name, value in entry.items() if name not in ("extra", "over", "certified")}
+        {name: value for name, value in entry.items() if name not in NESTED}
+        | {name: value for name, value in entry.get("provenance", {}).items() if name != "versions"}
         | (entry.get("extra") or {})
         | {f"{name}_low": low for name, (low, _) in _certified(entry).items()}
         | {f"{name}_high": high for name, (_, high) in _certified(entry).items()}

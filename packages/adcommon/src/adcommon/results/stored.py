@@ -47,6 +47,9 @@ class StoredRow:
     image_threshold: float | None = None
     pixel_threshold: float | None = None
     map_size: str | None = None
+    data: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """See `io.versions.provenance`."""
     certified: Mapping[str, tuple[Fraction, Fraction]] = field(default_factory=dict)
     extra: Mapping[str, float | None] = field(default_factory=dict)
     text: bool | None = None

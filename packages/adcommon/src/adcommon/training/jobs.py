@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_check
 
 from adcommon.errors import BadValue, Stopped
 from adcommon.io.lock import locked
-from adcommon.results.rows import Published, Row, text, write_results
+from adcommon.results.rows import Published, Row, stamped, text, write_results
 from adcommon.training.apart import refuse_together, share_out
 from adcommon.training.launch import Launch, failure
 from adcommon.training.logging import start_logging
@@ -75,7 +75,7 @@ def run_jobs(
         check: looks at all inputs before the first training; on the main process only.
         published: the paper's numbers, to stand beside ours.
     """
-    from adcommon.models.devices import choose_device
+    from adcommon.models.devices import choose_device, in_words
     from adcommon.models.sharing import meet
     from adcommon.training.devices import start
 
@@ -121,6 +121,7 @@ def run_jobs(
             if done is None:
                 with tracking.of(job_name, run.folder, run.last_step()) as run.tracked:
                     done = train(job, run, accelerator, stop)
+                    done = stamped(done, recipe, in_words(accelerator.device), settings.note)
                     run.tracked.finish(done)
             if writes:
                 run.finish(done)  # also after a kill in the middle of it

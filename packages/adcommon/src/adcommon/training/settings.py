@@ -49,6 +49,8 @@ class _OnImages:
     metrics: Metrics = "exact"
     """Pixel metrics `exact`, with all maps of a category in memory, or `bounded`, with a batch of them there
     and each value in an interval that certainly holds the exact one."""
+    note: Annotated[str | None, Parameter(show_default=False)] = None
+    """Words of my own, which stand with every row of the results."""
     max_megapixels: Annotated[Positive | None, Parameter(show_default=False)] = None
     """Largest picture that is decoded, in millions of pixels. [default: $AD_MAX_MEGAPIXELS, else 100]"""
 

@@ -97,6 +97,8 @@ class Evaluation:
     """The same up to 5 %."""
     map_size: str | None = None
     """Size at which pixel metrics were taken: "256x256", or "original"."""
+    data: str | None = None
+    """Digest of the test images, their masks and labels: numbers compare where it is equal."""
     certified: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By name of a pixel metric that was computed in bounded memory: the ends of the interval that certainly
     holds its exact value. The others are exact."""

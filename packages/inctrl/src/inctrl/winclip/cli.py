@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from adcommon.cli.app import command
 from adcommon.io.files import refuse_unwritable
 from adcommon.io.places import default_root
-from adcommon.results.rows import text, write_results
+from adcommon.results.rows import stamped, text, write_results
 from adcommon.training.logging import start_logging
 from adcommon.types.values import Count, Seed
 from inctrl.data import datasets_asked_for, find_targets
@@ -42,6 +42,7 @@ def _test(
     maps: Path | None = None,
     gpu: str | None = None,
     device: str | None = None,
+    note: str | None = None,
 ) -> None:
     """Test WinCLIP, which trains nothing, with k normal images or none.
 
@@ -65,19 +66,19 @@ def _test(
         maps: Folder for a picture of every test image's map.
         gpu: Number of the GPU, or `cpu`. [default: the first GPU if there is one]
         device: Device by its torch name: cpu, cuda:1, mps.
+        note: Words of my own, which stand with every row of the results.
     """
     start_logging(None)
     refuse_unwritable(output)
     names = datasets_asked_for(data, dataset, category)
     targets = find_targets(names, data or data_root or default_root(), category)
 
-    from adcommon.models.devices import choose_device
+    from adcommon.models.devices import choose_device, in_words
     from inctrl.evaluate import write_scores
     from inctrl.winclip.evaluate import load_winclip, score_target
 
-    winclip = load_winclip(
-        backbone, clip_tag, weights, tiles=tiles, precision=precision, device=choose_device(gpu, device)
-    )
+    chosen = choose_device(gpu, device)
+    winclip = load_winclip(backbone, clip_tag, weights, tiles=tiles, precision=precision, device=chosen)
     references = f"seed {seed}" if shot else "none"
     scored, rows = [], []
     for target in targets:
@@ -89,6 +90,8 @@ def _test(
         )
         scored.append((target.dataset, references, scores))
         rows += own
+    asked = {"tag": clip_tag, "draw": reference_draw, "text": text_name, "precision": precision}
+    rows = stamped(rows, asked, in_words(chosen), note)
     write_results(out, rows)
     print(text(rows))
     if output is not None:

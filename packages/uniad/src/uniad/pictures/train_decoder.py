@@ -134,6 +134,7 @@ def train_decoder(
             recipe=recipe,
             preprocess=preprocess,
             categories=[category],
+            learned_from=records,
         )
         decoder.eval()
         for index, (record, name) in enumerate(zip(records, names_of(records, ".jpg"), strict=True)):
