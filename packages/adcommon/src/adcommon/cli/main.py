@@ -50,6 +50,11 @@ app.command(
     help="Train every method on the same images, in the time that there is, and say which one to use.",
 )
 app.command(
+    "adcommon.cli.doctor:doctor",
+    name="doctor",
+    help="Print what this machine has, to paste into an issue, and what is likely to go wrong.",
+)
+app.command(
     "adcommon.cli.init:init",
     name="init",
     help="Look at my own photographs, and write what was understood as a file for --config.",

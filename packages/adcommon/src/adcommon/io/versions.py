@@ -55,7 +55,7 @@ def provenance(*, method: str, recipe: object, device: str, note: str | None = N
     """
     values = json.dumps(plain(recipe), sort_keys=True)
     facts = {
-        "commit": _own_commit(),
+        "commit": own_commit(),
         "versions": library_versions(method),
         "recipe": hashlib.blake2b(values.encode(), digest_size=6).hexdigest(),
         "device": device,
@@ -64,7 +64,8 @@ def provenance(*, method: str, recipe: object, device: str, note: str | None = N
 
 
 @functools.cache
-def _own_commit() -> str | None:
+def own_commit() -> str | None:
+    """Commit of this package's repository; None if it was installed from elsewhere."""
     return git_commit(Path(__file__))
 
 
