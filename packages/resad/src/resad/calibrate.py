@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adcommon.models.compute import Compute
 from resad.data import TrainingData
 from resad.detector import ScoreRange, level_scores, normality
 from resad.model import LevelScores, ResAD, joined
@@ -45,10 +46,11 @@ def score_places(
 ) -> list[LevelScores]:
     """These images with one set of references, on the CPU; the model is in evaluation mode."""
     device = next(model.parameters()).device
+    compute = Compute.of(recipe, device)
     parts = []
     for first in range(0, len(places), recipe.test_batch_size):
         maps = data.store.batch(places[first : first + recipe.test_batch_size])
-        scores = level_scores(model, [level.to(device) for level in maps], references)
+        scores = level_scores(model, [level.to(device) for level in maps], references, compute)
         parts.append([level.cpu() for level in scores])
     return joined(parts)
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
 from adcommon.data.readable import read_splits
 from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import save_trained
+from adcommon.models.compute import Compute
 from adcommon.models.sharing import as_on_main, meet
 from adcommon.training.devices import set_seed
 from adcommon.training.resume import Stateful, refuse_without_room, restore, save
@@ -63,8 +63,8 @@ def train(
     """
     began = time.monotonic()
     set_seed(recipe.seed)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.tf32
     device, main = accelerator.device, accelerator.is_main_process
+    compute = Compute.of(recipe, device)
     rank, world = accelerator.process_index, accelerator.num_processes
     preprocess = make_preprocess(recipe)
     backbone = build_backbone(recipe, settings.weights, device)
@@ -74,13 +74,18 @@ def train(
         seen, backbone, preprocess, recipe, cache=cache, memory_bytes=memory, workers=settings.workers
     )
     source = ReferenceSource(features=settings.test_ref_feature_dir, images=settings.few_shot_dir)
-    workers = settings.workers
     made = make_targets(
-        unseen, backbone, preprocess, recipe, source, cache=cache, memory_bytes=memory, workers=workers
+        *(unseen, backbone, preprocess, recipe, source),
+        cache=cache,
+        memory_bytes=memory,
+        workers=settings.workers,
+        compute=compute,
     )
     targets = list(made)
 
     model = ResAD(list(backbone.channels), recipe, data.residual_scale()).to(device)
+    if recipe.compile:
+        model.compile_trained()
     optimisers = Optimisers(model, recipe)
     boundaries = RunningBoundaries(recipe.feature_levels)
     losses = EpochLosses()
@@ -143,7 +148,7 @@ def train(
     scale = score_range(model, data, recipe)
     measured = list(
         evaluate(
-            FewShotModel(backbone, model, preprocess, scale),
+            FewShotModel(backbone, model, preprocess, scale, compute),
             targets,
             recipe,
             eval_size=settings.eval_size,
