@@ -102,9 +102,9 @@ def test_tf32_is_on_inside_and_as_before_outside(device, inside) -> None:
     with tf32(True, device):
         assert (matmul.allow_tf32, cudnn.allow_tf32) == inside
         with full_precision(CPU), tf32(False, device):
-            assert not (matmul.allow_tf32 or cudnn.allow_tf32)
+            assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, False)
         assert (matmul.allow_tf32, cudnn.allow_tf32) == inside
-    assert not (matmul.allow_tf32 or cudnn.allow_tf32)
+    assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, False)
 
 
 def test_other_values_than_half_precision_are_left_alone() -> None:

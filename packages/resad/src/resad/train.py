@@ -87,8 +87,7 @@ def train(
     if recipe.compile:
         model.compile_trained()
     optimisers = Optimisers(model, recipe)
-    boundaries = RunningBoundaries(recipe.feature_levels)
-    losses = EpochLosses()
+    boundaries, losses = RunningBoundaries(recipe.feature_levels), EpochLosses()
     checkpoints = settings.checkpoints(run.folder.parent)
     reports = Reports(model, recipe, checkpoints, tables=settings.report, multishot=multishot)
     state: dict[str, Stateful] = {"model": model, "optimisers": optimisers, "boundaries": boundaries}
