@@ -43,7 +43,7 @@ def test_predict_decides_by_the_stored_threshold(trained: Path, tmp_path: Path) 
         assert float(row["threshold"]) == threshold
         assert row["decision"] == ("anomalous" if float(row["score"]) > threshold else "normal")
     assert not (out / "maps").exists()
-    assert "Scores were computed in fp32 (asked for: auto)." in (model / "README.md").read_text()
+    assert "Computed in fp32 (asked for: auto)." in (model / "README.md").read_text()
 
     half = tmp_path / "half"
     words = ("--model", model, "--out", half, "--no-maps", "--device", "cpu", "--precision", "bf16")

@@ -48,7 +48,7 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
         )
     computed = ""
     if known_in := values.get("computed_in"):
-        computed = f" Scores were computed in {known_in} (asked for: {values['recipe']['precision']})."
+        computed = f" Computed in {known_in} (asked for: {values['recipe']['precision']})."
     state = "".join(
         f"- {name}: {in_markdown(str(value))}\n" for name, value in values.get("training", {}).items()
     )
