@@ -43,6 +43,15 @@ def test_predict_decides_by_the_stored_threshold(trained: Path, tmp_path: Path) 
         assert float(row["threshold"]) == threshold
         assert row["decision"] == ("anomalous" if float(row["score"]) > threshold else "normal")
     assert not (out / "maps").exists()
+    assert "Computed in fp32 (asked for: auto)." in (model / "README.md").read_text()
+
+    half = tmp_path / "half"
+    words = ("--model", model, "--out", half, "--no-maps", "--device", "cpu", "--precision", "bf16")
+    done = succeed("ad", "predict", images, *words)
+    assert "chosen from scores in fp32, and images are scored in bf16: it is used all the same" in done.stderr
+    for row, other in zip(rows, read_table(half / "predictions.csv"), strict=True):
+        assert 0 < abs(float(row["score"]) - float(other["score"])) < 0.05 * float(row["score"])
+        assert other["threshold"] == row["threshold"]
 
 
 @pytest.mark.slow

@@ -71,7 +71,10 @@ def test_a_training_begins_as_on_the_cpu_and_its_model_predicts(
             (command, "bf16")
             for command in ("recontrast-train", "uniad-train", "realnet-train", "resad-train")
         ),
-        *((command, "fp16") for command in ("recontrast-train", "uniad-train", "realnet-train")),
+        *(
+            (command, "fp16")
+            for command in ("recontrast-train", "uniad-train", "realnet-train", "resad-train")
+        ),
     ],
 )
 def test_half_precision_stays_near_full(command: str, precision: str, data: Path, tmp_path: Path) -> None:
@@ -79,6 +82,14 @@ def test_half_precision_stays_near_full(command: str, precision: str, data: Path
     succeed(command, *words, "--out", tmp_path / "full")
     succeed(command, *words, "--precision", precision, "--out", tmp_path / "half")
     assert losses(tmp_path / "half")[0] == pytest.approx(losses(tmp_path / "full")[0], rel=0.05)
+
+
+@pytest.mark.parametrize("command", ["recontrast-train", "realnet-train", "resad-train"])
+def test_a_deterministic_training_gives_the_same_bits_twice(command: str, data: Path, tmp_path: Path) -> None:
+    words = [*TRAININGS[command].split(), "--data-root", data, "--device", DEVICE, "--deterministic"]
+    for place in "ab":
+        succeed(command, *words, "--out", tmp_path / place)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
 
 
 def test_a_step_of_resad_never_waits_for_the_device() -> None:

@@ -27,6 +27,7 @@ from adcommon.testing.surroundings import untouched
 from adcommon.testing.trees import make_folder
 from adcommon.training.jobs import run_jobs
 from adcommon.training.settings import Settings
+from adcommon.types.arithmetic import Arithmetic
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation, Split
 
@@ -52,9 +53,8 @@ PARTS = [
 DEFECT = {"dataset": "folder", "setting": "one-class", "backbone": "b", "weights": "pretrained"}
 
 
-@dataclass(frozen=True)
-class Recipe:
-    precision: str = "fp32"
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Arithmetic):
     seed: int = 0
 
 

@@ -18,7 +18,7 @@ def settings(tmp_path) -> Settings:
 
 @pytest.fixture
 def accelerator():
-    return start(choose_device(None, "cpu"), "fp32")
+    return start(choose_device(None, "cpu"))
 
 
 def test_every_image_is_seen_once_in_order(padim_recipe, splits, settings, accelerator) -> None:

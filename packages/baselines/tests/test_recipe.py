@@ -24,5 +24,9 @@ def test_a_transformer_may_take_any_size_that_its_patches_divide() -> None:
     assert replace(Base(), layers=(3,), crop_size=None, image_size=70).size == 70
 
 
-def test_nothing_is_computed_in_less_than_fp32() -> None:
-    assert {recipe.precision for recipe in RECIPES.values()} == {"fp32"}
+def test_what_would_spoil_distances_or_does_nothing_is_refused() -> None:
+    assert {recipe.precision for recipe in RECIPES.values()} == {"fp32", "auto"}
+    with pytest.raises(BadValue, match="--precision bf16: distances of this method"):
+        replace(Base(), precision="bf16")
+    with pytest.raises(BadValue, match="--compile has no effect here"):
+        replace(Base(), compile=True)

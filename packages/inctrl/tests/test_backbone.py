@@ -196,3 +196,16 @@ def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
     torch.save({"visual.proj": Path}, tmp_path / "evil.pt")
     with pytest.raises(WrongCheckpoint):
         resolve_clip("tiny", TAG, str(tmp_path / "evil.pt"))
+
+
+def test_the_layout_changes_rounding_only(tiny, clip_recipe) -> None:
+    for recipe in (tiny, clip_recipe):
+        images = torch.randn(2, 3, recipe.image_size, recipe.image_size)
+        plain, last = (
+            make_backbone(replace(recipe, channels_last=on), "random").tower for on in (False, True)
+        )
+        last.load_state_dict(plain.state_dict())  # a random CLIP is drawn anew
+        kernels = [value for value in last.parameters() if value.ndim == 4 and value.shape[1] > 1]
+        assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+        for ours, theirs in zip(last(images), plain(images), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

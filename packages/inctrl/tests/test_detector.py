@@ -8,6 +8,7 @@ from adcommon.deploy.exporting.export import export
 from adcommon.deploy.load import from_detector
 from adcommon.errors import BadValue
 from adcommon.evaluation.collect import ScoresFeatures
+from adcommon.testing.arithmetic import assert_near, varied_images
 from adcommon.types.prediction import Detector
 from inctrl.backbone import make_preprocess
 from inctrl.detector import InCTRLDetector
@@ -120,3 +121,12 @@ def test_with_text_the_category_counts(with_text, clip_recipe) -> None:
 def test_exported_it_scores_any_batch_as_torch_does(detector: InCTRLDetector, tmp_path: Path) -> None:
     model = from_detector(detector, {"method": "inctrl", "category": None, "threshold": None})
     assert export(model, tmp_path / "a.onnx").difference < 1e-4
+
+
+def test_bf16_moves_scores_little(detector) -> None:
+    assert_near(detector, varied_images(), 0.03)
+
+
+@pytest.mark.slow
+def test_compiled_it_says_the_same(detector) -> None:
+    assert_near(detector, varied_images(), 1e-4, precision=None, compiles=True)

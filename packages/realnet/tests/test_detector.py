@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from adcommon.deploy.exporting.export import export
 from adcommon.deploy.load import from_detector
+from adcommon.testing.arithmetic import assert_near, varied_images
 from adcommon.types.prediction import Detector
 from realnet.detector import RealNetDetector, make_preprocess
 
@@ -54,3 +55,12 @@ def test_exported_it_scores_any_batch_as_torch_does(make_model, tiny, tmp_path: 
         detector(make_model, tiny), {"method": "realnet", "category": None, "threshold": None}
     )
     assert export(model, tmp_path / "a.onnx").difference < 1e-4
+
+
+def test_bf16_moves_scores_little(make_model, tiny) -> None:
+    assert_near(detector(make_model, tiny), varied_images(), 0.03)
+
+
+@pytest.mark.slow
+def test_compiled_it_says_the_same(make_model, tiny) -> None:
+    assert_near(detector(make_model, tiny), varied_images(), 1e-4, precision=None, compiles=True)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from adcommon.data.preprocess import Preprocess
+from adcommon.testing.arithmetic import assert_near, varied_images
 from recontrast.detector import ReContrastDetector, combine, make_preprocess
 from recontrast.model import build
 from recontrast.recipes import MVTEC, OWN
@@ -80,3 +81,12 @@ def test_preprocessing_follows_the_backbones_weights_and_the_recipe() -> None:
     assert lite.mean == (0.5, 0.5, 0.5)
     assert lite.upright
     assert make_preprocess(MVTEC).mask_rule == "any"
+
+
+def test_bf16_moves_scores_little(detector: ReContrastDetector) -> None:
+    assert_near(detector, varied_images(), 0.03)
+
+
+@pytest.mark.slow
+def test_compiled_it_says_the_same(detector: ReContrastDetector) -> None:
+    assert_near(detector, varied_images(), 1e-4, precision=None, compiles=True)

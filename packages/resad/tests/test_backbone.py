@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,3 +44,15 @@ def test_what_fits_is_computed_at_once_and_what_does_not_one_by_one(trees: Path,
     assert passes == [6, 1, 1]
     first, second = lazy.batch([4, 1])[0], lazy.batch([0, 1, 2, 4])[0]
     assert torch.equal(first[0], second[3])
+
+
+def test_the_layout_changes_rounding_only(recipe: Recipe) -> None:
+    images = torch.randn(2, 3, recipe.image_size, recipe.image_size)
+    plain = build_backbone(replace(recipe, channels_last=False), "random")(images)
+    last = build_backbone(recipe, "random")(images)
+    assert [maps.is_contiguous(memory_format=torch.channels_last) for maps in (last[0], plain[0])] == [
+        True,
+        False,
+    ]
+    for ours, theirs in zip(last, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -48,6 +48,10 @@ def test_a_folder_from_before_precision_and_trained_on_loads(folder: Path) -> No
     (folder / "config.json").write_text(json.dumps(config))
     trained = load_trained(folder)
     assert (trained.facts.trained_on, trained.recipe.precision) == ("mvtec", "fp32")
+    for tf32, precision in ((False, "fp32"), (True, "tf32")):  # once a field of its own
+        config["recipe"]["tf32"] = tf32
+        (folder / "config.json").write_text(json.dumps(config))
+        assert load_trained(folder).recipe.precision == precision
 
 
 def test_a_detector_compares_with_given_or_recorded_references(folder: Path, trees: Path) -> None:

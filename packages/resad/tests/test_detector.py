@@ -9,6 +9,7 @@ from adcommon.deploy.exporting.export import export
 from adcommon.deploy.load import from_detector
 from adcommon.errors import BadValue
 from adcommon.io.images import list_images
+from adcommon.testing.arithmetic import assert_near, varied_images
 from resad.backbone import build_backbone, make_preprocess
 from resad.detector import (
     FewShotModel,
@@ -107,3 +108,12 @@ def test_a_reference_left_out_is_scored_by_the_others(
 def test_exported_it_scores_any_batch_as_torch_does(detector: ResADDetector, tmp_path: Path) -> None:
     model = from_detector(detector, {"method": "resad", "category": None, "threshold": None})
     assert export(model, tmp_path / "a.onnx").difference < 1e-4
+
+
+def test_bf16_moves_scores_little(detector: ResADDetector) -> None:
+    assert_near(detector, varied_images(size=32), 0.03)
+
+
+@pytest.mark.slow
+def test_compiled_it_says_the_same(detector: ResADDetector) -> None:
+    assert_near(detector, varied_images(size=32), 1e-4, precision=None, compiles=True)

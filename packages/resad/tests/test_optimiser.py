@@ -160,6 +160,21 @@ def test_half_precision_is_of_constraintors_and_subnets_and_losses_are_not(
     torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=0.01)
 
 
+def test_gradients_of_fp16_are_scaled_and_an_overflow_is_passed_over(make_model, recipe: Recipe) -> None:
+    accelerator, weights = Accelerator(cpu=True), []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=1024.0)):
+        accelerator.scaler = scaler
+        model = make_model()
+        optimisers = Optimisers(model, recipe)
+        weight = model.vq_ops[0].embedding.weight
+        optimisers.step("vq", weight.square().sum(), accelerator)
+        weights.append(weight.detach().clone())
+    torch.testing.assert_close(*weights)
+    optimisers.step("vq", weight.sum() * torch.inf, accelerator)
+    assert torch.equal(weight, weights[1])
+    assert accelerator.scaler.get_scale() == 512.0
+
+
 def test_schedules_fall_to_a_tenth_after_each_milestone(make_model, recipe: Recipe) -> None:
     optimisers = Optimisers(make_model(), replace(recipe, lr=1.0, lr_milestones=(1, 2)))
     rates = []

@@ -77,3 +77,12 @@ def test_sizes_that_make_no_whole_cells_are_refused() -> None:
     features = AlignedFeatures("resnet18", None, strides=(4, 32))
     with pytest.raises(BadValue, match=r"48x64 pixels .* multiples of 32"):
         features(torch.zeros(1, 3, 48, 64))
+
+
+def test_the_layout_changes_rounding_only() -> None:
+    images = torch.randn(2, 3, 64, 64)
+    plain, last = (
+        AlignedFeatures("resnet18", "random", strides=(4, 8, 16), channels_last=on) for on in (False, True)
+    )
+    assert last.pyramid.trunk.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last(images)[0], plain(images)[0], rtol=1e-4, atol=1e-4)

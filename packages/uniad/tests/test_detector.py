@@ -7,6 +7,7 @@ import torch
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.exporting.export import export
 from adcommon.deploy.load import from_detector
+from adcommon.testing.arithmetic import assert_near, varied_images
 from adcommon.types.prediction import Detector
 from uniad.detector import UniADDetector, image_scores, make_preprocess
 from uniad.recipes import CIFAR10, OWN
@@ -90,3 +91,17 @@ def test_the_windows_of_a_recipe_have_height_and_width() -> None:
 def test_exported_it_scores_any_batch_as_torch_does(detector: UniADDetector, tmp_path: Path) -> None:
     model = from_detector(detector, {"method": "uniad", "category": None, "threshold": None})
     assert export(model, tmp_path / "a.onnx").difference < 1e-4
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_bf16_moves_scores_little(make_model, whiten) -> None:
+    images = varied_images()
+    detector = UniADDetector(make_model(whiten=whiten), Preprocess(image_size=64))
+    if whiten:
+        detector.model.whitening.fit([detector.model.backbone(images)[0]])
+    assert_near(detector, images, 0.03)
+
+
+@pytest.mark.slow
+def test_compiled_it_says_the_same(detector) -> None:
+    assert_near(detector, varied_images(), 1e-4, precision=None, compiles=True)

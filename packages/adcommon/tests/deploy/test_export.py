@@ -25,6 +25,7 @@ from adcommon.deploy.load import from_detector, load
 from adcommon.deploy.model import Model
 from adcommon.deploy.runtime import OnnxDetector
 from adcommon.errors import BadValue, ExportFailed, MissingPackage, WrongCheckpoint
+from adcommon.models.compute import Compute
 from adcommon.types.prediction import Prediction
 from adcommon.types.threshold import calibrate
 
@@ -273,6 +274,14 @@ def test_tritons_own_description_reads_the_configuration(tmp_path: Path) -> None
 def test_what_does_not_go_together_is_refused(tmp_path: Path, name: str, how: Any, message: str) -> None:
     with pytest.raises(BadValue, match=message):
         export(edges(), tmp_path / name, **how)
+
+
+def test_a_model_in_half_precision_is_refused(tmp_path: Path) -> None:
+    class Half(Edges):
+        compute = Compute(precision="bf16")
+
+    with pytest.raises(BadValue, match='load it with precision="fp32"'):
+        export(from_detector(Half(), CONFIG), tmp_path / "a.onnx")
 
 
 def test_a_model_that_decides_by_its_values_is_refused(tmp_path: Path) -> None:

@@ -253,6 +253,9 @@ def test_a_device_that_cannot_be_had_is_an_error_not_the_cpu(
         load(file, runtime="auto", options={"PERFORMANCE_HINT": "THROUGHPUT"})
     with pytest.raises(BadValue, match="is not an exported file, and torch computes it"):
         load(tmp_path, threads=1)
+    for how in ({"precision": "fp32"}, {"compile": True}):
+        with pytest.raises(BadValue, match="computes as it was written; --precision and --compile are for"):
+            load(file, **how)
 
     asked: list[object] = []
 

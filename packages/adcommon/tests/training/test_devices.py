@@ -7,11 +7,12 @@ from accelerate import Accelerator
 
 from adcommon.errors import BadValue
 from adcommon.training.devices import any_process, distribute, set_seed, start
+from adcommon.types.arithmetic import Arithmetic
 
 
 def test_fp16_needs_a_gpu() -> None:
     with pytest.raises(BadValue, match="fp16 needs a CUDA GPU"):
-        start(torch.device("cpu"), "fp16")
+        start(torch.device("cpu"), Arithmetic(precision="fp16"))
 
 
 def test_one_seed_gives_one_stream_in_python_numpy_and_torch() -> None:
@@ -36,5 +37,24 @@ def test_synchronised_batch_norm_needs_several_gpus() -> None:
 
 def test_one_process_may_train_in_another_precision_afterwards() -> None:
     device = torch.device("cpu")
-    assert start(device, "bf16").mixed_precision == "bf16"
-    assert start(device, "fp32").mixed_precision == "no"
+    assert start(device, Arithmetic(precision="bf16")).mixed_precision == "bf16"
+    assert start(device, Arithmetic(precision="auto")).mixed_precision == "no"
+
+
+def test_what_was_asked_for_and_what_that_is_here_is_said_and_set(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        start(torch.device("cpu"), Arithmetic(precision="auto", deterministic=False))
+        flags = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+        start(torch.device("cpu"))
+    said = "precision fp32 (asked: auto) compile False channels_last False deterministic True"
+    assert caplog.messages[0] == f"device cpu processes 1 {said}"
+    assert flags == (False, True)
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_a_compiled_model_shares_its_weights() -> None:
+    model = torch.nn.Linear(2, 2)
+    compiled = distribute(model, Accelerator(cpu=True), compiles=True)
+    assert compiled is not model
+    assert compiled.weight is model.weight

@@ -11,13 +11,13 @@ from adcommon.training import apart
 from adcommon.training.jobs import run_jobs
 from adcommon.training.launch import Launch
 from adcommon.training.settings import Settings
+from adcommon.types.arithmetic import Arithmetic
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
 
-@dataclass(frozen=True)
-class Recipe:
-    precision: str = "fp32"
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Arithmetic):
     seed: int = 7
 
 

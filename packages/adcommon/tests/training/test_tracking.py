@@ -16,6 +16,7 @@ from adcommon.results.rows import row
 from adcommon.training.jobs import run_jobs
 from adcommon.training.run import Run
 from adcommon.training.settings import Settings
+from adcommon.types.arithmetic import Arithmetic
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
@@ -25,9 +26,8 @@ TRACKED = "Teile 5 _neu_"
 Series = dict[str, list[tuple[int, float]]]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    precision: str = "fp32"
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Arithmetic):
     seed: int = 7
     layers: tuple[int, ...] = (1, 2)
 

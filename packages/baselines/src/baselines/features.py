@@ -79,6 +79,7 @@ def make_pyramid(recipe: Base, weights: str | None) -> FeaturePyramid:
         layers=recipe.layers,
         image_size=recipe.size,
         norm=recipe.norm,
+        channels_last=recipe.channels_last,
     )
 
 

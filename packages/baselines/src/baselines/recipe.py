@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
+from adcommon.types.arithmetic import Arithmetic, refuse_halves
 from adcommon.types.values import (
     Count,
     NotNegative,
@@ -22,11 +23,10 @@ Strides = Annotated[tuple[Positive, ...], Parameter(consume_multiple=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base:
+class Base(Arithmetic):
     """Settings of one model."""
 
-    precision: ClassVar[str] = "fp32"
-    """Distances are differences of nearly equal numbers: nothing is computed in less."""
+    halves: ClassVar[bool] = False
 
     dataset: str = "mvtec"
     """Dataset name; `ad datasets` lists them."""
@@ -69,6 +69,9 @@ class Base:
     def __post_init__(self) -> None:
         """Refuse values of another type or out of range."""
         check_fields(self)
+        refuse_halves(self.precision)
+        if self.compile:
+            raise BadValue("--compile has no effect here, where nothing is trained; leave it out")
         if self.size > self.image_size:
             unit = 1 if self.layers else max(self.strides, default=1)
             raise BadValue(

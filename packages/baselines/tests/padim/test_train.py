@@ -15,7 +15,7 @@ def test_a_pass_leaves_a_model_its_numbers_and_pictures(padim_recipe, splits, tm
     settings = Settings(out=tmp_path, weights="random", cache=False, maps=True)
     run = Run(tmp_path / "bottle")
     with StopSignal() as stop:
-        accelerator = start(choose_device(None, "cpu"), "fp32")
+        accelerator = start(choose_device(None, "cpu"))
         rows = train(padim_recipe, splits["bottle"], run, accelerator, settings, stop)
     (row,) = rows
     assert (row["method"], row["protocol"], row["weights"]) == ("padim", "standard", "random")

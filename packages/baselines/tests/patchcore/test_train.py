@@ -15,7 +15,7 @@ def test_a_pass_leaves_a_model_its_numbers_and_pictures(patchcore_recipe, splits
     settings = Settings(out=tmp_path, weights="random", cache=False, maps=True)
     run = Run(tmp_path / "bottle")
     with StopSignal() as stop:
-        accelerator = start(choose_device(None, "cpu"), "fp32")
+        accelerator = start(choose_device(None, "cpu"))
         rows = train(patchcore_recipe, splits["bottle"], run, accelerator, settings, stop)
     (row,) = rows
     assert (row["method"], row["protocol"], row["weights"]) == ("patchcore", "standard", "random")

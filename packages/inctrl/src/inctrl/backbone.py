@@ -23,7 +23,7 @@ from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, ChecksumMismatch, WeightsNotFound, WrongCheckpoint, unknown_name
 from adcommon.io.cache import default_cache
 from adcommon.models.backbones import normalisation
-from adcommon.models.feature_store import FeatureStore, cached_features
+from adcommon.models.feature_store import FeatureStore, FrozenFeatures, cached_features
 from adcommon.models.outline import outlined
 from adcommon.models.weights import is_random, read_state, verify_file
 from adcommon.training.recipes import is_unchosen
@@ -81,6 +81,7 @@ class Backbone:
 
 def make_backbone(recipe: Recipe, weights: str, device: torch.device | str = "cpu") -> Backbone:
     """The frozen networks of a recipe, on a device; weights are "pretrained", "random", or a file."""
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     if not recipe.is_clip:
         if not outlined():
             logger.warning("vision-only: %s has no text tower; the text score is left out", recipe.backbone)
@@ -91,7 +92,7 @@ def make_backbone(recipe: Recipe, weights: str, device: torch.device | str = "cp
             image_size=recipe.image_size,
             out_stride=recipe.out_stride,
         )
-        return Backbone(tower.to(device), None)
+        return Backbone(tower.to(device).to(memory_format=layout), None)
     config = model_config(recipe.backbone)
     state = None if outlined() else resolve_clip(recipe.backbone, recipe.clip_tag, weights)
     return clip_backbone(recipe, build_clip(config, state), device)
@@ -135,7 +136,8 @@ def clip_backbone(recipe: Recipe, clip: open_clip.CLIP, device: torch.device | s
     Raises:
         BadValue: the recipe's images have not the size that this CLIP reads.
     """
-    tower = ClipTower(clip.to(device), recipe.backbone, recipe.layers)
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    tower = ClipTower(clip.to(device).to(memory_format=layout), recipe.backbone, recipe.layers)
     if tower.size != recipe.image_size:
         raise BadValue(
             f"image_size is {recipe.image_size}; '{recipe.backbone}' reads images of {tower.size} pixels: "
@@ -145,7 +147,7 @@ def clip_backbone(recipe: Recipe, clip: open_clip.CLIP, device: torch.device | s
 
 
 def feature_store(
-    tower: Tower,
+    tower: FrozenFeatures,
     records: Sequence[Record],
     preprocess: Preprocess,
     settings: FewShotSettings,

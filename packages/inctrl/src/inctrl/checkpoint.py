@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.models.checkpoint import Trained, load_model, load_strict, save_trained
+from adcommon.models.compute import Compute
 from adcommon.models.config import ModelConfig
 from adcommon.models.outline import build_to_fit, outline
 from adcommon.models.weights import named_in_config
@@ -130,7 +131,8 @@ def _build_trained(frozen: Backbone, recipe: Recipe, tensors: dict[str, Tensor],
 def _filled(frozen: Backbone, recipe: Recipe, tensors: dict[str, Tensor], where: Path) -> FewShotModel:
     model = _build_trained(frozen, recipe, tensors, where)
     device = next(frozen.tower.parameters()).device
-    return FewShotModel(model.to(device).eval(), frozen, make_preprocess(recipe), recipe.rotations)
+    compute = Compute.of(recipe, device)
+    return FewShotModel(model.to(device).eval(), frozen, make_preprocess(recipe), recipe.rotations, compute)
 
 
 def save(

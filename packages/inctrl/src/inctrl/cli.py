@@ -126,6 +126,8 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
             backbone=settings.backbone,
             layers=settings.layers,
         )
+        compute = trained.scorer.compute.asked(settings.precision, compiles=settings.compile)
+        trained = replace(trained, scorer=replace(trained.scorer, compute=compute))
         model, clip = trained.scorer.model, trained.scorer.backbone.clip
         if settings.save_official is not None and clip is None:
             raise BadValue(

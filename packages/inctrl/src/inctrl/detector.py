@@ -11,6 +11,7 @@ from adcommon.data.augment import turns
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
 from adcommon.models.anomaly_maps import highest, joined, upsample
+from adcommon.models.compute import FULL, Compute
 from adcommon.types.prediction import Prediction
 from adcommon.types.threshold import left_out_places
 from inctrl.backbone import Backbone
@@ -39,6 +40,7 @@ class InCTRLDetector:
         *,
         turns: int = 1,
         tiles: int = 1,
+        compute: Compute = FULL,
     ) -> None:
         """Bind a model, in evaluation mode, to what is computed once: text and references.
 
@@ -46,11 +48,13 @@ class InCTRLDetector:
             text: T of the category; None without a text tower.
             turns: of each reference, which are all here, one turn of all images after the other.
             tiles: of each reference and turn.
+            compute: how the tower is computed; residuals, adapter and heads, which are small, are in float32.
         """
         self.model = model.eval()
         self.tower = tower
         self.device = next(tower.parameters()).device
         self.preprocess = preprocess
+        self.compute = compute
         self.text = None if text is None else text.to(self.device)
         self.references, self.turns, self.tiles = references, turns, tiles
         self.reference_tokens = references.tokens[None].to(self.device)
@@ -67,7 +71,7 @@ class InCTRLDetector:
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
         """Image scores, and maps at the images' size; both on the tower's device."""
-        return self.score_features(self.tower(images.to(self.device)))
+        return self.score_features(self.compute(self.tower, images.to(self.device)))
 
     @torch.inference_mode()
     def score_features(self, levels: Sequence[Float[Tensor, "batch ..."]]) -> Prediction:
@@ -112,6 +116,8 @@ class FewShotModel:
     preprocess: Preprocess
     rotations: int = 1
     """How often each reference joins, turned by equal parts of a whole turn."""
+    compute: Compute = FULL
+    """How test images pass through the tower; references do in float32."""
 
     def bind(self, category: str, references: References) -> InCTRLDetector:
         """The detector of a category, whose references are encoded now."""
@@ -126,4 +132,5 @@ class FewShotModel:
             self.preprocess,
             turns=self.rotations,
             tiles=references.tiles,
+            compute=self.compute,
         )

@@ -80,7 +80,8 @@ def evaluate(
     """
     model = trained.scorer
     for target in targets:
-        store = feature_store(model.backbone.tower, target.test, model.preprocess, settings, accelerator)
+        tower = model.compute.frozen(model.backbone.tower)
+        store = feature_store(tower, target.test, model.preprocess, settings, accelerator)
         chosen = choose_references(target, trained, shots, seeds, settings.few_shot_dir)
         for number, (seed, references) in enumerate(chosen):
             refuse_references(references.paths, target, model.preprocess, store.dataset.cache)

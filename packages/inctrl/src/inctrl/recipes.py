@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
+from adcommon.types.arithmetic import Arithmetic
 from adcommon.types.values import Count, Depth, NotNegative, Positive, Seed, Side, White
 
 Lists = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)]
@@ -15,7 +16,7 @@ _LAYERS = Annotated[tuple[Depth, ...], Parameter(consume_multiple=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Arithmetic):
     """One experiment; the defaults are the paper's: train on MVTec AD, test on eight other datasets."""
 
     dataset: str = "mvtec"
@@ -99,8 +100,6 @@ class Recipe:
     """Images per batch at test time."""
     cache_features: bool = True
     """Compute the frozen features of each image once."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of adapter and heads in training; features, loss and tests stay in fp32."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
@@ -168,6 +167,8 @@ OWN = replace(
     batch_order="corrected",
     draw_evaluation=False,
     select_epoch=None,
+    precision="auto",
+    deterministic=False,
 )
 """For data the paper did not use: each query gets its own patches and references, and never itself."""
 

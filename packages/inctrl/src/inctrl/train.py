@@ -20,6 +20,7 @@ from adcommon.errors import BadValue
 from adcommon.evaluation.evaluate import interim_values
 from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import Trained, load_model, load_strict
+from adcommon.models.compute import Compute
 from adcommon.models.sharing import as_on_main, meet
 from adcommon.training.devices import distribute, set_seed
 from adcommon.training.resume import refuse_without_room, restore, save
@@ -78,7 +79,8 @@ def train(
     model = InCTRL(backbone.tower.embed, backbone.patches, relative=recipe.relative).to(device)
     categories = tuple(dict.fromkeys(record.category for record in records))
     origin = facts(recipe, settings.weights, shots)
-    trained = Trained(FewShotModel(model, backbone, preprocess, recipe.rotations), recipe, origin, categories)
+    few_shot = FewShotModel(model, backbone, preprocess, recipe.rotations, Compute.of(recipe, device))
+    trained = Trained(few_shot, recipe, origin, categories)
     optimiser = AdamW(trainable(model), lr=recipe.lr, weight_decay=recipe.weight_decay)
     optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
     state = {"model": model, "optimiser": optimiser}
@@ -102,7 +104,7 @@ def train(
     test = partial(
         evaluate, trained, targets, settings, shots=shots, batch_size=size, accelerator=accelerator
     )
-    network = distribute(model, accelerator)
+    network = distribute(model, accelerator, compiles=recipe.compile)
     total = recipe.epochs * recipe.steps_per_epoch
     logger.info("training %d-shot images %d steps %d", shots, len(records), total)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.anomaly_maps import pooled_max_score
 from adcommon.models.backbones import normalisation
+from adcommon.models.compute import Compute, in_full
 from adcommon.types.prediction import Prediction
 from realnet.model import RealNet
 from realnet.recipes import Recipe
@@ -21,11 +22,16 @@ class RealNetDetector:
         self.device = next(model.parameters()).device
         self.preprocess = preprocess
         self.pool = recipe.window
+        self.compute = Compute.of(recipe, self.device)
+        self._trainable = self.model.trainable()
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
         """Anomaly maps at the images' size, and one score per image; both on the model's device."""
-        maps = self.model(images.to(self.device)).logits.softmax(dim=1)[:, 1]
+        # As in training: residuals are ranked, and bf16 features moved scores by a third of their range.
+        features = self.compute.not_half(self.model.features, images.to(self.device))
+        logits = in_full(self.compute(self._trainable, features).logits)
+        maps = logits.softmax(dim=1)[:, 1]
         return Prediction(pooled_max_score(maps, self.pool), maps)
 
 

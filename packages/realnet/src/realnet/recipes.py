@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
+from adcommon.types.arithmetic import Arithmetic
 from adcommon.types.values import (
     AboveZero,
     Count,
@@ -30,7 +31,7 @@ Numbers = Annotated[tuple[Positive, ...], Parameter(consume_multiple=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Arithmetic):
     """One experiment; the defaults are the paper's on MVTec AD, one model per category."""
 
     dataset: str = "mvtec"
@@ -161,12 +162,7 @@ class Recipe:
 
     cache_features: bool = True
     """Compute the backbone's maps of each clean image once."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the networks that learn; backbone, residuals and losses stay in fp32."""
     channels_last: bool = True
-    """Memory order that tensor cores prefer; same numbers up to rounding."""
-    compile: bool = False
-    """Compile the networks that learn with torch.compile."""
     sync_batch_norm: bool = True
     """On several GPUs: batch statistics over all of them, as in the reference."""
 
@@ -251,6 +247,8 @@ OWN = replace(
     protocol="standard",
     keep_best=False,
     calibration_share=0.1,
+    precision="auto",
+    deterministic=False,
 )
 """For data the paper did not use: no generated images needed, a decision threshold from normal images."""
 

@@ -105,10 +105,11 @@ def train(
 
     on_several_gpus = device.type == "cuda" and accelerator.num_processes > 1
     network = distribute(
-        model.trainable(), accelerator, sync_batch_norm=recipe.sync_batch_norm and on_several_gpus
+        model.trainable(),
+        accelerator,
+        sync_batch_norm=recipe.sync_batch_norm and on_several_gpus,
+        compiles=recipe.compile,
     )
-    if recipe.compile:
-        network = torch.compile(network)  # type: ignore[assignment]
     batches = draw_batches(start=first)
     counts = (len(training), len(held_out), total, per_epoch)
     logger.info("training %s images %d held out %d steps %d, %d an epoch", category, *counts)

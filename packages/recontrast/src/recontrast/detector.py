@@ -21,6 +21,7 @@ from adcommon.models.anomaly_maps import (
     upsample,
 )
 from adcommon.models.backbones import normalisation
+from adcommon.models.compute import FULL, Compute
 from adcommon.types.prediction import Prediction
 from recontrast.model import ReContrast, distance_maps
 from recontrast.recipes import Recipe
@@ -39,6 +40,7 @@ class ReContrastDetector:
         *,
         map_protocol: Literal["sum", "mean"] = "sum",
         image_score: Literal["max", "top1", "mean"] = "max",
+        compute: Compute = FULL,
     ) -> None:
         """Put the model in evaluation mode and bind it to its preprocessing.
 
@@ -47,17 +49,19 @@ class ReContrastDetector:
             preprocess: how its training images were made.
             map_protocol: "sum" or "mean" of the six maps, as the module's docstring says.
             image_score: maximum, mean of the largest 1 %, or mean of the map.
+            compute: how the model is computed; the maps are in float32 at least.
         """
         self.model = model.eval()
         self.device = next(model.parameters()).device
         self.preprocess = preprocess
         self.map_protocol = map_protocol
         self.image_score = image_score
+        self.compute = compute
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
         """Anomaly maps at the images' size, and one score per image; both on the model's device."""
-        distances = distance_maps(self.model(images.to(self.device)))
+        distances = distance_maps(self.compute(self.model, images.to(self.device)))
         size = (images.shape[2], images.shape[3])
         maps = combine(distances, size, self.map_protocol)
         scores = {
@@ -86,7 +90,11 @@ def combine(
 def make_detector(model: ReContrast, preprocess: Preprocess, recipe: Recipe) -> ReContrastDetector:
     """A model as it stands, put in evaluation mode, that scores as its recipe says."""
     return ReContrastDetector(
-        model, preprocess, map_protocol=recipe.map_protocol, image_score=recipe.image_score
+        model,
+        preprocess,
+        map_protocol=recipe.map_protocol,
+        image_score=recipe.image_score,
+        compute=Compute.of(recipe, next(model.parameters()).device),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
+from adcommon.types.arithmetic import Arithmetic
 from adcommon.types.values import (
     AboveZero,
     Count,
@@ -20,7 +21,7 @@ from adcommon.types.values import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Arithmetic):
     """One experiment; the defaults are the paper's on MVTec AD, one model per category."""
 
     dataset: str = "mvtec"
@@ -109,10 +110,7 @@ class Recipe:
     cache_features: bool = False
     """Compute the frozen encoder's maps of each training image once; for small networks and images: the
     paper's take 7 MB each."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the network; the loss and the mining statistics stay in fp32."""
     channels_last: bool = True
-    """Memory order that tensor cores prefer; same numbers up to rounding."""
     sync_batch_norm: bool = False
     """On several GPUs: batch statistics over all of them instead of each one's own."""
 
@@ -201,6 +199,8 @@ OWN = replace(
     mask_rule="nearest",
     protocol="standard",
     calibration_share=0.1,
+    precision="auto",
+    deterministic=False,
 )
 """For data the paper did not use: the encoder keeps its pretrained statistics, masks the standard rule."""
 

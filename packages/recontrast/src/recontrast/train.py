@@ -90,7 +90,7 @@ def train(
             workers=settings.workers,
             accelerator=accelerator,
         )
-    wrapped = distribute(model, accelerator, sync_batch_norm=recipe.sync_batch_norm)
+    wrapped = distribute(model, accelerator, sync_batch_norm=recipe.sync_batch_norm, compiles=recipe.compile)
     batches = train_batches(
         AnomalyDataset(training, preprocess, cache),
         recipe.batch_size,

@@ -8,6 +8,7 @@ import torch
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.backbones import FeaturePyramid, normalisation
+from adcommon.models.compute import FULL, Compute
 from adcommon.models.feature_store import FeatureStore
 from resad.network import imagebind
 from resad.network.imagebind import ImageBindFeatures
@@ -34,10 +35,14 @@ class Grids:
 
 def build_backbone(recipe: Recipe, weights: str, device: torch.device | str = "cpu") -> Backbone:
     """The frozen backbone on its device; weights are "pretrained", "random", or a file."""
+    # Where channels are last, maps lie as rows do.
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    backbone: Backbone
     if recipe.is_imagebind:
-        return ImageBindFeatures(weights).to(device)
-    pyramid = FeaturePyramid(recipe.backbone, weights, strides=recipe.strides)
-    return pyramid.to(device).to(memory_format=torch.channels_last)  # its maps lie as rows do
+        backbone = ImageBindFeatures(weights)
+    else:
+        backbone = FeaturePyramid(recipe.backbone, weights, strides=recipe.strides)
+    return backbone.to(device).to(memory_format=layout)
 
 
 def make_preprocess(recipe: Recipe) -> Preprocess:
@@ -61,7 +66,11 @@ def grids(backbone: Backbone, preprocess: Preprocess) -> Grids:
 
 
 def feature_store(
-    backbone: Backbone, dataset: AnomalyDataset, memory_bytes: int, workers: int | None = 0
+    backbone: Backbone,
+    dataset: AnomalyDataset,
+    memory_bytes: int,
+    workers: int | None = 0,
+    compute: Compute = FULL,
 ) -> FeatureStore:
     """The features of a dataset: computed at once if `memory_bytes` suffice for all, else when asked for.
 
@@ -73,7 +82,7 @@ def feature_store(
     fits = 4 * values * len(dataset) <= memory_bytes  # float32
     on_cpu = next(backbone.parameters()).device.type == "cpu"
     batch_size = ENCODE_BATCH if fits or not on_cpu else 1
-    store = FeatureStore(backbone, dataset, batch_size, memory_bytes=memory_bytes)
+    store = FeatureStore(compute.frozen(backbone), dataset, batch_size, memory_bytes=memory_bytes)
     if fits:
         store.fill(workers)
     return store

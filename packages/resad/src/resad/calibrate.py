@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adcommon.models.compute import Compute
 from resad.data import TrainingData
 from resad.detector import ScoreRange, level_scores, normality
 from resad.model import LevelScores, ResAD, joined
@@ -44,10 +45,11 @@ def score_places(
     model: ResAD, data: TrainingData, places: Sequence[int], references: References, recipe: Recipe
 ) -> list[LevelScores]:
     """These images with one set of references, on the CPU; the model is in evaluation mode."""
+    compute = Compute.of(recipe, next(model.parameters()).device)
     parts = []
     for first in range(0, len(places), recipe.test_batch_size):
         maps = data.store.batch(places[first : first + recipe.test_batch_size])
-        scores = level_scores(model, maps, references)
+        scores = level_scores(model, maps, references, compute)
         parts.append([level.cpu() for level in scores])
     return joined(parts)
 

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from adcommon.errors import BadValue, DatasetNotFound, WrongCheckpoint
 from adcommon.models.checkpoint import Trained, load_model, load_strict
+from adcommon.models.compute import Compute
 from adcommon.models.config import ModelConfig
 from adcommon.models.outline import build_to_fit, outline
 from adcommon.models.weights import named_in_config
@@ -55,7 +57,7 @@ def load_detector(
         BadValue: no references were given and several categories are recorded, or none.
         DatasetNotFound: a recorded reference image is gone.
     """
-    config, _ = load_model(folder, Config, "resad")
+    config, _ = load_model(folder, Config, "resad", older=_with_precision)
     images = list(references) or recorded_references(config.references, category, folder)
     trained = load_trained(folder, device)
     preprocess = replace(trained.scorer.preprocess, tile=tile, overlap=overlap)
@@ -76,9 +78,10 @@ def load_trained(
     if path.is_file():
         backbone = build_backbone(given, weights, device)
         model, recipe = load_official_file(path, given, list(backbone.channels))
-        few_shot = FewShotModel(backbone, model.to(device).eval(), make_preprocess(recipe), None)
+        compute = Compute.of(recipe, torch.device(device))
+        few_shot = FewShotModel(backbone, model.to(device).eval(), make_preprocess(recipe), None, compute)
         return Trained(few_shot, recipe, facts(recipe, weights))
-    config, tensors = load_model(path, Config, "resad")
+    config, tensors = load_model(path, Config, "resad", older=_with_precision)
     recipe, where = config.recipe, str(path)
     weights = named_in_config(config.weights, path) if weights == "pretrained" else weights
     channels = list(outline(lambda: build_backbone(recipe, weights, "meta"), where).channels)
@@ -94,9 +97,16 @@ def load_trained(
         where,
     )
     backbone = build_backbone(recipe, weights, device)
-    few_shot = FewShotModel(backbone, model.to(device).eval(), config.preprocess, config.scale)
+    compute = Compute.of(recipe, torch.device(device))
+    few_shot = FewShotModel(backbone, model.to(device).eval(), config.preprocess, config.scale, compute)
     known = replace(config.facts, trained_on=recipe.train_dataset)
     return Trained(few_shot, recipe, known, config.categories, config.threshold)
+
+
+def _with_precision(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of a folder from before TF32 was a precision."""
+    tf32 = recipe.pop("tf32", False)
+    return recipe | {"precision": "tf32"} if tf32 and recipe.get("precision", "fp32") == "fp32" else recipe
 
 
 def recorded_references(

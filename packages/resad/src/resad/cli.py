@@ -132,7 +132,8 @@ def _evaluate(*, settings: TestSettings) -> None:
     with reserved(settings.out, WRITTEN, force=settings.force):
         device = choose_device(settings.gpu, settings.device)
         trained = load_trained(settings.model, device, given=_given(settings), weights=settings.weights)
-        own, model = trained.recipe, trained.scorer
+        compute = trained.scorer.compute.asked(settings.precision, compiles=settings.compile)
+        own, model = trained.recipe, replace(trained.scorer, compute=compute)
         dataset = FOLDER if settings.data else settings.dataset or own.test_dataset
         recipe = replace(
             own.tested_on(dataset),
@@ -158,6 +159,7 @@ def _evaluate(*, settings: TestSettings) -> None:
             cache=cache,
             memory_bytes=settings.memory_bytes(),
             workers=settings.workers,
+            compute=model.compute,
         )
         clear(settings.out, WRITTEN)
         began = time.monotonic()

@@ -15,6 +15,7 @@ from torch import Tensor
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
 from adcommon.models.anomaly_maps import gaussian_blur, highest, joined, max_score, upsample
+from adcommon.models.compute import FULL, Compute
 from adcommon.types.prediction import Prediction
 from adcommon.types.threshold import left_out_places
 from resad.backbone import Backbone
@@ -82,26 +83,32 @@ class ResADDetector:
         references: References,
         *,
         scale: ScoreRange,
+        compute: Compute = FULL,
     ) -> None:
-        """Put the model in evaluation mode and bind it to the references, which move to its device."""
+        """Put the model in evaluation mode and bind it to the references, which move to its device.
+
+        Args:
+            compute: how backbone, constraintors and the flows' subnets are computed; all else is in float32.
+        """
         self.device = next(model.parameters()).device
         self.backbone = backbone
         self.model = model.eval()
         self.preprocess = preprocess
         self.references = references.to(self.device)
         self.scale = scale
+        self.compute = compute
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
         """Anomaly maps at the images' size, and one score per image; both on the model's device."""
-        features = self.backbone(images.to(self.device))
-        levels = level_scores(self.model, features, self.references)
+        features = self.compute(self.backbone, images.to(self.device))
+        levels = level_scores(self.model, features, self.references, self.compute)
         maps = merged_map(levels, (images.shape[2], images.shape[3]), self.scale)
         return Prediction(max_score(maps), maps)
 
     def left_out(self) -> Prediction:
         """What the detector of all others says of each reference; of none of fewer than three."""
-        return left_out(self.model, self.references, self.preprocess.size, self.scale)
+        return left_out(self.model, self.references, self.preprocess.size, self.scale, self.compute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,8 @@ class FewShotModel:
     preprocess: Preprocess
     scale: ScoreRange | None
     """None where the file has none: then the paper's protocol is all there is."""
+    compute: Compute = FULL
+    """Of test images; references pass through the backbone in float32."""
 
     def bind(self, references: References) -> ResADDetector:
         """The detector of the references' category.
@@ -125,26 +134,36 @@ class FewShotModel:
                 "a checkpoint of ResAD's authors lacks the constants that put single images on one scale; "
                 "measure it on a dataset with resad-evaluate"
             )
-        return ResADDetector(self.backbone, self.model, self.preprocess, references, scale=self.scale)
+        return ResADDetector(
+            self.backbone, self.model, self.preprocess, references, scale=self.scale, compute=self.compute
+        )
 
 
-def level_scores(model: ResAD, features: Features, references: References) -> list[LevelScores]:
+def level_scores(
+    model: ResAD, features: Features, references: References, compute: Compute = FULL
+) -> list[LevelScores]:
     """What each level says of images whose backbone features are known; the model is in evaluation mode."""
     shots = references.images
-    return nested_scores(model, features, references, [shots])[shots]
+    return nested_scores(model, features, references, [shots], compute)[shots]
 
 
-def left_out(model: ResAD, references: References, size: int, scale: ScoreRange) -> Prediction:
+def left_out(
+    model: ResAD, references: References, size: int, scale: ScoreRange, compute: Compute = FULL
+) -> Prediction:
     """What is said of each reference when it is compared with all others; of none of fewer than three."""
     count = references.images if references.images >= FEWEST_REFERENCES else 0
-    levels = (level_scores(model, *references.left_out(place)) for place in left_out_places(count))
+    levels = (level_scores(model, *references.left_out(place), compute) for place in left_out_places(count))
     maps = (merged_map(level, (size, size), scale) for level in levels)
     return joined(highest(Prediction(max_score(each), each)) for each in maps)
 
 
 @torch.inference_mode()
 def nested_scores(
-    model: ResAD, features: Features, references: References, shots: Sequence[int]
+    model: ResAD,
+    features: Features,
+    references: References,
+    shots: Sequence[int],
+    compute: Compute = FULL,
 ) -> dict[int, list[LevelScores]]:
     """As `level_scores`, with the first 2, 4, ... reference images, which are compared with only once.
 
@@ -158,4 +177,4 @@ def nested_scores(
         found = match_nested(maps, rows, [count * per_image for count in shots])
         for count, matched in zip(shots, found, strict=True):
             residuals[count].append(residual(maps, matched, model.residual))
-    return {count: model(model.scaled(levels)) for count, levels in residuals.items()}
+    return {count: model(model.scaled(levels), compute.arithmetic) for count, levels in residuals.items()}

@@ -21,6 +21,7 @@ from adcommon.evaluation.maps import write_maps
 from adcommon.evaluation.measure import measure, with_decision
 from adcommon.metrics import image_metrics
 from adcommon.models.anomaly_maps import max_score
+from adcommon.models.compute import FULL, Compute
 from adcommon.models.sharing import gathered, meet, place_of
 from adcommon.results.rows import row
 from adcommon.types.facts import Facts
@@ -126,7 +127,9 @@ def evaluate(
     if metrics == "bounded":
         logger.warning("metrics stay exact, of all maps in memory: the paper's own protocol needs these")
     for target in targets:
-        for (draw, shots), levels in score_target(trained.model, target, recipe, accelerator).items():
+        for (draw, shots), levels in score_target(
+            trained.model, target, recipe, accelerator, trained.compute
+        ).items():
             own = scale or _range_of(levels, preprocess)
             size = (preprocess.size, preprocess.size)
             merged = torch.cat([merged_map(piece, size, own) for piece in _pieces(levels)])
@@ -135,7 +138,7 @@ def evaluate(
             if scale is not None and false_alarm_rate is not None and not target.aligned:
                 chosen = next(each for each in target.draws if each.name == draw)
                 references = chosen.of(0).first(shots)
-                threshold = threshold_of(trained.model, references, own, size, false_alarm_rate)
+                threshold = threshold_of(trained, references, own, size, false_alarm_rate)
             standard = measure(scores, category=target.category, eval_size=eval_size)
             if threshold is not None and threshold.decision is not None:
                 standard = with_decision(standard, scores, threshold.decision)
@@ -150,13 +153,17 @@ def evaluate(
 
 
 def threshold_of(
-    model: ResAD, references: References, scale: ScoreRange, size: tuple[int, int], false_alarm_rate: float
+    trained: FewShotModel,
+    references: References,
+    scale: ScoreRange,
+    size: tuple[int, int],
+    false_alarm_rate: float,
 ) -> Threshold | None:
     """The decision threshold of the image score that references support, each compared with the others."""
     if references.images < images_needed(false_alarm_rate):
         return None
-    device = next(model.parameters()).device
-    others = left_out(model, references.to(device), size[0], scale)
+    device = next(trained.model.parameters()).device
+    others = left_out(trained.model, references.to(device), size[0], scale, trained.compute)
     scores = others.image_scores.tolist()
     return calibrate(scores, false_alarm_rate, "references", others.peaks) if scores else None
 
@@ -170,8 +177,9 @@ def evaluate_paper(
 ) -> list[Measured]:
     """The paper's numbers alone, in the middle of a training; processes share the work as in `evaluate`."""
     measured = []
+    compute = Compute.of(recipe, next(model.parameters()).device)
     for target in targets:
-        for (draw, shots), levels in score_target(model, target, recipe, accelerator).items():
+        for (draw, shots), levels in score_target(model, target, recipe, accelerator, compute).items():
             paper = paper_scores(levels, target, preprocess, pro=recipe.pro)
             measured.append(Measured(target.category, shots, draw, paper))
         meet(accelerator)
@@ -179,7 +187,11 @@ def evaluate_paper(
 
 
 def score_target(
-    model: ResAD, target: Target, recipe: Recipe, accelerator: "Accelerator | None" = None
+    model: ResAD,
+    target: Target,
+    recipe: Recipe,
+    accelerator: "Accelerator | None" = None,
+    compute: Compute = FULL,
 ) -> dict[tuple[str, int], list[LevelScores]]:
     """What each level says of all test images, on the CPU, by draw and number of shots.
 
@@ -202,7 +214,7 @@ def score_target(
             features = target.store.batch(own)
             for draw in target.draws:
                 references = draw.of(own[0]).to(device)
-                for count, scores in nested_scores(model, features, references, shots).items():
+                for count, scores in nested_scores(model, features, references, shots, compute).items():
                     said[draw.name, count] = [level.cpu() for level in scores]
         for of_batch in gathered(said, accelerator):
             for chosen, levels in of_batch.items():

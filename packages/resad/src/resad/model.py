@@ -8,14 +8,16 @@ reference images --> the same --> rows --+                             |   ^    
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adcommon.models.compute import in_full
 from resad.network.constraint import Constraintors
-from resad.network.flow import Cells, Codes, Flow, axis_codes, log_likelihoods, places
+from resad.network.flow import Autocast, Cells, Codes, Flow, axis_codes, log_likelihoods, places
 from resad.network.quantizer import Quantisers
 from resad.network.residual import as_maps, as_rows, match_distribution
 from resad.recipes import Recipe
@@ -74,6 +76,11 @@ class ResAD(nn.Module):
             for width in channels
         )
 
+    def compile_trained(self) -> None:
+        """Let torch.compile make what learns faster, each part at its first call."""
+        for part in (*self.constraintor.children(), *self.estimators):
+            part.compile()
+
     def positions(self, maps: Float[Tensor, "batch _ height width"]) -> tuple[Codes, Cells]:
         """Position codes, and which ones each row of the maps has; None, None where the flows see none."""
         if not self.condition:
@@ -94,16 +101,27 @@ class ResAD(nn.Module):
             moved.append(match_distribution(maps, quantised, self.fdm_alpha))
         return moved
 
-    def estimate(self, constrained: list[Float[Tensor, "batch _ _ _"]]) -> list[LevelScores]:
+    def estimate(
+        self, constrained: list[Float[Tensor, "batch _ _ _"]], autocast: Autocast = nullcontext
+    ) -> list[LevelScores]:
         """Likelihoods of every position, from the constraintor's output."""
         scores = []
         for flow, maps in zip(self.estimators, constrained, strict=True):
-            normal, anomalous = log_likelihoods(*flow(as_rows(maps), *self.positions(maps)))
+            normal, anomalous = log_likelihoods(*flow(as_rows(maps), *self.positions(maps), autocast))
             shape = (maps.shape[0], *maps.shape[2:])
             probability = torch.sigmoid(anomalous - normal).reshape(shape)
             scores.append(LevelScores(normal.reshape(shape), probability))
         return scores
 
-    def forward(self, residuals: list[Float[Tensor, "batch _ _ _"]]) -> list[LevelScores]:
-        """The scores of every level at test time; each image by itself."""
-        return self.estimate(self.constraintor(self.matched(residuals)))
+    def forward(
+        self, residuals: list[Float[Tensor, "batch _ _ _"]], autocast: Autocast = nullcontext
+    ) -> list[LevelScores]:
+        """The scores of every level at test time; each image by itself.
+
+        Args:
+            autocast: enters the arithmetic of constraintors and subnets.
+        """
+        matched = self.matched(residuals)
+        with autocast():
+            constrained = self.constraintor(matched)
+        return self.estimate(in_full(constrained), autocast)

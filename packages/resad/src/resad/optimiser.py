@@ -51,9 +51,16 @@ class Optimisers:
         optimiser = self.optimisers[name]
         # Faithful: zeroed gradients of the levels that this loss does not reach still move them.
         optimiser.zero_grad(set_to_none=self.set_to_none)
-        loss.backward()
+        accelerator.backward(loss)
+        scaler = accelerator.scaler  # None but in fp16
+        if scaler is None:
+            _average_gradients(optimiser, accelerator)
+            optimiser.step()
+            return
+        scaler.unscale_(optimiser)
         _average_gradients(optimiser, accelerator)
-        optimiser.step()
+        scaler.step(optimiser)
+        scaler.update()
 
     def end_epoch(self) -> None:
         """Advance the schedules."""

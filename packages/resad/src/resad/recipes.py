@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
+from adcommon.types.arithmetic import Arithmetic
 from adcommon.types.values import (
     AboveZero,
     Count,
@@ -36,7 +37,7 @@ SETTINGS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Arithmetic):
     """One experiment; the defaults are the authors' with a Wide-ResNet-50-2."""
 
     setting: str = "visa_to_mvtec"
@@ -130,10 +131,7 @@ class Recipe:
     """`resad` adds the paper's rows: score maps scaled by constants taken from a category's test images."""
     test_batch_size: Positive = 16
     """Images per batch at test time."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of constraintors and flows' subnets in training; likelihoods and losses stay in fp32."""
-    tf32: bool = False
-    """TF32 products on GPUs that have them."""
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
@@ -216,7 +214,8 @@ IMAGEBIND = replace(
     flow_arch="flow_model",
     coupling_layers=4,
     first_stage_epochs=1,
-    tf32=True,
+    precision="tf32",
+    channels_last=False,
 )
 MULTISHOT = replace(
     PAPER, setting="mvtec_to_visa", shots=(2, 4, 6, 8), epochs=20, train_ref_shot=8, flow_batch=4096
@@ -236,6 +235,8 @@ OWN = replace(
     reference_replacement=False,
     reference_pool="train",
     eval_freq=0,
+    precision="auto",
+    deterministic=False,
 )
 """For data the paper did not use: every level trains, a batch's references differ from each other, residuals
 are differences as in the paper's text, so that a perfect match lies in the middle of the normal ones."""
@@ -264,7 +265,14 @@ RECIPES: dict[str, Recipe] = {
     "paper": PAPER,
     "paper_all": replace(PAPER, shots=(2, 4, 8)),
     "imagebind": IMAGEBIND,
-    "imagebind_own": replace(IMAGEBIND, setting=OWN.setting, fit=OWN.fit, upright=OWN.upright),
+    "imagebind_own": replace(
+        IMAGEBIND,
+        setting=OWN.setting,
+        fit=OWN.fit,
+        upright=OWN.upright,
+        precision=OWN.precision,
+        deterministic=OWN.deterministic,
+    ),
     "imagebind_all": replace(IMAGEBIND, shots=(2, 4, 8)),
     "multishot": MULTISHOT,
     "own": OWN,

@@ -19,6 +19,7 @@ from adcommon.data.readable import refuse_references
 from adcommon.errors import BadValue, DatasetNotFound, EmptySplit
 from adcommon.io.cache import DiskCache
 from adcommon.io.images import list_images
+from adcommon.models.compute import FULL, Compute
 from adcommon.models.feature_store import FeatureStore
 from adcommon.types.records import Record, Split
 from resad.backbone import Backbone, feature_store, grids
@@ -135,18 +136,20 @@ def make_targets(
     cache: DiskCache | None,
     memory_bytes: int,
     workers: int | None = 0,
+    compute: Compute = FULL,
 ) -> Iterator[Target]:
     """All unseen categories in their order: their references, and their test images without these.
 
     Args:
         memory_bytes: limit of the features that are kept, shared by the categories.
         workers: processes that load images; 0 loads in this one.
+        compute: how test images pass through the backbone; references do in float32.
     """
     shots, device = max(recipe.shots), next(backbone.parameters()).device
 
     def store(records: Sequence[Record]) -> FeatureStore:
         share = memory_bytes // len(splits) // 2
-        return feature_store(backbone, AnomalyDataset(records, preprocess, cache), share, workers)
+        return feature_store(backbone, AnomalyDataset(records, preprocess, cache), share, workers, compute)
 
     def drawn(category: str, split: Split) -> Iterator[Draw]:
         """A category's references, read, encoded or drawn, on the backbone's device."""

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
 from adcommon.data.readable import read_splits
 from adcommon.io.cache import default_cache
 from adcommon.models.checkpoint import save_trained
+from adcommon.models.compute import Compute
 from adcommon.models.sharing import as_on_main, meet
 from adcommon.training.devices import set_seed
 from adcommon.training.resume import Stateful, refuse_without_room, restore, save
@@ -63,27 +63,24 @@ def train(
     """
     began = time.monotonic()
     set_seed(recipe.seed)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.tf32
     device, main = accelerator.device, accelerator.is_main_process
+    compute = Compute.of(recipe, device)
     rank, world = accelerator.process_index, accelerator.num_processes
     preprocess = make_preprocess(recipe)
     backbone = build_backbone(recipe, settings.weights, device)
     cache = default_cache("images", enabled=settings.cache)
     memory = settings.memory_bytes() // 2  # the seen categories' share, and the unseen ones'
-    data = TrainingData(
-        seen, backbone, preprocess, recipe, cache=cache, memory_bytes=memory, workers=settings.workers
-    )
+    reading: dict[str, Any] = {"cache": cache, "memory_bytes": memory, "workers": settings.workers}
+    data = TrainingData(seen, backbone, preprocess, recipe, **reading)
     source = ReferenceSource(features=settings.test_ref_feature_dir, images=settings.few_shot_dir)
-    workers = settings.workers
-    made = make_targets(
-        unseen, backbone, preprocess, recipe, source, cache=cache, memory_bytes=memory, workers=workers
-    )
+    made = make_targets(unseen, backbone, preprocess, recipe, source, compute=compute, **reading)
     targets = list(made)
 
     model = ResAD(list(backbone.channels), recipe, data.residual_scale()).to(device)
+    if recipe.compile:
+        model.compile_trained()
     optimisers = Optimisers(model, recipe)
-    boundaries = RunningBoundaries(recipe.feature_levels)
-    losses = EpochLosses()
+    boundaries, losses = RunningBoundaries(recipe.feature_levels), EpochLosses()
     checkpoints = settings.checkpoints(run.folder.parent)
     reports = Reports(model, recipe, checkpoints, tables=settings.report, multishot=multishot)
     state: dict[str, Stateful] = {"model": model, "optimisers": optimisers, "boundaries": boundaries}
@@ -143,7 +140,7 @@ def train(
     scale = score_range(model, data, recipe)
     measured = list(
         evaluate(
-            FewShotModel(backbone, model, preprocess, scale),
+            FewShotModel(backbone, model, preprocess, scale, compute),
             targets,
             recipe,
             eval_size=settings.eval_size,

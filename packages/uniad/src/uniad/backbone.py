@@ -54,6 +54,7 @@ class AlignedFeatures(nn.Module):
         strides: Sequence[int] = (2, 4, 8, 16),
         out_stride: int = 16,
         fixed_padding: bool = True,
+        channels_last: bool = False,
     ) -> None:
         """Build the backbone; all maps are brought to the grid of `out_stride`.
 
@@ -63,9 +64,10 @@ class AlignedFeatures(nn.Module):
             strides: of the maps to use, pixels per cell, rising.
             out_stride: of the result.
             fixed_padding: pad EfficientNet B0 to B6 as the reference does; others have no such choice.
+            channels_last: memory layout; values change by rounding.
         """
         super().__init__()
-        self.pyramid = FeaturePyramid(tag, weights, strides=strides)
+        self.pyramid = FeaturePyramid(tag, weights, strides=strides, channels_last=channels_last)
         self.tag = tag
         self.out_stride = out_stride
         self.strides: tuple[int, ...] = (out_stride,)

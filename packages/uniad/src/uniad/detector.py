@@ -10,6 +10,7 @@ from torch import Tensor
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.anomaly_maps import mean_score, pooled_max_score, std_score, upsample
 from adcommon.models.backbones import normalisation
+from adcommon.models.compute import FULL, Compute
 from adcommon.types.prediction import Prediction
 from uniad.model import Outputs, UniAD, distance
 from uniad.recipes import Recipe
@@ -25,6 +26,7 @@ class UniADDetector:
         *,
         image_score: Literal["max", "mean", "std"] = "max",
         pool: int | tuple[int, ...] = 16,
+        compute: Compute = FULL,
     ) -> None:
         """Put the model in evaluation mode and bind it to its preprocessing.
 
@@ -33,12 +35,14 @@ class UniADDetector:
             preprocess: how its training images were made.
             image_score: how a map becomes a score, see `image_scores`.
             pool: side of the windows of "max", pixels, or their height and width.
+            compute: how backbone and reconstruction are computed; distances are in float32.
         """
         self.model = model.eval()
         self.device = next(model.parameters()).device
         self.preprocess = preprocess
         self.image_score = image_score
         self.pool = pool
+        self.compute = compute
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
@@ -46,7 +50,10 @@ class UniADDetector:
 
         The other image scores of the paper are in `extra_scores`.
         """
-        return self._predict(self.model.features(images.to(self.device)), (images.shape[2], images.shape[3]))
+        # Whitening magnifies the rounding of a backbone in half precision, by 200 in the quick start.
+        compute = self.compute if self.model.whitening is None else self.compute.not_half
+        (aligned,) = compute(self.model.backbone, images.to(self.device))
+        return self._predict(self.model.prepared(aligned), (images.shape[2], images.shape[3]))
 
     @torch.inference_mode()
     def score_features(
@@ -60,7 +67,7 @@ class UniADDetector:
     def _predict(
         self, features: Float[Tensor, "batch channels grid_height grid_width"], size: tuple[int, int]
     ) -> Prediction:
-        rebuilt = self.model.reconstruction(features)
+        rebuilt = self.compute(self.model.reconstruction, features)
         maps = upsample(distance(Outputs(features, rebuilt)), size, align_corners=True)
         scores = {name: reduce(maps) for name, reduce in image_scores(self.pool).items()}
         return Prediction(scores[self.image_score], maps, scores)
@@ -97,4 +104,7 @@ def make_preprocess(recipe: Recipe) -> Preprocess:
 
 def make_detector(model: UniAD, preprocess: Preprocess, recipe: Recipe) -> UniADDetector:
     """The detector of a model that was trained by a recipe."""
-    return UniADDetector(model, preprocess, image_score=recipe.image_score, pool=recipe.window)
+    compute = Compute.of(recipe, next(model.parameters()).device)
+    return UniADDetector(
+        model, preprocess, image_score=recipe.image_score, pool=recipe.window, compute=compute
+    )

@@ -182,6 +182,7 @@ def make_backbone(recipe: Recipe, weights: str | None) -> AlignedFeatures:
         strides=recipe.strides,
         out_stride=recipe.out_stride,
         fixed_padding=recipe.fixed_padding,
+        channels_last=recipe.channels_last,
     )
 
 

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
+from adcommon.types.arithmetic import Arithmetic
 from adcommon.types.values import (
     Count,
     Depth,
@@ -28,7 +29,7 @@ Initialisation = Literal["xavier_uniform", "xavier_normal", "msra_uniform", "msr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Arithmetic):
     """One experiment; the defaults are the paper's on MVTec AD, one model for all categories."""
 
     dataset: str = "mvtec"
@@ -173,8 +174,6 @@ class Recipe:
 
     cache_features: bool = True
     """Compute the frozen features of each image once; not while an augmentation is on."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the transformer; features, loss and maps stay in fp32."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
@@ -246,6 +245,8 @@ OWN = replace(
     protocol="standard",
     keep_best=False,
     calibration_share=0.1,
+    precision="auto",
+    deterministic=False,
 )
 """For data the paper did not use: fewer epochs, a decision threshold from normal images."""
 

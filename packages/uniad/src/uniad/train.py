@@ -84,7 +84,7 @@ def train(
     refuse_without_room(run, learning)
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
-    reconstruction = distribute(learning, accelerator)
+    reconstruction = distribute(learning, accelerator, compiles=recipe.compile)
     batches = training_features(
         model,
         training,

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
+from adcommon.types.arithmetic import Precision
 from adcommon.types.values import Count, Finite, Positive, Rate, Runtime
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class Deciding:
     faster one, if both compute the same. [default: onnxruntime]"""
     threads: Positive | None = None
     """Threads that compute a file of `ad export`. [default: all cores]"""
+    precision: Precision | None = None
+    """Arithmetic of the networks of a model folder. [default: as it was trained; what `auto` was then is
+    chosen anew for this device]"""
+    compile: bool = False
+    """Let torch.compile make the networks of a model folder faster: minutes before the first image."""
 
     def __post_init__(self) -> None:
         """Refuse two ways to decide, or two devices."""
@@ -82,6 +88,8 @@ class Deciding:
             overlap=self.overlap,
             runtime=self.runtime,
             threads=self.threads,
+            precision=self.precision,
+            compile=self.compile,
         )
         if self.threshold is not None:
             loaded.threshold = self.threshold

@@ -67,6 +67,8 @@ def evaluate_trained(
     from adcommon.evaluation.evaluate import evaluate as measure
     from adcommon.evaluation.maps import write_maps
     from adcommon.io.cache import default_cache
+    from adcommon.io.model_folder import read_config
+    from adcommon.models.compute import ask, say_other_precision
     from adcommon.models.devices import choose_device, in_words
     from adcommon.results.rows import row, stamped, text, write_results
     from adcommon.training.logging import start_logging
@@ -75,6 +77,9 @@ def evaluate_trained(
     with reserved(settings.out, WRITTEN, force=settings.force):
         device = choose_device(settings.gpu, settings.device)
         trained = load_trained(settings.model, device)
+        ask(trained.scorer, settings.precision, compiles=settings.compile)
+        if settings.model.is_dir():
+            say_other_precision(read_config(settings.model), trained.scorer)
         dataset = "folder" if settings.data else settings.dataset or trained.facts.dataset
         categories = settings.category or trained.categories
         splits = (

@@ -199,7 +199,7 @@ def export(
     from adcommon.training.logging import start_logging
 
     start_logging(None)
-    loaded = adcommon.load(model, category=category, references=references, device="cpu")
+    loaded = adcommon.load(model, category=category, references=references, device="cpu", precision="fp32")
     usual = (
         Path("triton", loaded.method)
         if target

@@ -87,7 +87,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             raise BadValue("--save-maps writes the maps, and --no-maps none; use one of them")
         if many.engine is not None:
             many.refuse(deciding.runtime, gpu=deciding.gpu, save_maps=save_maps, open=open_page)
-            loaded, runs_on = replace(deciding, device="cpu").load(method)[0], deciding.device or "auto"
+            here = replace(deciding, device="cpu", precision=None, compile=False)  # scores nothing
+            loaded, runs_on = here.load(method)[0], deciding.device or "auto"
         elif "://" in images:
             raise BadValue(f"{images} is no path of this machine; --engine ray reads addresses")
         else:
@@ -105,6 +106,7 @@ def predict_app(name: str, method: str | None = None) -> App:
             "overlap": deciding.overlap,
             "references": None if references is None else listing_digest(find_images(references)),
             "device": runs_on,
+            "precision": deciding.precision,
             "runtime": loaded.runtime,
         }
         predicted: Predicted | Counted

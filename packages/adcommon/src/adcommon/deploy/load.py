@@ -16,6 +16,7 @@ from adcommon.deploy.inputs import find_images
 from adcommon.deploy.model import Model
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.schema import build
+from adcommon.types.arithmetic import Precision
 from adcommon.types.prediction import ComparesWithReferences, Detector, Prediction
 from adcommon.types.threshold import RATE, Threshold, calibrate
 from adcommon.types.values import Runtime
@@ -38,6 +39,8 @@ def load(
     runtime: Runtime | None = None,
     threads: int | None = None,
     options: Mapping[str, str] | None = None,
+    precision: Precision | None = None,
+    compile: bool = False,
 ) -> Model:
     """A trained model of any installed method.
 
@@ -57,6 +60,9 @@ def load(
         threads: of the CPU for an exported file; by default all cores.
         options: for the runtime of an exported file, by its own names: properties of OpenVINO, such as
             {"PERFORMANCE_HINT": "THROUGHPUT"}, or options of onnxruntime's provider for the device.
+        precision: arithmetic of the networks, of a model folder; by default as it was trained. Where it is
+            another than its threshold was chosen with, that is logged.
+        compile: let torch.compile make the networks of a model folder faster: minutes at the first batch.
 
     Raises:
         WrongCheckpoint: not a model, a damaged one, or another method's.
@@ -69,6 +75,11 @@ def load(
             f"{path} looks at images as it was written; tiles are for the model folder of a training"
         )
     if path.suffix == ".onnx":
+        if precision is not None or compile:
+            raise BadValue(
+                f"{path} computes as it was written; --precision and --compile are for the model folder of a "
+                "training"
+            )
         from adcommon.deploy.runtime import OnnxDetector
 
         exported = OnnxDetector(
@@ -85,6 +96,7 @@ def load(
             "file of `ad export`"
         )
     from adcommon.methods import find, load_folder
+    from adcommon.models.compute import ask, say_other_precision
     from adcommon.models.devices import choose_device
 
     chosen = choose_device(device=None if device is None else str(device))
@@ -102,6 +114,9 @@ def load(
             tile=tile,
             overlap=overlap,
         )
+    ask(detector, precision, compiles=compile)
+    if not isinstance(detector, ComparesWithReferences):  # whose threshold is chosen here, in this precision
+        say_other_precision(config, detector)
     model = from_detector(detector, config, category=category, device=chosen)
     model.references = normal
     if kind := Kind.of([detector.preprocess.appearance(path) for path in normal]):

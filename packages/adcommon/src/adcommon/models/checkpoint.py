@@ -1,7 +1,7 @@
 """Model folders, safetensors and JSON, written and read, and modules that fit the tensors of a file."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,11 +19,13 @@ from adcommon.io.files import atomic_folder, json_text, plain
 from adcommon.io.model_folder import CARD, CONFIG, FORMAT_VERSION, NEEDED, TENSORS, read_config
 from adcommon.io.schema import build
 from adcommon.io.versions import library_versions, provenance
+from adcommon.models.compute import Compute
 from adcommon.models.config import ModelConfig
 from adcommon.models.devices import in_words
 from adcommon.models.outline import is_outline
 from adcommon.models.pickles import read_safetensors
 from adcommon.results.card import Paper, model_card
+from adcommon.types.arithmetic import Arithmetic, Known
 from adcommon.types.facts import Facts
 from adcommon.types.records import Record
 from adcommon.types.threshold import Threshold
@@ -101,11 +103,18 @@ def save_trained(
         "preprocess": plain(preprocess),
         "threshold": plain(threshold),
         "kinds": plain(list(kinds)),
+        "computed_in": _computed_in(recipe, tensors),
         **(own or {}),
         "provenance": made,
         "metrics": list(rows),
     }
     save_model(folder, tensors=tensors, config=config, card=model_card(config, paper))
+
+
+def _computed_in(recipe: object, tensors: Mapping[str, Tensor]) -> Known | None:
+    """What the recipe's precision is on the device of the model."""
+    device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
+    return Compute.of(recipe, device).precision if isinstance(recipe, Arithmetic) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +138,27 @@ class Trained(Generic[Scorer, Recipe]):
         return cls(scorer, recipe, Facts.of(config), tuple(config["categories"]), threshold)
 
 
-def load_model(folder: Path, kind: type[C], method: str) -> tuple[C, dict[str, Tensor]]:
+def load_model(
+    folder: Path,
+    kind: type[C],
+    method: str,
+    *,
+    older: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> tuple[C, dict[str, Tensor]]:
     """The config and the tensors, on the CPU, of a model folder.
 
     Args:
         kind: what the method's config says.
         method: that the model must be of.
+        older: makes a recipe of today's fields of one that was written when they had other names.
 
     Raises:
         WrongCheckpoint: no model folder, another method's, a damaged one, or a config whose field, which is
             named, has no place or another type or range.
     """
     values = read_config(folder, method)
+    if older is not None and isinstance(recipe := values.get("recipe"), dict):
+        values["recipe"] = older(recipe)
     config = build(kind, values, str(folder / CONFIG), error=WrongCheckpoint)
     file = folder / TENSORS
     if not file.is_file():

@@ -10,6 +10,7 @@ from adcommon.data.kind import Kind
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue
 from adcommon.io.model_folder import FORMAT_VERSION
+from adcommon.types.arithmetic import Known
 from adcommon.types.facts import Facts
 from adcommon.types.names import check_name
 from adcommon.types.threshold import Threshold
@@ -45,6 +46,8 @@ class ModelConfig(Generic[R]):
     """See `io.versions.provenance`; also the count and the digest of the training images."""
     kinds: tuple[Kind, ...] = ()
     """What the normal images of each category look like; none where they were too few, or are given later."""
+    computed_in: Known | None = None
+    """What the precision of the recipe was on the device of the training; older folders say nothing."""
     shots: Count | None = None
     trained_on: str | None = None
 

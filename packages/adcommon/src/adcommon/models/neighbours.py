@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from adcommon.models.compute import full_precision
+
 SIMILARITIES = 2**24
 """Similarities or distances held at once, 64 MB in float32; more are computed in pieces."""
 IN_CACHE = 2**20
@@ -20,9 +22,10 @@ def nearest(
 ) -> tuple[Int64[Tensor, "*images rows"], Float[Tensor, "*images rows"]]:
     """Which row of the bank has the largest cosine similarity to each row, and that similarity.
 
-    All rows have length 1. One matrix product, in pieces of at most `SIMILARITIES` entries.
+    All rows have length 1. One matrix product in full precision, in pieces of at most `SIMILARITIES`.
     """
-    found = [_highest(part @ bank.T) for part in _pieces(rows, len(bank))]
+    with full_precision(rows.device):
+        found = [_highest(part @ bank.T) for part in _pieces(rows, len(bank))]
     values, indices = (torch.cat(parts, -1).reshape(rows.shape[:-1]) for parts in zip(*found, strict=True))
     return indices, values
 
@@ -32,14 +35,16 @@ def nearest_distances(
 ) -> tuple[Float[Tensor, "*images rows count"], Int64[Tensor, "*images rows count"]]:
     """Euclidean distances of each row to its `count` nearest rows of the bank, rising, and which these are.
 
-    Exact: one matrix product a piece, in the rows' precision, which should be float32: squares of distances
-    are differences of nearly equal numbers. Of equal distances either may come first.
+    Exact: one matrix product a piece, in the rows' precision, whatever autocast and TF32 say: squares of
+    distances are differences of nearly equal numbers. Of equal distances either may come first.
     """
     norms = bank.square().sum(dim=1)
-    found = [
-        _best(torch.addmm(-norms, part.flatten(0, -2), bank.T, alpha=2).unflatten(0, part.shape[:-1]), count)
-        for part in _pieces(rows, len(bank))
-    ]
+    with full_precision(rows.device):
+        products = (
+            torch.addmm(-norms, part.flatten(0, -2), bank.T, alpha=2).unflatten(0, part.shape[:-1])
+            for part in _pieces(rows, len(bank))
+        )
+        found = [_best(values, count) for values in products]
     shape = (*rows.shape[:-1], count)
     values, indices = (torch.cat(parts, -2).reshape(shape) for parts in zip(*found, strict=True))
     squares = rows.square().sum(dim=-1, keepdim=True) - values

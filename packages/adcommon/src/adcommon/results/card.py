@@ -46,6 +46,9 @@ def model_card(config: Mapping[str, Any], paper: Paper) -> str:
             else f"Scores rank images; none is called anomalous: {known.remedy}. Their highest score is "
             f"{known.value:.6g}."
         )
+    computed = ""
+    if known_in := values.get("computed_in"):
+        computed = f" Computed in {known_in} (asked for: {values['recipe']['precision']})."
     state = "".join(
         f"- {name}: {in_markdown(str(value))}\n" for name, value in values.get("training", {}).items()
     )
@@ -77,7 +80,7 @@ tags: [anomaly-detection, {method}]
 
 Paper: {paper.citation}
 
-Backbone: {in_markdown(values["backbone"])}. {decision}
+Backbone: {in_markdown(values["backbone"])}.{computed} {decision}
 
 ## How to use it
 

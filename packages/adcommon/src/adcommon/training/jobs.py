@@ -69,7 +69,7 @@ def run_jobs(
 
     Args:
         name: of the run's folder, if the settings do not say.
-        recipe: a dataclass, whose `precision` is the network's.
+        recipe: a dataclass, an `Arithmetic`.
         jobs: what `train` needs, by the name of the job's folder.
         train: trains and evaluates one model; returns the rows of the report.
         check: looks at all inputs before the first training; on the main process only.
@@ -85,7 +85,7 @@ def run_jobs(
         refuse_together(settings, jobs)
         accelerator = start(choose_device("cpu"))
     else:
-        accelerator = start(choose_device(settings.gpu, settings.device), recipe.precision)
+        accelerator = start(choose_device(settings.gpu, settings.device), recipe)
     if settings.job is not None:
         folder, jobs = folder.parent, {settings.job: jobs[settings.job]}
     writes = accelerator.is_main_process

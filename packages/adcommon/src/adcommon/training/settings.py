@@ -12,6 +12,7 @@ from adcommon.io.places import default_root
 from adcommon.io.schema import check_fields
 from adcommon.training.launch import Launch
 from adcommon.training.recipes import refuse_two_datasets
+from adcommon.types.arithmetic import Precision
 from adcommon.types.values import AboveZero, Metrics, NotNegative, Positive, Rate, Tracker, Workers
 
 SETTINGS_GROUP = Group("Where and how to run", sort_key=1)
@@ -158,6 +159,10 @@ class EvaluateSettings(_OnImages):
     """Folder for results.json, tables and pictures."""
     batch_size: Positive = 16
     """Images per batch."""
+    precision: Precision | None = None
+    """Arithmetic of the networks. [default: as the model was trained]"""
+    compile: bool = False
+    """Let torch.compile make the networks faster: minutes before the first image."""
     force: bool = False
     """Overwrite an evaluation in `out`."""
 

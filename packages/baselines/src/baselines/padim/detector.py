@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adcommon.data.preprocess import Preprocess
+from adcommon.models.compute import FULL, Compute
 from adcommon.types.prediction import Prediction
 from baselines.padim.model import PaDiM
 from baselines.padim.recipes import Recipe
@@ -23,6 +24,7 @@ class PaDiMDetector:
         *,
         blur: float = 4.0,
         image_score: Literal["max", "top1"] = "max",
+        compute: Compute = FULL,
     ) -> None:
         """Put the model in evaluation mode and bind it to its preprocessing.
 
@@ -31,16 +33,18 @@ class PaDiMDetector:
             preprocess: how its images were made.
             blur: deviation of the Gaussian that smooths the map, pixels.
             image_score: maximum of the map, or mean of its largest 1 %.
+            compute: how the frozen network is computed; distances are in float32.
         """
         self.model = model.eval()
         self.preprocess = preprocess
         self.blur = blur
         self.image_score = image_score
+        self.compute = compute
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
         """Anomaly maps at the images' size, and one score per image; both on the model's device."""
-        return self.finish(self.model(images.to(self.model.mean.device)), images)
+        return self.finish(self.compute(self.model, images.to(self.model.mean.device)), images)
 
     def finish(
         self,
@@ -54,4 +58,5 @@ class PaDiMDetector:
 
 def make_detector(model: PaDiM, preprocess: Preprocess, recipe: Recipe) -> PaDiMDetector:
     """The detector of a model that was made by a recipe."""
-    return PaDiMDetector(model, preprocess, blur=recipe.blur, image_score=recipe.image_score)
+    compute = Compute.of(recipe, model.mean.device)
+    return PaDiMDetector(model, preprocess, blur=recipe.blur, image_score=recipe.image_score, compute=compute)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adcommon.errors import BadValue
+from adcommon.models.compute import full_precision
 
 POSITIONS_AT_ONCE = 64
 """Covariances that are inverted together."""
@@ -32,7 +33,8 @@ class RunningGaussian:
         # The shift of the mean is one more row of the scatter.
         rows = [values - mean[:, None], (self.count * seen / total) ** 0.5 * shift[:, None]]
         centred = torch.cat(rows, dim=1)
-        self.scatter.baddbmm_(centred.mT, centred)
+        with full_precision(centred.device):
+            self.scatter.baddbmm_(centred.mT, centred)
         self.mean += shift * (seen / total)
         self.count = total
 
@@ -96,5 +98,6 @@ def mahalanobis(
 ) -> Float[Tensor, "batch height width"]:
     """Distance of each patch from the Gaussian of its position, in its standard deviations."""
     centred = features.flatten(2).permute(2, 1, 0) - mean[:, :, None]
-    distances = torch.bmm(whitening, centred).square().sum(dim=1).sqrt()
+    with full_precision(centred.device):
+        distances = torch.bmm(whitening, centred).square().sum(dim=1).sqrt()
     return distances.T.unflatten(1, features.shape[2:])

@@ -34,6 +34,8 @@ OWN = replace(
     upright=True,
     prior=10.0,
     calibration_share=0.1,
+    precision="auto",
+    deterministic=False,
 )
 """For data the paper did not use: the whole picture, and a prior, chosen on `synthetic`, for few images."""
 

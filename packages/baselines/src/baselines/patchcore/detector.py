@@ -6,6 +6,7 @@ from torch import Tensor
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.models.anomaly_maps import top_fraction_score
+from adcommon.models.compute import Compute
 from adcommon.types.prediction import Prediction
 from baselines.patchcore.model import PatchCore
 from baselines.patchcore.recipes import Recipe
@@ -21,16 +22,17 @@ class PatchCoreDetector:
         Args:
             model: stays where it is; `score` takes images from anywhere.
             preprocess: how its images were made.
-            recipe: says how maps become scores.
+            recipe: says how maps become scores, and how the frozen network is computed.
         """
         self.model = model.eval()
         self.preprocess = preprocess
         self.recipe = recipe
+        self.compute = Compute.of(recipe, model.memory.device)
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
         """Anomaly maps at the images' size, and one score per image; both on the model's device."""
-        distances, patches = self.model(images.to(self.model.memory.device))
+        distances, patches = self.compute(self.model, images.to(self.model.memory.device))
         maps = smooth(distances, (images.shape[2], images.shape[3]), self.recipe.blur)
         match self.recipe.image_score:
             case "reweighted":

@@ -73,6 +73,8 @@ OWN = replace(
     upright=True,
     candidates=100_000,
     calibration_share=0.1,
+    precision="auto",
+    deterministic=False,
 )
 """For data the papers did not use: the whole picture, a bounded memory."""
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from adcommon.models.compute import full_precision
 from adcommon.models.neighbours import nearest
 
 TINY = 1e-6
@@ -76,7 +77,8 @@ def _own_residual(
     count = len(levels[0])
     image = torch.arange(count, device=levels[0].device) // (count // (images * turns)) % images
     same = image[:first, None] == image
-    cosines = [(level[:first] @ level.T).masked_fill(same, -1.0).amax(dim=1) for level in levels]
+    with full_precision(image.device):
+        cosines = [(level[:first] @ level.T).masked_fill(same, -1.0).amax(dim=1) for level in levels]
     return torch.stack([0.5 * (1 - best).mean() for best in cosines]).mean()
 
 
@@ -101,5 +103,6 @@ def text_score(
         text: normal and anomalous features of length 1; one row for all images, or one for each.
         scale: the paper's constant, not CLIP's learned one.
     """
-    cosines = (text @ F.normalize(tokens, dim=-1)[:, :, None])[:, :, 0]
+    with full_precision(tokens.device):
+        cosines = (text @ F.normalize(tokens, dim=-1)[:, :, None])[:, :, 0]
     return (scale * cosines).softmax(dim=1)[:, 1]

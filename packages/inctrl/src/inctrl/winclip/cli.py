@@ -10,6 +10,7 @@ from adcommon.io.files import refuse_unwritable
 from adcommon.io.places import default_root
 from adcommon.results.rows import stamped, text, write_results
 from adcommon.training.logging import start_logging
+from adcommon.types.arithmetic import Precision
 from adcommon.types.values import Count, Seed
 from inctrl.data import datasets_asked_for, find_targets
 from inctrl.recipes import PAPER_DATASETS
@@ -36,7 +37,8 @@ def _test(
     backbone: Annotated[str, Parameter(alias="--model")] = "ViT-B-16-plus-240",
     clip_tag: str = "laion400m_e31",
     weights: Annotated[str, Parameter(alias="--clip-weights")] = "pretrained",
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
+    compile: bool = False,
     out: Path = Path("evaluation"),
     output: Path | None = None,
     maps: Path | None = None,
@@ -60,7 +62,9 @@ def _test(
         backbone: One of open_clip's ViTs, or a JSON file in open_clip's form.
         clip_tag: Which of its weights `pretrained` means, or are expected in a file.
         weights: `pretrained`, `random` (for trials only), or a file.
-        precision: Arithmetic of the image tower.
+        precision: Arithmetic of the image tower; what is compared stays in fp32. auto is bf16 on a CUDA GPU
+            of compute capability 8.0 or higher, else fp32.
+        compile: Let torch.compile make its transformer faster: minutes before the first image.
         out: Folder for results.json and tables.
         output: File for the score of every image, CSV.
         maps: Folder for a picture of every test image's map.
@@ -78,7 +82,9 @@ def _test(
     from inctrl.winclip.evaluate import load_winclip, score_target
 
     chosen = choose_device(gpu, device)
-    winclip = load_winclip(backbone, clip_tag, weights, tiles=tiles, precision=precision, device=chosen)
+    winclip = load_winclip(
+        backbone, clip_tag, weights, tiles=tiles, precision=precision, compile=compile, device=chosen
+    )
     references = f"seed {seed}" if shot else "none"
     scored, rows = [], []
     for target in targets:

@@ -22,9 +22,11 @@ from adcommon.evaluation.collect import Scores
 from adcommon.evaluation.measure import measure
 from adcommon.io.files import atomic_write
 from adcommon.io.images import open_image
+from adcommon.models.compute import Compute
 from adcommon.results.picture_names import names_of
 from adcommon.results.pictures import glow, heat_map, overlay, png
 from adcommon.results.rows import row
+from adcommon.types.arithmetic import Precision
 from adcommon.types.facts import Facts
 from adcommon.types.records import Split
 from inctrl.backbone import resolve_clip
@@ -45,7 +47,8 @@ class WinCLIP:
     weights: str
     preprocess: Preprocess
     tiles: Tiles
-    precision: Literal["fp32", "bf16"]
+    compute: Compute
+    """How the image tower is computed."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -57,7 +60,7 @@ class WinCLIP:
         pixels, boxes = cut(path, self.preprocess.size, self.tiles)
         device = next(self.clip.parameters()).device
         images = normalise(torch.from_numpy(pixels).to(device), self.preprocess)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with self.compute.arithmetic():
             encoded = encode(self.clip.visual, images, windows=windows)
         windows_fp32 = tuple(features.float() for features in encoded.windows)
         return Encoded(encoded.pooled.float(), windows_fp32, encoded.patches.float()), boxes
@@ -69,7 +72,8 @@ def load_winclip(
     weights: str,
     *,
     tiles: Tiles,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
+    compile: bool = False,
     device: torch.device | str = "cpu",
 ) -> WinCLIP:
     """A CLIP by open_clip's name, ready to score.
@@ -77,13 +81,17 @@ def load_winclip(
     Args:
         backbone: name, or a JSON file.
         tag: which weights are meant by "pretrained".
+        compile: let torch.compile make the image tower's transformer faster.
     """
     config = model_config(backbone)
     clip = build_clip(config, resolve_clip(backbone, tag, weights)).to(device)
+    if compile:
+        clip.visual.transformer.compile()
     preprocess = Preprocess(
         image_size=clip.visual.image_size[0], interpolation="bicubic", rgb="last", mean=MEAN, std=STD
     )
-    return WinCLIP(clip, backbone, weights, preprocess, tiles, precision)
+    compute = Compute(torch.device(device)).asked(precision, compiles=False)
+    return WinCLIP(clip, backbone, weights, preprocess, tiles, compute)
 
 
 def score_target(

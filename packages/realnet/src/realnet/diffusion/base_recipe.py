@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
+from adcommon.types.arithmetic import Arithmetic
 from adcommon.types.values import (
     AboveZero,
     Count,
@@ -26,7 +27,7 @@ MOST_TIMESTEPS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRecipe:
+class TrainingRecipe(Arithmetic):
     """What the trainings of the diffusion model and of its classifier have in common."""
 
     kind: ClassVar[str]
@@ -102,8 +103,6 @@ class TrainingRecipe:
     """Largest norm of all gradients together."""
     keep_epochs: Count = 2
     """Number of interim models that are kept, the latest ones."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the network; group norms, losses and weights stay in fp32."""
 
     pretrained: str | None
     """OpenAI's file that `--weights pretrained` starts from; none fits a network of another shape."""

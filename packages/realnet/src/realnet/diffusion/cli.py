@@ -123,7 +123,7 @@ def _sample(base: str, recipe: SampleRecipe, settings: SampleSettings) -> None:
     categories = diffusion.categories if every else settings.category
     check_pair(diffusion, None, categories)
     out = settings.folder(f"realnet-sample-{base}")
-    accelerator = start(choose_device(settings.gpu, settings.device), recipe.precision)
+    accelerator = start(choose_device(settings.gpu, settings.device), recipe)
     if settings.check:
         images = training_images(recipe, settings.root(), categories, settings.meaning())
         errors = check_model(diffusion, recipe, images, out / "check", accelerator, settings)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from adcommon.errors import BadValue
 from adcommon.io.schema import check_fields
+from adcommon.types.arithmetic import Arithmetic
 from adcommon.types.values import NotNegative, Positive, Seed, Share, ShareBelowOne, Width
 from realnet.diffusion.base_recipe import TrainingRecipe
 
@@ -73,7 +74,7 @@ class ClassifierRecipe(TrainingRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleRecipe:
+class SampleRecipe(Arithmetic):
     """Drawing the near-normal images; the defaults are the paper's on MVTec AD."""
 
     dataset: str = "mvtec"
@@ -116,8 +117,6 @@ class SampleRecipe:
     """Average the three channels of what was drawn, for products whose images are grey."""
     quality: Positive = 75
     """JPEG quality of the files."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the networks."""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""
@@ -199,6 +198,7 @@ def _recipes(make: type[R], sizes: Mapping[Size, Mapping[str, Any]], **own: Any)
     }
 
 
-DIFFUSION_RECIPES = _recipes(DiffusionRecipe, UNETS, upright=True)
-CLASSIFIER_RECIPES = _recipes(ClassifierRecipe, CLASSIFIERS, upright=True)
-SAMPLE_RECIPES = _recipes(SampleRecipe, {name: {"network": name} for name in UNETS})
+_FAST: dict[str, Any] = {"precision": "auto", "deterministic": False}
+DIFFUSION_RECIPES = _recipes(DiffusionRecipe, UNETS, upright=True, **_FAST)
+CLASSIFIER_RECIPES = _recipes(ClassifierRecipe, CLASSIFIERS, upright=True, **_FAST)
+SAMPLE_RECIPES = _recipes(SampleRecipe, {name: {"network": name} for name in UNETS}, **_FAST)

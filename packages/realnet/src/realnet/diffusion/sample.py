@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from adcommon.errors import BadValue, Stopped, unknown_name
 from adcommon.io.files import atomic_write, csv_text
-from adcommon.training.devices import any_process
+from adcommon.training.devices import any_process, compiled
 from adcommon.training.stop import StopSignal
 from realnet.diffusion.draws import generator, normal
 from realnet.diffusion.process import make_process, to_pixels
 from realnet.diffusion.recipes import SampleRecipe
 from realnet.diffusion.settings import SampleSettings
-from realnet.diffusion.setup import compiled, place
+from realnet.diffusion.setup import place
 from realnet.diffusion.store import Learnt
 from realnet.diffusion.synthesise import Guidance, last, sample, sample_ddim
 from realnet.diffusion.validation import bound
@@ -76,8 +76,8 @@ class Sampler:
         self.process = make_process(diffusion.recipe, device, recipe.respacing)
 
         def ready(network: nn.Module) -> nn.Module:
-            network = place(network, device, channels_last=settings.channels_last).requires_grad_(False)
-            return compiled(network) if settings.compile else network
+            network = place(network, device, channels_last=recipe.channels_last).requires_grad_(False)
+            return compiled(network) if recipe.compile else network
 
         self.network = ready(diffusion.network)
         self.classifier = None if classifier is None else ready(classifier.network)

@@ -25,10 +25,6 @@ class NetworkSettings(Settings):
     """Categories, in the order of their class numbers; `all` for every one. [default: all]"""
     unread: ClassVar[tuple[str, ...]] = ("maps", "eval_size", "metrics", "false_alarm_rate")
     """Flags that nothing here reads: a diffusion model scores no images."""
-    channels_last: bool = False
-    """Keep each pixel's channels together in memory, which is faster on GPUs."""
-    compile: bool = False
-    """Let torch.compile make the networks faster; the first steps take minutes."""
 
     maps: Annotated[bool, _HIDDEN] = False
     eval_size: Annotated[Literal["map", "original"], _HIDDEN] = "map"

@@ -55,7 +55,7 @@ class Setup:
         self.weights = str(origin or "random")
         """What the network starts from."""
         begun = store.start(recipe, len(images), origin)
-        self.network = place(begun, accelerator.device, channels_last=settings.channels_last)
+        self.network = place(begun, accelerator.device, channels_last=recipe.channels_last)
         """As it is stored: neither compiled nor wrapped."""
         self.process = make_process(recipe, accelerator.device)
         self.optimiser = accelerator.prepare_optimizer(
@@ -75,11 +75,10 @@ class Setup:
         """
         refuse_without_room(run, self.network)
         first = restore(run, self.recipe, parts, accelerator) if self.settings.resume else 0
-        network = compiled(self.network) if self.settings.compile else self.network
         batches = training_batches(
             self.dataset, self.labels, self.recipe, accelerator, start=first, workers=self.settings.workers
         )
-        return first, distribute(network, accelerator), batches
+        return first, distribute(self.network, accelerator, compiles=self.recipe.compile), batches
 
 
 def keep(
@@ -135,10 +134,3 @@ def place(network: nn.Module, device: torch.device, *, channels_last: bool) -> n
     """Move a network to a device, in the memory layout that suits it."""
     layout = torch.channels_last if channels_last else torch.preserve_format
     return network.to(device, memory_format=layout)  # type: ignore[call-overload]
-
-
-def compiled(network: nn.Module) -> nn.Module:
-    """The network, to be compiled at its first call; it shares the weights."""
-    made = torch.compile(network)
-    assert isinstance(made, nn.Module)
-    return made

@@ -152,7 +152,7 @@ def check_model(
     """Mean square errors of one batch of each category's training images rebuilt; pictures go to `out`."""
     learnt = diffusion.recipe
     assert isinstance(learnt, DiffusionRecipe)
-    network = place(diffusion.network, accelerator.device, channels_last=settings.channels_last)
+    network = place(diffusion.network, accelerator.device, channels_last=recipe.channels_last)
     shown = replace(
         learnt,
         validation_strengths=(0.0, *recipe.strengths),

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adcommon.errors import BadValue
+from adcommon.models.compute import full_precision
 
 EPSILON = 1e-3
 """Of the mean variance, added to every direction's."""
@@ -59,7 +60,8 @@ class Whitening(nn.Module):
     ) -> Float[Tensor, "batch channels height width"]:
         """The same patches, whitened."""
         centred = features.flatten(2) - self.mean[:, None]
-        return (self.factor @ centred).unflatten(2, features.shape[2:])
+        with full_precision(features.device):
+            return (self.factor @ centred).unflatten(2, features.shape[2:])
 
     def undo(
         self, whitened: Float[Tensor, "batch channels height width"]

@@ -46,7 +46,8 @@ def vis_query() -> None:
 _READ = frozenset(
     "dataset meta_train meta_test image_dir normals backbone strides out_stride fixed_padding image_size "
     "interpolation upright epochs iterations batch_size seed optimiser lr adam_beta1 adam_beta2 momentum "
-    "weight_decay lr_step lr_gamma clip_norm evaluate_every precision".split()
+    "weight_decay lr_step lr_gamma clip_norm evaluate_every precision compile "
+    "channels_last deterministic".split()
 )
 """Fields of the recipe that a picture decoder reads."""
 _UNREAD = ("maps", "eval_size", "metrics", "false_alarm_rate")

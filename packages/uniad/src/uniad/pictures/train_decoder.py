@@ -74,7 +74,7 @@ def train_decoder(
     refuse_without_room(run, decoder)
     first = restore(run, recipe, state, accelerator) if settings.resume else 0
 
-    wrapped = distribute(decoder, accelerator)
+    wrapped = distribute(decoder, accelerator, compiles=recipe.compile)
     dataset = AnomalyDataset(records, preprocess, default_cache("images", enabled=settings.cache))
     disk = default_cache("features", enabled=settings.cache)
     features = cached_features(

@@ -37,6 +37,7 @@ from adcommon.deploy.summary import worth_of
 from adcommon.errors import BadValue, ExportFailed, WrongCheckpoint, require
 from adcommon.io.files import atomic_folder, atomic_write, plain, refuse_foreign, refuse_unwritable
 from adcommon.io.model_folder import CARD
+from adcommon.models.compute import Computes
 from adcommon.results.card import file_card
 from adcommon.types.names import check_name
 from adcommon.types.prediction import Detector
@@ -174,6 +175,8 @@ def _checked_call(
     refuse_unwritable(out / "config.pbtxt" if target else out)
     if any(tensor.device.type != "cpu" for tensor in Pixels(model.detector).state_dict().values()):
         raise BadValue('a model is exported on the CPU: load it with device="cpu"')
+    if isinstance(model.detector, Computes) and not model.detector.compute.is_plain:
+        raise BadValue('a model is exported in fp32: load it with precision="fp32", and not compiled')
     return model.detector
 
 
