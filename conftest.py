@@ -21,6 +21,8 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    import torch
+
     from adcommon.testing.golden import GoldenFile, GoldenFolder
 
 # Every run sees the same examples; HYPOTHESIS_PROFILE=search looks for new ones that fail. How long an
@@ -60,6 +62,24 @@ def _same_draws() -> None:
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> "Iterator[torch.device]":
+    """Where a test computes: tensors and modules that it makes lie there; under `-m gpu` on the GPU.
+
+    What it compares is read from there, and fp32 is fp32: TF32 would miss the tolerances.
+    """
+    import torch
+
+    if request.param == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        for name in ("numpy", "__array__"):
+            read = getattr(torch.Tensor, name)
+            on_host = lambda tensor, *given, read=read: read(tensor.detach().cpu(), *given)  # noqa: E731
+            monkeypatch.setattr(torch.Tensor, name, on_host)
+    with torch.device(request.param) as chosen:
+        yield chosen
 
 
 @pytest.fixture(autouse=True, scope="session")

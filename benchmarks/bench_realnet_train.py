@@ -22,7 +22,7 @@ from bench_realnet import compare
 from torch import Tensor, nn
 
 from realnet.losses import feature_mse, segmentation_cross_entropy
-from realnet.model import RealNet, build
+from realnet.model import RealNet
 from realnet.network.afs import AFS, Pair, channel_scores, total_scores
 from realnet.network.rrs import join
 from realnet.optimiser import make_optimiser, mixed_features, update
@@ -58,7 +58,7 @@ def reference_scores(afs: AFS, model: RealNet, images: Tensor, clean: Tensor, ma
 
 
 def channels(recipe: Recipe, batch: int, rounds: int) -> None:
-    model = build(recipe, weights="random")
+    model = RealNet(recipe, weights="random")
     clean, images, masks, _ = pictures(recipe, batch)
     kept = model.levels(model.backbone(clean))
 
@@ -117,9 +117,9 @@ def step(recipe: Recipe, batch: int, rounds: int) -> None:
     accelerator = Accelerator(cpu=True)
     clean, images, masks, anomalous = pictures(recipe, batch)
     torch.manual_seed(0)
-    model = build(recipe, weights="random").train()
+    model = RealNet(recipe, weights="random").train()
     torch.manual_seed(0)
-    reference = ReferenceStep(build(recipe, weights="random").train(), recipe)
+    reference = ReferenceStep(RealNet(recipe, weights="random").train(), recipe)
     optimiser, network, kept = make_optimiser(model, recipe), model.trainable(), model.backbone(clean)
 
     def ours() -> Tensor:

@@ -87,14 +87,14 @@ def state(folder: GoldenFolder):
                 "remove": described["remove"],
             }
         )
-        return {name: torch.from_numpy(value) for name, value in values.items()}
+        return {name: torch.as_tensor(value) for name, value in values.items()}
 
     return make
 
 
 def seeded(file: GoldenFile, given: Mapping[str, Any]) -> Tensor:
     """An input, with the map that its description applies to it."""
-    value = torch.from_numpy(file.input({"seeded": given["name"], "shape": given["shape"]}))
+    value = torch.as_tensor(file.input({"seeded": given["name"], "shape": given["shape"]}))
     change = given.get("map", {})
     match change.get("op"):
         case None:
@@ -143,6 +143,7 @@ def test_every_listed_file_has_a_reader(folder: GoldenFolder) -> None:
     assert folder.without_reader(kinds_read(Path(__file__))) == []
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 def test_inctrl_forward(file: GoldenFile, state) -> None:
     whole, samples = Whole(file.entry, state(file)), file.entry["samples"]
@@ -180,6 +181,7 @@ def test_inctrl_forward(file: GoldenFile, state) -> None:
                 file.check(f"{tag}.{name}", np.reshape(value, file[f"{tag}.{name}"].shape))
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 def test_inctrl_text(file: GoldenFile, state) -> None:
     described = {name: value for name, value in state(file).items() if not name.startswith(TRAINED)}
@@ -200,6 +202,7 @@ def test_inctrl_text(file: GoldenFile, state) -> None:
             file.check(f"{tag}.text_features", text_features(clip, case["type"]))
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 def test_inctrl_batch(file: GoldenFile, state) -> None:
     entry, entries = file.entry, state(file)
@@ -245,6 +248,7 @@ def test_inctrl_batch(file: GoldenFile, state) -> None:
                         file.check(full, value.reshape(file[full].shape))
 
 
+@pytest.mark.usefixtures("device")
 def test_focal_loss(file: GoldenFile) -> None:
     entry = file.entry
     values = {name: seeded(file, given).requires_grad_() for name, given in entry["inputs"].items()}
@@ -266,6 +270,7 @@ def test_focal_loss(file: GoldenFile) -> None:
         file.check_all(got)
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 def test_inctrl_heads(file: GoldenFile, state) -> None:
     entries = state(file)
@@ -381,6 +386,7 @@ def _train(file: GoldenFile, entries: Mapping[str, Tensor], order: str, batches:
     return got, changed
 
 
+@pytest.mark.usefixtures("device")
 def test_inctrl_train(file: GoldenFile, state) -> None:
     entry, entries = file.entry, state(file)
     batches = list(_batches(file, entries, getattr(torch, entry["precision"]), entry["steps"]))
@@ -467,6 +473,7 @@ def test_balanced_sampler(file: GoldenFile) -> None:
             file.check(name, np.array([next(batches) for _ in range(entry["steps_per_epoch"])]))
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 def test_winclip_forward(file: GoldenFile, state) -> None:
     entry, samples = file.entry, file.entry["samples"]
@@ -513,6 +520,7 @@ def test_winclip_forward(file: GoldenFile, state) -> None:
                     file.check(name, np.reshape(value, file[name].shape))
 
 
+@pytest.mark.usefixtures("device")
 def test_winclip_harmonic(file: GoldenFile) -> None:
     entry = file.entry
     grid = (entry["grid"][0], entry["grid"][1])

@@ -65,10 +65,10 @@ def seeded_model(folder: GoldenFolder, entry: dict, image_size: int) -> RealNet:
     assert model.channels == {layer: facts[layer]["channels"] for layer in model.channels}
     assert model.afs.strides == {layer: facts[layer]["stride"] for layer in model.channels}
     assert described["rrs"]["bn_momentum"] == model.rrs.bn_idx.momentum
-    state = {name: torch.from_numpy(value) for name, value in folder.state(described["state"]).items()}
+    state = {name: torch.as_tensor(value) for name, value in folder.state(described["state"]).items()}
     for key, place in entry["indexes"].items():
         index = folder.open(place["file"])[place["array"]].astype(np.int64)
-        state[f"afs.indexes.{key}"] = torch.from_numpy(index)
+        state[f"afs.indexes.{key}"] = torch.as_tensor(index)
     fill(model, state, recipe.backbone, where="golden")
     return model
 
@@ -77,7 +77,7 @@ def pictures(
     file: GoldenFile, batch: dict, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Images with anomalies, without them, and masks of a batch."""
-    clean, source = (torch.from_numpy(file.input(batch[name])).to(dtype) for name in ("gt", "src"))
+    clean, source = (torch.as_tensor(file.input(batch[name])).to(dtype) for name in ("gt", "src"))
     masks = torch.zeros(batch["mask_shape"], dtype=dtype)
     for mask, (top, bottom, left, right) in zip(masks, batch["boxes"], strict=True):
         mask[:, top:bottom, left:right] = 1
@@ -91,6 +91,7 @@ def statistics(value: Tensor, first: int) -> Tensor:
     return torch.cat([flat.mean()[None], flat.std(correction=0)[None], flat[:first]])
 
 
+@pytest.mark.usefixtures("device")
 def test_afs(file: GoldenFile, folder: GoldenFolder) -> None:
     entry = file.entry
     recipe = recipe_of(entry["model"], entry["batches"][0]["gt"]["shape"][-1])
@@ -101,7 +102,7 @@ def test_afs(file: GoldenFile, folder: GoldenFolder) -> None:
     state = folder.state(entry["model"]["state"])
     fill_trunk(
         backbone.trunk,
-        {name.removeprefix(prefix): torch.from_numpy(value) for name, value in state.items()},
+        {name.removeprefix(prefix): torch.as_tensor(value) for name, value in state.items()},
         recipe.backbone,
     )
     totals: dict[str, Tensor] = {}
@@ -128,6 +129,7 @@ def test_afs(file: GoldenFile, folder: GoldenFolder) -> None:
                 assert torch.equal(best_channels(totals[key], len(afs.indexes[key])), afs.indexes[key])
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 def test_realnet_forward(file: GoldenFile, folder: GoldenFolder) -> None:
     entry = file.entry
@@ -192,6 +194,7 @@ def forward_value(values: dict, output: dict) -> Tensor:
             return value[tuple(slice(None, None, step) for step in output.get("steps", ()))]
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_realnet_train(file: GoldenFile, folder: GoldenFolder, dtype: str) -> None:
     entry = file.entry
@@ -250,10 +253,11 @@ def trajectory(model: RealNet, file: GoldenFile, recipe: Recipe, dtype: torch.dt
     return values
 
 
+@pytest.mark.usefixtures("device")
 def test_losses(file: GoldenFile) -> None:
     entry = file.entry
-    given = {name: torch.from_numpy(file.input(value)) for name, value in entry["inputs"].items()}
-    given |= {name: torch.from_numpy(file[name]) for name in entry["stored_inputs"]}
+    given = {name: torch.as_tensor(file.input(value)) for name, value in entry["inputs"].items()}
+    given |= {name: torch.as_tensor(file[name]) for name in entry["stored_inputs"]}
     with file:
         for case in entry["cases"]:
             file.check(case["array"], case["weight"] * loss_of(case, given))
@@ -282,17 +286,18 @@ def loss_of(case: dict, given: dict[str, Tensor]) -> Tensor:
     raise AssertionError(f"no loss {case['loss']}")
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 def test_simple_recon(file: GoldenFile, folder: GoldenFolder) -> None:
     entry = file.entry
     network = SimpleReconstruction(entry["channels"], entry["num_residual_layers"]).eval()
     prefix = f"{entry['block']}_recon."
     state = {
-        name.removeprefix(prefix): torch.from_numpy(value)
+        name.removeprefix(prefix): torch.as_tensor(value)
         for name, value in folder.state(entry["state"]).items()
     }
     network.load_state_dict(state)
-    rebuilt = network(torch.from_numpy(file.input(entry["inputs"]["x"])))
+    rebuilt = network(torch.as_tensor(file.input(entry["inputs"]["x"])))
     with file:
         for name, output in entry["outputs"].items():
             match output["what"]:
@@ -310,7 +315,7 @@ def test_metrics(file: GoldenFile) -> None:
     area = mirrored_auroc if entry["mirror_below_half"] else auroc
     maps = {"preds": file["preds"], "1 - preds": 1 - file["preds"]}
     scores = {
-        name: pooled_max_score(torch.from_numpy(value), entry["image_score_pool"]).numpy()
+        name: pooled_max_score(torch.as_tensor(value), entry["image_score_pool"]).numpy()
         for name, value in maps.items()
     }
     best, threshold = f1_max(maps["preds"], masks)

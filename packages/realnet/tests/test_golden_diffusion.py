@@ -83,7 +83,7 @@ def shape_of(described: dict) -> Shape:
 
 
 def filled(network: nn.Module, folder: GoldenFolder, described: dict) -> nn.Module:
-    state = {name: torch.from_numpy(value) for name, value in folder.state(described).items()}
+    state = {name: torch.as_tensor(value) for name, value in folder.state(described).items()}
     load_strict(network, state, where="golden")
     return network
 
@@ -106,7 +106,7 @@ def schedule_of(described: dict) -> Schedule:
 
 
 def given(file: GoldenFile, what: dict) -> Tensor:
-    return torch.from_numpy(file.input(what))
+    return torch.as_tensor(file.input(what))
 
 
 def statistics(value: Tensor, first: int) -> Tensor:
@@ -151,6 +151,7 @@ def test_schedule(file: GoldenFile) -> None:
         file.check_all(values | {name: embedded})
 
 
+@pytest.mark.usefixtures("device")
 def test_diffusion_forward(file: GoldenFile, folder: GoldenFolder) -> None:
     entry = file.entry
     unet, classifier = networks(folder, entry)
@@ -179,6 +180,7 @@ def test_diffusion_forward(file: GoldenFile, folder: GoldenFolder) -> None:
         file.check_all(values)
 
 
+@pytest.mark.usefixtures("device")
 @torch.inference_mode()
 def test_sampling(file: GoldenFile, folder: GoldenFolder) -> None:
     entry = file.entry
@@ -248,6 +250,7 @@ def batch_of(file: GoldenFile, step: dict) -> TrainingBatch:
     )
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("chunk_size", [1, 100])
 def test_diffusion_train(file: GoldenFile, folder: GoldenFolder, chunk_size: int) -> None:
     entry = file.entry
@@ -270,6 +273,7 @@ def test_diffusion_train(file: GoldenFile, folder: GoldenFolder, chunk_size: int
         file.check_all(trajectory(file, losses, norms, states))
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("chunk_size", [1, 100])
 def test_classifier_train(file: GoldenFile, folder: GoldenFolder, chunk_size: int) -> None:
     entry = file.entry

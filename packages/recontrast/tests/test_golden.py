@@ -110,7 +110,7 @@ def build(folder: GoldenFolder):
             encoder_eps=trained["eps"],
         )
         state = folder.state(entry["state"])
-        load_official(model, {name: torch.from_numpy(value) for name, value in state.items()})
+        load_official(model, {name: torch.as_tensor(value) for name, value in state.items()})
         return model
 
     return build
@@ -124,12 +124,13 @@ def summed(distances: list[Tensor], size: int) -> Tensor:
     return sum(upsample(distance, size, align_corners=True).double() for distance in distances)
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 def test_forward(file: GoldenFile, build) -> None:
     entry = file.entry
     size, fraction = entry["map"]["out_size"], entry["top_fraction"]
     values: dict[str, object] = {}
-    model, images = build(entry).eval(), torch.from_numpy(file.input(entry["inputs"]["image"]))
+    model, images = build(entry).eval(), torch.as_tensor(file.input(entry["inputs"]["image"]))
     for precision, suffix in PRECISIONS.items():
         dtype = getattr(torch, precision)
         outputs = model.to(dtype)(images.to(dtype))
@@ -159,6 +160,7 @@ def test_forward(file: GoldenFile, build) -> None:
         file.check_all(values)
 
 
+@pytest.mark.usefixtures("device")
 def test_losses(file: GoldenFile) -> None:
     pairs = file.entry["pairs"]
     values: dict[str, object] = {}
@@ -169,7 +171,7 @@ def test_losses(file: GoldenFile) -> None:
             name: str, loss, suffix: str = suffix, dtype: torch.dtype = dtype, **options: object
         ) -> list[Tensor]:
             targets, rebuilt = (
-                [torch.from_numpy(file[pair[side]]).to(dtype).requires_grad_() for pair in pairs]
+                [torch.as_tensor(file[pair[side]]).to(dtype).requires_grad_() for pair in pairs]
                 for side in ("target", "reconstruction")
             )
             value = loss(targets, rebuilt, **options)
@@ -229,7 +231,7 @@ def train_as_the_reference(file: GoldenFile, model: ReContrast) -> dict[str, obj
 
     model.train()
     for iteration in range(entry["steps"]):
-        images = torch.from_numpy(file.input(entry["inputs"][iteration])).to(dtype)
+        images = torch.as_tensor(file.input(entry["inputs"][iteration])).to(dtype)
         alpha = mining_alpha(iteration, entry["total_iters"], float(entry["ramp"]), **limits(entry))
         factor = float(entry["hard_mining_factor"])
         outputs = model(images)
@@ -287,6 +289,7 @@ def summary(values: Tensor) -> list[float]:
     return [float(flat.mean()), deviation, float(flat.norm()), *first]
 
 
+@pytest.mark.usefixtures("device")
 def test_train(file: GoldenFile, build, precision: str) -> None:
     entry, suffix, dtype = file.entry, PRECISIONS[precision], getattr(torch, precision)
     file.drift = DRIFT
@@ -306,10 +309,11 @@ def test_train(file: GoldenFile, build, precision: str) -> None:
 @torch.no_grad()
 def final_map(file: GoldenFile, model: ReContrast) -> Tensor:
     entry, dtype = file.entry, next(model.parameters()).dtype
-    images = torch.from_numpy(file.input(entry["final_input"])[: entry["final_input"]["use_first"]])
+    images = torch.as_tensor(file.input(entry["final_input"])[: entry["final_input"]["use_first"]])
     return summed(distance_maps(model.eval()(images.to(dtype))), entry["map"]["out_size"])[0]
 
 
+@pytest.mark.usefixtures("device")
 def test_the_commands_own_steps_follow_the_trajectories(folder: GoldenFolder, build, followed: str) -> None:
     """The functions that the training commands call, in float64."""
     file = folder.open(followed)
@@ -339,7 +343,7 @@ def test_the_commands_own_steps_follow_the_trajectories(folder: GoldenFolder, bu
     optimiser, schedule = make_optimiser(model, recipe)
     losses, norms = [], {}
     for iteration, given in enumerate(entry["inputs"]):
-        images = torch.from_numpy(file.input(given)).double()
+        images = torch.as_tensor(file.input(given)).double()
         alpha = mining_alpha(iteration, recipe.iterations, recipe.mining_ramp)
         hold = holds_encoder(recipe, iteration)
         losses.append(float(update(model, images, optimiser, accelerator, alpha=alpha, hold_encoder=hold)))
@@ -354,6 +358,7 @@ def test_the_commands_own_steps_follow_the_trajectories(folder: GoldenFolder, bu
     file.check("final_map_f64", final_map(file, model))
 
 
+@pytest.mark.usefixtures("device")
 def test_partial_norm(file: GoldenFile) -> None:
     entry, values = file.entry, {}
     for precision, suffix in PRECISIONS.items():
@@ -362,14 +367,14 @@ def test_partial_norm(file: GoldenFile) -> None:
             entry["channels"], entry["var_thresh"], eps=entry["eps"], momentum=entry["momentum"]
         )
         names = ("weight", "bias", "running_mean", "running_var")
-        state = {name: torch.from_numpy(file[name]) for name in names}
+        state = {name: torch.as_tensor(file[name]) for name in names}
         layer.load_state_dict(state | {"num_batches_tracked": torch.tensor(0)})
         layer.to(dtype)
         min_var = layer.pretrained_var.clamp(max=layer.var_threshold)
         for t, given in enumerate(entry["train_passes"]):
-            x = torch.from_numpy(file[given["x"]]).to(dtype).requires_grad_()
+            x = torch.as_tensor(file[given["x"]]).to(dtype).requires_grad_()
             out = layer(x)
-            (out * torch.from_numpy(file.input(given["upstream"])).to(dtype)).sum().backward()
+            (out * torch.as_tensor(file.input(given["upstream"])).to(dtype)).sum().backward()
             batch_var = x.detach().var(dim=(0, 2, 3))
             values |= {
                 f"train_out{t}{suffix}": out,
@@ -382,7 +387,7 @@ def test_partial_norm(file: GoldenFile) -> None:
                 f"uses_batch{t}{suffix}": batch_var > min_var,
             }
             layer.weight.grad, layer.bias.grad = None, None
-        evaluated = layer.eval()(torch.from_numpy(file[entry["eval_input"]]).to(dtype))
+        evaluated = layer.eval()(torch.as_tensor(file[entry["eval_input"]]).to(dtype))
         values |= {f"eval_out{suffix}": evaluated, f"min_var{suffix}": min_var}
         values["num_batches_tracked"] = layer.num_batches_tracked
     with file:
@@ -509,7 +514,7 @@ def test_visa_splits(file: GoldenFile) -> None:
 
 def test_metrics(file: GoldenFile) -> None:
     entry, maps, masks = file.entry, file["maps"], file["masks"]
-    pro, reduced = entry["pro"], torch.from_numpy(maps[[entry["reduced_map_index"]]])
+    pro, reduced = entry["pro"], torch.as_tensor(maps[[entry["reduced_map_index"]]])
     values: dict[str, object] = {
         "pro_per_image": recontrast_aupro_per_image(maps, masks)[entry["anomalous_images"]],
         "pro_mean_rounded": round(recontrast_aupro(maps, masks), pro["round"]),
@@ -537,14 +542,14 @@ def test_metrics(file: GoldenFile) -> None:
 
     for given in entry["gaussian_of"]:
         array = file[given["input"]] if given["index"] is None else file[given["input"]][given["index"]]
-        blurred = gaussian_blur(torch.from_numpy(array)[None], float(entry["gaussian"]["sigma"]))
+        blurred = gaussian_blur(torch.as_tensor(array)[None], float(entry["gaussian"]["sigma"]))
         values[given["output"]] = blurred[0]
     kernel = {"size": entry["kernel"]["size"], "sigma_px": float(entry["kernel"]["sigma"])}
     impulse = torch.zeros(1, kernel["size"], kernel["size"])
     impulse[0, kernel["size"] // 2, kernel["size"] // 2] = 1
     small = file["small"]
     values["kernel5"] = kernel_blur(impulse, **kernel)[0]
-    values["kernel5_of_small"] = kernel_blur(torch.from_numpy(small)[None].float(), **kernel)[0]
+    values["kernel5_of_small"] = kernel_blur(torch.as_tensor(small)[None].float(), **kernel)[0]
 
     heat_bgr = visualise.heat_map(small)[..., ::-1]
     values["minmax_of_small"] = (small - small.min()) / np.ptp(small)
@@ -555,7 +560,7 @@ def test_metrics(file: GoldenFile) -> None:
     given = entry["feature_maps"]
     levels = [
         upsample(
-            cosine_distance(torch.from_numpy(file[f"fs{i}"]), torch.from_numpy(file[f"ft{i}"])),
+            cosine_distance(torch.as_tensor(file[f"fs{i}"]), torch.as_tensor(file[f"ft{i}"])),
             given["out_size"],
             align_corners=given["align_corners"],
         )

@@ -77,13 +77,13 @@ class Golden:
         self.compared: set[str] = set()
 
     def stored(self, name: str) -> Tensor:
-        return torch.from_numpy(self.arrays[name])
+        return torch.as_tensor(self.arrays[name])
 
     def input(self, name: str) -> Tensor:
         """The input `name`, of the shape that the entry lists."""
         for entry in (self.entry, *self.entry.get("flows", {}).values()):
             if name in entry.get("inputs", {}):
-                return torch.from_numpy(seeded_input(name, entry["inputs"][name], self.salt))
+                return torch.as_tensor(seeded_input(name, entry["inputs"][name], self.salt))
         raise KeyError(name)
 
     def state(self, prefix: str = "") -> dict[str, Tensor]:
@@ -114,11 +114,11 @@ class Golden:
         rule = special.get(last, {})
         if "transpose_of" in rule:
             sister = seeded_tensor(f"{parent}.{rule['transpose_of']}", shape[::-1], self.salt)
-            return torch.from_numpy(sister.T.copy())
+            return torch.as_tensor(sister.T.copy())
         value = seeded_tensor(name, shape, self.salt)
         if "offset" in rule:
             value = (rule["offset"] + rule["factor"] * value.astype(np.float64)).astype(np.float32)
-        return torch.from_numpy(value)
+        return torch.as_tensor(value)
 
     def check(self, name: str, got: Any, slack: Any = 0.0) -> None:
         """Compare one array as its one matching pattern says, give or take `slack`, entry by entry."""
@@ -208,6 +208,7 @@ def recipe_of(entry: Mapping[str, Any], base: Recipe = PAPER) -> Recipe:
     return replace(base, **given)
 
 
+@pytest.mark.usefixtures("device")
 def test_flow(golden) -> None:
     file = golden("flow")
     values: dict[str, Any] = {}
@@ -242,6 +243,7 @@ def test_flow(golden) -> None:
     file.check_all(values)
 
 
+@pytest.mark.usefixtures("device")
 def test_losses(golden) -> None:
     file = golden("losses")
     entry, stored = file.entry, file.stored
@@ -327,6 +329,7 @@ def test_losses(golden) -> None:
     file.check_all(values)
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize(
     "name",
     [
@@ -353,7 +356,7 @@ def test_train(golden, name: str) -> None:
         for category, names in entry["references"].items()
     }
     orders = iter(
-        torch.from_numpy(file.arrays[entry["permutations"]["values"]])
+        torch.as_tensor(file.arrays[entry["permutations"]["values"]])
         .long()
         .split(file.arrays[entry["permutations"]["lengths"]].tolist())
     )
@@ -410,6 +413,7 @@ def test_train(golden, name: str) -> None:
     )
 
 
+@pytest.mark.usefixtures("device")
 def test_imagebind_tower(golden) -> None:
     file = golden("imagebind_vision_small")
     entry = file.entry
@@ -448,6 +452,7 @@ def order_slack(residuals: Tensor, quantised: Tensor, layer: nn.Module, fdm_alph
     return F.conv2d(spread, (layer.conv.weight * scale[:, None, None, None]).abs(), padding=1)
 
 
+@pytest.mark.usefixtures("device")
 def test_end_to_end(golden) -> None:
     file = golden("end_to_end")
     entry = file.entry
@@ -611,7 +616,7 @@ def test_preprocess(golden, tmp_path: Path) -> None:
         )
         values[case["array"]] = base.mask(Record(tmp_path / "image.png", "part", 1, mask=path))[None]
     for case in entry["level_masks"]:
-        mask = torch.from_numpy(np.asarray(values[case["from"]]))
+        mask = torch.as_tensor(np.asarray(values[case["from"]]))
         size = (case["size"], case["size"])
         values[case["array"]] = level_mask(mask, size, imagebind=case["mode"] == "bilinear")[0]
     file.check_all(values)

@@ -47,7 +47,7 @@ def seeded(folder: GoldenFolder):
     def state(described: dict, prefix: str = "") -> dict[str, Tensor]:
         entries = {name.removeprefix(MODULE): value for name, value in folder.state(described).items()}
         return {
-            name.removeprefix(prefix): torch.from_numpy(value)
+            name.removeprefix(prefix): torch.as_tensor(value)
             for name, value in entries.items()
             if name.startswith(prefix)
         }
@@ -56,7 +56,7 @@ def seeded(folder: GoldenFolder):
 
 
 def inputs(file: GoldenFile) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(file.input(given)) for name, given in file.entry["inputs"].items()}
+    return {name: torch.as_tensor(file.input(given)) for name, given in file.entry["inputs"].items()}
 
 
 def stepped(value: Tensor, steps: list[int] | None) -> Tensor:
@@ -106,6 +106,7 @@ def test_every_listed_file_has_a_reader(folder: GoldenFolder) -> None:
     assert folder.without_reader(kinds_read(Path(__file__))) == []
 
 
+@pytest.mark.usefixtures("device")
 def test_backbone(file: GoldenFile, seeded) -> None:
     backbone, tag = build_backbone(file.entry), tag_of(file.entry["backbone"]["name"])
     state = from_efficientnet_pytorch(seeded(file.entry["state"], "backbone."), tag)
@@ -120,6 +121,7 @@ def test_backbone(file: GoldenFile, seeded) -> None:
             file.check(name, got)
 
 
+@pytest.mark.usefixtures("device")
 def test_neck(file: GoldenFile) -> None:
     given, stride = inputs(file), file.entry["out_stride"]
     grid = tuple(side // stride for side in file.entry["image_size"])
@@ -139,6 +141,7 @@ def test_neighbor_mask(file: GoldenFile) -> None:
         file.check("sizes", np.array(rows))
 
 
+@pytest.mark.usefixtures("device")
 def test_position_embedding(file: GoldenFile, seeded) -> None:
     entry = file.entry
     values = {"feature_size": np.array(entry["grid"])}
@@ -152,6 +155,7 @@ def test_position_embedding(file: GoldenFile, seeded) -> None:
         file.check_all(values)
 
 
+@pytest.mark.usefixtures("device")
 def test_jitter(file: GoldenFile) -> None:
     given = {name: tensor.transpose(0, 1) for name, tensor in inputs(file).items()}
     jittered = jitter(given["tokens"], given["noise"], file.entry["scale"])
@@ -159,6 +163,7 @@ def test_jitter(file: GoldenFile) -> None:
         file.check_all({"out": jittered.transpose(0, 1), "scale": np.array(file.entry["scale"])})
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 def test_model(file: GoldenFile, seeded) -> None:
     entry = file.entry
@@ -181,6 +186,7 @@ def test_model(file: GoldenFile, seeded) -> None:
             file.check(name, stepped(values[name], output.get("steps")))
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 def test_reconstruction(file: GoldenFile, seeded) -> None:
     features = inputs(file)["feature_align"]
@@ -191,6 +197,7 @@ def test_reconstruction(file: GoldenFile, seeded) -> None:
             file.check(name, stepped(network(features), output.get("steps")))
 
 
+@pytest.mark.usefixtures("device")
 def test_losses(file: GoldenFile) -> None:
     given = inputs(file)
     with file:
@@ -214,6 +221,7 @@ def recipe_of(entry: dict) -> Recipe:
     )
 
 
+@pytest.mark.usefixtures("device")
 def test_train(file: GoldenFile, seeded) -> None:
     entry, recipe = file.entry, recipe_of(file.entry)
     dtype = getattr(torch, entry["compute_dtype"])
@@ -223,8 +231,8 @@ def test_train(file: GoldenFile, seeded) -> None:
     accelerator = Accelerator(cpu=True)
     losses, norms = [], []
     for step in entry["steps"]:
-        images = torch.from_numpy(file.input(step["image"])).to(dtype)
-        noise = torch.from_numpy(file.input(step["noise"])).to(dtype).transpose(0, 1)
+        images = torch.as_tensor(file.input(step["image"])).to(dtype)
+        noise = torch.as_tensor(file.input(step["noise"])).to(dtype).transpose(0, 1)
         loss, norm = update(
             model.reconstruction,
             model.features(images),
@@ -259,6 +267,7 @@ def build_decoder(described: dict) -> VisDecoder:
     return decoder
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("precision", [pytest.param("float64", marks=pytest.mark.slow), "float32"])
 def test_train_decoder(file: GoldenFile, seeded, precision: str) -> None:
     entry, recipe = file.entry, recipe_of(file.entry)
@@ -274,7 +283,7 @@ def test_train_decoder(file: GoldenFile, seeded, precision: str) -> None:
     losses, norms = [], []
     exact = precision == entry["compute_dtype"]
     for step in entry["steps"][: None if exact else len(entry["float32_losses_rtol"])]:
-        images = torch.from_numpy(file.input(step["image"])).to(dtype)
+        images = torch.as_tensor(file.input(step["image"])).to(dtype)
         loss, norm = update_decoder(
             decoder,
             images,
@@ -310,6 +319,7 @@ def test_lr_schedule(file: GoldenFile) -> None:
         file.check_all(values)
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 def test_decoder(file: GoldenFile, seeded) -> None:
     given = inputs(file)
@@ -321,6 +331,7 @@ def test_decoder(file: GoldenFile, seeded) -> None:
             file.check(name, decoder(given[output["input"]]))
 
 
+@pytest.mark.usefixtures("device")
 @torch.no_grad()
 @pytest.mark.slow
 def test_query_tiles(file: GoldenFile, seeded) -> None:
