@@ -71,7 +71,7 @@ def plain_loss(model: InCTRL, batch: TrainBatch) -> Tensor:
     ("dtype", "optimiser", "tolerance"), [(torch.float64, AdamW, 1e-9), (torch.float32, SGD, 1e-5)]
 )
 def test_a_trajectory_is_that_of_the_equations(random_features, dtype, optimiser, tolerance) -> None:
-    """AdamW in float32 is left out: its first step goes by the sign of gradients, also of those that are 0."""
+    """Without AdamW in float32: its first step goes by the sign of gradients, also of those that are 0."""
 
     def features(count: int, seed: int) -> Features:
         drawn = random_features(count, embed=16, patches=9, widths=(7, 7), seed=seed)
