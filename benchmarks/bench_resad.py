@@ -25,15 +25,17 @@ from torch.optim import Adam
 
 from adcommon.models.anomaly_maps import max_score
 from resad.backbone import build_backbone, make_preprocess
-from resad.detector import ResADDetector, ScoreRange, merged_map
+from resad.detector import ResADDetector, ScoreRange, likelihood_map, probability_map
 from resad.losses import RunningBoundaries
-from resad.model import LevelScores, ResAD
+from resad.model import ResAD
 from resad.network.flow import Flow, position_codes
 from resad.network.residual import ReferenceRows, References, match_classes, residual
 from resad.optimiser import Optimisers, level_mask, update
 from resad.recipes import RECIPES, Recipe
 
 CATEGORIES = 4
+SINGLES = 5
+"""Turns of a single image for each of a step: it is short, so that other work on the machine weighs more."""
 CONSTANT = -0.9189385332046727
 
 
@@ -173,7 +175,7 @@ class PlainStep:
 @torch.inference_mode()
 def plain_score(detector: ResADDetector, images: Tensor) -> Tensor:
     """The merged map of one image; reference rows are known with their directions."""
-    model, scores = detector.model, []
+    model, likelihoods, probabilities = detector.model, [], []
     for level, maps in enumerate(detector.backbone(images)):
         known = detector.references.levels[level]
         residuals = plain_residuals(maps, [known.rows], [known.unit], model.residual)
@@ -189,8 +191,10 @@ def plain_score(detector: ResADDetector, images: Tensor) -> Tensor:
         normal, anomalous = plain_likelihoods(model.estimators[level], rows_of(constrained), condition)
         shape = (1, *maps.shape[2:])
         probability = torch.softmax(torch.stack([normal, anomalous], dim=1), dim=1)[:, 1]
-        scores.append(LevelScores(normal.reshape(shape), probability.reshape(shape)))
-    return merged_map(scores, (images.shape[2], images.shape[3]), detector.scale)
+        likelihoods.append(normal.reshape(shape))
+        probabilities.append(probability.reshape(shape))
+    size = (images.shape[2], images.shape[3])
+    return (likelihood_map(likelihoods, size, detector.scale) + probability_map(probabilities, size)) / 2
 
 
 def compare(
@@ -273,7 +277,7 @@ def compare_images(recipe: Recipe, options: argparse.Namespace) -> None:
             f"{count} test images, plain one by one",
             lambda _, images=images: torch.cat([plain_score(detector, each) for each in images.split(1)]),
             lambda _, images=images: detector.score(images).anomaly_maps,
-            options.rounds,
+            options.rounds * SINGLES if count == 1 else options.rounds,
         )
         maps, scores = (
             float((a - b).abs().max()) for a, b in ((theirs, own), (max_score(theirs), max_score(own)))

@@ -1,16 +1,56 @@
 """ReContrast's losses (arXiv 2306.02602): cosine distance of whole feature maps, mining on gradients."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adcommon.models.anomaly_maps import cosine_distance
 from recontrast.model import Outputs
 
 Levels = Sequence[Float[Tensor, "batch _ _ _"]]
+
+EPS = 1e-8
+"""Shortest length that is divided by."""
+
+
+class Sums(NamedTuple):
+    """What both cosines are made of: sums over the channels of a level, one for each position.
+
+    Mining and loss read the features once, and to hold a position's gradient is to hold it here.
+    """
+
+    products: Float[Tensor, "batch height width"]
+    target_norms: Float[Tensor, "batch height width"]
+    rebuilt_norms: Float[Tensor, "batch height width"]
+
+    @classmethod
+    def of(
+        cls,
+        target: Float[Tensor, "batch channels height width"],
+        rebuilt: Float[Tensor, "batch channels height width"],
+    ) -> "Sums":
+        """Scalar products of target and reconstruction, and lengths of both."""
+        lengths = (torch.linalg.vector_norm(level, dim=1) for level in (target, rebuilt))
+        return cls((target * rebuilt).sum(dim=1), *lengths)
+
+    def distance(self) -> Float[Tensor, " batch"]:
+        """1 - cosine of whole maps."""
+        target, rebuilt = (torch.linalg.vector_norm(norms, dim=(1, 2)) for norms in self[1:])
+        return 1 - self.products.sum(dim=(1, 2)) / (target.clamp(min=EPS) * rebuilt.clamp(min=EPS))
+
+    @torch.no_grad()
+    def easy(self, alpha: float) -> Bool[Tensor, "batch height width"]:
+        """Positions whose own distance is below mean + alpha * standard deviation over the batch."""
+        distance = 1 - self.products / (self.target_norms.clamp(min=EPS) * self.rebuilt_norms.clamp(min=EPS))
+        return distance < distance.mean() + alpha * distance.std()
+
+    def hold_easy(self, alpha: float, factor: float = 0.0) -> "Sums":
+        """The same values, with the gradient multiplied by `factor` at all easy positions."""
+        easy = self.easy(alpha)
+        return Sums(*(torch.where(easy, _damped(sums, factor), sums) for sums in self))
 
 
 def global_cosine(
@@ -22,11 +62,8 @@ def global_cosine(
     """
     if stop_gradient:
         targets = [target.detach() for target in targets]
-    cosines = [
-        F.cosine_similarity(target.flatten(1), reconstruction.flatten(1))
-        for target, reconstruction in zip(targets, reconstructions, strict=True)
-    ]
-    return torch.stack([(1 - cosine).mean() for cosine in cosines]).sum()
+    pairs = zip(targets, reconstructions, strict=True)
+    return torch.stack([Sums.of(*pair).distance().mean() for pair in pairs]).sum()
 
 
 def region_cosine(targets: Levels, reconstructions: Levels) -> Float[Tensor, ""]:
@@ -46,24 +83,10 @@ def mined_global_cosine(
     Args:
         alpha: from `mining_alpha`; at -3 hardly a position is easy, at 1 all but the hardest ones are.
     """
-    held = [hold_easy(*pair, alpha, factor=factor) for pair in zip(targets, reconstructions, strict=True)]
-    return global_cosine(targets, held)
-
-
-def hold_easy(
-    target: Float[Tensor, "batch channels height width"],
-    reconstruction: Float[Tensor, "batch channels height width"],
-    alpha: float,
-    *,
-    factor: float = 0.0,
-) -> Float[Tensor, "batch channels height width"]:
-    """The reconstruction itself, with its gradient multiplied by `factor` at all easy positions."""
-    with torch.no_grad():
-        distance = cosine_distance(target, reconstruction)
-        easy = distance < distance.mean() + alpha * distance.std()
-    fixed = reconstruction.detach()
-    damped = fixed if factor == 0 else fixed + factor * (reconstruction - fixed)
-    return torch.where(easy[:, None], damped, reconstruction)
+    levels = [
+        Sums.of(target.detach(), rebuilt) for target, rebuilt in zip(targets, reconstructions, strict=True)
+    ]
+    return torch.stack([sums.hold_easy(alpha, factor).distance().mean() for sums in levels]).sum()
 
 
 def recontrast_loss(outputs: Outputs, alpha: float, *, factor: float = 0.0) -> Float[Tensor, ""]:
@@ -84,3 +107,8 @@ def mining_alpha(
     if ramp <= 0:
         return end
     return min(start + (end - start) * iteration / (iterations * ramp), end)
+
+
+def _damped(values: Float[Tensor, "*shape"], factor: float) -> Float[Tensor, "*shape"]:
+    fixed = values.detach()
+    return fixed if factor == 0 else fixed + factor * (values - fixed)

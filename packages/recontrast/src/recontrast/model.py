@@ -127,7 +127,7 @@ class ReContrast(nn.Module):
             )
         trained = self.encoder(images)
         frozen = self.frozen_features(images) if frozen is None else frozen
-        code = self.bottleneck([torch.cat(level) for level in zip(trained, frozen, strict=True)])
+        code = self.bottleneck(trained, frozen)
         from_trained, from_frozen = self.decoder(code)
         return Outputs(*map(_full_precision, (frozen, from_trained, trained, from_frozen)))
 

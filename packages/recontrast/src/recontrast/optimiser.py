@@ -31,6 +31,7 @@ def make_optimiser(model: ReContrast, recipe: Recipe) -> tuple[AdamW, LambdaLR]:
         eps=recipe.adam_eps,
         weight_decay=recipe.weight_decay,
         amsgrad=recipe.amsgrad,
+        fused=True,
     )
     milestone = int(recipe.lr_milestone * recipe.iterations)
     schedule = LambdaLR(optimiser, lambda step: recipe.lr_factor if step >= milestone else 1.0)

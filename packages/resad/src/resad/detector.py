@@ -67,9 +67,12 @@ def probability_map(probability: Sequence[Level], size: tuple[int, int]) -> Maps
 
 
 def merged_map(levels: Sequence[LevelScores], size: tuple[int, int], scale: ScoreRange) -> Maps:
-    """(S1 + S2) / 2, the map that is reported."""
-    likelihood = likelihood_map([level.normal for level in levels], size, scale)
-    return (likelihood + probability_map([level.probability for level in levels], size)) / 2
+    """(S1 + S2) / 2, the map that is reported; upsampled and smoothed once, in which both are linear."""
+    anomaly = [
+        upsample(level.probability / len(levels) - (level.normal - top).exp(), size, align_corners=True)
+        for level, top in zip(levels, scale.levels, strict=True)
+    ]
+    return gaussian_blur((scale.total + torch.stack(anomaly).sum(dim=0)) / 2, BLUR_SIGMA_PX)
 
 
 class ResADDetector:

@@ -77,15 +77,18 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         initialise_convolutions(self)
 
-    def forward(
-        self, features: Sequence[Float[Tensor, "batch _ _ _"]]
-    ) -> Float[Tensor, "batch code height width"]:
-        """Bring all levels to the coarsest one's size, then compress."""
-        fine, middle, coarse = features
-        from_fine = self.relu(self.bn1(self.conv1(fine)))
+    def forward(self, *sources: Sequence[Float[Tensor, "_ _ _ _"]]) -> Float[Tensor, "all code height width"]:
+        """Bring all levels to the coarsest one's size, then compress.
+
+        Args:
+            sources: the levels of each encoder. Their images are one batch from the first norm on; the
+                convolutions before it look at each source alone: one without gradient costs none.
+        """
+        fine, middle, coarse = zip(*sources, strict=True)
+        from_fine = self.relu(self.bn1(torch.cat([self.conv1(level) for level in fine])))
         from_fine = self.relu(self.bn2(self.conv2(from_fine)))
-        from_middle = self.relu(self.bn3(self.conv3(middle)))
-        return self.bn_layer(torch.cat([from_fine, from_middle, coarse], dim=1))
+        from_middle = self.relu(self.bn3(torch.cat([self.conv3(level) for level in middle])))
+        return self.bn_layer(torch.cat([from_fine, from_middle, torch.cat(coarse)], dim=1))
 
 
 def initialise_convolutions(module: nn.Module) -> None:

@@ -51,10 +51,12 @@ class Decoder(nn.Module):
         coarse = self.layer1(code)
         middle = self.layer2(coarse)
         fine = self.layer3(middle)
-        levels, half = (fine, middle, coarse), code.shape[0] // 2
-        heads = (self.out1, self.out2, self.out3)
-        from_trained = [head[0](level[:half]) for head, level in zip(heads, levels, strict=True)]
-        from_frozen = [head[1](level[half:]) for head, level in zip(heads, levels, strict=True)]
+        halves = zip(*(level.unflatten(0, (2, -1)) for level in (fine, middle, coarse)), strict=True)
+        sets = zip(self.out1, self.out2, self.out3, strict=True)
+        from_trained, from_frozen = (
+            [head(level) for head, level in zip(heads, levels, strict=True)]
+            for heads, levels in zip(sets, halves, strict=True)
+        )
         return from_trained, from_frozen
 
 

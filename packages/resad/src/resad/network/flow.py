@@ -7,6 +7,7 @@ FrEIA 0.2's `AllInOneBlock`, so that the authors' checkpoints fit.
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -223,6 +224,16 @@ def axis_codes(
 def places(cells: Int64[Tensor, " rows"], width: int) -> Int64[Tensor, "2 rows"]:
     """The columns and rows of cells that are counted row by row, as `axis_codes` has them."""
     return torch.stack([cells % width, width + cells // width])
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what one image leaves behind may be trained with
+def grid(
+    channels: int, batch: int, height: int, width: int, device: torch.device
+) -> tuple[Float[Tensor, "places channels"], Int64[Tensor, "2 rows"]]:
+    """Codes of a grid and the places of all rows of a batch of maps, which only their shape decides."""
+    cells = torch.arange(height * width, device=device).repeat(batch)
+    return axis_codes(channels, height, width, device), places(cells, width)
 
 
 def position_codes(channels: int, height: int, width: int) -> Float[Tensor, "cells channels"]:
