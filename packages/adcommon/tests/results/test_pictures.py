@@ -48,6 +48,13 @@ def test_reference_overlay_equals_the_reference_in_any_channel_order(golden: dic
     np.testing.assert_array_equal(reference_overlay(image[..., ::-1], heat[..., ::-1]), expected[..., ::-1])
 
 
+def test_glow_goes_straight_from_colour_to_colour() -> None:
+    colours = glow(np.arange(256, dtype=np.uint8).reshape(16, 16)).reshape(256, 3)
+    assert colours[[0, 255]].tolist() == [[0, 0, 4], [252, 255, 164]]
+    assert colours[91].tolist() == [130, 31, 105]  # between the third and the fourth of eight
+    np.testing.assert_array_equal(glow(INDICES), colours[INDICES])
+
+
 def test_glow_gets_brighter_with_every_step() -> None:
     luminance = glow(INDICES) @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(luminance) > 0).all()

