@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from adcommon.io.images import bands
+
 Colours = Callable[[UInt8[np.ndarray, "*shape"]], UInt8[np.ndarray, "*shape 3"]]
 """A colour map: from 0 (least anomalous) to 255."""
 TRUTH, FOUND = (0, 255, 0), (0, 230, 255)
@@ -66,13 +68,16 @@ def heat_map(
     By default they are the map's own minimum and maximum, so that colours do not compare between images; give
     both to make them compare. A constant map is all first colour.
     """
-    values = anomaly_map.astype(np.float64)
-    low = values.min() if low is None else low
-    high = values.max() if high is None else high
-    values -= low
-    values /= high - low if high > low else 1.0
-    values *= 255
-    return colours(values.clip(0, 255, out=values).astype(np.uint8))
+    low = float(anomaly_map.min()) if low is None else low
+    high = float(anomaly_map.max()) if high is None else high
+    heat = np.empty((*anomaly_map.shape, 3), dtype=np.uint8)
+    for band in bands(*anomaly_map.shape):
+        values = anomaly_map[band].astype(np.float64)
+        values -= low
+        values /= high - low if high > low else 1.0
+        values *= 255
+        heat[band] = colours(values.clip(0, 255, out=values).astype(np.uint8))
+    return heat
 
 
 def reference_overlay(
@@ -91,9 +96,12 @@ def overlay(
     image: UInt8[np.ndarray, "height width 3"], heat: UInt8[np.ndarray, "height width 3"]
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The heat map over the image, half of each; halves are rounded to the even neighbour."""
-    other = image ^ heat
-    half = (image & heat) + (other >> 1)  # rounded down, without a ninth bit
-    return half + (other & half & 1)
+    drawn = np.empty_like(image)
+    for band in bands(*image.shape[:2]):
+        other = image[band] ^ heat[band]
+        half = (image[band] & heat[band]) + (other >> 1)  # rounded down, without a ninth bit
+        drawn[band] = half + (other & half & 1)
+    return drawn
 
 
 def contour(
