@@ -8,7 +8,7 @@ from PIL import Image
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.io.files import atomic_write
-from adcommon.io.images import open_mask, picture
+from adcommon.io.images import bands, open_mask, picture
 from adcommon.results.gallery import ScoredImage
 from adcommon.results.picture_names import LAYERS
 from adcommon.results.pictures import FOUND, contour, glow, heat_map, jpeg, outline_png, overlay, webp
@@ -53,9 +53,13 @@ def covered(
 ) -> Pixels:
     """The map over an image that `alone` gave."""
     anomaly_map = preprocess.restore(network_map[None], *image.shape[:2])[0]
-    dark, outlined, bright = colours or (None, None, None)
-    drawn = overlay(image, heat_map(anomaly_map, dark, bright, colours=glow))
-    return drawn if outlined is None else contour(drawn, anomaly_map > outlined, FOUND)
+    dark, outlined, bright = colours or (float(anomaly_map.min()), None, float(anomaly_map.max()))
+    drawn = np.empty_like(image)
+    for band in bands(*anomaly_map.shape):
+        drawn[band] = overlay(image[band], heat_map(anomaly_map[band], dark, bright, colours=glow))
+    if outlined is not None:
+        contour(drawn, anomaly_map > outlined, FOUND)
+    return drawn
 
 
 def alone(source: Path | bytes, preprocess: Preprocess, *, longest_side: int) -> Pixels:

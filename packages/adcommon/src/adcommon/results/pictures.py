@@ -6,13 +6,11 @@ level (`jet`, `heat_map`, `reference_overlay`), and those for reading (`glow`, `
 
 import io
 from collections.abc import Callable
-from functools import cache, reduce
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
-
-from adcommon.io.images import bands
 
 Colours = Callable[[UInt8[np.ndarray, "*shape"]], UInt8[np.ndarray, "*shape 3"]]
 """A colour map: from 0 (least anomalous) to 255."""
@@ -68,16 +66,13 @@ def heat_map(
     By default they are the map's own minimum and maximum, so that colours do not compare between images; give
     both to make them compare. A constant map is all first colour.
     """
-    low = float(anomaly_map.min()) if low is None else low
-    high = float(anomaly_map.max()) if high is None else high
-    heat = np.empty((*anomaly_map.shape, 3), dtype=np.uint8)
-    for band in bands(*anomaly_map.shape):
-        values = anomaly_map[band].astype(np.float64)
-        values -= low
-        values /= high - low if high > low else 1.0
-        values *= 255
-        heat[band] = colours(values.clip(0, 255, out=values).astype(np.uint8))
-    return heat
+    values = anomaly_map.astype(np.float64)
+    low = values.min() if low is None else low
+    high = values.max() if high is None else high
+    values -= low
+    values /= high - low if high > low else 1.0
+    values *= 255
+    return colours(values.clip(0, 255, out=values).astype(np.uint8))
 
 
 def reference_overlay(
@@ -96,23 +91,18 @@ def overlay(
     image: UInt8[np.ndarray, "height width 3"], heat: UInt8[np.ndarray, "height width 3"]
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The heat map over the image, half of each; halves are rounded to the even neighbour."""
-    drawn = np.empty_like(image)
-    for band in bands(*image.shape[:2]):
-        other = image[band] ^ heat[band]
-        half = (image[band] & heat[band]) + (other >> 1)  # rounded down, without a ninth bit
-        drawn[band] = half + (other & half & 1)
-    return drawn
+    other = image ^ heat
+    half = (image & heat) + (other >> 1)  # rounded down, without a ninth bit
+    return half + (other & half & 1)
 
 
 def contour(
     image: UInt8[np.ndarray, "height width 3"],
     mask: Bool[np.ndarray, "height width"],
     colour: tuple[int, int, int] = TRUTH,
-) -> UInt8[np.ndarray, "height width 3"]:
-    """The image with a mask's inner border in a colour, 1 pixel wide for every 256 of the shorter side."""
-    drawn = image.copy()
-    drawn.reshape(-1, 3)[np.flatnonzero(_border(mask))] = colour
-    return drawn
+) -> None:
+    """Draw a mask's inner border on an image, 1 pixel wide for every 256 of the shorter side."""
+    image.reshape(-1, 3)[np.flatnonzero(_border(mask))] = colour
 
 
 def outline_png(mask: Bool[np.ndarray, "height width"]) -> bytes:
@@ -133,9 +123,13 @@ def _border(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height 
         )
         inner = mask[box]
         for _ in range(2):  # along the columns, and, turned, along the rows
-            padded = np.pad(inner, ((width, width), (0, 0)), mode="edge")
-            moved = (padded[place : place + len(inner)] for place in range(2 * width + 1))
-            inner = reduce(np.logical_and, moved).T
+            inner = np.pad(inner, ((width, width), (0, 0)), mode="edge")
+            joined, window = 1, 2 * width + 1
+            while joined < window:  # so many neighbours are one by now; twice as many at the next turn
+                step = min(joined, window - joined)
+                inner = inner[:-step] & inner[step:]
+                joined += step
+            inner = inner.T
         border[box] = mask[box] & ~inner
     return border
 
