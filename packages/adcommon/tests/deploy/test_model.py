@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -217,8 +218,8 @@ def test_images_that_are_not_there_are_said_at_once(tmp_path: Path) -> None:
         model_of().stream(tmp_path, batch_size=0)
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
-def test_a_stream_reads_two_batches_ahead_and_no_more(workers: int) -> None:
+@pytest.mark.parametrize(("workers", "streams"), [(0, 1), (1, 1), (3, 1), (2, 2)])
+def test_a_stream_reads_two_batches_ahead_and_one_more_for_each_stream(workers: int, streams: int) -> None:
     drawn: list[int] = []
 
     def frames() -> Iterator[np.ndarray]:
@@ -229,20 +230,47 @@ def test_a_stream_reads_two_batches_ahead_and_no_more(workers: int) -> None:
             yield frame
 
     model = model_of()
+    model.streams = streams
     ahead = []
     scores = []
     for number, result in enumerate(model.stream(frames(), batch_size=4, workers=workers)):
         ahead.append(len(drawn) - number)
         scores.append(result.score)
     assert len(scores) == 40
-    assert max(ahead) <= 12
+    assert max(ahead) <= 4 * (2 + streams)
     alone = [model.predict(np.full((8, 8, 3), number, np.uint8)).score for number in range(40)]
     assert scores == pytest.approx(alone, rel=1e-6)
 
 
-def test_a_stream_that_is_left_early_leaves_no_thread_behind(parts: Path) -> None:
+def test_streams_score_at_once_and_share_torchs_threads(parts: Path) -> None:
+    model = model_of()
+    model.streams = 2
+    together = threading.Barrier(2)
+    threads = []
+
+    def score_pixels(pixels: np.ndarray) -> Prediction:
+        together.wait(timeout=60)  # broken if nobody else scores meanwhile
+        threads.append(torch.get_num_threads())
+        return alone(pixels)
+
+    alone, model.score_pixels = model.score_pixels, score_pixels
+    torch.set_num_threads(2)
+    try:
+        results = list(model.stream([parts / "a.png", parts / "b.png"] * 4, batch_size=2))
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert threads == [1] * 4
+    assert [result.path for result in results] == [parts / "a.png", parts / "b.png"] * 4
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_stream_that_is_left_early_leaves_no_thread_behind(parts: Path, streams: int) -> None:
     before = threading.active_count()
-    results = model_of().stream([parts / "a.png"] * 100, batch_size=1, workers=2)
+    model = model_of()
+    model.streams = streams
+    results = model.stream([parts / "a.png"] * 100, batch_size=1, workers=2)
     assert next(results).error is None
     results.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before

@@ -23,8 +23,10 @@ from adcommon.deploy.predict import predict as predict_with
 from adcommon.deploy.rows import Row
 from adcommon.deploy.summary import Predicted, summary
 from adcommon.errors import BadValue, EmptySplit, Leak, OutputExists, OutputFailed
+from adcommon.io.decoding import opened
 from adcommon.io.text import csv_value
-from adcommon.results.pictures import FOUND
+from adcommon.results.drawing import draw
+from adcommon.results.pictures import FOUND, jpeg
 from adcommon.testing.surroundings import contents, untouched
 from adcommon.types.prediction import Prediction
 from adcommon.types.threshold import calibrate
@@ -578,6 +580,50 @@ def test_any_name_works_in_every_output(tmp_path: Path) -> None:
     predict(again, folder, out, threshold=0.1, batch_size=5, resume=True)
     assert again.batches == []
     assert files_of(out) == before
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    grey = np.random.default_rng(width).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    return Image.fromarray(grey).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("tile", [None, 48])
+@pytest.mark.parametrize("rgb", ["first", "last"])
+def test_an_image_is_decoded_once_and_drawn_as_it_is_in_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int | None, rgb: Any
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    smooth(30, 90).save(folder / "tall.png")
+    smooth(2300, 60).save(folder / "wide.jpg")
+    smooth(80, 50).save(folder / "turned.jpg", exif=exif)
+    smooth(70, 60).quantize(16).save(folder / "palette.png")
+    Image.fromarray(np.asarray(smooth(60, 70).convert("L")).astype(np.uint16) * 9).save(folder / "deep.png")
+    detector = BrightnessDetector()
+    detector.preprocess = dataclasses.replace(
+        detector.preprocess, upright=True, white=2400, tile=tile, rgb=rgb
+    )
+    model = model_of(detector)
+    greys = [grey / 255 for grey in range(60, 160, 5)]
+    model.calibration = calibrate(greys, 0.05, peaks=greys)
+    decoded: list[Path] = []
+
+    def count(source: Path) -> Any:
+        decoded.append(source)
+        return opened(source)
+
+    monkeypatch.setattr("adcommon.io.images.opened", count)
+    predict_with(model, folder, tmp_path / "out", batch_size=2)
+    assert sorted(decoded) == sorted(folder.iterdir())
+    for file in folder.iterdir():
+        network_map = model.predict(file).network_map
+        assert network_map is not None
+        shown = draw(file, network_map, model.preprocess, model.calibration.colours, longest_side=2048)
+        plain = tmp_path / "out" / "maps" / "layers" / "plain" / f"{file.name}.jpg"
+        assert plain.read_bytes() == jpeg(shown[0])
+        assert (tmp_path / "out" / "maps" / f"{file.name}.jpg").read_bytes() == jpeg(shown[1])
 
 
 def test_a_picture_has_a_bounded_size(tmp_path: Path) -> None:

@@ -157,11 +157,11 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
     reads = []
 
     class Overwritten(Preprocess):
-        def read(self, image: Any) -> Any:
-            answer = super().read(image)
+        def read_opened(self, whole: Any) -> Any:
+            answer = super().read_opened(whole)
             if not reads:
                 path.write_bytes(later if content == "whole" else b"")
-            reads.append(image)
+            reads.append(whole)
             return answer
 
     model = Model(brightness, Overwritten(image_size=16), {"method": "brightness"}, threshold=0.5)

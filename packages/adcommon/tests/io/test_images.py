@@ -140,7 +140,7 @@ def test_large_images_of_16_bits_are_scaled_block_by_block(
 ) -> None:
     path = save(tmp_path / "a.png", np.arange(35 * 100, dtype=np.uint16).reshape(35, 100) * 18)
     expected = np.asarray(open_image(path))
-    monkeypatch.setattr("adcommon.io.images._BLOCK_PIXELS", 250)
+    monkeypatch.setattr("adcommon.io.images._BAND_PIXELS", 250)
     np.testing.assert_array_equal(np.asarray(open_image(path)), expected)
 
 

@@ -48,6 +48,13 @@ def test_reference_overlay_equals_the_reference_in_any_channel_order(golden: dic
     np.testing.assert_array_equal(reference_overlay(image[..., ::-1], heat[..., ::-1]), expected[..., ::-1])
 
 
+def test_glow_goes_straight_from_colour_to_colour() -> None:
+    colours = glow(np.arange(256, dtype=np.uint8).reshape(16, 16)).reshape(256, 3)
+    assert colours[[0, 255]].tolist() == [[0, 0, 4], [252, 255, 164]]
+    assert colours[91].tolist() == [130, 31, 105]  # between the third and the fourth of eight
+    np.testing.assert_array_equal(glow(INDICES), colours[INDICES])
+
+
 def test_glow_gets_brighter_with_every_step() -> None:
     luminance = glow(INDICES) @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(luminance) > 0).all()
@@ -90,7 +97,8 @@ def test_a_black_picture_stays_black() -> None:
 def test_a_contour_is_the_masks_inner_border(side: int, width: int) -> None:
     mask = np.zeros((side, side), dtype=bool)
     mask[10:30, 20:50] = True
-    drawn = contour(np.zeros((side, side, 3), np.uint8), mask)
+    drawn = np.zeros((side, side, 3), np.uint8)
+    contour(drawn, mask)
     expected = mask.copy()
     expected[10 + width : 30 - width, 20 + width : 50 - width] = False
     np.testing.assert_array_equal(drawn[..., 1] == 255, expected)
@@ -102,7 +110,9 @@ def test_an_outline_to_lay_over_is_clear_but_for_the_border() -> None:
     mask[10:30, 20:50] = True
     with Image.open(io.BytesIO(outline_png(mask))) as image:
         layer = np.asarray(image.convert("RGBA"))
-    border = contour(np.zeros((40, 60, 3), np.uint8), mask).any(axis=2)
+    drawn = np.zeros((40, 60, 3), np.uint8)
+    contour(drawn, mask)
+    border = drawn.any(axis=2)
     assert (layer[border] == (*TRUTH, 255)).all()
     assert (layer[~border, 3] == 0).all()
 

@@ -1,5 +1,6 @@
 """The command that is the same for every method: `predict`."""
 
+import os
 import webbrowser
 from dataclasses import replace
 from functools import partial
@@ -36,7 +37,7 @@ def predict_app(name: str, method: str | None = None) -> App:
         maps: Annotated[bool | None, Parameter(show_default=False)] = None,
         save_maps: MapFormat | None = None,
         batch_size: Positive = 8,
-        workers: Workers = 2,
+        workers: Workers | None = None,
         max_megapixels: Annotated[Positive | None, Parameter(show_default=False)] = None,
         resume: bool = False,
         force: bool = False,
@@ -59,7 +60,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             save_maps: Also write the maps themselves, at the images' own size, and beside each a JSON file of
                 the regions that hardly any good image reaches: place, size, area, peak.
             batch_size: Images per batch.
-            workers: Threads that decode images, and as many that draw pictures.
+            workers: Threads that decode images, and as many that draw pictures. [default: one for each core,
+                at most 8; with --engine ray 2]
             max_megapixels: Largest picture that is decoded, in millions of pixels.
                 [default: $AD_MAX_MEGAPIXELS, else 100]
             resume: Continue a prediction that was stopped or killed; images that have a row are not scored
@@ -97,6 +99,8 @@ def predict_app(name: str, method: str | None = None) -> App:
             loaded, runs_on = deciding.load(method)
         if fail_on_anomaly and loaded.threshold is None:
             raise BadValue("--fail-on-anomaly needs a threshold, and the model has none; give --threshold")
+        if workers is None:
+            workers = min(8, os.cpu_count() or 1) if many.engine is None else 2
         references = deciding.references
         made_with = {
             "model": str(deciding.model.resolve()),

@@ -15,7 +15,7 @@ from adcommon.data import tiling
 from adcommon.data.kind import appearance
 from adcommon.errors import BadValue, MaskSizeMismatch
 from adcommon.io.headers import read_header, turn_values
-from adcommon.io.images import open_image, open_mask, picture
+from adcommon.io.images import bands, open_image, open_mask, picture
 from adcommon.io.schema import check_fields, shown
 from adcommon.types.records import Box, Record
 from adcommon.types.values import AboveZero, Count, Positive, Side, White
@@ -155,8 +155,8 @@ class Preprocess:
 
     def pixels(self, image: Path | Image.Image) -> UInt8[np.ndarray, "size size 3"]:
         """Decode, resize and crop a whole image; what a cache of decoded images stores."""
-        with self._picture(image) as opened:
-            return self._fit(opened, _RESAMPLING[self.interpolation], rgb=True)
+        with self.opened(image) as whole:
+            return self._fit(whole, _RESAMPLING[self.interpolation], rgb=True)
 
     def original(self, image: Path) -> Image.Image:
         """An image at its own size, the way up that maps of it will have: RGB, for pictures."""
@@ -169,18 +169,25 @@ class Preprocess:
 
         Its size is that which its maps will have, and they lie the same way up.
         """
-        with self._picture(image) as opened:
-            places = self.boxes(*opened.size)
-            parts = [opened] if len(places) == 1 else [opened.crop(box) for box in places]
-            tiles = [self._fit(part, _RESAMPLING[self.interpolation], rgb=True) for part in parts]
-            return np.stack(tiles), opened.size, appearance(opened)
+        with self.opened(image) as whole:
+            return self.read_opened(whole)
+
+    def read_opened(
+        self, whole: Image.Image
+    ) -> tuple[UInt8[np.ndarray, "tiles size size 3"], tuple[int, int], Float64[np.ndarray, " statistics"]]:
+        """The same of an image that `opened` gave."""
+        places = self.boxes(*whole.size)
+        parts = [whole] if len(places) == 1 else [whole.crop(box) for box in places]
+        tiles = [self._fit(part, _RESAMPLING[self.interpolation], rgb=True) for part in parts]
+        return np.stack(tiles), whole.size, appearance(whole)
 
     def appearance(self, image: Path | Image.Image) -> Float64[np.ndarray, " statistics"]:
         """Of the whole image alone."""
-        with self._picture(image) as opened:
-            return appearance(opened)
+        with self.opened(image) as whole:
+            return appearance(whole)
 
-    def _picture(self, image: Path | bytes | Image.Image) -> AbstractContextManager[Image.Image]:
+    def opened(self, image: Path | bytes | Image.Image) -> AbstractContextManager[Image.Image]:
+        """An image, decoded, the way up that it is looked at, for as long as the block lasts."""
         return picture(image, upright=self.upright, late_rgb=self.rgb == "last", white=self.white)
 
     def join(
@@ -251,7 +258,11 @@ class Preprocess:
         below = below[:, None].astype(maps.dtype)
         rows = maps[:, top] * (1 - below) + maps[:, bottom] * below
         beside = beside.astype(maps.dtype)
-        return rows[..., left] * (1 - beside) + rows[..., right] * beside
+        restored = np.empty((len(maps), height, width), dtype=maps.dtype)
+        for band in bands(height, width):
+            part = rows[:, band]
+            restored[:, band] = part.take(left, axis=2) * (1 - beside) + part.take(right, axis=2) * beside
+        return restored
 
     def _resized_side(self, side: int, other: int) -> tuple[int, int]:
         """Length of one side after the resize, and where the crop begins on it."""

@@ -15,12 +15,12 @@ from PIL import Image
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import BadValue, EmptySplit, UserError
 from adcommon.io.listing import Listing, describe, list_tree
+from adcommon.results.drawing import reduced
 
 Read = Callable[[], bytes]
 """Fetches what a file holds, from wherever it lies, in a thread that decodes."""
 Source = str | Path | bytes | Read | Image.Image | np.ndarray
 """One image: its file, what that holds, or uint8 pixels of height x width x 3 (RGB) or height x width."""
-_BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Decoded:
     width: int
     appearance: Float64[np.ndarray, " statistics"]
     """Of the image itself, see `data.kind`."""
+    view: Image.Image | None = None
+    """The image as pictures show it; None: nobody asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +107,26 @@ def each(images: Source | Iterable[Source]) -> Iterable[Source]:
 
 
 def decoded(
-    images: Iterable[Source], preprocess: Preprocess, batch_size: int, workers: int
+    images: Iterable[Source],
+    preprocess: Preprocess,
+    batch_size: int,
+    workers: int,
+    *,
+    ahead: int = 2,
+    view: int | None = None,
 ) -> Iterator[list[Decoded | Unreadable]]:
-    """Batches of images in their order; threads decode at most two batches ahead of the one that is given."""
+    """Batches of images in their order; threads decode so many batches ahead of the one that is given.
+
+    Args:
+        view: see `decode`.
+    """
     remaining = iter(images)
     waiting: deque[Future[Decoded | Unreadable]] = deque()
     pool = ThreadPoolExecutor(max(1, workers))
     try:
         while True:
-            for image in islice(remaining, (1 + _BATCHES_AHEAD) * batch_size - len(waiting)):
-                waiting.append(pool.submit(decode, _opened(image), preprocess))
+            for image in islice(remaining, (1 + ahead) * batch_size - len(waiting)):
+                waiting.append(pool.submit(decode, _opened(image), preprocess, view=view))
             if not waiting:
                 return
             yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
@@ -139,11 +151,19 @@ def _opened(image: object) -> Path | bytes | Read | Image.Image:
     )
 
 
-def decode(image: Path | bytes | Read | Image.Image, preprocess: Preprocess) -> Decoded | Unreadable:
-    """One image as the network takes it, or why there is none."""
+def decode(
+    image: Path | bytes | Read | Image.Image, preprocess: Preprocess, *, view: int | None = None
+) -> Decoded | Unreadable:
+    """One image as the network takes it, or why there is none.
+
+    Args:
+        view: longest side of a view of it that is kept for pictures, pixels; None: none is.
+    """
     path = image if isinstance(image, Path) else None
     try:
-        pixels, (width, height), appearance = preprocess.read(image() if callable(image) else image)
-        return Decoded(path, pixels, height, width, appearance)
+        with preprocess.opened(image() if callable(image) else image) as whole:
+            pixels, (width, height), appearance = preprocess.read_opened(whole)
+            shown = None if view is None else reduced(whole, view)
+        return Decoded(path, pixels, height, width, appearance, shown)
     except (UserError, OSError) as error:
         return Unreadable(path, str(error))

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from adcommon.data.kind import Kind
 from adcommon.deploy.inputs import find_images
 from adcommon.deploy.model import Model
+from adcommon.deploy.streams import MOST
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.io.schema import build
 from adcommon.types.arithmetic import Precision
@@ -167,6 +168,7 @@ def from_detector(
         calibration=calibration,
         category=category or config["category"],
         detector=detector,
+        streams=min(MOST, torch.get_num_threads()) if torch.device(device).type == "cpu" else 1,
         kinds=tuple(build(Kind, kind, "the model's kinds") for kind in config.get("kinds", ())),
     )
 

@@ -18,6 +18,7 @@ from adcommon.data.leaks import pixel_digest
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.inputs import Decoded, Source, Unreadable, decoded, each, is_single
 from adcommon.deploy.result import Result
+from adcommon.deploy.streams import in_streams
 from adcommon.errors import BadValue, UserError
 from adcommon.io.text import printable
 from adcommon.types.prediction import Detector, Prediction
@@ -53,6 +54,8 @@ class Model:
     """What the normal images that it knows look like; none: that is not known, and no image is unfamiliar."""
     runtime: str = "torch"
     """What computes it: torch, onnxruntime or openvino."""
+    streams: int = 1
+    """Batches of a stream that are scored at once, see `deploy.streams`."""
 
     def __post_init__(self) -> None:
         """Remember the threshold that it came with, and later what was said of images."""
@@ -117,27 +120,50 @@ class Model:
         return result
 
     def stream(
-        self, images: Source | Iterable[Source], *, batch_size: int = 16, workers: int = 2
+        self,
+        images: Source | Iterable[Source],
+        *,
+        batch_size: int = 16,
+        workers: int = 2,
+        view: int | None = None,
     ) -> Iterator[Result]:
         """As `predict`, one `Result` after the other in the order of the images, in bounded memory.
 
         Args:
-            images: also an iterator, which is read at most two batches ahead.
-            batch_size: images scored at once, or tiles of one image.
+            images: also an iterator, which is read at most two batches ahead, and one more for each further
+                batch that is scored at once.
+            batch_size: images of a batch, or tiles of one image.
             workers: threads that decode images while the model works; 0 is 1.
+            view: longest side of a view of the image that results keep for pictures, pixels; None: none is.
         """
         if batch_size < 1:
             raise BadValue(f"batch_size is {batch_size}; expected at least 1")
-        return self._results(each(images), batch_size, workers)
+        streams = 1 if is_single(images) else self.streams
+        return self._results(each(images), batch_size, workers, view, streams)
 
-    def _results(self, images: Iterable[Source], batch_size: int, workers: int) -> Iterator[Result]:
+    def _results(
+        self, images: Iterable[Source], batch_size: int, workers: int, view: int | None, streams: int
+    ) -> Iterator[Result]:
         together = batch_size if self.preprocess.tile is None else 1
-        for batch in decoded(images, self.preprocess, together, workers):
+        ahead = 2 if streams == 1 else 1
+        batches = self._warned(decoded(images, self.preprocess, together, workers, ahead=ahead, view=view))
+
+        def judged(batch: Sequence[Decoded | Unreadable]) -> list[Result]:
+            return list(self.judge(batch, batch_size=batch_size))
+
+        for results in map(judged, batches) if streams == 1 else in_streams(judged, batches, streams):
+            yield from results
+
+    def _warned(
+        self, batches: Iterable[Sequence[Decoded | Unreadable]]
+    ) -> Iterator[Sequence[Decoded | Unreadable]]:
+        """The batches, after what is to be said of their images."""
+        for batch in batches:
             for image in batch:
                 if isinstance(image, Decoded):
                     for words in self._cautions.of(image.path, image.pixels, (image.width, image.height)):
                         logger.warning("%s", words)
-            yield from self.judge(batch, batch_size=batch_size)
+            yield batch
 
     def judge(self, images: Sequence[Decoded | Unreadable], *, batch_size: int = 16) -> Iterator[Result]:
         """The same of images that `inputs.decode` has decoded for this model, in their order."""
@@ -198,6 +224,7 @@ class Model:
             preprocess=self.preprocess,
             height=image.height,
             width=image.width,
+            view=image.view,
         )
 
 

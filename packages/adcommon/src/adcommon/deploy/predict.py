@@ -27,11 +27,10 @@ from adcommon.deploy.rows import (
     rewind,
 )
 from adcommon.deploy.summary import Predicted, drift_of, worth_of
-from adcommon.errors import UnreadableImage
 from adcommon.io.files import atomic_write, json_text, output_errors, remove_leftovers
 from adcommon.io.lock import locked
 from adcommon.io.outputs import clear, refuse_held
-from adcommon.results.drawing import Colours, draw, on_page, write_pictures
+from adcommon.results.drawing import Colours, covered, on_page, pixels_of, write_pictures
 from adcommon.results.gallery import write_gallery
 from adcommon.results.picture_names import picture_names
 from adcommon.types.values import MapFormat
@@ -151,7 +150,8 @@ def _predict(
     colours = None if model.calibration is None else model.calibration.colours
     picture_of = partial(_write_pictures, out=out, colours=colours, save_maps=save_maps)
     drawing: deque[Future[None]] = deque()
-    results = model.stream(paths[len(rows) :], batch_size=batch_size, workers=workers)
+    view = LONGEST_SIDE if maps else None
+    results = model.stream(paths[len(rows) :], batch_size=batch_size, workers=workers, view=view)
     bar = tqdm(total=len(paths), initial=len(rows), desc="predicting", unit="image", disable=None)
     with ThreadPoolExecutor(max(1, workers)) as pool, bar:
         while not stop() and (batch := list(islice(results, batch_size))):
@@ -168,8 +168,8 @@ def _predict(
             append(out / TABLE, rows[first:])
             for place, (result, wanted) in enumerate(zip(batch, drawn, strict=True), first):
                 if wanted:
-                    drawing.append(pool.submit(picture_of, paths[place], result, pictures[place]))
-            while len(drawing) > 2 * batch_size:
+                    drawing.append(pool.submit(picture_of, result, pictures[place]))
+            while len(drawing) > batch_size:  # each holds its image
                 drawing.popleft().result()
             bar.update(len(batch))
         for job in drawing:
@@ -214,16 +214,14 @@ def _say_errors(rows: Sequence[Row]) -> None:
 
 
 def _write_pictures(
-    path: Path, result: Result, file: Path, *, out: Path, colours: Colours | None, save_maps: MapFormat | None
+    result: Result, file: Path, *, out: Path, colours: Colours | None, save_maps: MapFormat | None
 ) -> None:
     name = file.relative_to(out / MAPS)
     if save_maps is not None and (anomaly_map := result.anomaly_map) is not None:
         raw = out / RAW / name.with_suffix("")
         write_map(anomaly_map, raw, save_maps, None if colours is None else colours[1])
     assert result.network_map is not None
-    try:
-        image, drawn = draw(path, result.network_map, result.preprocess, colours, longest_side=LONGEST_SIDE)
-    except UnreadableImage as error:  # it was there when it was scored
-        logger.warning("no picture: %s", error)
-        return
+    assert result.view is not None
+    image = pixels_of(result.view)
+    drawn = covered(image, result.network_map, result.preprocess, colours)
     write_pictures(out / MAPS, name, image, drawn, None)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 
 from adcommon.data.preprocess import Preprocess
 
@@ -53,6 +54,8 @@ class Result:
     height: int = 0
     """Of the image, pixels."""
     width: int = 0
+    view: Image.Image | None = field(default=None, repr=False, compare=False)
+    """The image as pictures show it, if `Model.stream` was asked for it."""
 
     @property
     def is_anomalous(self) -> bool | None:

@@ -17,7 +17,7 @@ IMAGE_EXTENSIONS = frozenset(FORMATS)
 
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _WHITE_16 = 2**16 - 1
-_BLOCK_PIXELS = 2**22
+_BAND_PIXELS = 2**15
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -107,6 +107,12 @@ def has_transparent_pixels(path: Path) -> bool:
         return image.has_transparency_data and bool((np.asarray(image.convert("RGBA"))[..., 3] < 255).any())
 
 
+def bands(height: int, width: int) -> Iterator[slice]:
+    """The rows of a picture, some at a time, so that what is made of them in between stays in the cache."""
+    rows = max(1, _BAND_PIXELS // width)
+    return (slice(first, first + rows) for first in range(0, height, rows))
+
+
 def open_mask(path: Path, *, by_index: bool = False) -> Bool[np.ndarray, "height width"]:
     """Decode a mask at its own size: True where it is not black.
 
@@ -166,9 +172,8 @@ def _scaled(values: Shaped[np.ndarray, "height width"], white: int) -> Image.Ima
         )
     table = np.rint(np.arange(_WHITE_16 + 1).clip(max=white) * (255 / white)).astype(np.uint8)
     grey = np.empty(values.shape, dtype=np.uint8)
-    rows = max(1, _BLOCK_PIXELS // values.shape[1])
-    for first in range(0, len(values), rows):  # the places in the table take eight bytes a pixel
-        grey[first : first + rows] = table[values[first : first + rows]]
+    for band in bands(*values.shape):
+        grey[band] = table[values[band]]
     return Image.fromarray(grey)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.io.files import atomic_write
-from adcommon.io.images import open_mask, picture
+from adcommon.io.images import bands, open_mask, picture
 from adcommon.results.gallery import ScoredImage
 from adcommon.results.picture_names import LAYERS
 from adcommon.results.pictures import FOUND, contour, glow, heat_map, jpeg, outline_png, overlay, webp
@@ -42,18 +42,45 @@ def draw(
         UnreadableImage: the image is gone.
     """
     image = alone(source, preprocess, longest_side=longest_side)
+    return image, covered(image, network_map, preprocess, colours)
+
+
+def covered(
+    image: Pixels,
+    network_map: Float[np.ndarray, "map_height map_width"],
+    preprocess: Preprocess,
+    colours: Colours | None,
+) -> Pixels:
+    """The map over an image that `alone` gave."""
     anomaly_map = preprocess.restore(network_map[None], *image.shape[:2])[0]
-    dark, outlined, bright = colours or (None, None, None)
-    drawn = overlay(image, heat_map(anomaly_map, dark, bright, colours=glow))
-    return image, drawn if outlined is None else contour(drawn, anomaly_map > outlined, FOUND)
+    dark, outlined, bright = colours or (float(anomaly_map.min()), None, float(anomaly_map.max()))
+    drawn = np.empty_like(image)
+    for band in bands(*anomaly_map.shape):
+        drawn[band] = overlay(image[band], heat_map(anomaly_map[band], dark, bright, colours=glow))
+    if outlined is not None:
+        contour(drawn, anomaly_map > outlined, FOUND)
+    return drawn
 
 
 def alone(source: Path | bytes, preprocess: Preprocess, *, longest_side: int) -> Pixels:
     """An image, the way up that its maps have; at its own size it is in memory only here."""
     with picture(source, upright=preprocess.upright, white=preprocess.white) as image:
-        scale = min(1.0, longest_side / max(image.size))
-        width, height = (max(1, round(scale * side)) for side in image.size)
-        return np.asarray(image.resize((width, height), reducing_gap=2).convert("RGB"))
+        return pixels_of(reduced(image, longest_side))
+
+
+def reduced(image: Image.Image, longest_side: int) -> Image.Image:
+    """An image that is decoded, and lies as it should: grey or RGB, and itself if it is small enough."""
+    with picture(image) as ready:
+        if (longest := max(ready.size)) <= longest_side:
+            return ready
+        scale = longest_side / longest
+        width, height = (max(1, round(scale * side)) for side in ready.size)
+        return ready.resize((width, height), reducing_gap=2)
+
+
+def pixels_of(image: Image.Image) -> Pixels:
+    """What `reduced` gave, in RGB."""
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def truth_of(

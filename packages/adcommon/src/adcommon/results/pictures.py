@@ -6,7 +6,7 @@ level (`jet`, `heat_map`, `reference_overlay`), and those for reading (`glow`, `
 
 import io
 from collections.abc import Callable
-from functools import reduce
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -41,9 +41,17 @@ def glow(indices: UInt8[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
 
     Source: eight colours of the map "inferno" by Smith and van der Walt (public domain), joined linearly.
     """
+    picture = Image.fromarray(indices.reshape(len(indices), -1))
+    picture.putpalette(_glow_palette())  # half of the time that NumPy takes to look them up
+    return np.asarray(picture.convert("RGB")).reshape(*indices.shape, 3)
+
+
+@cache
+def _glow_palette() -> bytes:
+    """The 256 colours of `glow`, 3 bytes each."""
     places = np.linspace(0, 255, len(_GLOW))
     channels = [np.interp(np.arange(256), places, channel) for channel in np.array(_GLOW).T]
-    return np.rint(np.stack(channels, axis=1)).astype(np.uint8).take(indices, axis=0)
+    return np.rint(np.stack(channels, axis=1)).astype(np.uint8).tobytes()
 
 
 def heat_map(
@@ -92,11 +100,9 @@ def contour(
     image: UInt8[np.ndarray, "height width 3"],
     mask: Bool[np.ndarray, "height width"],
     colour: tuple[int, int, int] = TRUTH,
-) -> UInt8[np.ndarray, "height width 3"]:
-    """The image with a mask's inner border in a colour, 1 pixel wide for every 256 of the shorter side."""
-    drawn = image.copy()
-    drawn[_border(mask)] = colour
-    return drawn
+) -> None:
+    """Draw a mask's inner border on an image, 1 pixel wide for every 256 of the shorter side."""
+    image.reshape(-1, 3)[np.flatnonzero(_border(mask))] = colour
 
 
 def outline_png(mask: Bool[np.ndarray, "height width"]) -> bytes:
@@ -117,9 +123,13 @@ def _border(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height 
         )
         inner = mask[box]
         for _ in range(2):  # along the columns, and, turned, along the rows
-            padded = np.pad(inner, ((width, width), (0, 0)), mode="edge")
-            moved = (padded[place : place + len(inner)] for place in range(2 * width + 1))
-            inner = reduce(np.logical_and, moved).T
+            inner = np.pad(inner, ((width, width), (0, 0)), mode="edge")
+            joined, window = 1, 2 * width + 1
+            while joined < window:  # so many neighbours are one by now; twice as many at the next turn
+                step = min(joined, window - joined)
+                inner = inner[:-step] & inner[step:]
+                joined += step
+            inner = inner.T
         border[box] = mask[box] & ~inner
     return border
 
@@ -138,7 +148,7 @@ def webp(
     file, image = io.BytesIO(), Image.fromarray(pixels)
     if longest_side is not None:
         image.thumbnail((longest_side, longest_side), Image.Resampling.BILINEAR, reducing_gap=1.0)
-    image.save(file, format="WEBP", quality=quality, method=2)  # 4 takes twice as long and saves 3 %
+    image.save(file, format="WEBP", quality=quality, method=0)  # 2 takes twice as long and saves 6 %
     return file.getvalue()
 
 

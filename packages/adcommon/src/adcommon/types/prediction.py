@@ -77,7 +77,7 @@ class Detector(Protocol):
     def score(self, images: Float[Array, "batch 3 height width"]) -> Prediction:
         """Scores and maps of preprocessed images, which may be on any device.
 
-        Pure, in evaluation mode, and independent of how images are batched.
+        Pure, in evaluation mode, and independent of how images are batched; several threads call it at once.
         """
         ...
 
