@@ -1,4 +1,4 @@
-"""RealNet: choosing channels and training, against the reference's way of computing the same, in one run.
+"""RealNet: channels, training, test images, against the reference's way of computing the same, in one run.
 
 Channels: the reference draws batches of its own for every block, sends clean and anomalous images through the
 backbone each time and scores every layer in two passes over its differences. Ours shares batches between
@@ -6,23 +6,31 @@ blocks, has the clean images' maps already, leaves out layers that keep every ch
 
 Step: the reference sends clean images and the whole batch through the backbone, normalises a copy of all
 residuals to rank two numbers per channel, and gathers through an index of every pixel; Adam updates
-parameter by parameter. Both have the same losses, which is shown. At full width (--recipe mvtec) a step needs
-20 GB of memory, the channels 3 GB.
+parameter by parameter. Both have the same losses, which is shown.
 
-    python benchmarks/bench_realnet_train.py [--parts channels step] [--recipe mvtec] [--size 128] [--batch 4]
+Image: one test image, from pixels to map and score. The reference normalises the residuals as in a step, lays
+out every head's attention, and has the weights of its convolutions put in oneDNN's order for each image. Maps
+are the same, which is asserted. At full width (--recipe mvtec) a step needs 20 GB of memory, an image 8 GB,
+the channels 3 GB. Of one thread it is CPU time.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_realnet_train.py [--parts channels step image]
+        [--recipe mvtec] [--size 128] [--batch 4]
 """
 
 import argparse
+import copy
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from bench_diffusion import as_reference, awake, explain, operations_of
 from bench_realnet import compare
 from torch import Tensor, nn
 
+from realnet.detector import RealNetDetector, make_preprocess
 from realnet.losses import feature_mse, segmentation_cross_entropy
-from realnet.model import RealNet
+from realnet.model import Features, RealNet
 from realnet.network.afs import AFS, Pair, channel_scores, total_scores
 from realnet.network.rrs import join
 from realnet.optimiser import make_optimiser, mixed_features, update
@@ -82,6 +90,23 @@ def channels(recipe: Recipe, batch: int, rounds: int) -> None:
         )
 
 
+def reference_logits(
+    model: RealNet, norm: nn.BatchNorm2d, features: Features, size: torch.Size
+) -> tuple[list[Tensor], Tensor]:
+    """What is rebuilt and the logits, as the reference computes them; `norm` normalises every residual."""
+    rrs = model.rrs
+    rebuilt = [network(block) for network, block in zip(model.recon.values(), features, strict=True)]
+    joined = join([(a - b).square() for a, b in zip(features, rebuilt, strict=True)])
+    with torch.no_grad():
+        normal = norm(joined)
+        scores = {"max": F.adaptive_max_pool2d(normal, 1), "mean": F.adaptive_avg_pool2d(normal, 1)}
+        chosen = [scores[mode].flatten(1).topk(count, dim=1).indices for mode, count in rrs.modes]
+    index = torch.cat(chosen, dim=1)[:, :, None, None].expand(-1, -1, *joined.shape[2:])
+    x = rrs.decoder2(rrs.decoder1(torch.gather(joined, 1, index)))
+    x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+    return rebuilt, F.interpolate(rrs.decoder3(x), size, mode="bilinear", align_corners=True)
+
+
 class ReferenceStep:
     """A training step as the reference computes it."""
 
@@ -94,18 +119,8 @@ class ReferenceStep:
         self.norm = nn.BatchNorm2d(model.rrs.bn_idx.num_features, momentum=0.9, affine=False)
 
     def __call__(self, clean: Tensor, images: Tensor, masks: Tensor) -> tuple[float, float]:
-        model, rrs = self.model, self.model.rrs
-        wanted, features = model.features(clean), model.features(images)
-        rebuilt = [network(block) for network, block in zip(model.recon.values(), features, strict=True)]
-        joined = join([(a - b).square() for a, b in zip(features, rebuilt, strict=True)])
-        with torch.no_grad():
-            normal = self.norm(joined)
-            scores = {"max": F.adaptive_max_pool2d(normal, 1), "mean": F.adaptive_avg_pool2d(normal, 1)}
-            chosen = [scores[mode].flatten(1).topk(count, dim=1).indices for mode, count in rrs.modes]
-        index = torch.cat(chosen, dim=1)[:, :, None, None].expand(-1, -1, *joined.shape[2:])
-        x = rrs.decoder2(rrs.decoder1(torch.gather(joined, 1, index)))
-        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-        logits = F.interpolate(rrs.decoder3(x), images.shape[2:], mode="bilinear", align_corners=True)
+        wanted, features = self.model.features(clean), self.model.features(images)
+        rebuilt, logits = reference_logits(self.model, self.norm, features, images.shape[2:])
         losses = segmentation_cross_entropy(logits, masks), feature_mse(rebuilt, wanted)
         self.optimiser.zero_grad()
         sum(losses).backward()  # type: ignore[union-attr]
@@ -119,7 +134,7 @@ def step(recipe: Recipe, batch: int, rounds: int) -> None:
     torch.manual_seed(0)
     model = RealNet(recipe, weights="random").train()
     torch.manual_seed(0)
-    reference = ReferenceStep(RealNet(recipe, weights="random").train(), recipe)
+    reference = ReferenceStep(as_reference(RealNet(recipe, weights="random").train()), recipe)
     optimiser, network, kept = make_optimiser(model, recipe), model.trainable(), model.backbone(clean)
 
     def ours() -> Tensor:
@@ -131,7 +146,32 @@ def step(recipe: Recipe, batch: int, rounds: int) -> None:
     compare("training step", lambda: reference(clean, images, masks), ours, rounds, batch)
 
 
-PARTS = {"channels": channels, "step": step}
+def image(recipe: Recipe, _: int, rounds: int) -> None:
+    torch.manual_seed(0)
+    model = awake(RealNet(recipe, weights="random").eval())
+    theirs = as_reference(copy.deepcopy(model))
+    picture = torch.randn(1, 3, recipe.image_size, recipe.image_size)
+    detector = RealNetDetector(model, make_preprocess(recipe), recipe)
+
+    @torch.no_grad()
+    def reference() -> tuple[Tensor, Tensor]:
+        features = theirs.features(picture)
+        _, logits = reference_logits(theirs, theirs.rrs.bn_idx, features, picture.shape[2:])
+        maps = logits.softmax(dim=1)[:, 1:]
+        return F.avg_pool2d(maps, recipe.window, stride=1).amax(dim=(1, 2, 3)), maps[:, 0]
+
+    scores, maps = reference()
+    own = detector.score(picture)
+    assert torch.allclose(own.anomaly_maps, maps, atol=1e-4)
+    assert torch.allclose(own.image_scores, scores, atol=1e-4)
+    print(f"maps, of spread {maps.std():.1e}, differ by {(own.anomaly_maps - maps).abs().max():.0e} at most")
+    compare("test image", reference, lambda: detector.score(picture), rounds, 1)
+    with torch.inference_mode():
+        operations = operations_of(lambda: theirs(picture))
+    explain(lambda: detector.score(picture), operations)
+
+
+PARTS = {"channels": channels, "step": step, "image": image}
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from adcommon.testing.waits import waits
 from realnet.losses import feature_mse, segmentation_cross_entropy
 from realnet.optimiser import make_optimiser, mixed_features, segmentation_loss, set_rate, update
 
@@ -52,6 +53,16 @@ def test_an_update_has_the_losses_and_gradients_of_the_plain_way(make_model, tin
     for (name, ours), theirs in zip(model.named_parameters(), plain.parameters(), strict=True):
         if ours.requires_grad:
             assert torch.allclose(ours, theirs, atol=1e-9), name
+
+
+def test_a_step_never_waits_for_a_device(make_model, tiny) -> None:
+    clean, images, masks, anomalous = batch()
+    model = make_model().train()
+    optimiser, network, maps = make_optimiser(model, tiny), model.trainable(), model.backbone(clean)
+    with waits() as found:
+        features, wanted = mixed_features(model, maps, images, anomalous)
+        update(network, features, wanted, masks, optimiser, Accelerator(cpu=True), tiny)
+    assert found == []
 
 
 def test_losses_fall(make_model, tiny) -> None:

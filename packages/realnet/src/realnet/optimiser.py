@@ -86,12 +86,11 @@ def mixed_features(
 
     Only the anomalous images pass through the backbone; of the others the maps in `clean` are all there is.
     """
-    rows = [row for row, changed in enumerate(anomalous) if changed]
     clean_features = model.afs(model.levels(clean))
-    if not rows:
+    if not any(anomalous):
         return clean_features, clean_features
-    changed = model.features(images[rows])
-    features = [block.clone() for block in clean_features]
-    for block, new in zip(features, changed, strict=True):
-        block[rows] = new
+    rows = torch.tensor([row for row, changed in enumerate(anomalous) if changed])
+    rows = rows.to(images.device, non_blocking=True)
+    changed = model.features(images.index_select(0, rows))
+    features = [block.index_copy(0, rows, new) for block, new in zip(clean_features, changed, strict=True)]
     return features, clean_features

@@ -62,9 +62,9 @@ class TrainingBatch:
 
     def parts(self, size: int, network: nn.Module, accelerator: Accelerator) -> Iterator["TrainingBatch"]:
         """At most `size` images at a time; processes share gradients of the network after the last alone."""
-        chunks = torch.arange(len(self)).split(size)
-        for chunk in chunks:
-            with nullcontext() if chunk is chunks[-1] else accelerator.no_sync(network):
+        for first in range(0, len(self), size):
+            chunk = slice(first, first + size)
+            with nullcontext() if chunk.stop >= len(self) else accelerator.no_sync(network):
                 yield TrainingBatch(
                     self.clean[chunk], self.labels[chunk], self.noise[chunk], self.steps[chunk]
                 )

@@ -46,7 +46,8 @@ class Attention(nn.Module):
         """The input plus what its positions see of each other."""
         flat = x.flatten(2)
         qkv = self.qkv(self.norm(flat)).unflatten(1, (self.heads, 3, -1)).transpose(3, 4)
-        query, key, value = qkv.unbind(2)
+        # A copy, because a CPU's one-pass kernel wants each position's channels together.
+        query, key, value = qkv.contiguous().unbind(2)
         seen = F.scaled_dot_product_attention(query, key, value)
         return (flat + self.proj_out(seen.transpose(2, 3).flatten(1, 2))).view_as(x)
 

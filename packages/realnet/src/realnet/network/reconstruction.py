@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from realnet.network.attention import Attention, GroupNorm, zeroed
+from realnet.network.convolution import Conv2d, ConvTranspose2d
 
 Map = Float[Tensor, "batch _channels _height _width"]
 
@@ -46,7 +47,7 @@ class Reconstruction(nn.Module):
         coarsest = len(channel_mult) - 1
         now = int(channel_mult[0] * width)
         skips = [now]
-        self.input_blocks = nn.ModuleList([nn.Conv2d(channels, now, 3, padding=1)])
+        self.input_blocks = nn.ModuleList([Conv2d(channels, now, 3, padding=1)])
         for level, factor in enumerate(channel_mult):
             for _ in range(res_blocks):
                 block = ResBlock(now, factor * width)
@@ -67,7 +68,7 @@ class Reconstruction(nn.Module):
                 up = [UpBlock(now)] if level and position == res_blocks else []
                 self.output_blocks.append(nn.Sequential(block, *attention(now, level), *up))
 
-        self.out = nn.Sequential(GroupNorm(now), nn.SiLU(), zeroed(nn.Conv2d(now, channels, 3, padding=1)))
+        self.out = nn.Sequential(GroupNorm(now), nn.SiLU(), zeroed(Conv2d(now, channels, 3, padding=1)))
 
     def forward(
         self, features: Float[Tensor, "batch channels height width"]
@@ -171,7 +172,7 @@ class _ResidualLayer(nn.Module):
         super().__init__()
         self._block = nn.Sequential(
             nn.ReLU(),
-            nn.Conv2d(channels, hidden, 3, padding=1, bias=False),
+            Conv2d(channels, hidden, 3, padding=1, bias=False),
             nn.ReLU(),
             nn.Conv2d(hidden, channels, 1, bias=False),
         )
@@ -181,21 +182,21 @@ class _ResidualLayer(nn.Module):
 
 
 def _norm_and_convolution(channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(GroupNorm(channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1))
+    return nn.Sequential(GroupNorm(channels), nn.SiLU(), Conv2d(channels, out_channels, 3, padding=1))
 
 
-def _doubling(channels: int, out_channels: int) -> nn.ConvTranspose2d:
+def _doubling(channels: int, out_channels: int) -> ConvTranspose2d:
     """A transposed convolution that doubles height and width."""
-    return nn.ConvTranspose2d(channels, out_channels, 4, stride=2, padding=1)
+    return ConvTranspose2d(channels, out_channels, 4, stride=2, padding=1)
 
 
 def _double_convolution(channels: int) -> nn.Sequential:
     """Two convolutions with instance norm; the second doubles the channels."""
     return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1),
+        Conv2d(channels, channels, 3, padding=1),
         nn.InstanceNorm2d(channels),
         nn.ReLU(),
-        nn.Conv2d(channels, 2 * channels, 3, padding=1),
+        Conv2d(channels, 2 * channels, 3, padding=1),
         nn.InstanceNorm2d(2 * channels),
         nn.ReLU(),
     )

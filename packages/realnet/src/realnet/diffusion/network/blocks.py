@@ -71,7 +71,7 @@ class ResBlock(nn.Module):
         hidden = first(self._resampled(activation(norm(x))))
         scale, shift = self.emb_layers(embedding)[:, :, None, None].chunk(2, dim=1)
         norm, *rest = self.out_layers
-        hidden = norm(hidden) * (1 + scale) + shift
+        hidden = torch.addcmul(shift, norm(hidden), 1 + scale)
         for layer in rest:
             hidden = layer(hidden)
         return self.skip_connection(self._resampled(x)) + hidden

@@ -1,0 +1,97 @@
+"""Convolutions that keep their weights in the order that a CPU multiplies them in, while nothing learns.
+
+oneDNN puts them in that order at every call. Of wide layers on small maps that takes as long as the products.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+MOST_POSITIONS = 1024
+"""Of a batch's maps together; with more the order is a few percent of the time, and not worth a copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Weights in oneDNN's order, which may depend on the input's shape."""
+
+    source: Tensor
+    """What they were made of; held, so that no other weights come to lie there."""
+    version: int
+    shape: torch.Size
+    weight: Tensor
+
+    def is_of(self, source: Tensor, shape: torch.Size) -> bool:
+        """True if neither weights nor shape have changed since."""
+        same = self.source.data_ptr() == source.data_ptr() and self.version == source._version
+        return same and self.shape == shape
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Nothing is copied or stored: what this order is belongs to oneDNN."""
+        return type(None), ()
+
+
+def _reordered(
+    kept: _Kept | None, weight: Tensor, x: Tensor, reorder: Callable[[Tensor], Tensor]
+) -> _Kept | None:
+    """What to multiply with; None: compiled, learning, another device or type, or maps that gain nothing."""
+    if (
+        torch.compiler.is_compiling()  # first, because an exported batch has no number
+        or torch.is_grad_enabled()
+        or x.device.type != "cpu"
+        or not x.dtype == weight.dtype == torch.float32
+        or x[:, 0].numel() > MOST_POSITIONS
+        or torch.is_autocast_enabled("cpu")
+        or not torch.backends.mkldnn.is_available()
+    ):
+        return None
+    source = weight.detach()
+    if kept is not None and kept.is_of(source, x.shape):
+        return kept
+    return _Kept(source, source._version, x.shape, reorder(source))
+
+
+class Conv2d(nn.Conv2d):
+    """torch's, with the same entries and results."""
+
+    _kept: _Kept | None = None
+
+    def forward(self, x: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _ _"]:
+        """The convolution."""
+        how: tuple[Any, ...] = (self.padding, self.stride, self.dilation, self.groups)
+        reorder: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight
+        kept = self._kept = _reordered(
+            self._kept,
+            self.weight,
+            x,
+            lambda weight: reorder(weight.to_mkldnn(), *how, x.shape),
+        )
+        if kept is None:
+            return super().forward(x)
+        return torch.ops.mkldnn._convolution_pointwise(x, kept.weight, self.bias, *how, "none", [], "")
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """torch's, with the same entries and results."""
+
+    _kept: _Kept | None = None
+
+    def forward(  # type: ignore[override]  # no size is asked for
+        self, x: Float[Tensor, "batch _ _ _"]
+    ) -> Float[Tensor, "batch _ _ _"]:
+        """The transposed convolution."""
+        how: tuple[Any, ...] = (self.padding, self.output_padding, self.stride, self.dilation, self.groups)
+        kept = self._kept = _reordered(
+            self._kept,
+            self.weight,
+            x,
+            lambda weight: torch.ops.mkldnn._reorder_convolution_transpose_weight(weight, *how, x.shape),
+        )
+        if kept is None:
+            return super().forward(x)
+        run = torch.ops.mkldnn._convolution_transpose_pointwise
+        return run(x, kept.weight, self.bias, *how, "none", [], "")
