@@ -37,17 +37,44 @@ def parse(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path, rewrite=None)
     monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
     try:
         experiment(
-            "command", lambda *given: received.append(given), RECIPES, "own", "Summary.", rewrite=rewrite
+            "command",
+            lambda *given: received.append(given),
+            RECIPES,
+            "own",
+            "Summary.",
+            rewrite=rewrite,
+            ablations={"short": Recipe(iterations=7)},
         )
     except SystemExit as done:
-        return received[0] if done.code == 0 else done.code
-    return received[0]
+        if done.code:
+            return done.code
+    return received[0] if received else None
 
 
 def test_one_flag_changes_one_field_of_the_recipe_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     name, recipe, _ = parse(monkeypatch, "--recipe", "visa", "--image-score", "top1")
     assert name == "visa"
     assert (recipe.dataset, recipe.iterations, recipe.image_score) == ("visa", 3000, "top1")
+
+
+def test_an_ablation_is_a_recipe_and_help_shows_the_values_of_the_one_that_would_run(
+    monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    name, recipe, _ = parse(monkeypatch, "--recipe", "short")
+    assert (name, recipe.iterations) == ("short", 7)
+    for words, steps in (((), 2000), (("--recipe", "visa"), 3000), (("--recipe=short",), 7)):
+        parse(monkeypatch, *words, "--help")
+        shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert f"Optimiser steps. [default: {steps}]" in shown
+        assert "The experiment to start from: own, visa, or an ablation." in shown
+    assert parse(monkeypatch, "--recipe", "shot") == 2
+    assert "did you mean 'short'" in capsys.readouterr().err
+
+
+def test_recipes_are_listed_and_nothing_runs(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    assert parse(monkeypatch, "--list-recipes") is None
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["command", "own", "visa", "ablations,", "short"]
 
 
 def test_underscores_and_lists_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:

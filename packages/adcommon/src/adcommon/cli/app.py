@@ -12,16 +12,19 @@ from dataclasses import fields, make_dataclass, replace
 from datetime import date
 from io import TextIOWrapper
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
 from cyclopts.types import ExistingFile
 
+from adcommon.cli.recipes import recipe_list
 from adcommon.errors import BadValue, Stopped, UserError, unknown_name
 from adcommon.io.schema import read_yaml, shown
+from adcommon.results.rows import Published
 from adcommon.training.logging import start_logging
-from adcommon.training.recipes import flags_of
+from adcommon.training.recipes import flags_of, value_of
 from adcommon.training.settings import SETTINGS_GROUP, Settings
 
 R = TypeVar("R")
@@ -131,6 +134,8 @@ def experiment(
     read_config: Callable[[Path], Mapping[str, Any] | None] | None = None,
     settings_type: type[S] = Settings,  # type: ignore[assignment]
     rewrite: Callable[[list[str]], list[str]] | None = None,
+    ablations: Mapping[str, R] = MappingProxyType({}),
+    published: Mapping[str, Published] = MappingProxyType({}),
 ) -> None:
     """A training command: parse recipe and settings, then call `body` with the recipe's name and both.
 
@@ -142,14 +147,18 @@ def experiment(
             for a file that is not in their form.
         settings_type: `Settings`, or a method's own dataclass with further flags.
         rewrite: as for `execute`.
+        ablations: further recipes, which are listed apart.
+        published: the paper's numbers by recipe, which `--list-recipes` shows beside them.
     """
+    known = {**recipes, **ablations}
     choose = default if callable(default) else lambda words: default
-    usual = choose(sys.argv[1:])
+    named = value_of("--recipe", sys.argv[1:])
+    usual = named if named in known else choose(sys.argv[1:])  # so that --help shows what would run
     app = App(name=name, help=summary)
     given: set[str] = set()
 
     def register(base: str) -> None:
-        recipe_type = with_defaults(recipes[base])
+        recipe_type = with_defaults(known[base])
         flat = Parameter(name="*", group=RECIPE_GROUP, negative_iterable=())
 
         def command(
@@ -163,29 +172,39 @@ def experiment(
         app.default(command)
 
     register(usual)
-    chooser = Parameter(group=SETTINGS_GROUP, show=len(recipes) > 1)
+    chooser = Parameter(
+        group=SETTINGS_GROUP,
+        show=len(known) > 1,
+        help=f"The experiment to start from: {', '.join(recipes)}" + ", or an ablation." * bool(ablations),
+    )
+    lister = Parameter(group=SETTINGS_GROUP, show=len(known) > 1, negative=(), show_default=False)
 
     @app.meta.default
     def launch(
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
         config: Files = (),
         recipe: Annotated[str, chooser] = usual,
+        list_recipes: Annotated[bool, lister] = False,
     ) -> None:
         """Choose the recipe and the files that change it.
 
         Args:
             config: YAML file with any of the flags below; may be given several times, the last one wins.
-            recipe: the paper's experiment to start from.
+            recipe: name of what to start from.
+            list_recipes: Print every recipe, what it changes and the paper's numbers, and end.
         """
+        if list_recipes:
+            print(recipe_list(name, recipes, ablations, published))
+            return
         theirs = {path: _translated(path, read_config) for path in reversed(config)}
         files = {path: _flags_in(path) if values is None else values for path, values in theirs.items()}
         if "--recipe" not in flags_of(sys.argv):
             ours = [files[path].items() for path, values in theirs.items() if values is None]
             said = [f"--{flag}={value}" for values in ours for flag, value in values if value is not None]
             recipe = choose([*tokens, *said])
-        if recipe not in recipes:
-            raise unknown_name("recipe", recipe, recipes)
-        if "--accumulate" in flags_of(tokens) and not hasattr(recipes[recipe], "accumulate"):
+        if recipe not in known:
+            raise unknown_name("recipe", recipe, known)
+        if "--accumulate" in flags_of(tokens) and not hasattr(known[recipe], "accumulate"):
             raise BadValue(
                 f"{name} has no --accumulate: in parts of a batch, batch norm and other statistics of it "
                 "would be others, and so would the numbers (docs/clusters.md). Share the batch among several "

@@ -19,6 +19,19 @@ def flags_of(words: Sequence[str]) -> set[str]:
     return {word.replace("_", "-").partition("=")[0] for word in words if word.startswith("--")}
 
 
+def value_of(flag: str, words: Sequence[str]) -> str | None:
+    """The value of a flag on a command line; None: it is not there, or is the last word.
+
+    >>> value_of("--recipe", ["--recipe", "visa"]), value_of("--recipe", ["--recipe=visa", "--maps"])
+    ('visa', 'visa')
+    """
+    flags = [word.replace("_", "-").partition("=")[0] for word in words]
+    if flag not in flags:
+        return None
+    place = flags.index(flag)
+    return words[place].partition("=")[2] or next(iter(words[place + 1 : place + 2]), None)
+
+
 def is_unchosen(field: str, recipe: object, recipes: Mapping[str, object], given: Collection[str]) -> bool:
     """True if a recipe's value of a field may give way to what fits another backbone: nobody named it.
 
@@ -44,9 +57,8 @@ def recipe_for(words: Sequence[str], papers: Collection[str], own: Collection[st
     """
     flags = [word.replace("_", "-").partition("=")[0] for word in words]
     if "--dataset" in flags and "--data" not in flags:
-        place = flags.index("--dataset")
-        given = words[place].partition("=")[2] or "".join(words[place + 1 : place + 2])
-        return given if given in papers else "own"
+        given = value_of("--dataset", words)
+        return given if given is not None and given in papers else "own"
     return "own" if set(own) & set(flags) else next(iter(papers))
 
 

@@ -23,6 +23,7 @@ def train() -> None:
         default=partial(recipe_for, papers=RECIPES),
         summary="Fit PaDiM to the normal images of a dataset, or of a folder of your own (--data DIR): no "
         "training, one pass.",
+        published=PUBLISHED,
     )
 
 

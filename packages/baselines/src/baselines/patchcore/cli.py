@@ -22,6 +22,7 @@ def train() -> None:
         default=partial(recipe_for, papers=RECIPES),
         summary="Keep patches of the normal images of a dataset, or of a folder of your own (--data DIR): no "
         "training, one pass.",
+        published=PUBLISHED,
     )
 
 
