@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from recontrast.losses import mining_alpha
+from recontrast.losses import criterion_of, mining_alpha
 from recontrast.model import ReContrast, build
 from recontrast.optimiser import make_optimiser, update
 from recontrast.recipes import MVTEC, RECIPES
@@ -93,6 +93,7 @@ def main() -> None:
     torch.manual_seed(0)
     recipe = replace(RECIPES[options.recipe], encoder_norm="eval")
     alpha = mining_alpha(ITERATION, MVTEC.iterations, recipe.mining_ramp)
+    criterion = criterion_of(replace(recipe, iterations=MVTEC.iterations), ITERATION)
     start = build(recipe, weights="pretrained" if options.recipe == "quickstart" else "random")
     shape = (options.batch, 3, recipe.image_size, recipe.image_size)
     accelerator = Accelerator(cpu=True)
@@ -113,7 +114,7 @@ def main() -> None:
             else:
                 frozen = kept if name == "ours, kept" else None
                 with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name == "ours, bf16"):
-                    loss = update(model, batch, optimiser, accelerator, alpha=alpha, frozen=frozen)
+                    loss = update(model, batch, optimiser, accelerator, criterion, frozen=frozen)
             optimiser.zero_grad()  # of one model at a time is enough to hold
             return float(loss)
 

@@ -33,7 +33,7 @@ from realnet.optimiser import update as realnet_update
 from realnet.recipes import RECIPES as REALNET
 from recontrast.detector import make_detector as recontrast_detector
 from recontrast.detector import make_preprocess as recontrast_preprocess
-from recontrast.losses import mining_alpha
+from recontrast.losses import criterion_of, mining_alpha
 from recontrast.model import build as build_recontrast
 from recontrast.optimiser import make_optimiser as recontrast_optimiser
 from recontrast.optimiser import update as recontrast_update
@@ -76,6 +76,7 @@ def recontrast(device: torch.device, tiny: bool) -> Subject:
     images = torch.randn(recipe.batch_size, 3, recipe.image_size, recipe.image_size)
     start = build_recontrast(recipe, weights="random")
     alpha = mining_alpha(bench_train_step.ITERATION, recipe.iterations, recipe.mining_ramp)
+    criterion = criterion_of(recipe, bench_train_step.ITERATION)
 
     def reference() -> Step:
         model = deepcopy(start)
@@ -89,7 +90,7 @@ def recontrast(device: torch.device, tiny: bool) -> Subject:
         maps = model.frozen_features(batch) if kept else None
         compile_if(compiled, model)
         network = distribute(model, accelerator)
-        return lambda: recontrast_update(network, batch, optimiser, accelerator, alpha=alpha, frozen=maps)
+        return lambda: recontrast_update(network, batch, optimiser, accelerator, criterion, frozen=maps)
 
     def detector() -> Detector:
         model = deepcopy(start).to(memory_format=torch.channels_last)

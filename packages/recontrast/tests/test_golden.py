@@ -35,7 +35,14 @@ from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, gold
 from adcommon.types.records import Record
 from recontrast.compat.official import load_official
 from recontrast.detector import ReContrastDetector, combine
-from recontrast.losses import global_cosine, mined_global_cosine, mining_alpha, recontrast_loss, region_cosine
+from recontrast.losses import (
+    criterion_of,
+    global_cosine,
+    mined_cosine,
+    mining_alpha,
+    recontrast_loss,
+    region_cosine,
+)
 from recontrast.metrics import (
     recontrast_aupro,
     recontrast_aupro_per_image,
@@ -187,7 +194,7 @@ def test_losses(file: GoldenFile) -> None:
         run("region_cosine", region_cosine)
         for case in file.entry["hard_mining"]:
             prefix, options = case["prefix"], {"alpha": float(case["alpha"]), "factor": float(case["factor"])}
-            gradients = run(prefix, mined_global_cosine, **options)
+            gradients = run(prefix, mined_cosine, **options)
             values[f"{prefix}_loss{suffix}"] = values[f"{prefix}{suffix}"]
             values[f"{prefix}_kept_fraction"] = [
                 float((gradient != 0).any(dim=1).double().mean()) for gradient in gradients
@@ -344,9 +351,9 @@ def test_the_commands_own_steps_follow_the_trajectories(folder: GoldenFolder, bu
     losses, norms = [], {}
     for iteration, given in enumerate(entry["inputs"]):
         images = torch.as_tensor(file.input(given)).double()
-        alpha = mining_alpha(iteration, recipe.iterations, recipe.mining_ramp)
+        criterion = criterion_of(recipe, iteration)
         hold = holds_encoder(recipe, iteration)
-        losses.append(float(update(model, images, optimiser, accelerator, alpha=alpha, hold_encoder=hold)))
+        losses.append(float(update(model, images, optimiser, accelerator, criterion, hold_encoder=hold)))
         norms = norms or gradient_norms(model)
         schedule.step()
         if resets_optimiser(recipe, iteration):

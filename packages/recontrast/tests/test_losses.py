@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recontrast.losses import (
     global_cosine,
-    mined_global_cosine,
+    mined_cosine,
     mining_alpha,
     recontrast_loss,
     region_cosine,
@@ -63,7 +63,7 @@ def test_targets_get_no_gradient_unless_asked() -> None:
 def test_mining_changes_gradients_at_easy_points_only(alpha: float, factor: float) -> None:
     a, b = levels(0), [level.requires_grad_() for level in levels(1)]
     plain = torch.autograd.grad(global_cosine(a, b), b)
-    mined_loss = mined_global_cosine(a, b, alpha, factor=factor)
+    mined_loss = mined_cosine(a, b, alpha, factor=factor)
     torch.testing.assert_close(mined_loss, global_cosine(a, b), rtol=0, atol=0)
     mined = torch.autograd.grad(mined_loss, b)
     for target, rebuilt, before, after in zip(a, b, plain, mined, strict=True):
@@ -76,14 +76,14 @@ def test_mining_changes_gradients_at_easy_points_only(alpha: float, factor: floa
 
 def test_about_the_hardest_seventh_is_left_at_the_end() -> None:
     target, rebuilt = torch.randn(4, 16, 32, 32), torch.randn(4, 16, 32, 32, requires_grad=True)
-    mined_global_cosine([target], [rebuilt], alpha=1.0).backward()
+    mined_cosine([target], [rebuilt], alpha=1.0).backward()
     assert float((rebuilt.grad != 0).double().mean()) == pytest.approx(0.159, abs=0.02)
 
 
 def test_channels_last_gives_the_same_loss() -> None:
     a, b = levels(0), levels(1)
     last = [[level.to(memory_format=torch.channels_last) for level in both] for both in (a, b)]
-    torch.testing.assert_close(mined_global_cosine(*last, 0.0), mined_global_cosine(a, b, 0.0))
+    torch.testing.assert_close(mined_cosine(*last, 0.0), mined_cosine(a, b, 0.0))
 
 
 def test_the_loss_is_half_of_either_pair() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adcommon.errors import BadValue
-from recontrast.losses import mined_global_cosine, recontrast_loss
+from recontrast.losses import mined_cosine, recontrast_loss
 from recontrast.model import ReContrast, WithPartialNorm, build, distance_maps
 from recontrast.network.partial_norm import PartialNorm
 from recontrast.recipes import MVTEC, MVTEC_MULTICLASS, MVTEC_STABLE
@@ -97,7 +97,7 @@ def test_trained_features_get_gradients_as_inputs_and_not_as_targets(
     for parts in (("frozen_features", "from_trained"), ("trained_features", "from_frozen")):
         outputs = model(images)
         outputs.trained_features[0].retain_grad()
-        mined_global_cosine(*(getattr(outputs, part) for part in parts), -3.0).backward()
+        mined_cosine(*(getattr(outputs, part) for part in parts), -3.0).backward()
         gradients.append(outputs.trained_features[0].grad)
     assert float(gradients[0].norm()) > 0
     assert float(gradients[1].norm()) == 0

@@ -4,6 +4,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from recontrast.losses import criterion_of
 from recontrast.model import build
 from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
 from recontrast.recipes import MVTEC, MVTEC_MULTICLASS, MVTEC_STABLE, VISA_STABLE
@@ -32,7 +33,7 @@ def test_the_decoders_optimiser_is_reset_after_every_500th_iteration() -> None:
 def test_a_reset_forgets_decoder_and_bottleneck_and_keeps_the_encoder(images: torch.Tensor) -> None:
     model = build(SMALL, weights="random")
     optimiser, _ = make_optimiser(model, SMALL)
-    update(model, images, optimiser, Accelerator(cpu=True), alpha=0.0)
+    update(model, images, optimiser, Accelerator(cpu=True), criterion_of(MVTEC, 150))
     reset(optimiser)
     states = [
         [parameter in optimiser.state for parameter in group["params"]] for group in optimiser.param_groups
@@ -45,7 +46,7 @@ def test_a_held_encoder_does_not_move_and_the_decoder_does(images: torch.Tensor)
     model = build(SMALL, weights="random")
     optimiser, _ = make_optimiser(model, SMALL)
     encoder, decoder = model.encoder.conv1.weight.clone(), model.decoder.out1[0].weight.clone()
-    update(model, images, optimiser, Accelerator(cpu=True), alpha=0.0, hold_encoder=True)
+    update(model, images, optimiser, Accelerator(cpu=True), criterion_of(MVTEC, 150), hold_encoder=True)
     assert torch.equal(model.encoder.conv1.weight, encoder)
     assert not torch.equal(model.decoder.out1[0].weight, decoder)
 
@@ -67,9 +68,9 @@ def test_bf16_moves_the_loss_by_less_than_a_hundredth(images: torch.Tensor) -> N
     torch.manual_seed(0)
     model = build(SMALL, weights="random")
     optimiser, _ = make_optimiser(model, replace(SMALL, decoder_lr=0.0, encoder_lr=0.0))
-    exact = update(model, images, optimiser, Accelerator(cpu=True), alpha=-3.0)
+    exact = update(model, images, optimiser, Accelerator(cpu=True), criterion_of(MVTEC, 0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = update(model, images, optimiser, Accelerator(cpu=True), alpha=-3.0)
+        rounded = update(model, images, optimiser, Accelerator(cpu=True), criterion_of(MVTEC, 0))
     assert rounded.dtype == torch.float32
     assert abs(float(rounded - exact)) < 0.01
     assert float(rounded) != float(exact)

@@ -18,6 +18,7 @@ from adcommon.training.run import Run, RunGroup
 from adcommon.training.settings import Settings
 from adcommon.training.stop import StopSignal
 from adcommon.types.records import Record
+from recontrast.losses import criterion_of
 from recontrast.model import ReContrast, WithPartialNorm, build
 from recontrast.optimiser import make_optimiser, update
 from recontrast.recipes import MVTEC, MVTEC_STABLE
@@ -153,16 +154,16 @@ def test_after_a_restore_the_next_step_is_the_same_partial_norm_included(tmp_pat
     images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     model, state, accelerator = fresh()
-    update(model, images, state["optimiser"], accelerator, alpha=-3.0)
+    update(model, images, state["optimiser"], accelerator, criterion_of(MVTEC, 0))
     run.log(1, {"loss": 1.0})
     save(run, 1, STABLE, state, accelerator)
     run.log(2, {"loss": 2.0})
-    next_loss = update(model, images, state["optimiser"], accelerator, alpha=-3.0)
+    next_loss = update(model, images, state["optimiser"], accelerator, criterion_of(MVTEC, 0))
     after = {name: value.clone() for name, value in model.state_dict().items()}
 
     torch.manual_seed(1)
     other, state, accelerator = fresh()
     assert restore(run, STABLE, state, accelerator) == 1
-    assert update(other, images, state["optimiser"], accelerator, alpha=-3.0) == next_loss
+    assert update(other, images, state["optimiser"], accelerator, criterion_of(MVTEC, 0)) == next_loss
     assert all(torch.equal(value, after[name]) for name, value in other.state_dict().items())
     assert run.metrics.read_text().splitlines() == ["step,loss", "1,1.0"]

@@ -8,6 +8,7 @@ from adcommon.cli.evaluate import evaluate_trained
 from adcommon.cli.model_commands import predict_app
 from adcommon.training.recipes import refuse_two_datasets
 from adcommon.training.settings import EvaluateSettings, Settings
+from recontrast.ablations import ABLATIONS, ALL
 from recontrast.experiment import run
 from recontrast.published import PUBLISHED
 from recontrast.recipes import CATEGORIES, RECIPES, Recipe
@@ -21,6 +22,8 @@ def train() -> None:
         RECIPES,
         default="own",
         summary="Train ReContrast on any dataset, or on a folder of your own images (--data DIR).",
+        ablations=ABLATIONS,
+        published=PUBLISHED,
     )
 
 
@@ -96,10 +99,10 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     """Train and evaluate one model per category, or one for all."""
     from adcommon.data import load_splits
 
-    refuse_two_datasets(recipe.dataset, settings.data, RECIPES[base].dataset)
+    refuse_two_datasets(recipe.dataset, settings.data, ALL[base].dataset)
     if settings.data is not None:
         recipe = replace(recipe, dataset="folder")
-    own_order = CATEGORIES.get(base, ()) if recipe.dataset == RECIPES[base].dataset else ()
+    own_order = CATEGORIES.get(base, ()) if recipe.dataset == ALL[base].dataset else ()
     run(
         recipe,
         load_splits(
@@ -110,7 +113,7 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
         ),
         settings,
         name=f"recontrast-{base}",
-        published=PUBLISHED.get(base) if asdict(recipe) == asdict(RECIPES[base]) else None,
+        published=PUBLISHED.get(base) if asdict(recipe) == asdict(ALL[base]) else None,
     )
 
 

@@ -1,7 +1,8 @@
 """ReContrast's losses (arXiv 2306.02602): cosine distance of whole feature maps, mining on gradients."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,8 +10,11 @@ from torch import Tensor
 
 from adcommon.models.anomaly_maps import cosine_distance
 from recontrast.model import Outputs
+from recontrast.recipes import Recipe
 
 Levels = Sequence[Float[Tensor, "batch _ _ _"]]
+Criterion = Callable[[Outputs], Float[Tensor, ""]]
+Kind = Literal["global", "region"]
 
 EPS = 1e-8
 """Shortest length that is divided by."""
@@ -41,10 +45,14 @@ class Sums(NamedTuple):
         target, rebuilt = (torch.linalg.vector_norm(norms, dim=(1, 2)) for norms in self[1:])
         return 1 - self.products.sum(dim=(1, 2)) / (target.clamp(min=EPS) * rebuilt.clamp(min=EPS))
 
+    def distances(self) -> Float[Tensor, "batch height width"]:
+        """1 - cosine of every position by itself."""
+        return 1 - self.products / (self.target_norms.clamp(min=EPS) * self.rebuilt_norms.clamp(min=EPS))
+
     @torch.no_grad()
     def easy(self, alpha: float) -> Bool[Tensor, "batch height width"]:
         """Positions whose own distance is below mean + alpha * standard deviation over the batch."""
-        distance = 1 - self.products / (self.target_norms.clamp(min=EPS) * self.rebuilt_norms.clamp(min=EPS))
+        distance = self.distances()
         return distance < distance.mean() + alpha * distance.std()
 
     def hold_easy(self, alpha: float, factor: float = 0.0) -> "Sums":
@@ -72,28 +80,56 @@ def region_cosine(targets: Levels, reconstructions: Levels) -> Float[Tensor, ""]
     return torch.stack([cosine_distance(target.detach(), rebuilt).mean() for target, rebuilt in pairs]).sum()
 
 
-def mined_global_cosine(
-    targets: Levels, reconstructions: Levels, alpha: float, *, factor: float = 0.0
+def mined_cosine(
+    targets: Levels,
+    reconstructions: Levels,
+    alpha: float,
+    *,
+    factor: float = 0.0,
+    kind: Kind = "global",
+    stop_gradient: bool = True,
 ) -> Float[Tensor, ""]:
-    """Global cosine whose gradient is multiplied by `factor` where reconstruction is already easy.
+    """Global or region cosine whose gradient is multiplied by `factor` where reconstruction is already easy.
 
     A position is easy if its distance is below mean + alpha * standard deviation of the level's distances
-    over the batch. The value is that of `global_cosine`.
+    over the batch. The value is that of `global_cosine` or `region_cosine`.
 
     Args:
         alpha: from `mining_alpha`; at -3 hardly a position is easy, at 1 all but the hardest ones are.
     """
-    levels = [
-        Sums.of(target.detach(), rebuilt) for target, rebuilt in zip(targets, reconstructions, strict=True)
-    ]
-    return torch.stack([sums.hold_easy(alpha, factor).distance().mean() for sums in levels]).sum()
+    if stop_gradient:
+        targets = [target.detach() for target in targets]
+    pairs = zip(targets, reconstructions, strict=True)
+    held = [Sums.of(*pair).hold_easy(alpha, factor) for pair in pairs]
+    return torch.stack(
+        [(sums.distance() if kind == "global" else sums.distances()).mean() for sums in held]
+    ).sum()
 
 
-def recontrast_loss(outputs: Outputs, alpha: float, *, factor: float = 0.0) -> Float[Tensor, ""]:
-    """Half the mined global cosine of either crossed pair; in [0, 6]."""
-    frozen_target = mined_global_cosine(outputs.frozen_features, outputs.from_trained, alpha, factor=factor)
-    trained_target = mined_global_cosine(outputs.trained_features, outputs.from_frozen, alpha, factor=factor)
+def recontrast_loss(
+    outputs: Outputs,
+    alpha: float,
+    *,
+    factor: float = 0.0,
+    kind: Kind = "global",
+    stop_gradient: bool = True,
+) -> Float[Tensor, ""]:
+    """Half the mined cosine of either crossed pair; in [0, 6]; the defaults are the paper's."""
+    mined = partial(mined_cosine, alpha=alpha, factor=factor, kind=kind, stop_gradient=stop_gradient)
+    frozen_target = mined(outputs.frozen_features, outputs.from_trained)
+    trained_target = mined(outputs.trained_features, outputs.from_frozen)
     return 0.5 * frozen_target + 0.5 * trained_target
+
+
+def criterion_of(recipe: Recipe, iteration: int) -> Criterion:
+    """The loss of a recipe at an iteration, counted from 0."""
+    return partial(
+        recontrast_loss,
+        alpha=mining_alpha(iteration, recipe.iterations, recipe.mining_ramp),
+        factor=recipe.mining_factor,
+        kind=recipe.loss,
+        stop_gradient=recipe.stop_gradient,
+    )
 
 
 def mining_alpha(

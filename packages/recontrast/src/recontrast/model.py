@@ -65,6 +65,7 @@ class ReContrast(nn.Module):
         encoder_norm_train: bool = False,
         partial_norm: float | None = None,
         encoder_eps: float | None = None,
+        encoders: Literal["crossed", "frozen", "trained"] = "crossed",
     ) -> None:
         """Mirror a pretrained encoder; it becomes the trained one, its copy the frozen one.
 
@@ -75,6 +76,7 @@ class ReContrast(nn.Module):
             encoder_norm_train: the trained encoder's norms use batch statistics while training.
             partial_norm: variance threshold of the PartialNorm that replaces them; None: ordinary batch norm.
             encoder_eps: their epsilon; None: as it is.
+            encoders: whose features are rebuilt, see the recipe; of one encoder both pairs are the same.
         """
         super().__init__()
         self.encoder_norm_train = encoder_norm_train
@@ -89,8 +91,14 @@ class ReContrast(nn.Module):
                     norm.eps = encoder_eps
         if partial_norm is not None:
             replace_norms(encoder, partial_norm)
+        self.encoders = encoders
+        if encoders == "frozen":
+            encoder.requires_grad_(False)
         self.bottleneck = Bottleneck(channels, plan)
         self.decoder = Decoder(channels, plan, decoder_activation)
+        if encoders != "crossed":
+            for heads in (self.decoder.out1, self.decoder.out2, self.decoder.out3):
+                heads[1].requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "ReContrast":
@@ -125,10 +133,15 @@ class ReContrast(nn.Module):
                 f"images of {images.shape[2]}x{images.shape[3]} pixels; ReContrast needs sides that are "
                 f"multiples of {STRIDE} (--image-size, --crop-size)"
             )
-        trained = self.encoder(images)
-        frozen = self.frozen_features(images) if frozen is None else frozen
+        if self.encoders == "trained":
+            frozen = trained = self.encoder(images)
+        else:
+            frozen = self.frozen_features(images) if frozen is None else frozen
+            trained = frozen if self.encoders == "frozen" else self.encoder(images)
         code = self.bottleneck(trained, frozen)
         from_trained, from_frozen = self.decoder(code)
+        if self.encoders != "crossed":
+            from_frozen = from_trained  # one encoder needs one set of heads
         return Outputs(*map(_full_precision, (frozen, from_trained, trained, from_frozen)))
 
 
@@ -183,6 +196,7 @@ def build(recipe: Recipe, *, weights: str | None = "pretrained", category: str =
         encoder_norm_train=recipe.trains_encoder_norm(category),
         partial_norm=recipe.partial_norm,
         encoder_eps=recipe.encoder_eps,
+        encoders=recipe.encoders,
     )
 
 

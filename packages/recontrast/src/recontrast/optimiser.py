@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from recontrast.losses import recontrast_loss
+from recontrast.losses import Criterion
 from recontrast.model import ReContrast
 from recontrast.recipes import Recipe
 
@@ -43,21 +43,21 @@ def update(
     images: Float[Tensor, "batch 3 height width"],
     optimiser: Optimizer,
     accelerator: Accelerator,
+    criterion: Criterion,
     *,
-    alpha: float,
     hold_encoder: bool = False,
     frozen: list[Float[Tensor, "batch _ _ _"]] | None = None,
 ) -> Float[Tensor, ""]:
     """One optimiser step; returns the loss before it.
 
     Args:
+        criterion: the loss, see `recontrast.losses.criterion_of`.
         frozen: the frozen encoder's maps of the images; None: computed here.
-        alpha: hard-mining threshold in standard deviations above the mean distance.
         hold_encoder: leave the trained encoder as it is in this step.
     """
     with accelerator.autocast():
         outputs = model(images, frozen)
-    loss = recontrast_loss(outputs, alpha)
+    loss = criterion(outputs)
     optimiser.zero_grad(set_to_none=True)
     accelerator.backward(loss)
     if hold_encoder:

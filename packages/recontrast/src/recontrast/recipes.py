@@ -87,6 +87,14 @@ class Recipe(Arithmetic):
     """AdamW's AMSGrad variant."""
     weight_decay: NotNegative = 1e-5
     """AdamW's decoupled weight decay."""
+    encoders: Literal["crossed", "frozen", "trained"] = "crossed"
+    """Whose features are rebuilt: each encoder's from the other's, or one encoder's from its own."""
+    loss: Literal["global", "region"] = "global"
+    """Cosine distance of whole feature maps, or of each position by itself, as in reverse distillation."""
+    stop_gradient: bool = True
+    """Targets get no gradient; False: the trained encoder is also pulled to what the decoder makes of it."""
+    mining_factor: Share = 0.0
+    """Factor of the gradient where reconstruction is easy; 1: no hard mining."""
     mining_ramp: Share = 0.1
     """Fraction of the iterations over which hard mining grows from none to its strongest."""
     reset_every: Count = 0

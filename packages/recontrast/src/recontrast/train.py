@@ -30,7 +30,7 @@ from adcommon.training.stop import StopSignal
 from adcommon.types.records import Split
 from recontrast.detector import make_detector, make_preprocess
 from recontrast.evaluate import facts, pictures, protocols
-from recontrast.losses import mining_alpha
+from recontrast.losses import criterion_of
 from recontrast.model import FrozenEncoder, WithPartialNorm, build
 from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
 from recontrast.published import PAPER
@@ -132,9 +132,9 @@ def train(
         images = batch.images.to(memory_format=layout)
         levels = None if store is None else step.pace.wait(store.batch, batch.indices)
         kept = levels and [level.to(memory_format=layout) for level in levels]
-        alpha = mining_alpha(iteration, recipe.iterations, recipe.mining_ramp)
+        criterion = criterion_of(recipe, iteration)
         hold = holds_encoder(recipe, iteration)
-        loss = update(wrapped, images, optimiser, accelerator, alpha=alpha, hold_encoder=hold, frozen=kept)
+        loss = update(wrapped, images, optimiser, accelerator, criterion, hold_encoder=hold, frozen=kept)
         readings.add(loss=loss)
         schedule.step()
         if resets_optimiser(recipe, iteration):
