@@ -17,6 +17,7 @@ from adcommon.io.files import refuse_unwritable
 from adcommon.training.recipes import recipe_for, refuse_two_datasets
 from adcommon.training.settings import EvaluateSettings, Settings
 from adcommon.types.records import Split
+from uniad.ablations import ABLATIONS, ALL
 from uniad.compat.config import read_config
 from uniad.experiment import run
 from uniad.published import PUBLISHED
@@ -33,6 +34,8 @@ def train() -> None:
         summary="Train one UniAD for all categories: of MVTec AD as the paper does, of any dataset "
         "(--dataset), or of your own images (--data DIR).",
         read_config=read_config,
+        ablations=ABLATIONS,
+        published=PUBLISHED,
     )
 
 
@@ -77,7 +80,7 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     """Train and evaluate one model for all categories, or one for each."""
     from uniad.data import find_splits, on_own_images
 
-    refuse_two_datasets(recipe.dataset, settings.data, RECIPES[base].dataset)
+    refuse_two_datasets(recipe.dataset, settings.data, ALL[base].dataset)
     recipe = on_own_images(recipe, settings)
     run(
         recipe,
@@ -90,7 +93,7 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
 
 def _unchanged(recipe: Recipe, base: str) -> bool:
     """True if nothing differs from a recipe but how a batch is computed."""
-    return asdict(replace(recipe, accumulate=1)) == asdict(RECIPES[base])
+    return asdict(replace(recipe, accumulate=1)) == asdict(ALL[base])
 
 
 def _evaluate(*, settings: UniADSettings) -> None:

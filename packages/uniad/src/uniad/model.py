@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from uniad.backbone import AlignedFeatures
 from uniad.network.attention import barrier_of, neighbour_mask
 from uniad.network.position import make_position
-from uniad.network.transformer import Transformer
+from uniad.network.transformer import Queries, Transformer
 from uniad.network.whitening import Whitening
 from uniad.recipes import Recipe
 
@@ -43,6 +43,7 @@ class Reconstruction(nn.Module):
         heads: int = 8,
         encoder_layers: int = 4,
         decoder_layers: int = 4,
+        queries: Queries = "layers",
         feedforward: int = 1024,
         dropout: float = 0.1,
         activation: str = "relu",
@@ -58,6 +59,7 @@ class Reconstruction(nn.Module):
         Args:
             channels: of the features.
             grid: rows and columns of the features.
+            queries: which layers of the decoder have learned ones.
             masked: whether the neighbour mask applies in the encoder, and in the decoder's first and second
                 attention.
             jitter_scale: of the noise, in mean absolute feature values; 0: none.
@@ -77,6 +79,7 @@ class Reconstruction(nn.Module):
             dropout,
             activation,
             pre_norm=pre_norm,
+            queries=queries,
         )
         self.input_proj = nn.Linear(channels, hidden_dim)
         self.output_proj = nn.Linear(hidden_dim, channels)
@@ -166,6 +169,7 @@ def build(recipe: Recipe, *, weights: str | None = "pretrained") -> UniAD:
         pre_norm=recipe.pre_norm,
         position=recipe.position,
         neighbourhood=recipe.neighbourhood,
+        queries=recipe.queries,
         masked=recipe.masked,
         jitter_scale=recipe.jitter_scale,
         jitter_prob=recipe.jitter_prob,

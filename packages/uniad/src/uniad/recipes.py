@@ -85,8 +85,7 @@ class Recipe(Arithmetic):
     """Largest change of hue, in turns of the colour circle."""
 
     whiten: bool = False
-    """Make the features' channels uncorrelated, of one size over the normal patches, before they are
-    rebuilt. Not in the paper."""
+    """Rebuild features whose channels are uncorrelated, of one size over normal patches. Not in the paper."""
     hidden_dim: Width = 256
     """Numbers of a token in the transformer."""
     heads: Width = 8
@@ -94,7 +93,9 @@ class Recipe(Arithmetic):
     encoder_layers: Depth = 4
     """Layers of the encoder."""
     decoder_layers: Depth = 4
-    """Layers of the decoder, each with queries of its own."""
+    """Layers of the decoder."""
+    queries: Literal["layers", "first", "none"] = "layers"
+    """Layers of the decoder that ask with learned queries; the others ask with what the layer before says."""
     feedforward: Width = 1024
     """Hidden units of the feed-forward networks."""
     dropout: ShareBelowOne = 0.1
@@ -284,8 +285,7 @@ SMALL = replace(
     lr_milestone=0.8,
     evaluate_every=25,
 )
-"""For two CPU cores: the quick start's network on larger images, whitened features, more steps, the rate
-lowered at the end."""
+"""For two CPU cores: the quick start's network on larger images, more steps, the rate lowered at the end."""
 
 RECIPES: dict[str, Recipe] = {
     "mvtec": MVTEC,

@@ -6,6 +6,7 @@ queries, so it cannot be a copy of what came in.
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from uniad.network.dropout import Dropout
 Barrier = Float[Tensor, "tokens tokens"] | None
 Tokens = Float[Tensor, "batch tokens width"]
 Positions = Float[Tensor, "tokens width"]
+Queries = Literal["layers", "first", "none"]
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
@@ -56,7 +58,10 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Learned queries look at the encoder's output, then at the layer before; then feed-forward."""
+    """Learned queries look at the encoder's output, then at the layer before; then feed-forward.
+
+    Without queries of its own a layer asks with the one before, as in a common transformer.
+    """
 
     def __init__(
         self,
@@ -71,7 +76,7 @@ class DecoderLayer(nn.Module):
     ) -> None:
         """As `EncoderLayer`; the queries, one per token, start standard normal."""
         super().__init__()
-        self.learned_embed = nn.Embedding(tokens, width)
+        self.learned_embed: nn.Embedding | None = nn.Embedding(tokens, width)
         self.self_attn = Attention(width, heads, dropout)
         self.multihead_attn = Attention(width, heads, dropout)
         self.linear1, self.linear2 = nn.Linear(width, feedforward), nn.Linear(feedforward, width)
@@ -89,7 +94,7 @@ class DecoderLayer(nn.Module):
             barrier: keeps the queries from places in `memory`.
             barrier_before: keeps them from places in `previous`.
         """
-        queries = self.learned_embed.weight[None]
+        queries = previous if self.learned_embed is None else self.learned_embed.weight[None]
         asked = self.norm1(queries) if self.pre_norm else queries
         seen = self.self_attn(asked + position, memory + position, memory, barrier)
         tokens = queries + self.dropout(seen)
@@ -123,10 +128,13 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """A stack of decoder layers and a last norm."""
 
-    def __init__(self, layer: DecoderLayer, count: int, width: int) -> None:
-        """Copy the layer `count` times."""
+    def __init__(self, layer: DecoderLayer, count: int, width: int, queries: Queries) -> None:
+        """Copy the layer `count` times; those that do not ask for themselves lose their queries."""
         super().__init__()
-        self.layers = nn.ModuleList(deepcopy(layer) for _ in range(count))
+        layers = [deepcopy(layer) for _ in range(count)]
+        for mute in layers[{"layers": count, "first": 1, "none": 0}[queries] :]:
+            mute.learned_embed = None
+        self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(width)
 
     def forward(
@@ -154,6 +162,7 @@ class Transformer(nn.Module):
         act: str,
         *,
         pre_norm: bool,
+        queries: Queries = "layers",
     ) -> None:
         """Copies of one encoder layer and of one decoder layer.
 
@@ -161,13 +170,14 @@ class Transformer(nn.Module):
             tokens: of an image.
             width: numbers of a token.
             dropout: on attention weights, after both attentions, inside and after the feed-forward network.
+            queries: which layers of the decoder have learned ones, the paper's all.
         """
         super().__init__()
         # Faithful: copies share the queries and the input projections they start with.
         encoder = EncoderLayer(width, heads, feedforward, dropout, act, pre_norm=pre_norm)
         decoder = DecoderLayer(tokens, width, heads, feedforward, dropout, act, pre_norm=pre_norm)
         self.encoder = Encoder(encoder, encoder_layers, width)
-        self.decoder = Decoder(decoder, decoder_layers, width)
+        self.decoder = Decoder(decoder, decoder_layers, width, queries)
 
     def forward(
         self, tokens: Tokens, position: Positions, barriers: tuple[Barrier, Barrier, Barrier]

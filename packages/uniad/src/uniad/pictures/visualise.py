@@ -102,7 +102,8 @@ def draw_queries(
         "baseline zeros": torch.zeros(count, hidden, device=device),
     }
     for number, layer in enumerate(network.transformer.decoder.layers):
-        queries[f"query layer{number}"] = layer.learned_embed.weight.detach()  # type: ignore[union-attr, operator]
+        if layer.learned_embed is not None:
+            queries[f"query layer{number}"] = layer.learned_embed.weight.detach()  # type: ignore[union-attr, operator]
     with torch.inference_mode():
         tiles = decode_queries(
             list(queries.values()),
