@@ -17,6 +17,7 @@ from adcommon.io.files import refuse_unwritable
 from adcommon.training.recipes import recipe_for, refuse_two_datasets
 from adcommon.training.settings import SETTINGS_GROUP, EvaluateSettings, Settings
 from adcommon.types.records import Split
+from realnet.ablations import ABLATIONS, ALL
 from realnet.compat.config import read_config
 from realnet.data import find_splits, on_own_images
 from realnet.experiment import run
@@ -66,6 +67,8 @@ def train() -> None:
         "dataset (--dataset), or of your own images (--data DIR).",
         read_config=read_config,
         settings_type=TrainSettings,
+        ablations=ABLATIONS,
+        published=PUBLISHED,
     )
 
 
@@ -98,7 +101,7 @@ def metadata() -> None:
 
 def _run(base: str, recipe: Recipe, settings: Settings) -> None:
     """Train and evaluate one model per category."""
-    refuse_two_datasets(recipe.dataset, settings.data, RECIPES[base].dataset)
+    refuse_two_datasets(recipe.dataset, settings.data, ALL[base].dataset)
     recipe = on_own_images(recipe, settings)
     run(
         recipe,
@@ -116,14 +119,14 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
 
 def _first_category(base: str, recipe: Recipe) -> tuple[str, ...]:
     """What is trained unasked, by the paper's recipes on their own data; of all other data everything."""
-    if base in PUBLISHED and recipe.dataset == RECIPES[base].dataset:
+    if base in PUBLISHED and recipe.dataset == ALL[base].dataset:
         return DATASETS[recipe.dataset].categories[:1]  # Faithful: the authors' command trains this one
     return ()
 
 
 def _unchanged(recipe: Recipe, base: str) -> bool:
     """True if nothing differs from a recipe of the paper but where files are."""
-    return asdict(replace(recipe, sdas_dir=None, dtd_dir=None)) == asdict(RECIPES[base])
+    return asdict(replace(recipe, sdas_dir=None, dtd_dir=None)) == asdict(ALL[base])
 
 
 def _evaluate(*, settings: RealNetSettings) -> None:

@@ -48,6 +48,8 @@ class Recipe(Arithmetic):
     structure: Names = ("layer1:256@4", "layer2:512@8", "layer3:512@16", "layer4:256@32")
     """Blocks of features, LAYER:CHANNELS@STRIDE, with + between layers that are joined. layer1 has stride 4,
     in EfficientNets and MobileNets stride 2."""
+    afs: Literal["anomalies", "random"] = "anomalies"
+    """Which channels a block keeps: those that see synthetic anomalies best, or any."""
     afs_batches: Positive = 64
     """Batches that the channels are chosen on."""
     reconstruction: Literal["unet", "simple"] = "unet"
@@ -65,7 +67,7 @@ class Recipe(Arithmetic):
     simple_layers: Depth = 2
     """Residual layers of a `simple` network."""
     rrs_modes: Names = ("max:256", "mean:256")
-    """How residual channels are ranked, and how many are taken: MODE:CHANNELS, MODE max or mean."""
+    """How residual channels are ranked, and how many are taken: MODE:CHANNELS, MODE max, mean or unranked."""
     rrs_layers: Depth = 2
     """Residual layers at the beginning of the decoder."""
     stop_grad: bool = False
@@ -202,8 +204,8 @@ class Recipe(Arithmetic):
         found = []
         for text in self.rrs_modes:
             mode, _, count = text.partition(":")
-            if mode not in ("max", "mean") or not count.isdecimal() or int(count) < 1:
-                raise BadValue(f"rrs_modes has '{text}'; expected max:CHANNELS or mean:CHANNELS")
+            if mode not in ("max", "mean", "unranked") or not count.isdecimal() or int(count) < 1:
+                raise BadValue(f"rrs_modes has '{text}'; expected max:, mean: or unranked:CHANNELS")
             found.append((mode, int(count)))
         if not found:
             raise BadValue("rrs_modes is empty; expected such as max:256 mean:256")

@@ -99,7 +99,9 @@ def train(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    if first == 0:  # a resumed run has the channels that were chosen before its first step
+    if first == 0 and recipe.afs == "random":
+        model.afs.keep_random(model.channels, recipe.seed)
+    elif first == 0:  # a resumed run has the channels that were chosen before its first step
         anomalous = islice(draw_batches(normals=False), recipe.afs_batches)
         select_channels(model, anomalous, store, accelerator)
 

@@ -63,6 +63,15 @@ class AFS(nn.Module):
             best = best_channels(scores[key], len(index)) if key in scores else torch.arange(len(index))
             index.copy_(best)
 
+    @torch.no_grad()
+    def keep_random(self, channels: Mapping[str, int], seed: int) -> None:
+        """Keep any channels of layers that have that many."""
+        generator = torch.Generator().manual_seed(seed)
+        for block in self.blocks:
+            for layer, planes in block.layers:
+                drawn = torch.randperm(channels[layer], generator=generator)[:planes]
+                self.indexes[key_of(block, layer)].copy_(drawn.sort().values)
+
     def grid(self, block: Block, layer: str, level: Float[Tensor, "batch _ _ _"]) -> tuple[int, int]:
         """Height and width of a block, from a map of one of its layers."""
         stride = self.strides[layer]

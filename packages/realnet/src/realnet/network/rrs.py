@@ -14,7 +14,7 @@ from realnet.network.afs import upsample
 from realnet.network.reconstruction import ResidualStack
 
 Modes = Sequence[tuple[str, int]]
-"""How channels are ranked, "max" or "mean", and how many each ranking takes."""
+"""How channels are ranked, "max", "mean" or not at all, and how many each ranking takes."""
 
 
 class RRS(nn.Module):
@@ -66,13 +66,17 @@ class RRS(nn.Module):
     ) -> list[Int64[Tensor, "batch _"]]:
         """Channels by falling score, one list per mode; scores are comparable between channels.
 
+        Unranked are the first channels, of every image the same.
+
         The reference normalises every pixel to rank two numbers per channel. Both numbers pass through the
         normalisation, so it is applied to them instead.
         """
         mean, deviation = (value[None] for value in self._statistics(residual))
         scores = {"max": lambda: residual.amax(dim=(2, 3)), "mean": lambda: residual.mean(dim=(2, 3))}
         return [
-            ((scores[mode]() - mean) / deviation).topk(count, dim=1, sorted=True).indices
+            torch.arange(count, device=residual.device).expand(len(residual), count)
+            if mode == "unranked"
+            else ((scores[mode]() - mean) / deviation).topk(count, dim=1, sorted=True).indices
             for mode, count in self.modes
         ]
 
