@@ -22,7 +22,7 @@ from inctrl.backbone import Backbone, clip_backbone, make_backbone, make_preproc
 from inctrl.compat.official import load_checkpoint
 from inctrl.detector import FewShotModel, InCTRLDetector
 from inctrl.evaluate import facts
-from inctrl.model import InCTRL
+from inctrl.model import InCTRL, build
 from inctrl.network.clip import build_clip, model_config
 from inctrl.published import PAPER
 from inctrl.recipes import MVTEC, Recipe
@@ -121,7 +121,7 @@ def load_trained(
 
 def _build_trained(frozen: Backbone, recipe: Recipe, tensors: dict[str, Tensor], where: Path) -> InCTRL:
     return build_to_fit(
-        lambda: InCTRL(frozen.tower.embed, frozen.patches, relative=recipe.relative),
+        lambda: build(recipe, frozen.tower.embed, frozen.patches),
         lambda model: load_strict(model, tensors, str(where)),
         tensors,
         str(where),

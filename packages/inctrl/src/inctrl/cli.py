@@ -20,9 +20,11 @@ from adcommon.results.rows import stamped, text, write_results
 from adcommon.training.logging import start_logging
 from adcommon.training.recipes import recipe_for
 from adcommon.training.settings import EvaluateSettings
+from inctrl.ablations import ABLATIONS
 from inctrl.compat.overrides import as_flags
 from inctrl.data import datasets_asked_for, find_targets, listed_targets, training_records
 from inctrl.experiment import run
+from inctrl.published import MEANS
 from inctrl.recipes import MVTEC, RECIPES, Recipe
 from inctrl.results import write_summary
 from inctrl.settings import TestSettings, TrainSettings
@@ -40,6 +42,8 @@ def train() -> None:
         "learn: k of their normal training images serve as references.",
         settings_type=TrainSettings,
         rewrite=partial(as_flags, command="train"),
+        ablations=ABLATIONS,
+        published=MEANS,
     )
 
 
@@ -152,7 +156,9 @@ def _evaluate(*, settings: TestSettings = TestSettings()) -> None:  # noqa: B008
         rows = stamped(rows, trained.recipe, in_words(device), settings.note)
         write_results(settings.out, rows)
         print(text(rows))
-        paper = trained.recipe.backbone == MVTEC.backbone and trained.facts.dataset in ("mvtec", "visa")
+        recipe = trained.recipe
+        full = (recipe.backbone, recipe.parts) == (MVTEC.backbone, MVTEC.parts)
+        paper = full and trained.facts.dataset in ("mvtec", "visa")
         print("\n" + write_summary(settings.out, rows, paper=paper))
     if settings.output is not None:
         scored = [(out.facts.dataset, str(out.facts.references), out.scores) for out in outcomes]

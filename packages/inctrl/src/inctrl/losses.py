@@ -27,15 +27,21 @@ def focal(
 
 
 def training_loss(
-    outputs: Outputs, labels: Float[Tensor, " batch"], *, gamma: float = 2.0, logits: bool = True
+    outputs: Outputs,
+    labels: Float[Tensor, " batch"],
+    *,
+    gamma: float = 2.0,
+    logits: bool = True,
+    on_image: bool = True,
 ) -> Float[Tensor, ""]:
     """FL(final, y) + FL(s_i, y), each a mean over the batch.
 
     Args:
         logits: both scores are probabilities already, and the reference takes them as logits: a sigmoid is
             applied twice and the loss cannot reach 0.
+        on_image: False: without the second part, for a score that is made without s_i.
     """
     final, image = (
         focal(scores, labels, gamma=gamma, logits=logits).mean() for scores in (outputs.final, outputs.image)
     )
-    return final + image
+    return final + image if on_image else final

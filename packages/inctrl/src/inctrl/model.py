@@ -1,5 +1,6 @@
 """The trained part of InCTRL: an adapter and two heads on the residuals of frozen features (section 3)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -7,8 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from inctrl.recipes import Recipe
+
 SHARPNESS = 100.0
 """Of the weights of ranks: with the paper's learning rate they move from a mean to a maximum in 100 steps."""
+PARTS = ("text", "image", "patch")
 GAIN = 10.0
 """How steep the score of relative residuals, which lie in [0, 1], begins."""
 
@@ -18,7 +22,7 @@ class Outputs:
     """What the network says of a batch; all in (0, 1) or [0, 1], higher is more anomalous."""
 
     final: Float[Tensor, " batch"]
-    """The image score: mean of `holistic` and `peak`."""
+    """The image score: mean of `holistic` and `peak`; without patches `holistic`."""
     image: Float[Tensor, " batch"]
     """s_i, of the image residual alone."""
     holistic: Float[Tensor, " batch"]
@@ -90,18 +94,24 @@ class OrderedHead(nn.Module):
 class InCTRL(nn.Module):
     """Scores of queries from frozen features; names of entries are those of the authors' checkpoints."""
 
-    def __init__(self, embed: int, patches: int, *, relative: bool = False) -> None:
+    def __init__(
+        self, embed: int, patches: int, *, relative: bool = False, parts: Collection[str] = PARTS
+    ) -> None:
         """A network for tokens of `embed` numbers and maps of `patches` cells.
 
         Args:
             relative: maps are relative residuals, and s_h is made of their values by rank alone: of how many
                 patches differ how much, not of where. Not in the paper.
+            parts: what the score is made of, see the recipe; the others are neither added nor trained.
         """
         super().__init__()
-        self.relative = relative
+        self.relative, self.parts = relative, parts
         self.adapter = Adapter(embed)
         self.diff_head = OrderedHead(patches) if relative else Head(patches)
         self.diff_head_ref = Head(embed)
+        if "image" not in parts:
+            self.adapter.requires_grad_(False)
+            self.diff_head_ref.requires_grad_(False)
 
     def forward(
         self,
@@ -120,14 +130,20 @@ class InCTRL(nn.Module):
         """
         token_residual = self.adapter(reference_tokens).mean(dim=1) - self.adapter(tokens)
         image = self.diff_head_ref(token_residual)
-        if self.relative:
-            holistic_map = residual_map
-        else:
-            holistic_map = residual_map + image[:, None]
-            if text is not None:
-                holistic_map = holistic_map + text[:, None]
+        has_patches = "patch" in self.parts
+        holistic_map = residual_map if has_patches else torch.zeros_like(residual_map)
+        if not self.relative and "image" in self.parts:
+            holistic_map = holistic_map + image[:, None]
+        if not self.relative and "text" in self.parts and text is not None:
+            holistic_map = holistic_map + text[:, None]
         holistic, peak = self.diff_head(holistic_map), residual_map.amax(dim=1)
-        return Outputs((holistic + peak) / 2, image, holistic, peak, token_residual)
+        final = (holistic + peak) / 2 if has_patches else holistic
+        return Outputs(final, image, holistic, peak, token_residual)
+
+
+def build(recipe: Recipe, embed: int, patches: int) -> InCTRL:
+    """The untrained network of a recipe, for tokens of `embed` numbers and maps of `patches` cells."""
+    return InCTRL(embed, patches, relative=recipe.relative, parts=recipe.parts)
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:

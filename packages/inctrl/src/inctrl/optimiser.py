@@ -42,11 +42,12 @@ def update(
     relative: bool = False,
     gamma: float = 2.0,
     logits: bool = True,
+    on_image: bool = True,
 ) -> Float[Tensor, ""]:
     """One optimiser step; returns the loss before it."""
     with accelerator.autocast():
         outputs, _ = forward_batch(model, batch, order, relative=relative)
-    loss = training_loss(outputs, batch.labels, gamma=gamma, logits=logits)
+    loss = training_loss(outputs, batch.labels, gamma=gamma, logits=logits, on_image=on_image)
     optimiser.zero_grad(set_to_none=True)
     accelerator.backward(loss)
     optimiser.step()

@@ -66,6 +66,10 @@ class Recipe(Arithmetic):
     relative: bool = False
     """Judge residuals by those between the references, and by rank, not by place: what is learned so carries
     over to other products. Not in the paper."""
+    parts: Annotated[tuple[Literal["text", "image", "patch"], ...], Parameter(consume_multiple=True)] = (
+        *("text", "image", "patch"),
+    )
+    """What the score is made of: the text's prior, residuals of images, residuals of patches."""
     self_reference: bool = True
     """A normal training image may be drawn as its own reference, as in the reference code."""
     batch_order: Literal["reference", "corrected"] = "reference"
@@ -127,6 +131,9 @@ class Recipe(Arithmetic):
                 "relative residuals read no text: pass --no-relative, or a vision-only network, such as "
                 "--backbone tf_efficientnet_lite0.in1k"
             )
+        if set(self.parts) <= {"text"} or (self.relative and "patch" not in self.parts):
+            needed = "patch" if self.relative else "image or patch"
+            raise BadValue(f"parts are {self.parts}; nothing would learn: expected {needed} among them")
         refuse_unpaired(self, "normal_json_path", "outlier_json_path")
         refuse_unpaired(self, "val_normal_json_path", "val_outlier_json_path")
 

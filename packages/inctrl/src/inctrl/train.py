@@ -36,7 +36,7 @@ from inctrl.checkpoint import save as save_model
 from inctrl.data import ReferenceDraw, query_indices
 from inctrl.detector import FewShotModel
 from inctrl.evaluate import Outcome, evaluate, facts, rows_of
-from inctrl.model import InCTRL, trainable
+from inctrl.model import build, trainable
 from inctrl.optimiser import update
 from inctrl.recipes import Recipe
 from inctrl.references import refuse_missing
@@ -76,7 +76,7 @@ def train(
     set_seed(recipe.seed)
     backbone = make_backbone(recipe, settings.weights, device)
     preprocess = make_preprocess(recipe)
-    model = InCTRL(backbone.tower.embed, backbone.patches, relative=recipe.relative).to(device)
+    model = build(recipe, backbone.tower.embed, backbone.patches).to(device)
     categories = tuple(dict.fromkeys(record.category for record in records))
     origin = facts(recipe, settings.weights, shots)
     few_shot = FewShotModel(model, backbone, preprocess, recipe.rotations, Compute.of(recipe, device))
@@ -132,6 +132,7 @@ def train(
             relative=recipe.relative,
             gamma=recipe.gamma,
             logits=recipe.loss_on == "logits",
+            on_image="image" in recipe.parts,
         )
         readings.add(loss=loss)
 
