@@ -16,6 +16,7 @@ from adcommon.training.logging import start_logging
 from adcommon.training.recipes import flags_of
 from adcommon.training.settings import EvaluateSettings
 from adcommon.types.records import Split
+from resad.ablations import ABLATIONS
 from resad.experiment import run
 from resad.published import PUBLISHED
 from resad.recipes import FOLDER, IMAGEBIND_TAG, RECIPES, Recipe
@@ -33,6 +34,8 @@ def train() -> None:
         "images (--data DIR). From these it does not learn: some of their normal training images serve as "
         "references. Own images are compared by a model of drawn products, unless --setting names another.",
         settings_type=TrainSettings,
+        ablations=ABLATIONS,
+        published={"paper": PUBLISHED["visa_to_mvtec"]},
     )
 
 

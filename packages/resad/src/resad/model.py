@@ -66,6 +66,7 @@ class ResAD(nn.Module):
         super().__init__()
         self.residual_scale = tuple(residual_scale or [1.0] * len(channels))
         self.residual = recipe.residual
+        self.constrains = recipe.constraint != "none"
         self.fdm_alpha = recipe.fdm_alpha
         self.condition = recipe.pos_embed_dim if recipe.conditional else 0
         generator = torch.Generator().manual_seed(recipe.seed)
@@ -92,6 +93,12 @@ class ResAD(nn.Module):
     def scaled(self, residuals: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Residuals of the size that the other parts expect."""
         return [scale * maps for scale, maps in zip(self.residual_scale, residuals, strict=True)]
+
+    def constrained(
+        self, residuals: list[Float[Tensor, "batch _ _ _"]]
+    ) -> list[Float[Tensor, "batch _ _ _"]]:
+        """What the flows see: the constraintor's output, or the residuals where there is none."""
+        return self.constraintor(residuals) if self.constrains else residuals
 
     def matched(self, residuals: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Residuals, moved towards the distribution of the normal residuals seen in training."""
@@ -123,5 +130,5 @@ class ResAD(nn.Module):
         """
         matched = self.matched(residuals)
         with autocast():
-            constrained = self.constraintor(matched)
+            constrained = self.constrained(matched)
         return self.estimate(in_full(constrained), autocast)

@@ -144,13 +144,15 @@ def update(
 
     # The flows see what the constraintor gave before its update.
     with accelerator.autocast():
-        outputs = model.constraintor(residuals)
+        outputs = model.constrained(residuals)
     constrained = [as_rows(maps).float() for maps in outputs]
+    keeps_anomalous = second_stage and recipe.constraint == "full"
     parts = [
-        constraint_loss(output, mask, before if second_stage else None, orthogonal=recipe.is_imagebind)
+        constraint_loss(output, mask, before if keeps_anomalous else None, orthogonal=recipe.is_imagebind)
         for output, mask, before in zip(constrained, flat, rows, strict=True)
     ]
-    optimisers.step("constraintor", torch.stack([part.total for part in parts]).sum(), accelerator)
+    if model.constrains:
+        optimisers.step("constraintor", torch.stack([part.total for part in parts]).sum(), accelerator)
 
     flow_loss = FlowLoss(
         log_sigmoid=not recipe.is_imagebind,

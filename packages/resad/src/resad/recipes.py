@@ -66,8 +66,11 @@ class Recipe(Arithmetic):
     """Apply the photographs' EXIF orientation."""
     white: White | None = None
     """Value of white of images of more than 8 bits, 4095 of a camera of 12; else 65,535."""
-    residual: Literal["square", "subtract"] = "square"
-    """(f - p)^2 as in the authors' code for convolutional backbones, or f - p as in the paper's text."""
+    residual: Literal["square", "subtract", "none"] = "square"
+    """(f - p)^2 as in the authors' code for convolutional backbones, f - p as in the paper's text, or f."""
+    constraint: Literal["full", "normal", "none"] = "full"
+    """What the constraintor learns: to draw normal rows into a shell and to keep anomalous ones as they are,
+    or the former alone; with `none` the flows see the residuals themselves."""
 
     scale_residuals: bool = False
     """Divide each level's residuals by the variance (of differences: by the deviation) of its features on

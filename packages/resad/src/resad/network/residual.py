@@ -21,7 +21,7 @@ from adcommon.models.neighbours import nearest
 
 Maps = Float[Tensor, "batch channels height width"]
 Rows = Float[Tensor, "rows channels"]
-Residual = Literal["square", "subtract"]
+Residual = Literal["square", "subtract", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,9 @@ def match_classes(maps: Maps, categories: Sequence[str], references: dict[str, R
 
 
 def residual(maps: Maps, matched: Maps, kind: Residual) -> Maps:
-    """(f - p)^2 element by element ("square"), or f - p ("subtract")."""
+    """(f - p)^2 element by element ("square"), f - p ("subtract"), or f ("none")."""
+    if kind == "none":
+        return maps
     difference = maps - matched
     return difference.square() if kind == "square" else difference
 
