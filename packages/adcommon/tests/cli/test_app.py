@@ -77,6 +77,25 @@ def test_recipes_are_listed_and_nothing_runs(monkeypatch: pytest.MonkeyPatch, ca
     assert [line.split()[0] for line in lines] == ["command", "own", "visa", "ablations,", "short"]
 
 
+@pytest.mark.parametrize(
+    ("shell", "place"),
+    [
+        ("bash", ".local/share/bash-completion/completions/command"),
+        ("zsh", ".zsh/completions/_cyclopts_command"),
+        ("fish", ".config/fish/completions/command.fish"),
+    ],
+)
+def test_a_shell_learns_the_flags_of_recipe_and_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shell: str, place: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("ZSH", "ZSH_CUSTOM"):
+        monkeypatch.delenv(name, raising=False)
+    assert parse(monkeypatch, "--install-completion", "--shell", shell) is None
+    script = (tmp_path / place).read_text()
+    assert all(flag in script for flag in ("image-score", "top1", "data-root", "list-recipes"))
+
+
 def test_underscores_and_lists_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     _, recipe, settings = parse(
         monkeypatch, "--image_score", "top1", "--category", "screw", "wood", "--save_dir", "here"

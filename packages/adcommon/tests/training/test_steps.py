@@ -13,7 +13,7 @@ from torch import nn
 from adcommon.data.preprocess import Preprocess
 from adcommon.errors import Diverged, Stopped
 from adcommon.evaluation.evaluate import evaluate
-from adcommon.training.steps import Readings, Step, refuse_diverged, steps
+from adcommon.training.steps import Progress, Readings, Step, refuse_diverged, steps
 from adcommon.training.stop import StopSignal
 from adcommon.types.prediction import Prediction
 from adcommon.types.records import Record
@@ -101,6 +101,29 @@ def test_a_training_without_time_ends_with_a_whole_step_that_is_its_last(acceler
     )
     assert [step.number for step in waited] == [1, 2, 3, 4]
     assert len(list(steps(0, 9, StopSignal(), accelerator, what="x", minutes=10.0))) == 9
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_log_says_how_long_it_takes_and_without_a_terminal_how_far_it_is(
+    accelerator, caplog, monkeypatch, terminal: bool
+) -> None:
+    caplog.set_level("INFO")
+    seconds = iter(range(0, 1000, 10))  # ten more at each look at the clock; a step has one
+    monkeypatch.setattr("adcommon.training.steps.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr("sys.stderr", SimpleNamespace(isatty=lambda: terminal, write=len, flush=list))
+    for _ in steps(2, 13, StopSignal(), accelerator, what="x"):
+        pass
+    first = "x step 4 of 13, 10.00 s a step, about 2 min left"
+    later = "x step 10 of 13, 10.00 s a step, about 30 s left"
+    assert [line for line in caplog.messages if "left" in line] == ([first] if terminal else [first, later])
+
+
+def test_a_limit_of_minutes_bounds_the_estimate(caplog, monkeypatch) -> None:
+    caplog.set_level("INFO")
+    seconds = iter([0.0, 20.0])
+    monkeypatch.setattr("adcommon.training.steps.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    Progress("x", 0, 10000, minutes=1.0).say(1)
+    assert "about 40 s left" in caplog.text
 
 
 def steps_to(last: int, accelerator: Accelerator, **options) -> Iterator[Step]:

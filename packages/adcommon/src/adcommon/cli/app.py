@@ -45,15 +45,21 @@ def with_defaults(recipe: R) -> type[R]:
     return make_dataclass(cls.__name__, values, bases=(cls,), namespace=namespace, frozen=True, kw_only=True)
 
 
-def execute(app: App, rewrite: Callable[[list[str]], list[str]] | None = None) -> None:
+def execute(
+    app: App,
+    rewrite: Callable[[list[str]], list[str]] | None = None,
+    completed: App | None = None,
+) -> None:
     """Run a command on the process's arguments; a user's mistake is one message and exit code 2.
 
     Args:
         rewrite: makes our flags of arguments in another style, before they are parsed.
+        completed: holds the flags that `--install-completion` writes down for a shell, if `app` does not.
     """
     for stream in (sys.stdout, sys.stderr):  # names of files may be anything; a closed stream is None
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    (completed or app).register_install_completion_command(show=False)  # shown, it makes a COMMAND of usage
     try:
         words = sys.argv[1:]
         app(rewrite(words) if rewrite else words, exit_on_error=False)
@@ -154,7 +160,8 @@ def experiment(
     choose = default if callable(default) else lambda words: default
     named = value_of("--recipe", sys.argv[1:])
     usual = named if named in known else choose(sys.argv[1:])  # so that --help shows what would run
-    app = App(name=name, help=summary)
+    begin = f"\n\nTo begin with: {name} --data DIR --recipe small --maps" if "small" in recipes else ""
+    app = App(name=name, help=summary + begin)
     given: set[str] = set()
 
     def register(base: str) -> None:
@@ -218,4 +225,4 @@ def experiment(
         given.update(flag.lstrip("-").replace("-", "_") for flag in named)
         app(tokens, exit_on_error=False)
 
-    execute(app.meta, rewrite)
+    execute(app.meta, rewrite, completed=app)

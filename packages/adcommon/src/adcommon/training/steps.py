@@ -12,6 +12,7 @@ The body of the loop stays with the paper; nothing here calls it back.
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ logger = logging.getLogger(__name__)
 
 LOG_EVERY = 25
 """Steps between readings; a reading waits for the device."""
+FIRST_ESTIMATE = 20.0
+"""Seconds of training after which the log says how long it will take."""
+SAID_EVERY = 60.0
+"""Seconds between further lines where no terminal shows a bar."""
 GRADIENT_NORM = "gradient_norm"
 """The reading that may be infinite: under fp16 such a step is not taken."""
 
@@ -128,6 +133,7 @@ def steps(
         stopping = stopping or any_process(stop.requested, accelerator, when=votes)
         return stopping and resting
 
+    progress = Progress(what, first, total, minutes)
     bar = tqdm(desc=f"training {what}", initial=first, total=total, unit="step", disable=None)
     with bar, traced(trace if accelerator.is_main_process else None) as begin_in_trace:
         for number in range(first + 1, total + 1):
@@ -148,6 +154,8 @@ def steps(
             pace.begin()
             yield step
             bar.update()
+            if accelerator.is_main_process:
+                progress.say(number)
             if step.stops:
                 raise Stopped(
                     f"stopped after step {number} of {what}; run the same command with --resume to go on",
@@ -163,6 +171,43 @@ def steps(
                 late = any_process(spent > 60 * minutes, accelerator, when=logs or ends)
     if accelerator.num_processes == 1:
         stop.at_once(f"stopped after all steps of {what}; run the same command with --resume to go on")
+
+
+class Progress:
+    """Log lines on how far a training is: one early, and where no terminal shows a bar one now and then."""
+
+    def __init__(self, what: str, first: int, total: int, minutes: float | None) -> None:
+        """The first step begins now; arguments as of `steps`."""
+        self._what, self._first, self._total, self._minutes = what, first, total, minutes
+        self._began = time.monotonic()
+        self._due = FIRST_ESTIMATE
+        self._again = SAID_EVERY if not sys.stderr.isatty() else math.inf
+
+    def say(self, number: int) -> None:
+        """After step `number`: a line, if it is time for one; evaluations so far count as the steps do."""
+        spent = time.monotonic() - self._began
+        if spent < self._due or number >= self._total:
+            return
+        self._due = spent + self._again
+        each = spent / (number - self._first)
+        left = each * (self._total - number)
+        if self._minutes is not None:
+            left = min(left, max(0.0, 60 * self._minutes - spent))
+        logger.info(
+            "%s step %d of %d, %.2f s a step, about %s left",
+            *(self._what, number, self._total, each, in_words(left)),
+        )
+
+
+def in_words(seconds: float) -> str:
+    """A duration for people.
+
+    >>> [in_words(seconds) for seconds in (40, 600, 9000)]
+    ['40 s', '10 min', '2.5 h']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Readings:
