@@ -59,7 +59,9 @@ def execute(
     for stream in (sys.stdout, sys.stderr):  # names of files may be anything; a closed stream is None
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    (completed or app).register_install_completion_command(show=False)  # shown, it makes a COMMAND of usage
+    completed = completed or app
+    if "--install-completion" not in completed:  # `ad` lives as long as the process
+        completed.register_install_completion_command(show=False)  # shown, it adds COMMAND to the usage
     try:
         words = sys.argv[1:]
         app(rewrite(words) if rewrite else words, exit_on_error=False)
