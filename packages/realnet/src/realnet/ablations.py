@@ -1,6 +1,6 @@
 """The paper's ablations as runs: each replaces one of its three devices in the experiment on MVTec AD.
 
-The papers' numbers of these rows are not here: no text of the tables could be had to check them.
+The paper's numbers of these rows are not here: no text of the tables could be had to check them.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
-"""The paper's ablations as runs: each takes a part away from the experiment with a Wide-ResNet-50-2.
+"""Ablations as runs: each takes a part away from the experiment with a Wide-ResNet-50-2.
 
-The papers' numbers of these rows are not here: no text of the tables could be had to check them.
+The paper's numbers of such rows are not here: no text of the tables could be had to check them.
 """
 
 from dataclasses import replace
