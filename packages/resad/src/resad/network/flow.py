@@ -226,14 +226,16 @@ def places(cells: Int64[Tensor, " rows"], width: int) -> Int64[Tensor, "2 rows"]
     return torch.stack([cells % width, width + cells // width])
 
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # what one image leaves behind may be trained with
 def grid(
-    channels: int, batch: int, height: int, width: int, device: torch.device
-) -> tuple[Float[Tensor, "places channels"], Int64[Tensor, "2 rows"]]:
-    """Codes of a grid and the places of all rows of a batch of maps, which only their shape decides."""
-    cells = torch.arange(height * width, device=device).repeat(batch)
+    channels: int, height: int, width: int, device: torch.device
+) -> tuple[Float[Tensor, "places channels"], Int64[Tensor, "2 cells"]]:
+    """Codes of a grid, and which ones each of its cells has, row by row."""
+    cells = torch.arange(height * width, device=device)
     return axis_codes(channels, height, width, device), places(cells, width)
+
+
+# Computed once for each shape; not in inference mode, since it may be trained with afterwards.
+kept_grid = lru_cache(maxsize=8)(torch.inference_mode(False)(grid))
 
 
 def position_codes(channels: int, height: int, width: int) -> Float[Tensor, "cells channels"]:
