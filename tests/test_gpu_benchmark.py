@@ -40,7 +40,7 @@ def assert_equal_losses(rows: list[dict], rel: float) -> None:
     """A step that computes something else is not faster."""
     losses = {(row["way"], row["precision"]): row["first_loss"] for row in rows if "first_loss" in row}
     assert losses["ours", "fp32"] == pytest.approx(losses["reference", "torch"], rel=rel)
-    assert losses["ours", "bf16"] == pytest.approx(losses["reference", "torch"], rel=max(rel, 2e-3))
+    assert losses["ours", "bf16"] == pytest.approx(losses["reference", "torch"], rel=max(rel, 1e-2))
 
 
 @pytest.mark.slow
