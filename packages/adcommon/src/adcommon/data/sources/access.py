@@ -10,6 +10,7 @@ from adcommon.data.catalog import DATASETS, Dataset
 from adcommon.data.messages import SHOWN, shorten
 from adcommon.data.orientation import settle_masks
 from adcommon.data.sources.cifar10 import has_batches, scan_cifar10
+from adcommon.data.sources.depth import refuse_depth
 from adcommon.data.sources.embedded import PACKAGES, scan_elpv, scan_textile
 from adcommon.data.sources.folder import OwnImages
 from adcommon.data.sources.layouts import (
@@ -38,6 +39,7 @@ def find_dataset(name: str) -> Dataset:
     if name not in DATASETS:
         raise unknown_name("dataset", name, DATASETS)
     return DATASETS[name]
+        refuse_depth(name)
 
 
 def find_categories(dataset: str, root: Path | None, *, meaning: Meaning = NOTHING) -> tuple[str, ...]:
