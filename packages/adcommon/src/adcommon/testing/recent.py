@@ -1,4 +1,4 @@
-"""Tiny copies of the downloads of datasets that none of the five papers uses."""
+"""Tiny copies of the downloads of datasets that none of the five papers uses, and of own annotated images."""
 
 import json
 from collections.abc import Callable
@@ -70,6 +70,16 @@ def _dagm(folder: Path) -> None:
         write_lines(root / "Label/Labels.txt", ["1"])
 
 
+def _coco(folder: Path) -> None:
+    images = [{"id": n, "file_name": f"{n:04d}.png", "width": 16, "height": 12} for n in range(6)]
+    for image in images:
+        draw(folder / f"images/{image['file_name']}")
+    square = {"segmentation": [[2, 2, 5, 2, 5, 5, 2, 5]], "bbox": [2, 2, 3, 3], "iscrowd": 0}
+    annotations = [{"id": n, "image_id": n, "category_id": 1, **square} for n in (4, 5)]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "scratch"}]}
+    write_lines(folder / "annotations/instances_default.json", [json.dumps(content)])
+
+
 RECENT: dict[str, Callable[[Path], None]] = {
     "mvtec_ad_2": _mvtec_ad_2,
     "real_iad": _real_iad,
@@ -78,5 +88,6 @@ RECENT: dict[str, Callable[[Path], None]] = {
     "bmad": _bmad,
     "ksdd2": _ksdd2,
     "dagm": _dagm,
+    "coco": _coco,
 }
 """What draws each, by the name of its preparer."""

@@ -14,6 +14,7 @@ from adcommon.data.prepare.archives import is_archive, sha256, unpack
 from adcommon.data.prepare.as_published import AsPublished, Bmad, Oct2017
 from adcommon.data.prepare.brats import Brats
 from adcommon.data.prepare.build import Link, carry_out, find_prepared
+from adcommon.data.prepare.coco import Coco
 from adcommon.data.prepare.isic2018 import Isic2018
 from adcommon.data.prepare.labelled import Dagm, Ksdd2
 from adcommon.data.prepare.mvtec import Mvtec3d, MvtecLoco
@@ -56,8 +57,9 @@ PREPARERS: dict[str, Preparer] = {
     "mnist": Mnist(),
     "cifar10": Cifar10(),
     "dtd": AsPublished("dtd"),
+    "coco": Coco(),
 }
-"""How each dataset is prepared, with the default options."""
+"""How each dataset is prepared, with the default options; `coco` is any of one's own."""
 
 app = App(name="prepare", help="Turn a dataset's official download into the tree that training reads.")
 
