@@ -53,8 +53,8 @@ def test_options_of_a_dataset_are_flags(
 def test_own_annotations_are_prepared_under_the_name_of_their_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    raw = make_download("coco", tmp_path / "raw")
-    arguments = ("coco", "--source", raw, "--target", tmp_path / "out")
+    raw = make_download("coco", tmp_path / "raw/export")
+    arguments = ("coco", "--source", raw.parent, "--target", tmp_path / "out")
     assert run(monkeypatch, *arguments, "--ignore", "dent") == 2
     assert "--ignore dent: no such category" in capsys.readouterr().err
     assert run(monkeypatch, *arguments) == 0

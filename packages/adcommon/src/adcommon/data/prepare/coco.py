@@ -42,7 +42,7 @@ class Coco:
     """Annotated as COCO JSON; images that it names without annotations are normal."""
 
     annotations: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)] = ()
-    """The JSON files. [default: the only one in --source or its folder annotations]"""
+    """The JSON files. [default: the only one in --source, at any depth]"""
     ignore: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
     """Categories that mark no defect, such as the part itself."""
     boxes: Literal["refuse", "fill"] = "refuse"
@@ -50,7 +50,7 @@ class Coco:
     that pixel metrics expect too much."""
 
     def plan(self, source: Path, target: Path) -> Plan:
-        """See the module; paths begin at `source`, its folder images, or beside the JSON file."""
+        """See the module; paths begin at `source`, beside the JSON file, or in a folder images of either."""
         files = self.annotations or _only_file(source)
         images = [image for file in files for image in self._images(file, source)]
         normal = sum(not image.defects for image in images)
@@ -84,7 +84,7 @@ class Coco:
         annotated: dict[int, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
         for where, item in tables["annotations"]:
             annotated[_number(item, "image_id", where)].append((where, item))
-        folders = dict.fromkeys((source, source / "images", file.parent))
+        folders = dict.fromkeys((source, source / "images", file.parent, file.parent.parent / "images"))
         listings = [Listing(folder) for folder in folders if folder.is_dir()]
         missing: list[Path] = []
         for where, item in tables["images"]:
@@ -170,7 +170,7 @@ def _write_shapes(source: Path, target: Path, *, shapes: Sequence[Shape], size: 
 
 def _only_file(source: Path) -> tuple[Path, ...]:
     """The JSON file of a folder, where there is one."""
-    found = sorted([*source.glob("*.json"), *(source / "annotations").glob("*.json")])
+    found = sorted(path for path in source.rglob("*.json") if not path.name.startswith("."))
     if len(found) != 1:
         there = shorten(found) if found else "none"
         raise DatasetNotFound(
