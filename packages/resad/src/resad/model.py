@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from adcommon.models.compute import in_full
 from resad.network.constraint import Constraintors
-from resad.network.flow import Autocast, Cells, Codes, Flow, grid, kept_grid, log_likelihoods
+from resad.network.flow import Autocast, Flow, log_likelihoods
+from resad.network.positions import Cells, Codes, grid, kept_grid
 from resad.network.quantizer import Quantisers
 from resad.network.residual import as_maps, as_rows, match_distribution
 from resad.recipes import Recipe
