@@ -18,9 +18,8 @@ def test_no_notebook_is_forgotten() -> None:
     assert {path.stem for path in NOTEBOOKS.iterdir() if path.suffix == ".py"} == set(SAID)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name != "own_method" else ()) for name in SAID]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAID)
 def test_a_notebook_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     cells = (NOTEBOOKS / f"{name}.py").read_text("utf-8").split("# %%")
     assert cells[1].startswith(" [markdown]\n# # ")
