@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -72,12 +72,13 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> "
     """
     import torch
 
+    def on_host(read: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda tensor, *given, **named: read(tensor.detach().cpu(), *given, **named)
+
     if request.param == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         for name in ("numpy", "__array__"):
-            read = getattr(torch.Tensor, name)
-            on_host = lambda tensor, *given, read=read: read(tensor.detach().cpu(), *given)  # noqa: E731
-            monkeypatch.setattr(torch.Tensor, name, on_host)
+            monkeypatch.setattr(torch.Tensor, name, on_host(getattr(torch.Tensor, name)))
     with torch.device(request.param) as chosen:
         yield chosen
 

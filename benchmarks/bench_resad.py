@@ -28,7 +28,8 @@ from resad.backbone import build_backbone, make_preprocess
 from resad.detector import ResADDetector, ScoreRange, likelihood_map, probability_map
 from resad.losses import RunningBoundaries
 from resad.model import ResAD
-from resad.network.flow import Flow, position_codes
+from resad.network.flow import Flow
+from resad.network.positions import position_codes
 from resad.network.residual import ReferenceRows, References, match_classes, residual
 from resad.optimiser import Optimisers, level_mask, update
 from resad.recipes import RECIPES, Recipe

@@ -26,6 +26,7 @@ from gpu_notes import Notes
 
 from adcommon.testing.commands import call, read_table
 from adcommon.training.devices import set_seed, start
+from adcommon.types.arithmetic import Arithmetic
 
 SUBJECTS = {**steps.SUBJECTS, **steps_few_shot.SUBJECTS}
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,7 @@ TINY = {
 
 
 def prepared(notes: Notes, method: str) -> steps.Subject:
-    """A method on the device, and cuDNN as the product has it."""
+    """A method on the device, always the same."""
     set_seed(0)
     with notes.device:
         return SUBJECTS[method](notes.device, not notes.on_gpu)
@@ -51,9 +52,10 @@ def prepared(notes: Notes, method: str) -> steps.Subject:
 
 def precise(notes: Notes, precision: str) -> Accelerator:
     """The product's accelerator of a precision; `torch` is torch's own default: TF32 in cuDNN alone."""
-    accelerator = start(notes.device, "bf16" if precision == "bf16" else "fp32")
-    torch.backends.cuda.matmul.allow_tf32 = precision in ("tf32", "bf16")
-    torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    asked = "fp32" if precision == "torch" else precision
+    accelerator = start(notes.device, Arithmetic(precision=asked, deterministic=False))
+    if precision == "torch":
+        torch.backends.cudnn.allow_tf32 = True
     return accelerator
 
 

@@ -67,7 +67,7 @@ def test_an_exported_model_predicts_as_the_model_it_was(trained: Path, tmp_path:
         out = tmp_path / f"out-{source.name}"
         succeed("ad", "predict", images, "--model", source, "--out", out, "--device", "cpu")
         tables.append(read_table(out / "predictions.csv"))
-        assert len(list((out / "maps").rglob("*.png"))) == 2
+        assert len(list((out / "maps" / "good").glob("*.png.jpg"))) == 2
     watching = ("ad", "watch", images, "--model", file, "--once", "--interval", "0.01")
     assert call(*watching, "--out", tmp_path / "watched", "--log", tmp_path / "log.csv").returncode == 0
     watched = sorted(read_table(tmp_path / "log.csv"), key=lambda line: line["path"])

@@ -11,7 +11,7 @@ from inctrl.checkpoint import load_detector, load_trained, save
 
 @pytest.fixture
 def folder(trained, tmp_path: Path) -> Path:
-    save(tmp_path / "model", trained, epoch=3)
+    save(tmp_path / "model", trained, epoch=3, learned_from=[])
     return tmp_path / "model"
 
 

@@ -74,10 +74,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         first, *others = sorted(followed, key=lambda name: "bntrain" not in name)
         metafunc.parametrize("followed", [first, *(pytest.param(o, marks=pytest.mark.slow) for o in others)])
     elif "precision" in metafunc.fixturenames:
-        # Steps in float64 take seconds. Those of a wide ResNet, and those which the commands' own steps
-        # follow anyhow, run when golden files are asked for.
+        # Steps in float64, or of a wide ResNet, take seconds: they run when golden files are asked for.
         left_out = {(name, precision) for name in wide for precision in PRECISIONS}
-        left_out |= {(name, "float64") for name in followed}
+        left_out |= {(name, "float64") for name in trainings}
         if metafunc.config.getoption("--golden-root"):
             left_out = set()
         cases = [(name, precision) for name in trainings for precision in PRECISIONS]

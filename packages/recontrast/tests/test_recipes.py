@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from adcommon.data import DATASETS
+from adcommon.types.arithmetic import Arithmetic
 from recontrast.published import PUBLISHED
 from recontrast.recipes import CATEGORIES, MVTEC, OWN, RECIPES, Recipe
 
@@ -85,6 +86,8 @@ def test_own_data_gets_the_better_behaviour() -> None:
         "mask_rule",
         "protocol",
         "calibration_share",
+        "precision",
+        "deterministic",
     }
 
 
@@ -111,7 +114,7 @@ def test_every_field_explains_itself() -> None:
     """The docstrings are the help texts; one that is missing would leave a flag unexplained."""
     import inspect
 
-    source = inspect.getsource(Recipe)
+    source = inspect.getsource(Arithmetic) + inspect.getsource(Recipe)
     for entry in fields(Recipe):
         after = source.split(f"\n    {entry.name}: ", 1)[1].split("\n", 1)[1]
         assert after.lstrip().startswith('"""'), entry.name

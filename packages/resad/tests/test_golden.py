@@ -46,8 +46,9 @@ from resad.multishot.tables import (
     shot_folder,
     table_text,
 )
-from resad.network.flow import Flow, log_likelihoods, position_codes
+from resad.network.flow import Flow, log_likelihoods
 from resad.network.imagebind import ImageBindFeatures, ImageTower
+from resad.network.positions import position_codes
 from resad.network.quantizer import VectorQuantiser
 from resad.network.residual import (
     ReferenceRows,

@@ -62,6 +62,7 @@ def test_the_configuration_is_found_only_where_masks_are_channels(tmp_path: Path
     assert find_config(moved) == tmp_path / "loco/pushpins/defects_config.json"
     assert find_config(load_records("folder", tmp_path / "mvtec", "nut").test) is None
     assert find_config([record for record in raw if record.label == 0]) is None
+    assert find_config([replace(record, defect="bent") for record in raw if record.label]) is None  # AutoVI
     (tmp_path / "raw/pushpins/defects_config.json").unlink()
     assert find_config(raw) is None
     assert [group_of(Record(Path(), "nut", 1, name)) for name in ("structural_anomalies", "bent")] == [

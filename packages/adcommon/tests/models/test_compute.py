@@ -160,6 +160,7 @@ def test_features_of_another_precision_are_kept_apart() -> None:
     assert not torch.equal(maps[0], plain[0])
 
 
+@pytest.mark.slow
 def test_a_compiled_network_computes_the_same() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 3))
     images = torch.randn(2, 3, 8, 8)

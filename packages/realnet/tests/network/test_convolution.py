@@ -46,6 +46,19 @@ def test_weights_in_another_order_give_the_same_maps_until_and_after_they_change
 
 
 @pytest.mark.parametrize("kind", ["plain", "transposed"])
+def test_what_a_fused_optimiser_changed_is_what_is_multiplied_with(kind: str) -> None:
+    ours, plain, x = pair(kind)
+    optimisers = [torch.optim.Adam(layer.parameters(), lr=0.1, fused=True) for layer in (ours, plain)]
+    for _ in range(2):
+        with torch.no_grad():
+            torch.testing.assert_close(ours(x), plain(x), rtol=1e-5, atol=1e-5)
+            assert ours._kept is not None
+        for layer, optimiser in zip((ours, plain), optimisers, strict=True):
+            layer(x).square().sum().backward()
+            optimiser.step()
+
+
+@pytest.mark.parametrize("kind", ["plain", "transposed"])
 def test_what_learns_or_is_not_float32_or_has_many_positions_is_torchs_own(kind: str) -> None:
     ours, plain, x = pair(kind)
     with torch.no_grad():

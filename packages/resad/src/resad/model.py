@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from adcommon.models.compute import in_full
 from resad.network.constraint import Constraintors
-from resad.network.flow import Autocast, Cells, Codes, Flow, grid, log_likelihoods
+from resad.network.flow import Autocast, Flow, log_likelihoods
+from resad.network.positions import Cells, Codes, grid, kept_grid
 from resad.network.quantizer import Quantisers
 from resad.network.residual import as_maps, as_rows, match_distribution
 from resad.recipes import Recipe
@@ -87,8 +88,9 @@ class ResAD(nn.Module):
         if not self.condition:
             return None, None
         batch, _, height, width = maps.shape
-        found = grid.__wrapped__ if torch.compiler.is_exporting() else grid
-        return found(self.condition, batch, height, width, maps.device)
+        found = grid if torch.compiler.is_exporting() else kept_grid
+        codes, cells = found(self.condition, height, width, maps.device)
+        return codes, cells.repeat(1, batch)
 
     def scaled(self, residuals: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Residuals of the size that the other parts expect."""

@@ -1,9 +1,11 @@
+import copy
 import math
 
 import pytest
 import torch
 
-from resad.network.flow import CouplingBlock, Flow, log_likelihoods, position_codes, random_rotation
+from resad.network.flow import CouplingBlock, Flow, log_likelihoods, random_rotation
+from resad.network.positions import position_codes
 
 
 def flow(channels: int = 5, condition: int = 4) -> Flow:
@@ -69,7 +71,31 @@ def test_likelihoods_are_those_of_normal_densities_around_zero_and_one() -> None
         torch.testing.assert_close(got, (density + log_det) / 3)
 
 
-def test_position_codes_tell_all_cells_apart() -> None:
-    codes = position_codes(8, 5, 7)
-    distances = torch.cdist(codes, codes) + 10 * torch.eye(35)
-    assert distances.min() > 0.1
+@pytest.mark.parametrize("condition", [0, 4])
+def test_what_is_kept_of_weights_is_that_of_the_weights_as_they_are(condition: int) -> None:
+    model, codes = flow(condition=condition), position_codes(4, 2, 2).double() if condition else None
+    rows, cells = torch.randn(3, 5, dtype=torch.float64), torch.tensor([0, 3, 1]) if condition else None
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    seen = []
+    for change in ("none", "learned", "loaded", "other codes"):
+        if change == "learned":
+            model(rows, codes, cells)[0].square().sum().backward()
+            optimiser.step()
+        elif change == "loaded":
+            model.load_state_dict({name: 2 * value for name, value in model.state_dict().items()})
+        elif change == "other codes" and codes is not None:
+            codes = codes.flip(0)
+        plain = copy.deepcopy(model)
+        with torch.inference_mode():
+            found = model(rows, codes, cells)
+            block = model.module_list[0]
+            kept = block._known
+            assert torch.equal(model(rows, codes, cells)[0], found[0])
+            assert kept is not None
+            assert block._known is kept
+        with torch.enable_grad():
+            for ours, theirs in zip(found, plain(rows, codes, cells), strict=True):
+                torch.testing.assert_close(ours, theirs.detach(), rtol=1e-12, atol=1e-12)
+        seen.append(found[0])
+    assert not torch.allclose(seen[0], seen[1])
+    assert not torch.allclose(seen[1], seen[2])

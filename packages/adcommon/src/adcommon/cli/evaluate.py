@@ -36,9 +36,9 @@ def evaluate(*, settings: EvaluateSettings) -> None:
         return
     from adcommon.models.checkpoint import Trained
 
-    def load(path: Path, device: "torch.device") -> "Trained[Detector, None]":
+    def load(path: Path, device: "torch.device") -> "Trained[Detector, Mapping[str, Any]]":
         detector, config = load_folder(path, device=device)
-        return Trained.of(detector, None, config)
+        return Trained.of(detector, config["recipe"], config)
 
     evaluate_trained(settings, load)
 

@@ -51,9 +51,13 @@ def read_saturations(path: Path) -> dict[int, Saturation]:
 
 
 def find_config(records: Iterable[Record]) -> Path | None:
-    """The defects_config.json beside the folders of channels; None if the masks of these records are none."""
-    masks = [record.mask for record in records if record.label == 1 and record.mask is not None]
-    if not masks or not all(mask.is_dir() for mask in masks):
+    """The defects_config.json beside the folders of channels; None if the masks of these records are none.
+
+    AutoVI has files of that name, too, and other groups: they are none.
+    """
+    masked = [record for record in records if record.label == 1 and record.mask is not None]
+    masks = [record.mask for record in masked if record.mask is not None and group_of(record) is not None]
+    if not masks or len(masks) < len(masked) or not all(mask.is_dir() for mask in masks):
         return None
     config = masks[0].parent.parent.parent / CONFIG
     return config if config.is_file() else None

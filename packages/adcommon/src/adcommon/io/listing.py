@@ -17,6 +17,7 @@ _HEIC = "HEIC photographs, which need pillow-heif (uv pip install 'adcommon[heic
 _WRITTEN = "folders that this product wrote"
 _LINKED = "links to folders, which are not followed"
 _SPECIAL = "names of images that are no regular files"
+_POINTS = "point clouds (depth and 3D are not supported)"
 UNKNOWN = "files of an unknown kind"
 _SHOWN = 3
 
@@ -114,6 +115,8 @@ def _reason(path: Path) -> str | None:
         return _SPECIAL
     if suffix in _HEIC_SUFFIXES:
         return _HEIC
+    if suffix in (".pcd", ".ply"):
+        return _POINTS
     if suffix in _BESIDE_IMAGES or path.stem.casefold().startswith(_WITHOUT_SUFFIX):
         return None
     return f"{UNKNOWN}, {printable(suffix) or 'without a suffix'}"

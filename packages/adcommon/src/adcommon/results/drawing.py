@@ -106,7 +106,7 @@ def write_pictures(
     These are the image alone, a small picture, and the outline of the truth where there is one.
     """
     small = webp(drawn, longest_side=SMALL_SIDE, quality=SMALL_QUALITY)
-    atomic_write(folder / _layer("plain", name), jpeg(image), sync=False)
+    atomic_write(folder / _layer("plain", name), jpeg(image, photograph=True), sync=False)
     atomic_write(folder / _layer("small", name), small, sync=False)
     if truth is not None:
         atomic_write(folder / _layer("truth", name), outline_png(truth), sync=False)

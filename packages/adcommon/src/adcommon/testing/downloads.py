@@ -2,18 +2,18 @@
 
 import gzip
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from adcommon.data.catalog.counts import CIFAR10_CLASSES
 from adcommon.data.prepare.isic2018 import DIAGNOSES
+from adcommon.testing.drawn import draw as draw
+from adcommon.testing.drawn import draw_mask as draw_mask
+from adcommon.testing.drawn import write_lines
+from adcommon.testing.recent import RECENT
 from adcommon.testing.trees import make_mvtec
-
-SIZE = (16, 12)
-"""Width and height of images, pixels."""
 
 
 def make_download(dataset: str, folder: Path) -> Path:
@@ -21,26 +21,6 @@ def make_download(dataset: str, folder: Path) -> Path:
     folder.mkdir(parents=True)
     _DOWNLOADS[dataset](folder)
     return folder
-
-
-def draw(path: Path, *, size: tuple[int, int] = SIZE, seed: int | None = None, mode: str = "RGB") -> None:
-    """An image of noise; without a seed, one that depends on the path."""
-    width, height = size
-    noise = np.random.default_rng(sum(path.as_posix().encode()) if seed is None else seed)
-    pixels = noise.integers(30, 226, (height, width, 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).convert(mode).save(path)
-
-
-def draw_mask(
-    path: Path, box: tuple[int, int, int, int], *, size: tuple[int, int] = SIZE, value: int = 255
-) -> None:
-    """A grey mask with `value` in a box (left, top, right, bottom), 0 elsewhere."""
-    mask = np.zeros(size[::-1], dtype=np.uint8)
-    left, top, right, bottom = box
-    mask[top:bottom, left:right] = value
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask).save(path)
 
 
 def _mvtec(folder: Path) -> None:
@@ -67,7 +47,7 @@ def _visa(folder: Path) -> None:
         draw(folder / image)
         draw_mask(folder / mask, (2, 3, 6, 7), value=value)
         rows.append(f"candle,test,anomaly,{image},{mask}")
-    _write(folder / "split_csv/1cls.csv", rows)
+    write_lines(folder / "split_csv/1cls.csv", rows)
 
 
 def _btad(folder: Path) -> None:
@@ -136,7 +116,7 @@ def _elpv(folder: Path) -> None:
     for number, probability in enumerate((0.0, 0.0, 0.0, 0.0, 1 / 3, 2 / 3, 1.0, 1.0)):
         draw(folder / f"images/cell{number:04d}.png", mode="L")
         rows.append(f"images/cell{number:04d}.png  {probability} {'mono' if number % 2 else 'poly'}")
-    _write(folder / "labels.csv", rows)
+    write_lines(folder / "labels.csv", rows)
 
 
 def _textile(folder: Path) -> None:
@@ -158,7 +138,7 @@ def _aptos(folder: Path) -> None:
     for number in range(8):
         draw(folder / f"train_images/id{number}.png", size=(40, 30))
         rows.append(f"id{number},{number % 4 and number // 2}")
-    _write(folder / "train.csv", rows)
+    write_lines(folder / "train.csv", rows)
 
 
 def _isic2018(folder: Path) -> None:
@@ -170,7 +150,7 @@ def _isic2018(folder: Path) -> None:
             rows.append(",".join([name, *("1.0" if found == kind else "0.0" for kind in DIAGNOSES)]))
         (folder / f"ISIC2018_Task3_{part}_Input/LICENSE.txt").touch()
         table = f"ISIC2018_Task3_{part}_GroundTruth"
-        _write(folder / table / f"{table}.csv", rows)
+        write_lines(folder / table / f"{table}.csv", rows)
 
 
 def _brain_mri(folder: Path) -> None:
@@ -189,7 +169,9 @@ def _brain_mri(folder: Path) -> None:
 def _head_ct(folder: Path) -> None:
     for number in range(8):
         draw(folder / f"head_ct/head_ct/{number:03d}.png", mode="L")
-    _write(folder / "labels.csv", ["id, hemorrhage", *(f"{number},{number % 3 % 2}" for number in range(8))])
+    write_lines(
+        folder / "labels.csv", ["id, hemorrhage", *(f"{number},{number % 3 % 2}" for number in range(8))]
+    )
 
 
 def _brats(folder: Path) -> None:
@@ -230,15 +212,11 @@ def _dtd(folder: Path) -> None:
         for number in range(2):
             draw(folder / f"dtd/images/{texture}/{texture}_{number:04d}.jpg")
     (folder / "dtd/images/waffled/.directory").touch()
-    _write(folder / "dtd/labels/train1.txt", ["banded/banded_0000.jpg"])
-
-
-def _write(path: Path, rows: Iterable[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(rows) + "\n")
+    write_lines(folder / "dtd/labels/train1.txt", ["banded/banded_0000.jpg"])
 
 
 _DOWNLOADS: dict[str, Callable[[Path], None]] = {
+    **RECENT,
     "mvtec": _mvtec,
     "visa": _visa,
     "mpdd": _mpdd,

@@ -50,6 +50,19 @@ def test_options_of_a_dataset_are_flags(
     assert not (tmp_path / "out").exists()
 
 
+def test_own_annotations_are_prepared_under_the_name_of_their_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = make_download("coco", tmp_path / "raw/export")
+    arguments = ("coco", "--source", raw.parent, "--target", tmp_path / "out")
+    assert run(monkeypatch, *arguments, "--ignore", "dent") == 2
+    assert "--ignore dent: no such category" in capsys.readouterr().err
+    assert run(monkeypatch, *arguments) == 0
+    shown = capsys.readouterr().out
+    assert "scratch: 2" in shown
+    assert "4 images without annotations count as normal" in shown
+
+
 def test_a_users_mistake_is_one_message_and_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,7 +142,9 @@ def test_other_papers_folder_names(raw: Path, tmp_path: Path, layout: str, good:
     assert not (tmp_path / "out").exists()
 
 
-def test_two_class_split_has_masks_of_both_parts(raw: Path, tmp_path: Path) -> None:
+def test_two_class_split_has_masks_of_both_parts_and_loads_without_anomalies_that_train(
+    raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     text = (raw / "split_csv/1cls.csv").read_text()
     text = text.replace(
         "candle,test,anomaly,candle/Data/Images/Anomaly/000",
@@ -154,8 +156,12 @@ def test_two_class_split_has_masks_of_both_parts(raw: Path, tmp_path: Path) -> N
     assert [path.name for path in (root / "train/bad").iterdir()] == ["000.JPG"]
     assert [path.name for path in (root / "ground_truth/train/bad").iterdir()] == ["000.png"]
     assert [path.name for path in (root / "ground_truth/test/bad").iterdir()] == ["001.png"]
-    with pytest.raises(BadValue, match="'bad' among the training images"):
-        load_records("visa", tmp_path / "out/2cls_fewshot", "candle")
+    caplog.clear()
+    split = load_records("visa", tmp_path / "out/2cls_fewshot", "candle")
+    assert {record.image.parent.name for record in split.train} == {"good"}
+    assert [record.image.name for record in split.test if record.label] == ["001.JPG"]
+    assert split.pixel_truth
+    assert "expected" not in caplog.text  # the published counts are those of 1cls
 
 
 def test_the_download_may_lie_one_folder_deeper_beside_the_target(raw: Path, tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcommon.data.sources.layouts import mask_places, pair_masks, scan_category, scan_loco, scan_rgb
+from adcommon.data import load_records
+from adcommon.data.check.dataset import check
+from adcommon.data.sources.layouts import mask_places, pair_masks, scan_category, scan_loco, scan_nested
+from adcommon.testing.downloads import make_download
 from adcommon.testing.trees import make_class_folders, make_mvtec
 
 
@@ -151,19 +154,20 @@ def test_colour_images_of_mvtec_3d_pair_with_the_masks_beside_them(tmp_path: Pat
     touch(tmp_path / "train/good/xyz/000.tiff")
     touch(tmp_path / "test/good/gt/000.png")
     mask = touch(tmp_path / "test/cut/gt/000.png")
-    scan = scan_rgb(tmp_path, "bagel")
+    scan = scan_nested(tmp_path, "bagel", "rgb", "gt")
     assert [record.image.parent.parent.name for record in scan.split.train] == ["good"]
     assert [(record.label, record.defect, record.mask) for record in scan.split.test] == [
         (1, "cut", mask),
         (0, "good", None),
     ]
     mask.unlink()
-    assert list(scan_rgb(tmp_path, "bagel").missing) == [tmp_path / "test/cut/rgb/000.png"]
+    assert list(scan_nested(tmp_path, "bagel", "rgb", "gt").missing) == [tmp_path / "test/cut/rgb/000.png"]
 
 
 def test_a_prepared_tree_of_mvtec_3d_is_scanned_as_any_other(tmp_path: Path) -> None:
     make_mvtec(tmp_path, categories=("bagel",))
-    assert scan_rgb(tmp_path / "bagel", "bagel") == scan_category(tmp_path / "bagel", "bagel")
+    bagel = tmp_path / "bagel"
+    assert scan_nested(bagel, "bagel", "rgb", "gt") == scan_category(bagel, "bagel")
 
 
 def test_masks_of_loco_are_the_folders_of_their_channels(tmp_path: Path) -> None:
@@ -184,3 +188,25 @@ def test_masks_of_loco_are_the_folders_of_their_channels(tmp_path: Path) -> None
     assert (
         scan_loco(tmp_path, "pushpins").split.test[0].mask == tmp_path / f"ground_truth/{group}/004_mask.png"
     )
+
+
+def test_the_private_images_of_mvtec_ad_2_have_scores_and_no_metrics(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_download("mvtec_ad_2", tmp_path / "data") / "mvtec_ad_2"
+    caplog.set_level("INFO")
+    split = load_records("mvtec_ad_2", tmp_path / "data", "can")
+    assert [(record.label, record.image.parent.name) for record in split.test] == [(1, "bad"), (0, "good")]
+    assert split.test[0].mask == root / "can/test_public/ground_truth/bad/000_regular_mask.png"
+    assert "2 images without labels, so without metrics; `ad predict FOLDER --model MODEL`" in caplog.text
+    (note,) = [problem for problem in check("mvtec_ad_2", root, ("can",)) if "without labels" in str(problem)]
+    assert note.severity == "note"
+    assert {path.parent.name for path in note.paths} == {"test_private", "test_private_mixed"}
+
+
+def test_sets_of_bmad_have_masks_or_none(tmp_path: Path) -> None:
+    raw = make_download("bmad", tmp_path / "raw")
+    for name, masks in (("Brain_AD/BraTS2021_slice", True), ("Chest_AD/Chest-RSNA", False)):
+        scan = scan_nested(raw / name, "x", "img", "label")
+        assert [record.label for record in (*scan.split.train, *scan.split.test)] == [0, 1, 0]
+        assert scan.has_masks == scan.split.pixel_truth == masks

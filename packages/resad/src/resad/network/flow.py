@@ -5,16 +5,18 @@ FrEIA 0.2's `AllInOneBlock`, so that the authors' checkpoints fit.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from resad.network.positions import Cells, Codes
 
 LOG_NORMAL = -0.9189385332046727
 """Logarithm of the standard normal's constant, -log(2 pi) / 2, per channel."""
@@ -27,10 +29,6 @@ SCALE_START = 2 * math.log(math.exp(5) - 1)
 
 Rows = Float[Tensor, "rows channels"]
 PerRow = Float[Tensor, " rows"]
-Codes = Float[Tensor, "places condition"] | None
-"""Position codes; None: flows that see no positions."""
-Cells = Int64[Tensor, " rows"] | Int64[Tensor, "parts rows"] | None
-"""Which code each row has, or which ones' sum: those of its column and its row in `axis_codes`."""
 Autocast = Callable[[], AbstractContextManager]
 """Enters the arithmetic of the subnets; what is summed up to likelihoods stays in fp32."""
 
@@ -43,6 +41,8 @@ class CouplingBlock(nn.Module):
         a = 0.1 (W2 relu(W1 [x1, c] + b1) + b2),  s = clamp tanh(a_first),  t = a_second
         z = R (gamma [x1, x2 exp(s) + t] + delta),  log det = sum s + sum log gamma
     """
+
+    _known: "_Constants | None" = None
 
     def __init__(self, channels: int, condition: int, clamp: float, generator: torch.Generator) -> None:
         """Start as the identity's rotation, scale 1 and a subnet of PyTorch's default.
@@ -74,11 +74,72 @@ class CouplingBlock(nn.Module):
         with autocast():
             device = rows.device.type
             half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
+        learns = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        self._known = None if learns else self._constants(codes, cells)
         coupled: tuple[Rows, PerRow] = _Coupling.apply(
             *(rows, first.weight, first.bias, second.weight, second.bias, self.global_scale),
-            *(self.global_offset, self.w_perm, codes, cells, self.clamp, half),
+            *(self.global_offset, self.w_perm, codes, cells, self.clamp, half, self._known),
         )
         return coupled
+
+    def _constants(self, codes: Codes, cells: Cells) -> "_Constants":
+        """What follows from weights and codes; as long as nothing learns, it is computed once.
+
+        Weights that are loaded are noticed. Fused optimisers leave no trace on theirs: the pass that their
+        gradient came from has dropped what was known.
+        """
+        first = cast(nn.Linear, self.subnet[0])
+        of = (first.weight, first.bias, self.global_scale, self.global_offset, self.w_perm)
+        known = self._known
+        if known is None or known.codes is not codes or known.of != _versions(of):
+            parts = 0 if cells is None else torch.atleast_2d(cells).shape[0]
+            known = _Constants.of_weights(self.kept, *of, codes, parts)
+        return known
+
+
+def _versions(weights: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:
+    return tuple((weight.data_ptr(), weight._version) for weight in weights)
+
+
+@dataclass(frozen=True, slots=True)
+class _Constants:
+    """What a block computes of its weights alone."""
+
+    of: tuple[tuple[int, int], ...]
+    """The weights' places and versions."""
+    codes: Codes
+    table: Float[Tensor, "places hidden"] | None
+    """The codes' part of the first layer."""
+    gamma: Float[Tensor, "1 channels"]
+    turn: Float[Tensor, "channels channels"]
+    """gamma folded into the rotation: one product per block."""
+    shift: Float[Tensor, "1 channels"]
+    """delta, turned."""
+
+    @classmethod
+    def of_weights(
+        cls,
+        kept: int,
+        first: Float[Tensor, "hidden inputs"],
+        first_bias: Float[Tensor, " hidden"],
+        scale: Float[Tensor, "1 channels"],
+        offset: Float[Tensor, "1 channels"],
+        rotation: Float[Tensor, "channels channels"],
+        codes: Codes,
+        parts: int,
+    ) -> "_Constants":
+        """Computed; a row's code is the sum of `parts` codes."""
+        table = None
+        if codes is not None:
+            # The codes' part of the first layer is computed once per code, not once per row.
+            table = torch.addmm(first_bias, codes, first[:, kept:].T, beta=1 / parts)
+        gamma = SCALE_GAIN * F.softplus(scale, beta=SCALE_BETA)
+        of = _versions((first, first_bias, scale, offset, rotation))
+        return cls(of, codes, table, gamma, rotation * gamma, offset @ rotation.T)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Nothing is copied or stored: it is computed anew."""
+        return type(None), ()
 
 
 class _Coupling(torch.autograd.Function):
@@ -102,17 +163,20 @@ class _Coupling(torch.autograd.Function):
         cells: Cells,
         clamp: float,
         half: torch.dtype,
+        known: "_Constants | None",
     ) -> tuple[Rows, PerRow]:
         """The block's output and log det; `half` is the arithmetic of the subnet's products."""
         changed = rows.shape[1] // 2
         x1, x2 = rows.tensor_split([rows.shape[1] - changed], dim=1)
         below = first[:, : x1.shape[1]]
-        if codes is None or cells is None:
+        parts = None if cells is None else torch.atleast_2d(cells)
+        if known is None:
+            weights = (first, first_bias, scale, offset, rotation)
+            known = _Constants.of_weights(x1.shape[1], *weights, codes, 0 if parts is None else len(parts))
+        gamma, turn, table = known.gamma, known.turn, known.table
+        if table is None or parts is None:
             hidden = first_bias.repeat(len(rows), 1)
         else:
-            # The codes' part of the first layer is computed once per code, not once per row.
-            parts = torch.atleast_2d(cells)
-            table = torch.addmm(first_bias, codes, first[:, x1.shape[1] :].T, beta=1 / len(parts))
             hidden = table.index_select(0, parts[0])
             for part in parts[1:]:
                 hidden += table.index_select(0, part)
@@ -123,10 +187,7 @@ class _Coupling(torch.autograd.Function):
         s = clamp * squashed
         stretch = s.exp()
         coupled = torch.cat([x1, torch.addcmul(a[:, changed:], x2, stretch)], dim=1)
-        gamma = SCALE_GAIN * F.softplus(scale, beta=SCALE_BETA)
-        # gamma and delta folded into the rotation: one product per block.
-        turn = rotation * gamma
-        z = torch.addmm(offset @ rotation.T, coupled, turn.T)
+        z = torch.addmm(known.shift, coupled, turn.T)
         layers = (first, second, scale, gamma, rotation, turn, codes, cells)
         ctx.save_for_backward(rows, hidden, squashed, stretch, coupled, *layers)
         ctx.clamp = clamp
@@ -166,7 +227,7 @@ class _Coupling(torch.autograd.Function):
             grad_first_bias = table.sum(dim=0) / len(parts)
             grad_first = torch.cat([grad_first, table.T @ codes], dim=1)
         subnet = (grad_first, grad_first_bias, grad_second, grad_second_bias)
-        return grad_rows, *subnet, grad_scale, grad_offset, None, None, None, None, None
+        return grad_rows, *subnet, grad_scale, grad_offset, None, None, None, None, None, None
 
 
 class Flow(nn.Module):
@@ -200,45 +261,6 @@ def log_likelihoods(z: Rows, log_det: PerRow) -> tuple[PerRow, PerRow]:
     channels = z.shape[1]
     normal = (channels * LOG_NORMAL - 0.5 * z.square().sum(dim=1) + log_det) / channels
     return normal, normal + z.sum(dim=1) / channels - 0.5  # |z - 1|^2 = |z|^2 - 2 sum z + C
-
-
-def axis_codes(
-    channels: int, height: int, width: int, device: torch.device | str = "cpu"
-) -> Float[Tensor, "places channels"]:
-    """Sine codes of every column, then of every row of a grid; a cell has the sum of its two.
-
-    The first half of the channels codes the column, the second the row. Channels 2k and 2k+1 of a half are
-    sin and cos of the coordinate times 10^(-8k/d), d = channels / 2.
-    """
-    half = channels // 2
-    steps = torch.arange(0, half, 2, dtype=torch.float32, device=device)
-    frequency = torch.exp(steps * -(math.log(1e4) / half))
-
-    def code(length: int) -> Float[Tensor, "length half"]:
-        angle = torch.arange(length, dtype=torch.float32, device=device)[:, None] * frequency
-        return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
-
-    return torch.cat([F.pad(code(width), (0, half)), F.pad(code(height), (half, 0))])
-
-
-def places(cells: Int64[Tensor, " rows"], width: int) -> Int64[Tensor, "2 rows"]:
-    """The columns and rows of cells that are counted row by row, as `axis_codes` has them."""
-    return torch.stack([cells % width, width + cells // width])
-
-
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # what one image leaves behind may be trained with
-def grid(
-    channels: int, batch: int, height: int, width: int, device: torch.device
-) -> tuple[Float[Tensor, "places channels"], Int64[Tensor, "2 rows"]]:
-    """Codes of a grid and the places of all rows of a batch of maps, which only their shape decides."""
-    cells = torch.arange(height * width, device=device).repeat(batch)
-    return axis_codes(channels, height, width, device), places(cells, width)
-
-
-def position_codes(channels: int, height: int, width: int) -> Float[Tensor, "cells channels"]:
-    """The code of every cell of a grid, row by row."""
-    return axis_codes(channels, height, width)[places(torch.arange(height * width), width)].sum(dim=0)
 
 
 def random_rotation(channels: int, generator: torch.Generator) -> Float[Tensor, "channels channels"]:

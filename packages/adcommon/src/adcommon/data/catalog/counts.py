@@ -92,8 +92,10 @@ _TABLES = {
         juice_bottle 335 94 logical_anomalies 142 structural_anomalies 94
         pushpins 372 138 logical_anomalies 91 structural_anomalies 81
         screw_bag 360 122 logical_anomalies 137 structural_anomalies 82
-        splicing_connectors 354 119 logical_anomalies 108 structural_anomalies 85""",
+        splicing_connectors 360 119 logical_anomalies 108 structural_anomalies 85""",
     "ksdd": "SDD 857 286 defect 54",
+    "ksdd2": "KSDD2 2085 894 defect 110",
+    "vad": "vad 2000 1000 any 1000",
     "aitex": "AITEX 1692 564",
     "elpv": """
         mono 454 134 mono 313
@@ -109,8 +111,9 @@ _TABLES = {
 }
 """Lines of a category, its training images, its normal test images, then each defect with its images.
 
-VisA's are those of the split 1cls. MVTec 3D-AD's are without the 294 validation images, MVTec LOCO AD's
-without the 304.
+VisA's are those of the split 1cls. KolektorSDD2's and VAD's are without the 246 and 1,000 anomalous
+training images. MVTec 3D-AD's are without the 294 validation images, MVTec LOCO AD's
+without the 305; its archive has six training images of splicing_connectors more than its paper counts.
 """
 
 MNIST_CLASSES = tuple("0123456789")

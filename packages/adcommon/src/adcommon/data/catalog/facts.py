@@ -11,6 +11,9 @@ Layout = Literal[
     "medical",
     "mvtec_3d",
     "mvtec_loco",
+    "mvtec_ad_2",
+    "two_classes",
+    "bmad",
     "cifar10",
     "textures",
     "elpv",
@@ -24,6 +27,9 @@ category_folders: `<category>/train/good`, `<category>/test/<defect>`, `<categor
 medical:          `train/NORMAL`, `test/NORMAL`, `test/<anomaly>`: one category, no masks
 mvtec_3d:         `<category>/test/<defect>/rgb` and `gt`; prepared, as category_folders
 mvtec_loco:       as category_folders; the masks of one image are a folder of channels
+mvtec_ad_2:       as category_folders, with `test_public` and `test_public/ground_truth`
+two_classes:      as category_folders, with `train/bad`, which does not train
+bmad:             `<category>/test/<defect>/img` and `label`, where there are masks
 cifar10:          the batches `data_batch_1` ... of the Python version; prepared, as category_folders
 textures:         `images/<texture>`: no dataset to test on, but a source of textures
 elpv, textile:    inside a Python package that is installed with this one

@@ -80,4 +80,17 @@ MEDICAL = (
             "normal training images are those of the test"
         },
     ),
+    Dataset(
+        name="bmad",
+        title="BMAD",
+        categories=("Brain", "Liver", "Retina_RESC", "Retina_OCT2017", "Chest", "Histopathology"),
+        layout="bmad",
+        folders=("BMAD", "bmad"),
+        raw_marks=("*_AD/*/train",),
+        download="the archives of the six sets; unpack them in one folder",
+        pixel_truth=False,
+        url="https://github.com/DorisBao/BMAD",
+        licence="that of each set; CC BY-NC-SA 4.0 by others",
+        citation="Bao et al., BMAD: Benchmarks for Medical Anomaly Detection (arXiv 2306.11876)",
+    ),
 )

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from adcommon.data.check.looks import Look, look_at, suspicions
 from adcommon.data.check.tree import Problem, Severity
 from adcommon.data.leaks import Pair, find_copies, find_near_copies
-from adcommon.data.loco import CONFIG, Saturation, find_config, read_saturations
+from adcommon.data.loco import CONFIG, Saturation, find_config, group_of, read_saturations
 from adcommon.data.orientation import settle_masks
 from adcommon.data.preprocess import Preprocess
 from adcommon.data.sources.layouts import is_normal, pair_masks
@@ -128,7 +128,8 @@ def _check_masks(seen: list[Seen], category: str) -> Iterator[Problem]:
 def _check_channels(seen: list[Seen], category: str) -> Iterator[Problem]:
     """MVTec LOCO AD: each channel has a value that its defects_config.json explains."""
     config = find_config(item.record for item in seen)
-    channels = [item for item in seen if item.values and item.record.mask and item.record.mask.is_dir()]
+    grouped = [item for item in seen if item.values and group_of(item.record) is not None]
+    channels = [item for item in grouped if item.record.mask and item.record.mask.is_dir()]
     if config is None:
         if any(item.record.label == 1 for item in channels):
             message = f"masks are folders of channels, and there is no {CONFIG} beside them: no sPRO"

@@ -90,7 +90,8 @@ def _check_category(
     if folder is not None and folder.is_dir():
         yield from check_names(folder, category)
         if own is None:
-            yield from check_version(folder, category)
+            if entry.layout == "medical":
+                yield from check_version(folder, category)
             unused = left_over(scan, folder)
     yield from check_unused(unused, category)
     yield from check_content(replace(scan.split, dataset=entry.name), category)

@@ -11,7 +11,7 @@ from adcommon.data.messages import lines
 from adcommon.data.sources.access import count_differences, extra_masks, missing_masks
 from adcommon.data.sources.category import VALIDATION
 from adcommon.data.sources.folder import UNLISTED
-from adcommon.data.sources.layouts import Scan, subfolders
+from adcommon.data.sources.layouts import UNLABELLED, Scan, subfolders
 from adcommon.data.sources.understood import NOT_USED
 from adcommon.io.listing import DANGLING, JUNK, UNKNOWN, UNREADABLE, list_tree
 from adcommon.io.text import printable
@@ -20,7 +20,7 @@ from adcommon.types.records import Record
 Severity = Literal["error", "warning", "note"]
 
 _ERRORS = (DANGLING, UNREADABLE)
-_NOTES = (JUNK, NOT_USED, UNKNOWN, UNLISTED, VALIDATION)
+_NOTES = (JUNK, NOT_USED, UNKNOWN, UNLABELLED, UNLISTED, VALIDATION)
 """What lies in a folder without effect; all else that is not used may be a mistake."""
 
 
@@ -81,7 +81,7 @@ def check_structure(entry: Dataset, scan: Scan, category: str) -> Iterator[Probl
         yield Problem("error", category, missing_masks(scan.missing, category), tuple(scan.missing))
     if scan.extra:
         yield Problem("warning", category, extra_masks(scan.extra, category), tuple(scan.extra))
-    for difference in count_differences(entry, scan.split, category):
+    for difference in count_differences(entry, scan, category):
         yield Problem("warning", category, difference)
     yield from _check_shared_masks([*scan.split.train, *scan.split.test], category)
 

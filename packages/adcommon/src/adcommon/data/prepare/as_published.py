@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adcommon.data.catalog import DATASETS
 from adcommon.data.prepare.plan import Plan, Step
-from adcommon.data.prepare.raw import find_tree
+from adcommon.data.prepare.raw import find_tree, search_level
 from adcommon.data.sources.layouts import is_normal, subfolders
 from adcommon.io.images import list_images
 
@@ -52,6 +52,23 @@ class Oct2017:
         if older and not self.merge_val:
             notes.append("this is an older version, with other test images; its folder val was left out")
         return Plan("oct2017", root, target, steps, asdict(self), tuple(notes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bmad:
+    """The six sets under the benchmark's names: `Brain_AD/BraTS2021_slice` becomes `Brain`."""
+
+    def plan(self, source: Path, target: Path) -> Plan:
+        """See the module; what is validated with is kept, and not read."""
+        root = search_level(source, "*_AD/*/train") or find_tree(source, "bmad")
+        steps = [
+            Step(f"{name}/{image.relative_to(folder).as_posix()}", image)
+            for name in DATASETS["bmad"].categories
+            for folder in (root / name, *subfolders(root / f"{name}_AD"))
+            if (folder / "train").is_dir()
+            for image in images_below(folder)
+        ]
+        return Plan("bmad", root, target, steps)
 
 
 def images_below(folder: Path) -> Iterator[Path]:

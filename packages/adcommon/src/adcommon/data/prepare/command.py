@@ -8,17 +8,20 @@ from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
-from adcommon.data.catalog import DATASETS
+from adcommon.data.catalog import DATASETS, Dataset
 from adcommon.data.prepare.aptos import Aptos
 from adcommon.data.prepare.archives import is_archive, sha256, unpack
-from adcommon.data.prepare.as_published import AsPublished, Oct2017
+from adcommon.data.prepare.as_published import AsPublished, Bmad, Oct2017
 from adcommon.data.prepare.brats import Brats
 from adcommon.data.prepare.build import Link, carry_out, find_prepared
+from adcommon.data.prepare.coco import Coco
 from adcommon.data.prepare.isic2018 import Isic2018
+from adcommon.data.prepare.labelled import Dagm, Ksdd2
 from adcommon.data.prepare.mvtec import Mvtec3d, MvtecLoco
 from adcommon.data.prepare.one_vs_rest import Cifar10, Mnist
 from adcommon.data.prepare.plan import Plan, Preparer
 from adcommon.data.prepare.quarter import BrainMri, Elpv, HeadCt, Textile
+from adcommon.data.prepare.real_iad import RealIad
 from adcommon.data.prepare.tiles import Aitex, Ksdd
 from adcommon.data.prepare.visa import Visa
 from adcommon.data.sources.embedded import PACKAGES
@@ -29,12 +32,18 @@ from adcommon.types.values import Positive
 
 PREPARERS: dict[str, Preparer] = {
     "mvtec": AsPublished("mvtec"),
+    "mvtec_ad_2": AsPublished("mvtec_ad_2"),
     "visa": Visa(),
+    "real_iad": RealIad(),
+    "autovi": AsPublished("autovi"),
+    "vad": AsPublished("vad"),
     "mpdd": AsPublished("mpdd"),
     "btad": AsPublished("btad"),
     "mvtec_3d": Mvtec3d(),
     "mvtec_loco": MvtecLoco(),
     "ksdd": Ksdd(),
+    "ksdd2": Ksdd2(),
+    "dagm": Dagm(),
     "aitex": Aitex(),
     "elpv": Elpv(),
     "textile": Textile(),
@@ -44,11 +53,13 @@ PREPARERS: dict[str, Preparer] = {
     "brain_mri": BrainMri(),
     "head_ct": HeadCt(),
     "brats": Brats(),
+    "bmad": Bmad(),
     "mnist": Mnist(),
     "cifar10": Cifar10(),
     "dtd": AsPublished("dtd"),
+    "coco": Coco(),
 }
-"""How each dataset is prepared, with the default options."""
+"""How each dataset is prepared, with the default options; `coco` is any of one's own."""
 
 app = App(name="prepare", help="Turn a dataset's official download into the tree that training reads.")
 
@@ -112,7 +123,7 @@ def _digests(name: str, request: Request) -> dict[str, str]:
     """SHA-256 of each archive by its name; empty if the source is a folder."""
     for path in request.source:
         if not path.exists():
-            entry = DATASETS[name]
+            entry = _facts(name)
             expected = entry.download or entry.title
             raise DatasetNotFound(f"no such file or folder: {path}; expected {expected}\n{entry.page}")
     paths = [path for path in request.source if path.is_file()]
@@ -128,7 +139,7 @@ def _digests(name: str, request: Request) -> dict[str, str]:
             "--link symlink needs a folder as --source: what an archive is unpacked to is not kept"
         )
     digests = {path.name: sha256(path) for path in paths}
-    for file, expected in DATASETS[name].archives.items():
+    for file, expected in _facts(name).archives.items():
         if request.verify and digests.get(file, expected) != expected:
             raise ChecksumMismatch(
                 f"{file} is not the owners' archive: its SHA-256 is {digests[file]}, expected {expected}\n"
@@ -164,6 +175,10 @@ def _raw(name: str, request: Request, archives: dict[str, str]) -> Iterator[Path
     delete(folder)
 
 
+def _facts(name: str) -> Dataset:
+    return DATASETS.get(name, DATASETS["folder"])
+
+
 def _may_link(unpacked: Path, plan: Plan) -> bool:
     """True if what was unpacked can become the tree, since it is deleted anyway: no second copy of gigabytes.
 
@@ -185,7 +200,7 @@ def _register(name: str, preparer: Preparer) -> None:
     """Add one sub-command: the fields of the preparer are flags, with their docstrings as help."""
     cls: Any = type(preparer)
     flat = Parameter(name="*", group=Group("Options of this dataset", sort_key=0), negative_iterable=())
-    summary = f"{DATASETS[name].title}: {cls.__doc__}"
+    summary = f"{_facts(name).title}: {cls.__doc__}"
 
     def plain(request: Request) -> None:
         prepare(name, preparer, request)

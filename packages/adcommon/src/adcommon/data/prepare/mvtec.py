@@ -29,10 +29,10 @@ from adcommon.data.catalog import DATASETS
 from adcommon.data.loco import CONFIG, channel_value, read_saturations
 from adcommon.data.messages import shorten
 from adcommon.data.prepare.plan import Plan, Step
-from adcommon.data.prepare.raw import decode_all, find_tree, write_mask
-from adcommon.data.sources.layouts import Scan, scan_category, scan_rgb
+from adcommon.data.prepare.raw import decode_all, find_tree, has_marks, write_mask
+from adcommon.data.sources.layouts import Scan, scan_category, scan_nested
 from adcommon.errors import BadValue, MaskMissing, MaskSizeMismatch
-from adcommon.io.images import image_size, list_images, open_mask
+from adcommon.io.images import image_size, list_images
 from adcommon.types.records import Record
 
 _UNUSED = "validation is not read as training data, as in ResAD"
@@ -47,7 +47,7 @@ class Mvtec3d:
         root = find_tree(source, "mvtec_3d")
         folders = _folders(root, "mvtec_3d")
         masks = [mask for folder in folders for mask in list_images(folder / "test/good/gt")]
-        full = decode_all(_marks, masks, "reading masks")
+        full = decode_all(has_marks, masks, "reading masks")
         marked = [mask for mask, marks in zip(masks, full, strict=True) if marks]
         if marked:
             raise BadValue(f"{len(marked)} masks of normal images are not empty: {shorten(marked)}")
@@ -129,7 +129,7 @@ def _records(scan: Scan) -> list[Record]:
 def _colour_steps(folder: Path, category: str) -> Iterator[Step]:
     if not (folder / "train/good/rgb").is_dir():
         raise BadValue(f"{folder} has no train/good/rgb: it is not the download, or it is prepared already")
-    records = _records(scan_rgb(folder, category))
+    records = _records(scan_nested(folder, category, "rgb", "gt"))
     for image in list_images(folder / "validation/good/rgb"):
         yield Step(f"{category}/validation/good/{image.name}", image)
     for record in records:
@@ -138,8 +138,3 @@ def _colour_steps(folder: Path, category: str) -> Iterator[Step]:
         if record.mask is not None:
             truth = f"{category}/ground_truth/{record.defect}/{record.image.stem}_mask.png"
             yield Step(truth, record.mask, write_mask)
-
-
-def _marks(mask: Path) -> bool:
-    """True if a mask has a pixel above 0."""
-    return bool(open_mask(mask).any())

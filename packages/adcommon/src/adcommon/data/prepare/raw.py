@@ -103,6 +103,11 @@ def decode_all(function: Callable[[S], T], sources: Sequence[S], what: str) -> l
         return list(tqdm(results, total=len(sources), desc=what, unit="file", disable=None, leave=False))
 
 
+def has_marks(mask: Path) -> bool:
+    """True if a mask has a pixel above 0."""
+    return bool(open_mask(mask).any())
+
+
 def write_mask(source: Path, target: Path) -> None:
     """Rewrite a mask, or the union of a folder of masks: 8-bit PNG, one channel, 0 normal, 255 anomalous."""
     write_truth(source, target, mask=open_mask(source, by_index=True))

@@ -10,15 +10,18 @@ from adcommon.data.catalog import DATASETS, Dataset
 from adcommon.data.messages import SHOWN, shorten
 from adcommon.data.orientation import settle_masks
 from adcommon.data.sources.cifar10 import has_batches, scan_cifar10
+from adcommon.data.sources.depth import refuse_depth
 from adcommon.data.sources.embedded import PACKAGES, scan_elpv, scan_textile
 from adcommon.data.sources.folder import OwnImages
 from adcommon.data.sources.layouts import (
     Scan,
     lying_there,
     mask_places,
+    scan_ad2,
     scan_category,
     scan_loco,
-    scan_rgb,
+    scan_nested,
+    scan_two_classes,
     subfolders,
 )
 from adcommon.data.sources.meaning import NOTHING, Meaning
@@ -36,6 +39,7 @@ logger = logging.getLogger(__name__)
 def find_dataset(name: str) -> Dataset:
     """The facts about a dataset; an unknown name is an error that suggests the nearest one."""
     if name not in DATASETS:
+        refuse_depth(name)
         raise unknown_name("dataset", name, DATASETS)
     return DATASETS[name]
 
@@ -138,7 +142,13 @@ def scan_dataset(
         case "medical":
             return scan_category(find_root(entry, root), category, other_train_folders=True)
         case "mvtec_3d":
-            return scan_rgb(find_root(entry, root) / category, category)
+            return scan_nested(find_root(entry, root) / category, category, "rgb", "gt")
+        case "bmad":
+            return scan_nested(find_root(entry, root) / category, category, "img", "label")
+        case "mvtec_ad_2":
+            return scan_ad2(find_root(entry, root) / category, category)
+        case "two_classes":
+            return scan_two_classes(find_root(entry, root) / category, category)
         case "mvtec_loco":
             return scan_loco(find_root(entry, root) / category, category)
         case _:
@@ -217,10 +227,10 @@ def extra_masks(extra: list[Path], category: str) -> str:
     return f"{category}: {len(extra)} masks belong to no image: {shorten(extra)}"
 
 
-def count_differences(entry: Dataset, split: Split, category: str) -> list[str]:
+def count_differences(entry: Dataset, scan: Scan, category: str) -> list[str]:
     """Where counts differ from the published ones: "bottle train: expected 209 images, found 208"."""
-    counts = entry.counts.get(category)
-    return [] if counts is None else [f"{category} {text}" for text in counts.differences(split)]
+    counts = entry.counts.get(category) if scan.comparable else None
+    return [] if counts is None else [f"{category} {text}" for text in counts.differences(scan.split)]
 
 
 def _refuse_wrong(entry: Dataset, scan: Scan, category: str, folder: Path | None) -> None:
@@ -232,7 +242,7 @@ def _refuse_wrong(entry: Dataset, scan: Scan, category: str, folder: Path | None
         logger.warning("dataset %s %s", entry.name, extra_masks(scan.extra, category))
     if scan.missing and (entry.pixel_truth or scan.has_masks):
         raise MaskMissing(missing_masks(scan.missing, category))
-    for difference in count_differences(entry, scan.split, category):
+    for difference in count_differences(entry, scan, category):
         logger.warning("dataset %s %s", entry.name, difference)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from adcommon.data.lists.entries import Entry, to_splits
 from adcommon.data.lists.manifest import entries_of, list_folders
 from adcommon.data.sources.category import LOOSE, Category
+from adcommon.data.sources.depth import refuse_coordinates
 from adcommon.data.sources.layouts import Scan
 from adcommon.data.sources.meaning import Meaning, Parts
 from adcommon.data.sources.tree import Tree
@@ -40,7 +41,8 @@ class OwnImages:
 
         Raises:
             DatasetNotFound: there are no images, or no such folder.
-            BadValue: names of categories that are one on some systems, or `meaning` names no folder.
+            BadValue: names of categories that are one on some systems, `meaning` names no folder, or
+                coordinates lie beside the images.
         """
         if not root.exists():
             raise DatasetNotFound(
@@ -53,6 +55,7 @@ class OwnImages:
             self._tree = Tree(root, meaning)
             if not self._tree.listing.images:
                 raise DatasetNotFound(_no_images(root, describe(self._tree.listing.passed_over)))
+            refuse_coordinates(root, self._tree.images)
             self.categories = _named(self._tree.categories(), as_name(root.resolve().name))
         else:
             meaning.refuse_for(f"the list {root}")

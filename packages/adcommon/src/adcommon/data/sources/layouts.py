@@ -18,6 +18,11 @@ NORMAL_NAMES = ("good", "ok", "normal")
 MASK_EXTENSIONS = frozenset({".png", ".bmp", ".tif", ".tiff"})
 """Suffixes of masks; JPEG is none of them because it changes values."""
 
+AD2_PRIVATE = ("test_private", "test_private_mixed")
+"""Folders of MVTec AD 2 whose labels only its owners have."""
+
+UNLABELLED = "images without labels, so without metrics; `ad predict FOLDER --model MODEL` scores them"
+
 _DEFECT_OF_FOLDER = {"ko": "defect"}
 _MASK_NAMES = ("{}_mask", "{}", "{}_label")
 
@@ -39,6 +44,8 @@ class Scan:
     """Reason in words -> what lies there and is not used."""
     drawn: bool = False
     """True if the normal test images were drawn."""
+    comparable: bool = True
+    """False if the published counts are those of another split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +75,19 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def scan_category(
-    folder: Path, category: str, *, other_train_folders: bool = False, masks: str = "ground_truth"
+    folder: Path,
+    category: str,
+    *,
+    other_train_folders: bool = False,
+    test: str = "test",
+    masks: str = "ground_truth",
 ) -> Scan:
     """Scan `train/good`, `test/<defect>` and `ground_truth/<defect>` below a category's folder.
 
     Args:
         other_train_folders: further folders below `train` are passed over; by default they are wrong.
-        masks: the folder beside `train` and `test` that holds the masks.
+        test: the folder beside `train` that holds the test images.
+        masks: the folder below the category's that holds the masks.
     """
     wrong = [
         f"'{source.name}' among the training images of category '{category}': {source}\n"
@@ -82,11 +95,12 @@ def scan_category(
         for source in subfolders(folder / "train")
         if not (is_normal(source) or other_train_folders) and list_images(source)
     ]
-    defects = {source.name: source for source in subfolders(folder / "test") if not is_normal(source)}
+    anomalous = [source for source in subfolders(folder / test) if not is_normal(source)]
+    defects = {source.name: source for source in anomalous if source != folder / masks}
     scan = scan_defects(defects, folder / masks, category)
-    test = in_order([*normal_records(folder / "test", category), *scan.split.test])
+    tested = in_order([*normal_records(folder / test, category), *scan.split.test])
     train = in_order(normal_records(folder / "train", category))
-    return replace(scan, split=Split(train, test), wrong=wrong + scan.wrong)
+    return replace(scan, split=Split(train, tested), wrong=wrong + scan.wrong)
 
 
 def scan_loco(folder: Path, category: str) -> Scan:
@@ -98,19 +112,43 @@ def scan_loco(folder: Path, category: str) -> Scan:
     return scan_category(folder, category, masks=channels if (folder / channels).is_dir() else "ground_truth")
 
 
-def scan_rgb(folder: Path, category: str) -> Scan:
-    """Scan the colour images of a category of MVTec 3D-AD: `test/<defect>/rgb` with masks in `gt` beside it.
+def scan_ad2(folder: Path, category: str) -> Scan:
+    """Scan a category of MVTec AD 2: `test_public` tests, the private parts have no labels."""
+    scan = scan_category(folder, category, test="test_public", masks="test_public/ground_truth")
+    private = [image for part in AD2_PRIVATE for image in list_images(folder / part)]
+    return replace(scan, unused={UNLABELLED: private} if private else {})
 
-    A prepared tree is scanned as any other.
+
+def scan_two_classes(folder: Path, category: str) -> Scan:
+    """Scan a category that has anomalous training images too, which do not train here.
+
+    VisA's two-class splits have masks of both parts, those of the test in `ground_truth/test`.
     """
-    if not any((source / "rgb").is_dir() for source in subfolders(folder / "train")):
+    both = (folder / "ground_truth/test").is_dir()
+    masks = "ground_truth/test" if both else "ground_truth"
+    scan = scan_category(folder, category, other_train_folders=True, masks=masks)
+    return replace(scan, comparable=not both)
+
+
+def scan_nested(folder: Path, category: str, images: str, masks: str) -> Scan:
+    """Scan a category whose images and masks lie side by side: `test/<defect>/<images>`, `<masks>`.
+
+    Folders without `images` hold the images themselves; a prepared tree is scanned as any other.
+
+    Args:
+        images: "rgb" of MVTec 3D-AD, "img" of BMAD.
+        masks: "gt" and "label".
+    """
+    sources = [*subfolders(folder / "train"), *subfolders(folder / "test")]
+    if not any((source / images).is_dir() for source in sources):
         return scan_category(folder, category)
     defects = [source for source in subfolders(folder / "test") if not is_normal(source)]
-    places = {source.name: (source / "rgb", source / "gt") for source in defects}
+    places = {source.name: (_inside(source, images), source / masks) for source in defects}
     scan = _scan_anomalous(places, category)
-    test = in_order([*normal_records(folder / "test", category, "rgb"), *scan.split.test])
-    train = in_order(normal_records(folder / "train", category, "rgb"))
-    return replace(scan, split=Split(train, test), has_masks=True)
+    test = in_order([*normal_records(folder / "test", category, images), *scan.split.test])
+    train = in_order(normal_records(folder / "train", category, images))
+    has_masks = any(place.is_dir() for _, place in places.values())
+    return replace(scan, split=Split(train, test), has_masks=has_masks)
 
 
 def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Scan:
@@ -124,9 +162,14 @@ def scan_defects(defects: dict[str, Path], mask_root: Path, category: str) -> Sc
 
 
 def normal_records(folder: Path, category: str, below: str = "") -> list[Record]:
-    """The images of the folders of normal images in `folder`; `below` is where in them the images lie."""
-    sources = [source / below for source in subfolders(folder) if is_normal(source)]
+    """The images of the folders of normal images in `folder`; `below` is where in them the images may lie."""
+    sources = [_inside(source, below) for source in subfolders(folder) if is_normal(source)]
     return [Record(image, category, 0) for source in sources for image in list_images(source)]
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The folder of that name in a folder, or the folder itself if it has none."""
+    return inner if (inner := folder / name).is_dir() else folder
 
 
 def _scan_anomalous(places: dict[str, tuple[Path, Path]], category: str) -> Scan:

@@ -40,13 +40,14 @@ def left_over(scan: Scan, folder: Path) -> dict[str, list[Path]]:
     """What lies in the folder of a category of a known dataset and is not used, by reason in words."""
     listing = list_tree(folder)
     used = {record.image for record in (*scan.split.train, *scan.split.test)}
+    used.update(image for images in scan.unused.values() for image in images)
     unused = [
         image
         for image in listing.images
         if image not in used
         and not any(said_by(part).kind == "masks" for part in image.relative_to(folder).parts[:-1])
     ]
-    return {NOT_USED: unused, **listing.passed_over} if unused else listing.passed_over
+    return {**scan.unused, **({NOT_USED: unused} if unused else {}), **listing.passed_over}
 
 
 def _below(place: Path, folder: Path) -> str:
