@@ -85,7 +85,7 @@ def measure(
             model.method, category or name, images, rate, alarms, len(others), low, high, detected, len(bad)
         )
         print(draw, flush=True)
-        with out.open("a") as file:
+        with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(draw)) + "\n")
 
 
@@ -93,7 +93,7 @@ def measure(
 def page(draws: Path, into: Path) -> None:
     """Put the table of all draws of a file into a page."""
     groups: dict[tuple[str, str, int, float], list[Draw]] = {}
-    for line in draws.read_text().splitlines():
+    for line in draws.read_text(encoding="utf-8").splitlines():
         draw = Draw(**json.loads(line))
         groups.setdefault((draw.method, draw.data, draw.images, draw.rate), []).append(draw)
     lines = [

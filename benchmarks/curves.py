@@ -36,7 +36,7 @@ def curves_of(path: Path) -> list[Curve]:
     Raises:
         ValueError: the run never looked at test images.
     """
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     found = []
     for metric in STYLES:

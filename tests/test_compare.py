@@ -11,7 +11,9 @@ from adcommon.testing.trees import make_folder
 
 
 def shown(page: Path) -> list[dict]:
-    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text())
+    (data,) = re.findall(
+        r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8")
+    )
     return json.loads(data)
 
 

@@ -129,12 +129,12 @@ def test_a_file_is_evaluated_as_the_model_it_was_made_of() -> None:
 def test_the_application_for_ray_serve_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example = re.search(r"```python\n(.*?)```", (ROOT / "docs/deploy.md").read_text(), re.DOTALL)
     assert example is not None
-    Path("inspection.py").write_text(example[1])
+    Path("inspection.py").write_text(example[1], encoding="utf-8")
     ad.export(from_detector(Edges(), CONFIG), "edges.onnx")
     monkeypatch.setenv("MODEL", str(tmp_path / "edges.onnx"))
     photo = Path("parts/scratch/000.png")
     run_with_ray(sys.executable, ROOT / "tests/ray_serve.py", tmp_path, photo, ROOT / "README.md")
-    (status, said), (refused, why) = json.loads(Path("answers.json").read_text())
+    (status, said), (refused, why) = json.loads(Path("answers.json").read_text(encoding="utf-8"))
     wanted = ad.load("edges.onnx").predict(photo)
     assert (status, said["decision"]) == (200, wanted.decision)
     assert said["score"] == pytest.approx(wanted.score, rel=1e-5)

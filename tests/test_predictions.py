@@ -214,7 +214,7 @@ def watching(photos: Path, model: Path) -> list[str | Path]:
 
 def lines(log: Path) -> list[tuple[str, str]]:
     """Path and digest of each line."""
-    text = log.read_text() if log.exists() else ""
+    text = log.read_text(encoding="utf-8") if log.exists() else ""
     return sorted((line["path"], line["digest"]) for line in map(json.loads, text.splitlines()))
 
 

@@ -102,7 +102,7 @@ def test_the_papers_preprocessing_is_clips() -> None:
 
 
 def test_a_file_gives_its_tensors_with_or_without_a_wrapper(tiny_clip: Path, tmp_path: Path) -> None:
-    state = build_clip(json.loads(tiny_clip.read_text()), None).state_dict()
+    state = build_clip(json.loads(tiny_clip.read_text(encoding="utf-8")), None).state_dict()
     torch.save(state, tmp_path / "plain.pt")
     torch.save(
         {"state_dict": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "wrapped.pt"

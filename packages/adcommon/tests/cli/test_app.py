@@ -254,7 +254,7 @@ def test_the_authors_files_are_translated_and_others_are_read_as_ours(
     ours.write_text("dataset: elpv\ncrop_size: 32\n")
 
     def read(path: Path):
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {"iterations": content["trainer"]["max_iter"]} if "trainer" in content else None
 
     received = []
@@ -313,7 +313,7 @@ def test_a_file_of_flags_that_is_none_is_one_error_with_its_name(
     message: str,
 ) -> None:
     def read(path: Path) -> dict[str, object] | None:
-        given = yaml.safe_load(path.read_text()) if content.startswith("trainer") else {}
+        given = yaml.safe_load(path.read_text(encoding="utf-8")) if content.startswith("trainer") else {}
         return {"iterations": given["trainer"]["max_iter"]} if given else None
 
     file = tmp_path / "my.yaml"

@@ -10,7 +10,7 @@ from adcommon.testing.trees import make_folder, make_mvtec
 
 
 def read(path: Path) -> tuple[dict, str]:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     return yaml.safe_load(text), " ".join(line.removeprefix("# ") for line in text.splitlines())
 
 

@@ -29,7 +29,7 @@ def load(log: Path) -> tuple[Model, str]:
     """A model that takes a while, and writes down which process scores a shard."""
 
     def brightness(pixels: np.ndarray) -> Prediction:
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             file.write(f"{os.getpid()}\n")
         time.sleep(0.5)
         maps = pixels.mean(axis=3, dtype=np.float32) / 255

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adcommon.cli.watch import command_words
 from adcommon.data.preprocess import Preprocess
 from adcommon.deploy.model import Model
 from adcommon.deploy.watch.arrivals import PATIENCE, SETTLED, Arrivals, Known, digest, signature
@@ -245,7 +246,18 @@ def test_a_command_that_fails_is_said_once_and_stops_nothing(
         assert run(folder, on_anomaly=command, timeout_s=0.2)["anomalous"] == 2
     assert caplog.text.count(reason) == caplog.text.count("--on-anomaly failed") == 1
     if (child := folder.parent / "child").exists():  # nothing that it started is left
-        assert "sleep" not in Path(f"/proc/{int(child.read_text())}/cmdline").read_text()
+        assert "sleep" not in Path(f"/proc/{int(child.read_text())}/cmdline").read_text(encoding="utf-8")
+
+
+def test_a_command_of_windows_keeps_its_backslashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sep", "\\")
+    monkeypatch.setattr(shutil, "which", lambda program: program)
+    assert command_words(r'"C:\Program Files\mail.exe" {} -to me') == [
+        r"C:\Program Files\mail.exe",
+        "{}",
+        "-to",
+        "me",
+    ]
 
 
 def test_a_big_line_for_a_command_that_reads_nothing_is_no_trouble(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_the_text_feature_is_the_normalised_mean_of_normalised_ones(with_text) -
 
 
 def test_weights_fill_every_entry_and_a_wrong_set_is_named(tiny_clip: Path) -> None:
-    config = json.loads(tiny_clip.read_text())
+    config = json.loads(tiny_clip.read_text(encoding="utf-8"))
     state = {name: torch.randn_like(value) for name, value in build_clip(config, None).state_dict().items()}
     del state["logit_scale"]  # the authors' files lack it
     filled = build_clip(config, state).state_dict()
@@ -91,15 +91,15 @@ def test_nothing_of_clip_learns(with_text) -> None:
 def test_sizes_of_a_file_are_looked_at_before_a_network_is_built(
     tiny_clip: Path, tower: str, changed: dict[str, object], message: str
 ) -> None:
-    config = json.loads(tiny_clip.read_text())
+    config = json.loads(tiny_clip.read_text(encoding="utf-8"))
     config[tower] |= changed
-    tiny_clip.write_text(json.dumps(config))
+    tiny_clip.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(UserError, match=message):
         build_clip(model_config(str(tiny_clip)), None)
 
 
 def test_no_value_of_a_file_is_believed(tiny_clip: Path) -> None:
-    for _, config in sample(json.loads(tiny_clip.read_text()), 40):
-        tiny_clip.write_text(json.dumps(config))
+    for _, config in sample(json.loads(tiny_clip.read_text(encoding="utf-8")), 40):
+        tiny_clip.write_text(json.dumps(config), encoding="utf-8")
         with suppress(UserError):
             ClipTower(build_clip(model_config(str(tiny_clip)), None), "tiny", (1, 2))

@@ -26,7 +26,7 @@ def fill(root: Path, setting: str, shots: int, epoch: int, values: dict[str, flo
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -1,5 +1,6 @@
 """`ad watch`: new images in a folder, scored as they come."""
 
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -60,7 +61,7 @@ def watch(
     start_logging(None)
     if max_megapixels is not None:
         allow_megapixels(max_megapixels)
-    command = _words(on_anomaly)
+    command = command_words(on_anomaly)
     file = log or out / LOG
     refuse_places(folder, out, file, move_to)
     loaded, _ = deciding.load()
@@ -92,12 +93,12 @@ def watch(
         raise SystemExit(1)
 
 
-def _words(command: str | None) -> list[str]:
-    """Those of a command that can be run."""
+def command_words(command: str | None) -> list[str]:
+    """Those of a command that can be run; on Windows its backslashes are of paths."""
     if command is None:
         return []
     try:
-        words = shlex.split(command)
+        words = shlex.split(command.replace("\\", r"\\") if os.sep == "\\" else command)
     except ValueError as error:
         raise BadValue(f"--on-anomaly {command}: {error}") from None
     if not words or shutil.which(words[0]) is None:

@@ -71,6 +71,6 @@ def in_use(folder: Path) -> bool:
 def _number(holder: Path) -> str:
     """Of the process, as far as it is known."""
     try:
-        return f", number {int(holder.read_text())}"
+        return f", number {int(holder.read_text(encoding='utf-8'))}"
     except (OSError, ValueError):
         return ""

@@ -84,5 +84,5 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file."""
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -33,4 +33,4 @@ def draw_mask(
 def write_lines(path: Path, rows: Iterable[str]) -> None:
     """A text file, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(rows) + "\n")
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")

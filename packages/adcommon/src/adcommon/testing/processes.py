@@ -82,7 +82,7 @@ class Started:
 
     def shown(self, stream: str) -> str:
         """What it has written so far to `stdout` or `stderr`."""
-        return Path(self._folder.name, stream).read_text()
+        return Path(self._folder.name, stream).read_text(encoding="utf-8")
 
 
 def run_together(

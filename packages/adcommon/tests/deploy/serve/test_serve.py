@@ -178,7 +178,7 @@ def test_a_replaced_model_is_served_once_it_is_whole_and_a_broken_one_never(
     file.write_text("0.5")
 
     def load(path: Path) -> Model:
-        return replace(model, threshold=float(path.read_text()), score_pixels=held)
+        return replace(model, threshold=float(path.read_text(encoding="utf-8")), score_pixels=held)
 
     def write(text: str) -> None:
         (tmp_path / "new").write_text(text)
