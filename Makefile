@@ -16,7 +16,7 @@ lint:      ## check style, imports and the contracts between packages
 	uv run lint-imports
 types:     ## check types
 	uv run mypy
-quick:     ## the tests of tests/quick.txt: rules, equations, golden files, two minutes on two cores
+quick:     ## the tests of tests/quick.txt: rules, equations, golden files
 	uv run pytest @tests/quick.txt
 check: lint types quick ## before a commit: lint, types and quick
 test:      ## the tests, offline, some minutes on two cores
