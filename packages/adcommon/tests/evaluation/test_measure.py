@@ -97,7 +97,7 @@ def test_pictures_in_the_images_own_size_are_written_for_every_image(
     write_maps(scores, tmp_path)
     for record in dataset.records:
         name = f"{record.defect}/{record.image.stem}"
-        for picture in (f"{name}.jpg", f"layers/plain/{name}.jpg", f"layers/small/{name}.webp"):
+        for picture in (f"{name}.jpg", f"layers/plain/{name}.jpg", f"layers/small/{name}.jpg"):
             with Image.open(record.image) as image, Image.open(tmp_path / picture) as drawn:
                 assert drawn.size == image.size
         assert (tmp_path / "layers/truth" / f"{name}.png").exists() == (record.mask is not None)

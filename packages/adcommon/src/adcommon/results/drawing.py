@@ -11,15 +11,15 @@ from adcommon.io.files import atomic_write
 from adcommon.io.images import bands, open_mask, picture
 from adcommon.results.gallery import ScoredImage
 from adcommon.results.picture_names import LAYERS
-from adcommon.results.pictures import FOUND, contour, glow, heat_map, jpeg, outline_png, overlay, webp
+from adcommon.results.pictures import FOUND, contour, glow, heat_map, jpeg, outline_png, overlay
 from adcommon.types.records import Record
 
 Colours = tuple[float, float | None, float]
 """Where maps are dark, outlined and brightest; see `Threshold.colours`. None: nothing is outlined."""
 Pixels = UInt8[np.ndarray, "height width 3"]
-SMALL_SIDE, SMALL_QUALITY = 320, 70
-"""Longest side of a picture among thousands, pixels, and how well it is kept: 7 to 14 KB of photographs."""
-_SUFFIXES = {"plain": ".jpg", "small": ".webp", "truth": ".png"}
+SMALL_SIDE, SMALL_QUALITY = 320, 60
+"""Longest side of a picture among thousands, pixels, and how well it is kept: 14 to 22 KB of photographs."""
+_SUFFIXES = {"plain": ".jpg", "small": ".jpg", "truth": ".png"}
 """Of the layers."""
 
 
@@ -105,7 +105,7 @@ def write_pictures(
 
     These are the image alone, a small picture, and the outline of the truth where there is one.
     """
-    small = webp(drawn, longest_side=SMALL_SIDE, quality=SMALL_QUALITY)
+    small = jpeg(drawn, photograph=True, longest_side=SMALL_SIDE, quality=SMALL_QUALITY)
     atomic_write(folder / _layer("plain", name), jpeg(image, photograph=True), sync=False)
     atomic_write(folder / _layer("small", name), small, sync=False)
     if truth is not None:
