@@ -28,10 +28,10 @@ from adcommon.data.prepare.raw import (
     find_level,
     has_marks,
     refuse_missing,
+    refuse_unknown,
     unnested,
     write_mask,
 )
-from adcommon.errors import unknown_name
 from adcommon.io.images import list_images
 
 _PARTS = ("train", "test")
@@ -75,9 +75,7 @@ class Dagm:
     def plan(self, source: Path, target: Path) -> Plan:
         """See the module; each class may be nested once in a folder of the same name."""
         known = DATASETS["dagm"].categories
-        for name in self.categories:
-            if name not in known:
-                raise unknown_name("category of 'dagm'", name, known)
+        refuse_unknown(self.categories, known, "dagm")
         root = find_level(source, "Class[0-9]*", "dagm")
         steps, left = [], 0
         for name in self.categories or known:

@@ -18,7 +18,7 @@ from adcommon.data.prepare.plan import Step
 from adcommon.data.sources import splits
 from adcommon.data.sources.layouts import subfolders
 from adcommon.data.sources.roots import search
-from adcommon.errors import BadValue, DatasetNotFound
+from adcommon.errors import BadValue, DatasetNotFound, unknown_name
 from adcommon.io.images import open_image, open_mask
 
 T = TypeVar("T")
@@ -28,6 +28,18 @@ Categories = Annotated[
     tuple[str, ...], Parameter(alias="--category", consume_multiple=True, show_default=False)
 ]
 """The flag of a preparer that can make single categories."""
+
+
+def refuse_unknown(categories: Sequence[str], known: Sequence[str], dataset: str) -> None:
+    """Refuse a category that was asked for and that the dataset has not.
+
+    Raises:
+        UnknownName: the message has those that there are.
+    """
+    for name in categories:
+        if name not in known:
+            raise unknown_name(f"category of '{dataset}'", name, known)
+
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, the last two excluded."""

@@ -23,8 +23,16 @@ from cyclopts import Parameter
 
 from adcommon.data.catalog import DATASETS
 from adcommon.data.prepare.plan import Plan, Step
-from adcommon.data.prepare.raw import Categories, Listing, find_level, refuse_missing, unnested, write_mask
-from adcommon.errors import BadValue, DatasetNotFound, unknown_name
+from adcommon.data.prepare.raw import (
+    Categories,
+    Listing,
+    find_level,
+    refuse_missing,
+    refuse_unknown,
+    unnested,
+    write_mask,
+)
+from adcommon.errors import BadValue, DatasetNotFound
 from adcommon.io.schema import read_json, shown
 from adcommon.types.names import check_name
 
@@ -51,9 +59,7 @@ class RealIad:
     def plan(self, source: Path, target: Path) -> Plan:
         """See the module; `source` has realiad_256 and realiad_jsons."""
         known = DATASETS["real_iad"].categories
-        for category in self.categories:
-            if category not in known:
-                raise unknown_name("category of 'real_iad'", category, known)
+        refuse_unknown(self.categories, known, "real_iad")
         root = find_level(source, "realiad_jsons*", "real_iad")
         images = root / f"realiad_{self.resolution}"
         if not images.is_dir():

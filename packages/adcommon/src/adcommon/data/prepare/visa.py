@@ -23,8 +23,15 @@ from typing import Any, Literal
 
 from adcommon.data.messages import shorten
 from adcommon.data.prepare.plan import Plan, Step
-from adcommon.data.prepare.raw import Categories, Listing, find_level, refuse_missing, write_mask
-from adcommon.errors import BadValue, DatasetNotFound, NotPrepared, unknown_name
+from adcommon.data.prepare.raw import (
+    Categories,
+    Listing,
+    find_level,
+    refuse_missing,
+    refuse_unknown,
+    write_mask,
+)
+from adcommon.errors import BadValue, DatasetNotFound, NotPrepared
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +81,7 @@ class Visa:
         root = find_level(source, "*/Data/Images", "visa")
         rows, origin = self._rows(root)
         known = sorted({row.category for row in rows})
-        for category in self.categories:
-            if category not in known:
-                raise unknown_name("category of 'visa'", category, known)
+        refuse_unknown(self.categories, known, "visa")
         rows = [row for row in rows if not self.categories or row.category in self.categories]
         steps = self._steps(rows, root, origin)
         notes = ("masks are binarised: 0 normal, 255 anomalous", f"split: {origin}")
