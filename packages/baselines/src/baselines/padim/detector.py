@@ -36,6 +36,7 @@ class PaDiMDetector:
             compute: how the frozen network is computed; distances are in float32.
         """
         self.model = model.eval()
+        self.device = model.mean.device
         self.preprocess = preprocess
         self.blur = blur
         self.image_score = image_score
@@ -44,7 +45,7 @@ class PaDiMDetector:
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
         """Anomaly maps at the images' size, and one score per image; both on the model's device."""
-        return self.finish(self.compute(self.model, images.to(self.model.mean.device)), images)
+        return self.finish(self.compute(self.model, images.to(self.device)), images)
 
     def finish(
         self,

@@ -25,14 +25,15 @@ class PatchCoreDetector:
             recipe: says how maps become scores, and how the frozen network is computed.
         """
         self.model = model.eval()
+        self.device = model.memory.device
         self.preprocess = preprocess
         self.recipe = recipe
-        self.compute = Compute.of(recipe, model.memory.device)
+        self.compute = Compute.of(recipe, self.device)
 
     @torch.inference_mode()
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Prediction:
         """Anomaly maps at the images' size, and one score per image; both on the model's device."""
-        distances, patches = self.compute(self.model, images.to(self.model.memory.device))
+        distances, patches = self.compute(self.model, images.to(self.device))
         maps = smooth(distances, (images.shape[2], images.shape[3]), self.recipe.blur)
         match self.recipe.image_score:
             case "reweighted":
