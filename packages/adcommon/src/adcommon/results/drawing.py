@@ -18,7 +18,7 @@ Colours = tuple[float, float | None, float]
 """Where maps are dark, outlined and brightest; see `Threshold.colours`. None: nothing is outlined."""
 Pixels = UInt8[np.ndarray, "height width 3"]
 SMALL_SIDE, SMALL_QUALITY = 320, 60
-"""Longest side of a picture among thousands, pixels, and how well it is kept: 14 to 22 KB of photographs."""
+"""Longest side of a picture among thousands, pixels, and how well it is kept: 6 to 18 KB of photographs."""
 _SUFFIXES = {"plain": ".jpg", "small": ".jpg", "truth": ".png"}
 """Of the layers."""
 
