@@ -12,6 +12,7 @@ from adcommon.data import content
 from adcommon.data.loading import AnomalyDataset
 from adcommon.data.preprocess import Preprocess
 from adcommon.io.cache import DiskCache
+from adcommon.models import feature_store
 from adcommon.models.backbones import FeaturePyramid
 from adcommon.models.feature_store import cached_features
 from adcommon.types.records import Record
@@ -121,6 +122,13 @@ def test_only_the_batch_of_a_changed_image_is_computed_again(pyramid, records, c
     assert passed == [2, 2, 1, 2]
     for a, b in zip(before, after, strict=True):
         assert [torch.equal(a[row], b[row]) for row in range(COUNT)] == [True, True, False, True, True]
+
+
+def test_features_in_tf32_are_kept_apart(monkeypatch):
+    cases = ((True, "cuda", "tf32"), (False, "cuda", "float32"), (True, "cpu", "float32"))
+    for allowed, device, expected in cases:
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        assert feature_store._arithmetic(torch.device(device)) == expected
 
 
 def test_a_broken_off_fill_goes_on_with_whole_batches(pyramid, dataset, cache, passed):

@@ -91,7 +91,8 @@ class FeatureStore:
         self.cache = cache
         self._kept = _Kept(len(dataset), memory_bytes)
         preprocess = dataset.preprocess
-        self._recipe = f"{_digest(network)} float32 {preprocess.mean} {preprocess.std}"
+        arithmetic = _arithmetic(self._device())
+        self._recipe = f"{_digest(network)} {arithmetic} {preprocess.mean} {preprocess.std}"
 
     def __len__(self) -> int:
         """Number of images."""
@@ -253,6 +254,11 @@ def cached_features(
     store = FeatureStore(network, dataset, batch_size, cache, memory_bytes=memory_bytes)
     store.fill(workers, accelerator)
     return store
+
+
+def _arithmetic(device: torch.device) -> str:
+    """What convolutions on a device are computed in: part of a key, since TF32 gives other features."""
+    return "tf32" if device.type == "cuda" and torch.backends.cudnn.allow_tf32 else "float32"
 
 
 def _digest(network: FrozenFeatures) -> str:
