@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from bench_realnet import compare
+from plain import plain
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -35,11 +36,10 @@ from realnet.diffusion.recipes import (
 )
 from realnet.diffusion.sample import Batch, Sampler, draw_strengths
 from realnet.diffusion.settings import SampleSettings
-from realnet.diffusion.setup import make_optimiser
+from realnet.diffusion.setup import make_optimiser, place
 from realnet.diffusion.store import Learnt, build
 from realnet.diffusion.train_diffusion import add_gradient
 from realnet.network.attention import Attention
-from realnet.network.convolution import Conv2d, ConvTranspose2d
 
 CATEGORIES = ("bottle", "cable", "capsule")
 PRODUCTS = (
@@ -71,10 +71,10 @@ class ReferenceAttention(Attention):
 
 def as_reference(network: nn.Module) -> nn.Module:
     """The same network, computed with torch's own convolutions and plain attention."""
-    kinds = {Attention: ReferenceAttention, Conv2d: nn.Conv2d, ConvTranspose2d: nn.ConvTranspose2d}
     for module in network.modules():
-        module.__class__ = kinds.get(type(module), type(module))
-    return network
+        if isinstance(module, Attention):
+            module.__class__ = ReferenceAttention
+    return plain(network)
 
 
 def awake(network: nn.Module) -> nn.Module:
@@ -148,6 +148,7 @@ def training(name: str, size: int, rounds: int) -> None:
     recipe = DIFFUSION_RECIPES[name]
     network = awake(build(recipe, len(CATEGORIES))).train()
     reference = ReferenceTraining(as_reference(copy.deepcopy(network)), recipe)
+    network = place(network, torch.device("cpu"), channels_last=recipe.channels_last)
     accelerator, process = Accelerator(cpu=True), make_process(recipe, "cpu")
     optimiser, ema = make_optimiser(network, recipe), Ema(network, recipe.ema_decay)
     shape = (size, 3, recipe.image_size, recipe.image_size)

@@ -46,6 +46,10 @@ def pictures(recipe: Recipe, batch: int) -> tuple[Tensor, Tensor, Tensor, list[b
     return clean, clean + 2 * masks[:, None] * torch.randn_like(clean), masks, anomalous
 
 
+def layout(recipe: Recipe) -> torch.memory_format:
+    return torch.channels_last if recipe.channels_last else torch.contiguous_format
+
+
 def reference_scores(afs: AFS, model: RealNet, images: Tensor, clean: Tensor, masks: Tensor) -> list[Tensor]:
     """One batch per block, each through the backbone twice; every layer scored by its definition."""
     found = []
@@ -132,9 +136,10 @@ def step(recipe: Recipe, batch: int, rounds: int) -> None:
     accelerator = Accelerator(cpu=True)
     clean, images, masks, anomalous = pictures(recipe, batch)
     torch.manual_seed(0)
-    model = RealNet(recipe, weights="random").train()
+    model = RealNet(recipe, weights="random").train().to(memory_format=layout(recipe))
     torch.manual_seed(0)
-    reference = ReferenceStep(as_reference(RealNet(recipe, weights="random").train()), recipe)
+    plain = replace(recipe, channels_last=False)
+    reference = ReferenceStep(as_reference(RealNet(plain, weights="random").train()), recipe)
     optimiser, network, kept = make_optimiser(model, recipe), model.trainable(), model.backbone(clean)
 
     def ours() -> Tensor:
@@ -150,6 +155,7 @@ def image(recipe: Recipe, _: int, rounds: int) -> None:
     torch.manual_seed(0)
     model = awake(RealNet(recipe, weights="random").eval())
     theirs = as_reference(copy.deepcopy(model))
+    model = model.to(memory_format=layout(recipe))
     picture = torch.randn(1, 3, recipe.image_size, recipe.image_size)
     detector = RealNetDetector(model, make_preprocess(recipe), recipe)
 
@@ -182,7 +188,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    recipe = replace(RECIPES[options.recipe], image_size=options.size, channels_last=False)
+    recipe = replace(RECIPES[options.recipe], image_size=options.size)
     print(f"{torch.get_num_threads()} threads, {options.size}x{options.size} pixels, batch {options.batch}")
     for part in options.parts:
         PARTS[part](recipe, options.batch, options.rounds)

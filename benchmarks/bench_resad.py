@@ -20,6 +20,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from plain import plain as plain_convolutions
 from torch import Tensor
 from torch.optim import Adam
 
@@ -224,6 +225,7 @@ def compare(
 def compare_steps(recipe: Recipe, options: argparse.Namespace) -> None:
     """Steps of stage 2, half of the images anomalous."""
     backbone, shots = build_backbone(recipe, "random"), CATEGORIES * recipe.train_ref_shot
+    plain_backbone = plain_convolutions(deepcopy(backbone))
     images = torch.randn(recipe.batch_size + shots, 3, recipe.image_size, recipe.image_size)
     encoded = [level for level in backbone(images)]
     features, known = (
@@ -234,7 +236,7 @@ def compare_steps(recipe: Recipe, options: argparse.Namespace) -> None:
     drawn[::2, 8:40, 8:40] = True
     masks = [level_mask(drawn, maps.shape[2:], imagebind=False) for maps in features]
     model = ResAD(list(backbone.channels), recipe).train()
-    plain_step = PlainStep(deepcopy(model), recipe, masks)
+    plain_step = PlainStep(plain_convolutions(deepcopy(model)), recipe, masks)
     optimisers, boundaries = Optimisers(model, recipe), RunningBoundaries(recipe.feature_levels)
     names = [str(place * CATEGORIES // recipe.batch_size) for place in range(recipe.batch_size)]
 
@@ -243,7 +245,8 @@ def compare_steps(recipe: Recipe, options: argparse.Namespace) -> None:
         if not options.encode:
             return plain_step(features, known)
         with torch.no_grad():
-            return plain_step(backbone(images[: recipe.batch_size]), backbone(images[recipe.batch_size :]))
+            batch, shown = images[: recipe.batch_size], images[recipe.batch_size :]
+            return plain_step(plain_backbone(batch), plain_backbone(shown))
 
     def ours(number: int) -> list[float]:
         torch.manual_seed(number)
@@ -272,11 +275,13 @@ def compare_images(recipe: Recipe, options: argparse.Namespace) -> None:
         references = References.of(backbone(torch.randn(4, 3, recipe.image_size, recipe.image_size)))
     scale = ScoreRange((0.0,) * recipe.feature_levels, float(recipe.feature_levels))
     detector = ResADDetector(backbone, model, make_preprocess(recipe), references, scale=scale)
+    theirs_too = plain_convolutions(deepcopy(backbone)), plain_convolutions(deepcopy(model))
+    reference = ResADDetector(*theirs_too, make_preprocess(recipe), references, scale=scale)
     for count in (1, options.images):
         images = torch.randn(count, 3, recipe.image_size, recipe.image_size)
         theirs, own = compare(
             f"{count} test images, plain one by one",
-            lambda _, images=images: torch.cat([plain_score(detector, each) for each in images.split(1)]),
+            lambda _, images=images: torch.cat([plain_score(reference, each) for each in images.split(1)]),
             lambda _, images=images: detector.score(images).anomaly_maps,
             options.rounds * SINGLES if count == 1 else options.rounds,
         )

@@ -21,6 +21,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from plain import plain
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -100,6 +101,8 @@ def main() -> None:
 
     def runner(name: str) -> Callable[[Tensor], float]:
         model = deepcopy(start)
+        if name in ("reference", "tuned"):
+            model = plain(model)
         if name != "reference":
             model = model.to(memory_format=torch.channels_last)
         optimiser, _ = make_optimiser(model, recipe)

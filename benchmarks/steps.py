@@ -14,6 +14,7 @@ import bench_train_step
 import bench_uniad
 import torch
 from accelerate import Accelerator
+from plain import plain
 from torch import Tensor, nn
 
 from adcommon.training.devices import distribute
@@ -79,7 +80,7 @@ def recontrast(device: torch.device, tiny: bool) -> Subject:
     criterion = criterion_of(recipe, bench_train_step.ITERATION)
 
     def reference() -> Step:
-        model = deepcopy(start)
+        model = plain(deepcopy(start))
         optimiser, _ = recontrast_optimiser(model, recipe)
         return lambda: float(bench_train_step.reference_step(model, images, optimiser, alpha))
 
@@ -105,7 +106,7 @@ def uniad(device: torch.device, tiny: bool) -> Subject:
     start = build_uniad(recipe, weights="random").train()
 
     def reference() -> Step:
-        model = deepcopy(start)
+        model = plain(deepcopy(start))
         network = bench_uniad.ReferenceReconstruction(model.reconstruction, recipe).to(device).train()
         backbone = bench_uniad.WholeBackbone(model.backbone.pyramid).to(device)
         parameters = [value for name, value in network.named_parameters() if "_attn" not in name]
@@ -156,7 +157,7 @@ def realnet(device: torch.device, tiny: bool) -> Subject:
 
     def reference() -> Step:
         with device:
-            step = bench_realnet_train.ReferenceStep(deepcopy(start), recipe)
+            step = bench_realnet_train.ReferenceStep(plain(deepcopy(start)), recipe)
         return lambda: sum(step(clean, images, masks))
 
     def ours(accelerator: Accelerator, compiled: bool, kept: bool) -> Step:

@@ -9,6 +9,7 @@ import bench_inctrl
 import bench_resad
 import torch
 from accelerate import Accelerator
+from plain import plain as plain_convolutions
 from steps import Step, Subject, compile_if
 from torch import Tensor
 from torch.optim import AdamW
@@ -107,7 +108,7 @@ def resad(device: torch.device, tiny: bool) -> Subject:
     flat = [level_mask(masks, maps.shape[2:], imagebind=False) for maps in levels]
 
     def reference() -> Step:
-        step = bench_resad.PlainStep(deepcopy(start), recipe, flat)
+        step = bench_resad.PlainStep(plain_convolutions(deepcopy(start)), recipe, flat)
 
         def plain() -> float:
             with torch.no_grad():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from adcommon.data.messages import shorten
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.models import weights as weight_files
+from adcommon.models.convolution import quicken
 from adcommon.models.efficientnet import entry_names
 from adcommon.models.outline import is_outline, outlined, refuse_large
 from adcommon.models.transformers import TokenMaps, fitted_positions, token_maps
@@ -54,7 +55,7 @@ def create_trunk(
     _cut(trunk)
     if state is not None:
         fill_trunk(trunk, state, tag)
-    return trunk
+    return quicken(trunk)
 
 
 def create_transformer(

@@ -103,6 +103,7 @@ class TrainingRecipe(Arithmetic):
     """Largest norm of all gradients together."""
     keep_epochs: Count = 2
     """Number of interim models that are kept, the latest ones."""
+    channels_last: bool = True
 
     pretrained: str | None
     """OpenAI's file that `--weights pretrained` starts from; none fits a network of another shape."""

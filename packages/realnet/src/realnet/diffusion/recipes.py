@@ -117,6 +117,7 @@ class SampleRecipe(Arithmetic):
     """Average the three channels of what was drawn, for products whose images are grey."""
     quality: Positive = 75
     """JPEG quality of the files."""
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""

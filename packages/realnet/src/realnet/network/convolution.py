@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adcommon.models import convolution
+
 MOST_POSITIONS = 1024
 """Of a batch's maps together; with more the order is a few percent of the time, and not worth a copy."""
 
@@ -57,17 +59,19 @@ def _reordered(
     return _Kept(source, source._version, x.shape, reorder(source))
 
 
-class Conv2d(nn.Conv2d):
-    """torch's, with the same entries and results."""
+class Conv2d(convolution.Conv2d):
+    """torch's, with the same entries and results; on larger maps with fewer products."""
 
-    _kept: _Kept | None = None
+    _in_order: _Kept | None = None
 
     def forward(self, x: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _ _"]:
         """The convolution."""
+        if self.has_fewer_products(x):
+            return super().forward(x)
         how: tuple[Any, ...] = (self.padding, self.stride, self.dilation, self.groups)
         reorder: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight
-        kept = self._kept = _reordered(
-            self._kept,
+        kept = self._in_order = _reordered(
+            self._in_order,
             self.weight,
             x,
             lambda weight: reorder(weight.to_mkldnn(), *how, x.shape),

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from adcommon.models.convolution import Conv2d
 from realnet.network.afs import upsample
 from realnet.network.reconstruction import ResidualStack
 
@@ -36,7 +37,7 @@ class RRS(nn.Module):
         self.bn_idx = nn.BatchNorm2d(channels, momentum=0.9, affine=False)
         self.decoder1 = nn.Sequential(
             ResidualStack(chosen, chosen, residual_layers),
-            nn.Conv2d(chosen, 128, 3, padding=1),
+            Conv2d(chosen, 128, 3, padding=1),
             nn.BatchNorm2d(128),
             nn.ReLU(),
         )

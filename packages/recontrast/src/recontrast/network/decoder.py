@@ -9,6 +9,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adcommon.models.convolution import Conv2d
 from recontrast.network.bottleneck import Plan, initialise_convolutions
 
 
@@ -107,7 +108,7 @@ class _BottleneckBlock(nn.Module):
 def _spatial(channels: int, out: int, groups: int, *, doubling: bool) -> nn.Module:
     if doubling:
         return nn.ConvTranspose2d(channels, out, 2, stride=2, groups=groups, bias=False)
-    return nn.Conv2d(channels, out, 3, padding=1, groups=groups, bias=False)
+    return Conv2d(channels, out, 3, padding=1, groups=groups, bias=False)
 
 
 def _stage(channels: int, out: int, blocks: int, plan: Plan, act: nn.Module) -> nn.Sequential:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adcommon.models.convolution import Conv2d
+
 Maps = Float[Tensor, "batch channels height width"]
 Tokens = Float[Tensor, "batch tokens channels"]
 
@@ -21,7 +23,7 @@ class ConvConstraintor(nn.Module):
     def __init__(self, channels: int) -> None:
         """As many channels out as in."""
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, residuals: Maps) -> Maps:
