@@ -11,7 +11,7 @@ Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (arXiv
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -31,26 +31,22 @@ FEWEST_TILES_TO_LEARN = 64
 FEWEST_VALUES = 4096
 """Of a batch, tiles times channels of the narrower side, where the transformed kernel is kept."""
 
-INPUT = torch.tensor(
-    [
-        [4.0, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
-)
+
+def _matrix(rows: str) -> Float[Tensor, "rows columns"]:
+    return torch.tensor([[float(value) for value in row.split()] for row in rows.split(",")], device="cpu")
+
+
+INPUT = _matrix(
+    "4 0 -5 0 1 0, 0 -4 -4 1 1 0, 0 4 -4 -1 1 0, 0 -2 -1 2 1 0, 0 2 -1 -2 1 0, 0 4 0 -5 0 1"
+).float()
 """B', of the inputs."""
-KERNEL = torch.tensor(
-    [[6.0, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], dtype=torch.float64
-).div(24)
-"""G, of the kernel."""
-OUTPUT = torch.tensor([[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+OUTPUT = _matrix("1 1 1 1 1 0, 0 1 -1 2 -2 0, 0 1 1 4 4 0, 0 1 -1 8 -8 1").float()
 """A', of the products."""
-BOTH_KERNEL = torch.kron(KERNEL, KERNEL).float()
-"""G on both axes of a kernel."""
 BACK = OUTPUT.T.contiguous()
+KERNEL = _matrix("6 0 0, -4 -4 -4, -4 4 -4, 1 2 4, 1 -2 4, 0 0 24").double() / 24
+"""G, of the kernel."""
+BOTH_KERNEL = torch.kron(KERNEL, KERNEL).float()
+"""G on both axes of a kernel, whose entries lie in a row."""
 
 Weight = Float[Tensor, "out in 3 3"]
 Map = Float[Tensor, "batch in height width"]
@@ -106,20 +102,20 @@ class _Kernels:
     _turned: Tensor | None = None
 
     @property
-    def kernel(self) -> Float[Tensor, "36 in out"]:
+    def kernel(self) -> Float[Tensor, "36 channels out"]:
         """As the products take it."""
         if self._kernel is None:
             self._kernel = (BOTH_KERNEL @ self._nine()).view(IN * IN, *self.weight.shape[:2]).transpose(1, 2)
         return self._kernel
 
     @property
-    def turned(self) -> Float[Tensor, "36 out in"]:
+    def turned(self) -> Float[Tensor, "36 out channels"]:
         """That of the convolution which takes slopes back: turned by 180 degrees, channels exchanged."""
         if self._turned is None:
             self._turned = (BOTH_KERNEL.flip(1) @ self._nine()).view(IN * IN, *self.weight.shape[:2])
         return self._turned
 
-    def _nine(self) -> Float[Tensor, "9 out*in"]:
+    def _nine(self) -> Float[Tensor, "9 pairs"]:
         if self.weight.is_contiguous():
             return self.weight.view(-1, 9).T.contiguous()
         return self.weight.permute(2, 3, 0, 1).reshape(9, -1)
@@ -148,6 +144,8 @@ def _suits(module: nn.Conv2d) -> bool:
 def _pays(x: Tensor, weight: Tensor) -> bool:
     if not (x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and x.ndim == 4):
         return False
+    if weight.is_inference():  # no trace of its changes
+        return False
     tiles = len(x) * _tiles(x.shape[2]) * _tiles(x.shape[3])
     values = tiles * min(weight.shape[:2])
     enough = tiles >= FEWEST_TILES_TO_LEARN if _learns(weight) else values >= FEWEST_VALUES
@@ -160,14 +158,14 @@ def _learns(weight: Tensor) -> bool:
 
 class _Convolve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, kernels: _Kernels) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kernels: _Kernels) -> Tensor:
         ctx.save_for_backward(x, weight)  # which notices a change of either before the way back
         ctx.kernels = kernels
         return _convolved(x, kernels.kernel, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         return (
@@ -178,12 +176,13 @@ class _Convolve(torch.autograd.Function):
         )
 
 
-def _convolved(x: Map, kernel: Float[Tensor, "36 in out"], bias: Tensor | None) -> Tensor:
+def _convolved(x: Map, kernel: Float[Tensor, "36 channels out"], bias: Tensor | None) -> Tensor:
     batch, channels, height, width = x.shape
     down, across, out = _tiles(height), _tiles(width), kernel.shape[2]
     # In the layout of x, so that nothing after it has to be laid out anew.
     layout = torch.channels_last if _is_channels_last(x) else torch.contiguous_format
-    result = torch.empty(batch, out, OUT * down, OUT * across, memory_format=layout)
+    size = batch, out, OUT * down, OUT * across
+    result = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
     squares = result.permute(0, 2, 3, 1).unflatten(2, (across, OUT)).unflatten(1, (down, OUT))
     for some, inputs in _pieces(x):
         moved = _on_both_axes(INPUT, inputs)
@@ -212,9 +211,8 @@ def _weight_slope(x: Map, slope: Float[Tensor, "batch out height width"], weight
     nine = BOTH_KERNEL.T @ products.flatten(1)
     if weight.is_contiguous():
         return nine.T.contiguous().view_as(weight)
-    return (
-        nine.view(9, out, channels).transpose(0, 1).contiguous().view(out, 3, 3, channels).permute(0, 3, 1, 2)
-    )
+    rows = nine.view(9, out, channels).transpose(0, 1).contiguous()
+    return rows.view(out, 3, 3, channels).permute(0, 3, 1, 2)
 
 
 def _pieces(x: Map) -> Iterator[tuple[tuple[slice, slice], Float[Tensor, "6 6 images rows across in"]]]:
@@ -226,19 +224,18 @@ def _pieces(x: Map) -> Iterator[tuple[tuple[slice, slice], Float[Tensor, "6 6 im
     down, across = _tiles(height), _tiles(width)
     images = max(1, AT_ONCE // (down * across))
     rows = max(1, AT_ONCE // across) if images == 1 else down
-    pixels = x.permute(0, 2, 3, 1)
     padded = x.new_zeros(min(images, batch), OUT * min(rows, down) + 2, OUT * across + 2, channels)
     of_batch, of_row, of_column, of_channel = padded.stride()
     for first in range(0, batch, images):
         for top in range(0, down, rows):
             last, bottom = min(first + images, batch), min(top + rows, down)
             begin, end = max(OUT * top - 1, 0), min(OUT * bottom + 1, height)
-            before = begin - (OUT * top - 1)
-            padded[:, :before] = 0
-            padded[: last - first, before : before + end - begin, 1 : width + 1] = pixels[
-                first:last, begin:end
-            ]
-            padded[:, before + end - begin :] = 0
+            pixels = x[first:last, :, begin:end].permute(0, 2, 3, 1)
+            above = begin - (OUT * top - 1)
+            below = above + end - begin
+            padded[:, :above] = 0
+            padded[: last - first, above:below, 1 : width + 1] = pixels
+            padded[:, below:] = 0
             inputs = padded.as_strided(
                 (IN, IN, last - first, bottom - top, across, channels),
                 (of_row, of_column, of_batch, OUT * of_row, OUT * of_column, of_channel),

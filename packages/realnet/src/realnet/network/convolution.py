@@ -67,6 +67,7 @@ class Conv2d(convolution.Conv2d):
     def forward(self, x: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _ _"]:
         """The convolution."""
         if self.has_fewer_products(x):
+            self._in_order = None
             return super().forward(x)
         how: tuple[Any, ...] = (self.padding, self.stride, self.dilation, self.groups)
         reorder: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight
@@ -84,15 +85,15 @@ class Conv2d(convolution.Conv2d):
 class ConvTranspose2d(nn.ConvTranspose2d):
     """torch's, with the same entries and results."""
 
-    _kept: _Kept | None = None
+    _in_order: _Kept | None = None
 
     def forward(  # type: ignore[override]  # no size is asked for
         self, x: Float[Tensor, "batch _ _ _"]
     ) -> Float[Tensor, "batch _ _ _"]:
         """The transposed convolution."""
         how: tuple[Any, ...] = (self.padding, self.output_padding, self.stride, self.dilation, self.groups)
-        kept = self._kept = _reordered(
-            self._kept,
+        kept = self._in_order = _reordered(
+            self._in_order,
             self.weight,
             x,
             lambda weight: torch.ops.mkldnn._reorder_convolution_transpose_weight(weight, *how, x.shape),
