@@ -31,7 +31,7 @@ from adcommon.deploy.inputs import Decoded, decode
 from adcommon.deploy.model import Model
 from adcommon.deploy.predict import LONGEST_SIDE, predict
 from adcommon.io.files import atomic_write
-from adcommon.results.drawing import covered, pixels_of, write_pictures
+from adcommon.results.drawing import covered, has_outline, pixels_of, write_pictures
 from adcommon.testing.trees import make_folder
 
 SIDE, DISTINCT, BATCH = 900, 50, 8
@@ -90,7 +90,8 @@ def parts(path: Path, references: Path | None, images: list[Path], out: Path) ->
         assert maps is not None
         image = pixels_of(view)
         drawn = covered(image, maps[number % BATCH], model.preprocess, colours)
-        write_pictures(out, name, image, drawn, None)
+        lines = has_outline(maps[number % BATCH], colours)
+        write_pictures(out, name, image, drawn, None, lines=lines)
 
     costs = []
     for work, each in (

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ import yaml
 
 from adcommon.cli.app import command, experiment, with_defaults
 from adcommon.errors import BadValue, Stopped
+from adcommon.training.recipes import recipe_for
 from adcommon.training.settings import Settings
 
 
@@ -31,7 +33,7 @@ class Recipe:
 RECIPES = {"own": Recipe(), "visa": Recipe(dataset="visa", iterations=3000)}
 
 
-def parse(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path, rewrite=None):
+def parse(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path, rewrite=None, default="own"):
     """What the body of a command receives for these arguments."""
     received = []
     monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
@@ -40,7 +42,7 @@ def parse(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path, rewrite=None)
             "command",
             lambda *given: received.append(given),
             RECIPES,
-            "own",
+            default,
             "Summary.",
             rewrite=rewrite,
             ablations={"short": Recipe(iterations=7)},
@@ -69,6 +71,19 @@ def test_an_ablation_is_a_recipe_and_help_shows_the_values_of_the_one_that_would
         assert "The experiment to start from: own, visa, or an ablation." in shown
     assert parse(monkeypatch, "--recipe", "shot") == 2
     assert "did you mean 'short'" in capsys.readouterr().err
+
+
+def test_help_shows_the_values_of_the_recipe_that_a_file_would_choose(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    chosen = partial(recipe_for, papers=["visa"])
+    (tmp_path / "paper.yaml").write_text("dataset: visa\n")
+    (tmp_path / "own.yaml").write_text("data: photos\n")
+    (tmp_path / "broken.yaml").write_text("dataset: [")
+    for name, steps in (("own", 2000), ("paper", 3000), ("broken", 3000)):
+        parse(monkeypatch, "--config", tmp_path / f"{name}.yaml", "--help", default=chosen)
+        shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert f"Optimiser steps. [default: {steps}]" in shown
 
 
 def test_recipes_are_listed_and_nothing_runs(monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -24,7 +24,7 @@ from adcommon.errors import BadValue, Stopped, UserError, unknown_name
 from adcommon.io.schema import read_yaml, shown
 from adcommon.results.rows import Published
 from adcommon.training.logging import start_logging
-from adcommon.training.recipes import flags_of, value_of
+from adcommon.training.recipes import flags_of, values_of
 from adcommon.training.settings import SETTINGS_GROUP, Settings
 
 R = TypeVar("R")
@@ -117,6 +117,24 @@ def _translated(
     return None if translated is None else dict(translated)
 
 
+def _said_in_files(
+    words: Sequence[str], read_config: Callable[[Path], Mapping[str, Any] | None] | None
+) -> list[str]:
+    """The flags in files of our form that a command line names, the last file first.
+
+    None of files that cannot be read, which is said where they are used.
+    """
+    paths = [Path(value) for value in reversed(values_of("--config", words))]
+    try:
+        return _as_words([_flags_in(path) for path in paths if _translated(path, read_config) is None])
+    except (UserError, OSError):
+        return []
+
+
+def _as_words(files: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [f"--{flag}={value}" for file in files for flag, value in file.items() if value is not None]
+
+
 def _flags_in(path: Path) -> dict[str, Any]:
     """The values of flags in a file of our form."""
     content = read_yaml(path)
@@ -160,8 +178,9 @@ def experiment(
     """
     known = {**recipes, **ablations}
     choose = default if callable(default) else lambda words: default
-    named = value_of("--recipe", sys.argv[1:])
-    usual = named if named in known else choose(sys.argv[1:])  # so that --help shows what would run
+    words = sys.argv[1:]
+    named = [one for one in values_of("--recipe", words) if one in known]
+    usual = named[0] if named else choose([*words, *_said_in_files(words, read_config)])  # --help shows it
     begin = f"\n\nTo begin with: {name} --data DIR --recipe small --maps" if "small" in recipes else ""
     app = App(name=name, help=summary + begin)
     given: set[str] = set()
@@ -208,9 +227,8 @@ def experiment(
         theirs = {path: _translated(path, read_config) for path in reversed(config)}
         files = {path: _flags_in(path) if values is None else values for path, values in theirs.items()}
         if "--recipe" not in flags_of(sys.argv):
-            ours = [files[path].items() for path, values in theirs.items() if values is None]
-            said = [f"--{flag}={value}" for values in ours for flag, value in values if value is not None]
-            recipe = choose([*tokens, *said])
+            ours = [files[path] for path, values in theirs.items() if values is None]
+            recipe = choose([*tokens, *_as_words(ours)])
         if recipe not in known:
             raise unknown_name("recipe", recipe, known)
         if "--accumulate" in flags_of(tokens) and not hasattr(known[recipe], "accumulate"):

@@ -17,7 +17,7 @@ IMAGE_EXTENSIONS = frozenset(FORMATS)
 
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _WHITE_16 = 2**16 - 1
-_BAND_PIXELS = 2**15
+_BAND_PIXELS = 2**17
 
 
 def list_images(folder: Path) -> list[Path]:

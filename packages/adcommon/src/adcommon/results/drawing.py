@@ -11,7 +11,7 @@ from adcommon.io.files import atomic_write
 from adcommon.io.images import bands, open_mask, picture
 from adcommon.results.gallery import ScoredImage
 from adcommon.results.picture_names import LAYERS
-from adcommon.results.pictures import FOUND, contour, glow, heat_map, jpeg, outline_png, overlay
+from adcommon.results.pictures import FOUND, contour, glow, jpeg, outline_png, overlay
 from adcommon.types.records import Record
 
 Colours = tuple[float, float | None, float]
@@ -52,14 +52,24 @@ def covered(
     colours: Colours | None,
 ) -> Pixels:
     """The map over an image that `alone` gave."""
-    anomaly_map = preprocess.restore(network_map[None], *image.shape[:2])[0]
-    dark, outlined, bright = colours or (float(anomaly_map.min()), None, float(anomaly_map.max()))
+    dark, outlined, bright = colours or (float(network_map.min()), None, float(network_map.max()))
+    # Steps of colour are linear in the map's values, and so is what restores it: the smaller one is scaled.
+    factor = 255 / (bright - dark) if bright > dark else 0.0
+    steps = ((network_map.astype(np.float64) - dark) * factor).astype(network_map.dtype)
+    restored = preprocess.restore(steps[None], *image.shape[:2])[0]
     drawn = np.empty_like(image)
-    for band in bands(*anomaly_map.shape):
-        drawn[band] = overlay(image[band], heat_map(anomaly_map[band], dark, bright, colours=glow))
-    if outlined is not None:
+    for band in bands(*restored.shape):
+        drawn[band] = overlay(image[band], glow(restored[band].clip(0, 255).astype(np.uint8)))
+    if has_outline(network_map, colours):
+        assert outlined is not None
+        anomaly_map = preprocess.restore(network_map[None], *image.shape[:2])[0]
         contour(drawn, anomaly_map > outlined, FOUND)
     return drawn
+
+
+def has_outline(network_map: Float[np.ndarray, "map_height map_width"], colours: Colours | None) -> bool:
+    """True if `covered` outlines something."""
+    return colours is not None and colours[1] is not None and float(network_map.max()) > colours[1]
 
 
 def alone(source: Path | bytes, preprocess: Preprocess, *, longest_side: int) -> Pixels:
@@ -99,18 +109,27 @@ def truth_of(
 
 
 def write_pictures(
-    folder: Path, name: Path, image: Pixels, drawn: Pixels, truth: Bool[np.ndarray, "height width"] | None
+    folder: Path,
+    name: Path,
+    image: Pixels,
+    drawn: Pixels,
+    truth: Bool[np.ndarray, "height width"] | None,
+    *,
+    lines: bool = True,
 ) -> None:
     """Write the map over its image as `folder`/`name`, a JPEG file, after its layers for the page.
 
     These are the image alone, a small picture, and the outline of the truth where there is one.
+
+    Args:
+        lines: whether something may be outlined on `drawn`; without it the file is smaller, and made sooner.
     """
     small = jpeg(drawn, photograph=True, longest_side=SMALL_SIDE, quality=SMALL_QUALITY)
     atomic_write(folder / _layer("plain", name), jpeg(image, photograph=True), sync=False)
     atomic_write(folder / _layer("small", name), small, sync=False)
     if truth is not None:
         atomic_write(folder / _layer("truth", name), outline_png(truth), sync=False)
-    atomic_write(folder / name, jpeg(drawn), sync=False)
+    atomic_write(folder / name, jpeg(drawn, photograph=not lines), sync=False)
 
 
 def on_page(

@@ -146,11 +146,11 @@ def jpeg(
     Args:
         photograph: keep colours at half of the resolution, as cameras do, in two thirds of the time; lines
             that are drawn would lose theirs.
-        longest_side: larger pictures are made as small as this.
+        longest_side: larger pictures are made no larger than this, by a whole number, which is soonest done.
     """
     file, image = io.BytesIO(), Image.fromarray(pixels)
     if longest_side is not None:
-        image.thumbnail((longest_side, longest_side), Image.Resampling.BILINEAR, reducing_gap=1.0)
+        image = image.reduce(-(-max(image.size) // longest_side))
     image.save(file, format="JPEG", quality=quality, subsampling="4:2:0" if photograph else "4:4:4")
     return file.getvalue()
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
+from itertools import pairwise
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -19,17 +20,18 @@ def flags_of(words: Sequence[str]) -> set[str]:
     return {word.replace("_", "-").partition("=")[0] for word in words if word.startswith("--")}
 
 
-def value_of(flag: str, words: Sequence[str]) -> str | None:
-    """The value of a flag on a command line; None: it is not there, or is the last word.
+def values_of(flag: str, words: Sequence[str]) -> list[str]:
+    """The values of a flag on a command line, each time that it is there.
 
-    >>> value_of("--recipe", ["--recipe", "visa"]), value_of("--recipe", ["--recipe=visa", "--maps"])
-    ('visa', 'visa')
+    >>> values_of("--recipe", ["--recipe", "visa"]), values_of("--recipe", ["--recipe=visa", "--maps"])
+    (['visa'], ['visa'])
     """
-    flags = [word.replace("_", "-").partition("=")[0] for word in words]
-    if flag not in flags:
-        return None
-    place = flags.index(flag)
-    return words[place].partition("=")[2] or next(iter(words[place + 1 : place + 2]), None)
+    values = []
+    for word, following in pairwise([*words, ""]):
+        name, _, value = word.partition("=")
+        if name.replace("_", "-") == flag and (value or following):
+            values.append(value or following)
+    return values
 
 
 def is_unchosen(field: str, recipe: object, recipes: Mapping[str, object], given: Collection[str]) -> bool:
@@ -57,8 +59,8 @@ def recipe_for(words: Sequence[str], papers: Collection[str], own: Collection[st
     """
     flags = [word.replace("_", "-").partition("=")[0] for word in words]
     if "--dataset" in flags and "--data" not in flags:
-        given = value_of("--dataset", words)
-        return given if given is not None and given in papers else "own"
+        given = values_of("--dataset", words)
+        return given[0] if given and given[0] in papers else "own"
     return "own" if set(own) & set(flags) else next(iter(papers))
 
 
