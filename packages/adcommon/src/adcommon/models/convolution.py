@@ -3,8 +3,8 @@
     Y = A'[(G g G') * (B' d B)]A
 
 computes a tile of 4x4 outputs from 6x6 inputs d and the kernel g with 36 products for each pair of channels,
-where the sum has 144; B, G and A hold small numbers. Results are those of the sum up to rounding, which is
-some five times as large: about 1e-5 of the largest value. Over all tiles the products are 36 matrix products.
+where the sum has 144; B, G and A hold powers of a few points. Results are those of the sum up to rounding,
+which is about twice as large. Over all tiles the products are 36 matrix products.
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (arXiv 1509.09308), F(4x4, 3x3).
 """
@@ -26,26 +26,30 @@ AT_ONCE = 128
 """Tiles of which everything in between lies in a core's cache."""
 FEWEST_CHANNELS, FEWEST_TOGETHER = 64, 192
 """Of inputs and of outputs, and of both. With fewer, or with fewer tiles than below, the sum is as fast."""
+LARGEST_KERNEL = 2**19
+"""Channels in times channels out; of more the transformed kernel has more than 75 MB."""
 FEWEST_TILES_TO_LEARN = 64
 """Of a batch, to make up for transforming the kernel and its gradient, of which there are two."""
 FEWEST_VALUES = 4096
 """Of a batch, tiles times channels of the narrower side, where the transformed kernel is kept."""
 
+POINTS = (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)
+"""Where the polynomials of the algorithm are multiplied, and at infinity. With 0, 1, -1, 2 and -2, as in the
+paper, rounding is five times as large."""
 
-def _matrix(rows: str) -> Float[Tensor, "rows columns"]:
-    return torch.tensor([[float(value) for value in row.split()] for row in rows.split(",")], device="cpu")
+
+def _powers(count: int) -> Float[Tensor, "6 {count}"]:
+    """Of each point, and of infinity, whose highest alone counts; in float64."""
+    rows = [[point**power for power in range(count)] for point in POINTS]
+    return torch.tensor([*rows, [0.0] * (count - 1) + [1.0]], dtype=torch.float64, device="cpu")
 
 
-INPUT = _matrix(
-    "4 0 -5 0 1 0, 0 -4 -4 1 1 0, 0 4 -4 -1 1 0, 0 -2 -1 2 1 0, 0 2 -1 -2 1 0, 0 4 0 -5 0 1"
-).float()
+INPUT = torch.linalg.inv(_powers(IN)).T.float().contiguous()
 """B', of the inputs."""
-OUTPUT = _matrix("1 1 1 1 1 0, 0 1 -1 2 -2 0, 0 1 1 4 4 0, 0 1 -1 8 -8 1").float()
+OUTPUT = _powers(OUT).T.float().contiguous()
 """A', of the products."""
 BACK = OUTPUT.T.contiguous()
-KERNEL = _matrix("6 0 0, -4 -4 -4, -4 4 -4, 1 2 4, 1 -2 4, 0 0 24").double() / 24
-"""G, of the kernel."""
-BOTH_KERNEL = torch.kron(KERNEL, KERNEL).float()
+BOTH_KERNEL = torch.kron(_powers(3), _powers(3)).float()
 """G on both axes of a kernel, whose entries lie in a row."""
 
 Weight = Float[Tensor, "out in 3 3"]
@@ -75,15 +79,14 @@ class Conv2d(nn.Conv2d):
             self._kept = None  # fused optimisers change weights and leave no trace on them
         if not self.has_fewer_products(x):
             return super().forward(x)
+        if learns:
+            return _Convolve.apply(x, self.weight, self.bias, None)
         weight = self.weight.detach()
-        kernels = self._kept
-        if kernels is None or not kernels.are_of(weight):
-            kernels = _Kernels(weight, weight._version)
-        if not learns:
-            self._kept = kernels
+        if self._kept is None or not self._kept.are_of(weight):
+            self._kept = _Kernels(weight, weight._version)
         if torch.is_grad_enabled():
-            return _Convolve.apply(x, self.weight, self.bias, kernels)
-        return _convolved(x, kernels.kernel, self.bias)
+            return _Convolve.apply(x, self.weight, self.bias, self._kept)
+        return _convolved(x, self._kept.kernel, self.bias)
 
     def has_fewer_products(self, x: Map) -> bool:
         """True if that pays for these inputs."""
@@ -97,7 +100,7 @@ class _Kernels:
 
     weight: Weight
     """What they are made of; held, so that no other weights come to lie there."""
-    version: int
+    version: int = 0
     _kernel: Tensor | None = None
     _turned: Tensor | None = None
 
@@ -138,6 +141,7 @@ def _suits(module: nn.Conv2d) -> bool:
         and module.groups == 1
         and min(module.in_channels, module.out_channels) >= FEWEST_CHANNELS
         and module.in_channels + module.out_channels >= FEWEST_TOGETHER
+        and module.in_channels * module.out_channels <= LARGEST_KERNEL
     )
 
 
@@ -158,10 +162,10 @@ def _learns(weight: Tensor) -> bool:
 
 class _Convolve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kernels: _Kernels) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kept: _Kernels | None) -> Tensor:
         ctx.save_for_backward(x, weight)  # which notices a change of either before the way back
-        ctx.kernels = kernels
-        return _convolved(x, kernels.kernel, bias)
+        ctx.kept = kept
+        return _convolved(x, (kept or _Kernels(weight)).kernel, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -169,7 +173,7 @@ class _Convolve(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         return (
-            _convolved(slope, ctx.kernels.turned, None) if of_x else None,
+            _convolved(slope, (ctx.kept or _Kernels(weight)).turned, None) if of_x else None,
             _weight_slope(x, slope, weight) if of_weight else None,
             slope.sum((0, 2, 3)) if of_bias else None,
             None,
