@@ -25,6 +25,7 @@ def test_the_table_has_every_dataset_in_the_order_of_the_catalogue() -> None:
 
 @every
 def test_a_row_says_what_the_entry_says(entry: Dataset) -> None:
+    assert entry.name in ROWS, "no row in the table of docs/datasets.md"
     _, categories, masks, preparing, licence, papers = ROWS[entry.name]
     if categories.isdecimal():
         assert int(categories) == len(entry.categories)
@@ -41,4 +42,5 @@ def test_a_row_says_what_the_entry_says(entry: Dataset) -> None:
 @every
 def test_a_section_has_the_owners_page(entry: Dataset) -> None:
     if not entry.embedded and entry.layout != "folder":
+        assert entry.name in SECTIONS, f"no section '## {entry.title} (`{entry.name}`)' in docs/datasets.md"
         assert entry.url in SECTIONS[entry.name]
