@@ -42,8 +42,8 @@ COMMANDS = {
     "reproduce.md": [],
 }
 """Pages whose commands run here, and what these leave behind."""
-ELSEWHERE = ("new-method.md", "notebooks.md")
-"""Run by tests/test_new_method.py and tests/test_notebooks.py."""
+ELSEWHERE = ("new-method.md", "new-dataset.md", "notebooks.md")
+"""Run by tests/test_new_method.py, tests/test_new_dataset.py and tests/test_notebooks.py."""
 SHORT = {"--minutes 20": "--minutes 2 --methods padim"}
 """What a test has no time for, and what it does instead."""
 SHORT_TRAINING = "padim-train --recipe small --data photos --force"

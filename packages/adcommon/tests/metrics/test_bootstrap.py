@@ -49,6 +49,7 @@ def test_one_kind_of_image_has_no_interval(labels) -> None:
     assert auroc_interval(np.arange(5.0), labels) is None
 
 
+@pytest.mark.filterwarnings("ignore:AUROC is")  # that of drawn images may lie below 0.5
 def test_a_difference_is_that_of_the_same_drawn_images(images) -> None:
     scores, labels = images
     others = scores + np.random.default_rng(9).normal(size=80)

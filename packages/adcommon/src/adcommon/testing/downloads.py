@@ -7,20 +7,49 @@ from pathlib import Path
 
 import numpy as np
 
+from adcommon.data.catalog import DATASETS, Dataset
 from adcommon.data.catalog.counts import CIFAR10_CLASSES
 from adcommon.data.prepare.isic2018 import DIAGNOSES
+from adcommon.testing import recent
 from adcommon.testing.drawn import draw as draw
 from adcommon.testing.drawn import draw_mask as draw_mask
 from adcommon.testing.drawn import write_lines
-from adcommon.testing.recent import RECENT
 from adcommon.testing.trees import make_mvtec
 
 
 def make_download(dataset: str, folder: Path) -> Path:
-    """Draw the download of a dataset into `folder`, and return `folder`."""
+    """Draw the download of a dataset into `folder`, and return `folder`.
+
+    What is published as category folders needs no function of its own: its first category is drawn.
+
+    Raises:
+        LookupError: nobody has said yet how the download looks.
+    """
     folder.mkdir(parents=True)
-    _DOWNLOADS[dataset](folder)
+    entry = DATASETS.get(dataset)
+    if (draw_it := _DOWNLOADS.get(dataset)) is not None:
+        draw_it(folder)
+    elif entry is not None and entry.as_published and entry.layout == "category_folders":
+        _category_folders(entry, folder / entry.folder)
+    else:
+        raise LookupError(f"how does the download of '{dataset}' look? Draw a tiny one in {recent.__file__}")
     return folder
+
+
+def _category_folders(entry: Dataset, folder: Path) -> None:
+    category = entry.categories[0]
+    published = entry.counts.get(category)
+    defects = tuple(published.defects)[:1] if published else ()
+    make_mvtec(
+        folder,
+        (category,),
+        train=3,
+        test_good=2,
+        test_defect=2,
+        size=16,
+        defects=defects or ("defect",),
+        masks=entry.pixel_truth,
+    )
 
 
 def _mvtec(folder: Path) -> None:
@@ -28,12 +57,6 @@ def _mvtec(folder: Path) -> None:
     (folder / "license.txt").write_text("CC BY-NC-SA 4.0\n")
     (folder / "bottle/readme.txt").touch()
     (folder / "bottle/test/good/.DS_Store").touch()
-
-
-def _mpdd(folder: Path) -> None:
-    make_mvtec(
-        folder / "MPDD", ("tubes",), train=3, test_good=2, test_defect=2, size=16, defects=("anomalous",)
-    )
 
 
 def _visa(folder: Path) -> None:
@@ -216,10 +239,9 @@ def _dtd(folder: Path) -> None:
 
 
 _DOWNLOADS: dict[str, Callable[[Path], None]] = {
-    **RECENT,
+    **recent.RECENT,
     "mvtec": _mvtec,
     "visa": _visa,
-    "mpdd": _mpdd,
     "btad": _btad,
     "mvtec_3d": _mvtec_3d,
     "mvtec_loco": _mvtec_loco,

@@ -22,7 +22,7 @@ from adcommon.testing.downloads import make_download
 SMALL: dict[str, Preparer] = {"aptos": Aptos(size=24, train_images=2), "brats": Brats(slice=4)}
 """Options that fit the tiny downloads."""
 
-CATEGORY = {"elpv": "elpv", "mnist": "7", "cifar10": "cat", "mpdd": "tubes"}
+CATEGORY = {"elpv": "elpv", "mnist": "7", "cifar10": "cat"}
 CATEGORY |= {"real_iad": "usb", "autovi": "pipe_clip", "bmad": "Chest", "coco": "coco"}
 CATEGORY |= {"visa": "candle", "btad": "03", "mvtec_3d": "bagel", "mvtec_loco": "pushpins"}
 

@@ -2,7 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from adcommon.data import DATASETS, Dataset, load_records
 from adcommon.data.prepare.as_published import AsPublished, Oct2017
+from adcommon.data.prepare.build import carry_out
+from adcommon.data.prepare.command import preparers
 from adcommon.errors import DatasetNotFound
 from adcommon.testing.downloads import draw, make_download
 
@@ -31,6 +34,29 @@ def test_junk_and_enclosing_folders_are_left_behind(tmp_path: Path) -> None:
     assert len(targets) == 4
 
 
+def test_an_entry_is_all_that_category_folders_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Dataset(
+        name="toyparts",
+        title="Toy parts",
+        categories=("gear",),
+        folders=("Toys",),
+        pixel_truth=True,
+        url="https://example.org",
+        licence="CC0",
+        citation="Nobody",
+    )
+    monkeypatch.setitem(DATASETS, "toyparts", entry)
+    preparer = preparers()["toyparts"]
+    carry_out(preparer.plan(make_download("toyparts", tmp_path / "raw"), tmp_path / "data/Toys"))
+    split = load_records("toyparts", tmp_path / "data", "gear")
+    assert (len(split.train), len(split.test), split.pixel_truth) == (3, 4, True)
+
+
+def test_a_download_that_nobody_has_drawn_says_where_to(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match=r"'unknown' look\? Draw a tiny one in .*recent\.py"):
+        make_download("unknown", tmp_path / "raw")
+
+
 def test_only_the_normal_scans_of_oct2017_train(tmp_path: Path) -> None:
     raw = make_download("oct2017", tmp_path / "raw")
     counts = Oct2017().plan(raw, tmp_path / "out").counts()
@@ -41,7 +67,7 @@ def test_the_dataset_may_lie_in_a_folder_of_any_name(tmp_path: Path) -> None:
     raw = make_download("mpdd", tmp_path / "raw")
     (raw / "MPDD").rename(raw / "anything")
     plan = AsPublished("mpdd").plan(raw, tmp_path / "out")
-    assert plan.counts()["tubes/train/good"] == 3
+    assert plan.counts()["bracket_black/train/good"] == 3
 
 
 def test_names_of_classes_may_have_any_case(tmp_path: Path) -> None:

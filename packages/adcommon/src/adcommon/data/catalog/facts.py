@@ -83,6 +83,11 @@ class Dataset:
         return self.name if self.raw_marks or self.layout in ("elpv", "textile") else None
 
     @property
+    def as_published(self) -> bool:
+        """True if the download is read as it is, once it is unpacked."""
+        return self.preparer is None and self.layout not in ("synthetic", "folder")
+
+    @property
     def folder(self) -> str:
         """Usual folder name below the data root; empty for datasets that need no files of the user."""
         return self.folders[0] if self.folders else ""

@@ -80,7 +80,7 @@ def check_structure(entry: Dataset, scan: Scan, category: str) -> Iterator[Probl
     if scan.missing and (entry.pixel_truth or scan.has_masks):
         yield Problem("error", category, missing_masks(scan.missing, category), tuple(scan.missing))
     if scan.extra:
-        yield Problem("warning", category, extra_masks(scan.extra, category), tuple(scan.extra))
+        yield Problem("warning", category, extra_masks(scan.extra), tuple(scan.extra))
     for difference in count_differences(entry, scan, category):
         yield Problem("warning", category, difference)
     yield from _check_shared_masks([*scan.split.train, *scan.split.test], category)

@@ -30,15 +30,9 @@ from adcommon.io.files import delete
 from adcommon.io.schema import check_fields
 from adcommon.types.values import Positive
 
-PREPARERS: dict[str, Preparer] = {
-    "mvtec": AsPublished("mvtec"),
-    "mvtec_ad_2": AsPublished("mvtec_ad_2"),
+OWN: dict[str, Preparer] = {
     "visa": Visa(),
     "real_iad": RealIad(),
-    "autovi": AsPublished("autovi"),
-    "vad": AsPublished("vad"),
-    "mpdd": AsPublished("mpdd"),
-    "btad": AsPublished("btad"),
     "mvtec_3d": Mvtec3d(),
     "mvtec_loco": MvtecLoco(),
     "ksdd": Ksdd(),
@@ -56,10 +50,20 @@ PREPARERS: dict[str, Preparer] = {
     "bmad": Bmad(),
     "mnist": Mnist(),
     "cifar10": Cifar10(),
-    "dtd": AsPublished("dtd"),
     "coco": Coco(),
 }
-"""How each dataset is prepared, with the default options; `coco` is any of one's own."""
+"""Those with a preparer of their own, with the default options; `coco` is any of one's own images."""
+
+
+def preparers() -> dict[str, Preparer]:
+    """How each dataset is prepared, in the order of the catalogue; what is read as published, by copies."""
+    published = {name: AsPublished(name) for name, entry in DATASETS.items() if entry.as_published}
+    both = published | OWN
+    return {name: both[name] for name in (*DATASETS, "coco") if name in both}
+
+
+PREPARERS = preparers()
+"""What `ad prepare` offers, by name."""
 
 app = App(name="prepare", help="Turn a dataset's official download into the tree that training reads.")
 

@@ -222,15 +222,15 @@ def missing_masks(missing: dict[Path, Path], category: str) -> str:
     )
 
 
-def extra_masks(extra: list[Path], category: str) -> str:
+def extra_masks(extra: list[Path]) -> str:
     """The message about masks that belong to no image."""
-    return f"{category}: {len(extra)} masks belong to no image: {shorten(extra)}"
+    return f"{len(extra)} masks belong to no image: {shorten(extra)}"
 
 
 def count_differences(entry: Dataset, scan: Scan, category: str) -> list[str]:
-    """Where counts differ from the published ones: "bottle train: expected 209 images, found 208"."""
+    """Where counts differ from the published ones: "train: expected 209 images, found 208"."""
     counts = entry.counts.get(category) if scan.comparable else None
-    return [] if counts is None else [f"{category} {text}" for text in counts.differences(scan.split)]
+    return [] if counts is None else counts.differences(scan.split)
 
 
 def _refuse_wrong(entry: Dataset, scan: Scan, category: str, folder: Path | None) -> None:
@@ -239,11 +239,11 @@ def _refuse_wrong(entry: Dataset, scan: Scan, category: str, folder: Path | None
         raise BadValue("\n".join(scan.wrong[:SHOWN]))
     _refuse_empty(entry, scan.split, category, folder)
     if scan.extra:
-        logger.warning("dataset %s %s", entry.name, extra_masks(scan.extra, category))
+        logger.warning("dataset %s %s: %s", entry.name, category, extra_masks(scan.extra))
     if scan.missing and (entry.pixel_truth or scan.has_masks):
         raise MaskMissing(missing_masks(scan.missing, category))
     for difference in count_differences(entry, scan, category):
-        logger.warning("dataset %s %s", entry.name, difference)
+        logger.warning("dataset %s %s %s", entry.name, category, difference)
 
 
 def _say_what_was_understood(
