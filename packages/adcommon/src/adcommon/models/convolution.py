@@ -11,7 +11,7 @@ Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (arXiv
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +119,7 @@ class _Kernels:
             self._turned = (BOTH_KERNEL.flip(1) @ self._nine()).view(IN * IN, *self.weight.shape[:2])
         return self._turned
 
-    def _nine(self) -> Float[Tensor, "9 out*in"]:
+    def _nine(self) -> Float[Tensor, "9 pairs"]:
         if self.weight.is_contiguous():
             return self.weight.view(-1, 9).T.contiguous()
         return self.weight.permute(2, 3, 0, 1).reshape(9, -1)
@@ -160,14 +160,14 @@ def _learns(weight: Tensor) -> bool:
 
 class _Convolve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, kernels: _Kernels) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kernels: _Kernels) -> Tensor:
         ctx.save_for_backward(x, weight)  # which notices a change of either before the way back
         ctx.kernels = kernels
         return _convolved(x, kernels.kernel, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         return (
