@@ -52,8 +52,8 @@ def estimate(trials: Mapping[str, Sequence[Trial]], launch: Launch, folder: Path
         at_once = f", {launch.at_once} at a time" if launch.at_once > 1 else ""
         free = shutil.disk_usage(folder).free / 1e9
         lines.append(
-            f"estimate: {_lasting(seconds / launch.at_once)}{at_once}, evaluations on the way not counted; "
-            f"{gigabytes:.2f} GB on disk at least, {free:.0f} GB are free"
+            f"estimate: {_lasting(seconds / launch.at_once)}{at_once}, starts and evaluations on the way not "
+            f"counted; {gigabytes:.2f} GB on disk at least, {free:.0f} GB are free"
         )
     return "\n".join(lines)
 
@@ -67,9 +67,9 @@ def _lasting(seconds: float) -> str:
     """A duration in words.
 
     >>> _lasting(12.3), _lasting(1280.0), _lasting(72000.0)
-    ('12 seconds', '21.3 minutes', '20.0 hours')
+    ('12 s', '21.3 minutes', '20.0 hours')
     """
-    unit, size = ("seconds", 1) if seconds < 60 else ("minutes", 60) if seconds < 3600 else ("hours", 3600)
+    unit, size = ("s", 1) if seconds < 60 else ("minutes", 60) if seconds < 3600 else ("hours", 3600)
     return f"{seconds / size:.{0 if size == 1 else 1}f} {unit}"
 
 
