@@ -83,6 +83,7 @@ def test_report_prints_one_result_and_compares_several(trained: Path) -> None:
     assert "bottle" in succeed("ad", "report", trained / "run").stdout
     both = succeed("ad", "report", trained / "run", trained / "run" / "bottle").stdout
     assert str(trained / "run" / "bottle") in both
+    assert "± standard deviation" in succeed("ad", "report", trained / "run", "--spread").stdout
     refused("ad", "report")
     refused("ad", "report", trained)
 

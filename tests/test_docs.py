@@ -25,11 +25,12 @@ from adcommon.types.prediction import Prediction
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-PARTS = re.compile(r"^(#+) |^(<!-- not run: \S.* -->)$|^```(\w*)\n(.*?)^```", re.M | re.S)
+PARTS = re.compile(r"^(#+) |^(<!-- not run: \S[^\n]* -->)$|^```(\w*)\n(.*?)^```", re.M | re.S)
 """A heading, a mark, a block. A mark says why no test runs the blocks of its section, or of its page."""
 COMMAND = re.compile(r"^(\w+=\S+ )*(uv|docker|curl|python|make|ray|srun|sbatch|tar|git) ", re.M)
 PYTHON = {
     "python.md": {},
+    "reproduce.md": {},
     "metrics.md": {
         "batches": [(np.eye(8, dtype=np.float32)[None], np.eye(8, dtype=bool)[None])],
         **{"image_scores": np.arange(4.0), "labels": np.array([0, 0, 1, 1])},
@@ -105,7 +106,7 @@ def test_every_command_of_the_page_runs(page: str, tmp_path: Path, monkeypatch) 
     if page in ("inspect.md", "thresholds.md"):  # those in the running text too
         found = commands(page)
     else:
-        shown = "".join(text for _, text, marked in blocks(DOCS / page) if not marked)
+        shown = "".join(text for language, text, marked in blocks(DOCS / page) if not (language or marked))
         found = [line.removeprefix("uv run ") for line in shown.splitlines()]
     assert len(found) >= 2
     for command in sorted(found, key=lambda words: " export " in f" {words} "):

@@ -1,4 +1,7 @@
 import itertools
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import EntryPoint
 
 import pytest
 import torch
@@ -6,14 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from adcommon.errors import UnknownName
 from recontrast.losses import (
+    GROUP,
+    LOSSES,
+    criterion_of,
     global_cosine,
+    loss_of,
+    mined,
     mined_cosine,
     mining_alpha,
     recontrast_loss,
     region_cosine,
 )
 from recontrast.model import Outputs
+from recontrast.recipes import MVTEC
 
 
 def levels(seed: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -103,3 +113,33 @@ def test_alpha_rises_straight_and_stays() -> None:
 
 def test_the_loss_keeps_double_precision() -> None:
     assert recontrast_loss(Outputs(levels(0), levels(1), levels(2), levels(3)), 0.0).dtype == torch.float64
+
+
+@pytest.mark.parametrize(("kind", "stop_gradient"), [("global", True), ("global", False), ("region", True)])
+def test_a_loss_from_outside_is_mined_as_the_papers_are(kind, stop_gradient: bool) -> None:
+    """The paper's own, given as if it came from outside, has the same value and the same gradients."""
+    loss = {"global": partial(global_cosine, stop_gradient=False), "region": region_cosine}[kind]
+    pair = [[level.requires_grad_() for level in levels(seed)] for seed in (0, 1)]
+    leaves = pair[1] if stop_gradient else [*pair[0], *pair[1]]
+    options = {"factor": 0.25, "stop_gradient": stop_gradient}
+    within, without = mined_cosine(*pair, 0.5, kind=kind, **options), mined(loss, *pair, 0.5, **options)
+    torch.testing.assert_close(without, within)
+    gradients = (torch.autograd.grad(value, leaves) for value in (without, within))
+    for ours, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_a_recipe_names_a_loss_that_a_script_brings(monkeypatch) -> None:
+    monkeypatch.setitem(LOSSES, "l2", lambda targets, rebuilt: (targets[0] - rebuilt[0]).square().mean())
+    outputs = Outputs(levels(0), levels(1), levels(2), levels(2))  # the second pair is equal
+    by_hand = 0.5 * (levels(0)[0] - levels(1)[0]).square().mean()
+    torch.testing.assert_close(criterion_of(replace(MVTEC, loss="l2"), 0)(outputs), by_hand)
+
+
+def test_a_recipe_names_a_loss_that_a_package_brings(monkeypatch) -> None:
+    point = EntryPoint("cosine", "recontrast.losses:region_cosine", GROUP)
+    monkeypatch.setattr("recontrast.losses.installed", lambda group: {point.name: point})
+    monkeypatch.setattr("recontrast.losses.LOSSES", dict(LOSSES))
+    assert loss_of("cosine") is region_cosine
+    with pytest.raises(UnknownName, match="unknown loss: 'cosin'; did you mean 'cosine'"):
+        loss_of("cosin")

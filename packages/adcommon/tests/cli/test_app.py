@@ -59,6 +59,13 @@ def test_one_flag_changes_one_field_of_the_recipe_that_was_chosen(monkeypatch: p
     assert (recipe.dataset, recipe.iterations, recipe.image_score) == ("visa", 3000, "top1")
 
 
+def test_the_recipe_that_runs_is_said_and_what_was_changed_in_it(monkeypatch, caplog) -> None:
+    with caplog.at_level("INFO"):
+        parse(monkeypatch, "--recipe", "visa", "--image-score", "top1")
+        parse(monkeypatch)
+    assert caplog.messages == ["recipe visa with --image-score top1", "recipe own"]
+
+
 def test_an_ablation_is_a_recipe_and_help_shows_the_values_of_the_one_that_would_run(
     monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

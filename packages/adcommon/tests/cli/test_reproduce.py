@@ -76,7 +76,7 @@ def test_time_and_disk_are_estimated_before_and_ours_stand_beside_the_papers(
     said = capsys.readouterr().out
     # 80 s of all, and 600 of 610 steps at 2 s
     assert "2 trainings of about 21.3 minutes (measured: 10 of 610 steps in 20 s, 60 s besides)" in said
-    assert "estimate: 0.7 hours" in said
+    assert "estimate: 42.7 minutes" in said
     assert said.index("estimate:") < said.index("-40.00")
     assert calls(paper) == {"category=bottle,seed=7": "x", "category=cable,seed=7": "x"}
     kept = json.loads((paper / "reproduced.json").read_text())["tables"][0]
@@ -100,11 +100,21 @@ def test_a_failed_training_leaves_the_others_and_their_table(paper: Path) -> Non
     text = (paper / "reproduced.md").read_text()
     assert "1 of 2 trainings ended well." in text
     assert "Not the paper's recipe: with --unlucky cable" in text
+    assert "Rows of protocol standard, selection last." in text
+
+
+def test_flags_that_change_no_number_leave_the_papers_recipe(paper: Path) -> None:
+    run(paper, "--gpu", "0", "--workers", "4")
+    text = (paper / "reproduced.md").read_text()
+    assert "Made with --gpu 0 --workers 4" in text
+    assert "Not the paper's recipe" not in text
 
 
 def test_a_dry_run_says_what_would_be_trained(paper: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(paper, dry_run=True, category=("cable",))
-    assert "own: MVTec AD\n  1 training: a-train --data-root" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "own: MVTec AD\n  1 training: a-train --data-root" in said
+    assert "the data is there; nothing was trained" in said
     assert not paper.exists()
 
 

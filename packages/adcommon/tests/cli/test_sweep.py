@@ -61,6 +61,7 @@ def test_every_combination_is_run_once_and_its_rows_say_which_it_was(training: P
         ("lr=0.75", 1, 0.75),
     ]
     assert "lr=0.75" in (training / "spread.csv").read_text()
+    assert "| a | lr=0.75 | 2 | 75.00 ± 0.00 |" in (training / "spread.md").read_text()
     assert "says" in (training / "lr=0.25,seed=0" / "command.log").read_text()
 
 

@@ -3,9 +3,10 @@ import io
 
 import pytest
 
+from adcommon.errors import BadValue
 from adcommon.io.files import csv_columns
 from adcommon.results.rows import row
-from adcommon.results.spread import spread, spread_tables
+from adcommon.results.spread import spread, spread_tables, together
 from adcommon.types.facts import Facts
 from adcommon.types.records import Evaluation
 
@@ -72,3 +73,14 @@ def test_the_csv_has_every_digit() -> None:
     (first, *_) = csv.DictReader(io.StringIO(csv_columns(lines)))
     assert float(first["image_auroc_std"]) == lines[0]["image_auroc_std"]
     assert first["aupro"] == ""
+
+
+def test_several_results_are_averaged_together_and_each_run_counts_once() -> None:
+    own = [result("a", 0.9, seed=seed, varied="loss=own") for seed in (0, 1)]
+    lines = spread(together({"papers": ROWS, "own": own}))
+    assert [(line["varied"], line["runs"]) for line in lines if line["category"] == "a"] == [
+        ("", 2),
+        ("loss=own", 2),
+    ]
+    with pytest.raises(BadValue, match="papers and again both have a with seed 0"):
+        together({"papers": ROWS, "again": ROWS[:1]})

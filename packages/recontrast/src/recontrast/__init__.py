@@ -9,8 +9,9 @@ from adcommon.methods import public
 
 if TYPE_CHECKING:
     from recontrast.experiment import fit
+    from recontrast.losses import LOSSES
     from recontrast.recipes import RECIPES, Recipe
 
 __version__ = "0.1.0"
-__all__ = ["RECIPES", "Recipe", "fit"]
-__getattr__ = public(__name__, RECIPES="recipes", Recipe="recipes", fit="experiment")
+__all__ = ["LOSSES", "RECIPES", "Recipe", "fit"]
+__getattr__ = public(__name__, LOSSES="losses", RECIPES="recipes", Recipe="recipes", fit="experiment")

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from adcommon.errors import unknown_name
+from adcommon.methods import installed
 from adcommon.models.anomaly_maps import cosine_distance
 from recontrast.model import Outputs
 from recontrast.recipes import Recipe
@@ -15,7 +17,11 @@ from recontrast.recipes import Recipe
 Levels = Sequence[Float[Tensor, "batch _ _ _"]]
 Criterion = Callable[[Outputs], Float[Tensor, ""]]
 Kind = Literal["global", "region"]
+Loss = Callable[[Levels, Levels], Float[Tensor, ""]]
+"""Of targets and their reconstructions, at three levels; the scalar that is minimised."""
 
+GROUP = "recontrast.losses"
+"""Entry points of the losses that other packages bring: a `Loss` by name."""
 EPS = 1e-8
 """Shortest length that is divided by."""
 
@@ -80,6 +86,47 @@ def region_cosine(targets: Levels, reconstructions: Levels) -> Float[Tensor, ""]
     return torch.stack([cosine_distance(target.detach(), rebuilt).mean() for target, rebuilt in pairs]).sum()
 
 
+LOSSES: dict[str, Loss] = {"global": global_cosine, "region": region_cosine}
+"""What a recipe's `loss` names, besides the entry points of `GROUP`; a script may add its own."""
+
+
+def loss_of(name: str) -> Loss:
+    """The loss of a name.
+
+    Raises:
+        UnknownName: it is not in `LOSSES`, and no installed package brings it.
+    """
+    if name not in LOSSES:
+        points = installed(GROUP)
+        if name not in points:
+            raise unknown_name("loss", name, [*LOSSES, *points])
+        LOSSES[name] = points[name].load()
+    return LOSSES[name]
+
+
+def mined(
+    loss: Loss,
+    targets: Levels,
+    reconstructions: Levels,
+    alpha: float,
+    *,
+    factor: float = 0.0,
+    stop_gradient: bool = True,
+) -> Float[Tensor, ""]:
+    """Any loss, whose gradient is multiplied by `factor` where reconstruction is easy, as in `mined_cosine`.
+
+    What is easy is said by the cosine distance of a position, whatever the loss; its value stays.
+    """
+    if stop_gradient:
+        targets = [target.detach() for target in targets]
+    held: list[tuple[Tensor, Tensor]] = []
+    for target, rebuilt in zip(targets, reconstructions, strict=True):
+        easy = Sums.of(target, rebuilt).easy(alpha).unsqueeze(1)
+        first, second = (torch.where(easy, _damped(level, factor), level) for level in (target, rebuilt))
+        held.append((first, second))
+    return loss([target for target, _ in held], [rebuilt for _, rebuilt in held])
+
+
 def mined_cosine(
     targets: Levels,
     reconstructions: Levels,
@@ -112,24 +159,36 @@ def recontrast_loss(
     *,
     factor: float = 0.0,
     kind: Kind = "global",
+    loss: Loss | None = None,
     stop_gradient: bool = True,
 ) -> Float[Tensor, ""]:
-    """Half the mined cosine of either crossed pair; in [0, 6]; the defaults are the paper's."""
-    mined = partial(mined_cosine, alpha=alpha, factor=factor, kind=kind, stop_gradient=stop_gradient)
-    frozen_target = mined(outputs.frozen_features, outputs.from_trained)
-    trained_target = mined(outputs.trained_features, outputs.from_frozen)
+    """Half the mined cosine of either crossed pair; in [0, 6]; the defaults are the paper's.
+
+    Args:
+        loss: takes the place of the cosine of `kind`.
+    """
+    distance = partial(mined_cosine, kind=kind) if loss is None else partial(mined, loss)
+    held = partial(distance, alpha=alpha, factor=factor, stop_gradient=stop_gradient)
+    frozen_target = held(outputs.frozen_features, outputs.from_trained)
+    trained_target = held(outputs.trained_features, outputs.from_frozen)
     return 0.5 * frozen_target + 0.5 * trained_target
 
 
 def criterion_of(recipe: Recipe, iteration: int) -> Criterion:
-    """The loss of a recipe at an iteration, counted from 0."""
-    return partial(
+    """The loss of a recipe at an iteration, counted from 0.
+
+    Raises:
+        UnknownName: as `loss_of`.
+    """
+    criterion = partial(
         recontrast_loss,
         alpha=mining_alpha(iteration, recipe.iterations, recipe.mining_ramp),
         factor=recipe.mining_factor,
-        kind=recipe.loss,
         stop_gradient=recipe.stop_gradient,
     )
+    if recipe.loss == "global" or recipe.loss == "region":  # mining and loss read the features once
+        return partial(criterion, kind=recipe.loss)
+    return partial(criterion, loss=loss_of(recipe.loss))
 
 
 def mining_alpha(

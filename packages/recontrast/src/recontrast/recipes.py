@@ -89,8 +89,9 @@ class Recipe(Arithmetic):
     """AdamW's decoupled weight decay."""
     encoders: Literal["crossed", "frozen", "trained"] = "crossed"
     """Whose features are rebuilt: each encoder's from the other's, or one encoder's from its own."""
-    loss: Literal["global", "region"] = "global"
-    """Cosine distance of whole feature maps, or of each position by itself, as in reverse distillation."""
+    loss: str = "global"
+    """Cosine distance of whole feature maps (`global`), or of each position by itself (`region`), as in
+    reverse distillation; or the name of a loss of your own, see docs/reproduce.md."""
     stop_gradient: bool = True
     """Targets get no gradient; False: the trained encoder is also pulled to what the decoder makes of it."""
     mining_factor: Share = 0.0

@@ -30,7 +30,7 @@ from adcommon.training.stop import StopSignal
 from adcommon.types.records import Split
 from recontrast.detector import make_detector, make_preprocess
 from recontrast.evaluate import facts, pictures, protocols
-from recontrast.losses import criterion_of
+from recontrast.losses import criterion_of, loss_of
 from recontrast.model import FrozenEncoder, WithPartialNorm, build
 from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
 from recontrast.published import PAPER
@@ -193,6 +193,7 @@ def train(
 
 
 def check_inputs(recipe: Recipe, splits: Mapping[str, Split], settings: Settings) -> None:
-    """Fail now and not after hours: weights that are missing, images and masks that cannot be used."""
+    """Fail now and not after hours: an unknown loss, missing weights, images and masks that are of no use."""
+    loss_of(recipe.loss)
     create_trunk(recipe.backbone, settings.weights)
     read_splits(splits.values(), make_preprocess(recipe), default_cache("images", enabled=settings.cache))

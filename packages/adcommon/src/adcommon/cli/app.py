@@ -4,6 +4,7 @@ A recipe is a frozen dataclass; each of its fields is a flag whose help text is 
 Values come from the command line, else from `--config FILE`, else from the recipe. No torch here.
 """
 
+import logging
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
 from cyclopts.types import ExistingFile
 
-from adcommon.cli.recipes import recipe_list
+from adcommon.cli.recipes import changes, recipe_list
 from adcommon.errors import BadValue, Stopped, UserError, unknown_name
 from adcommon.io.schema import read_yaml, shown
 from adcommon.results.rows import Published
@@ -29,6 +30,8 @@ from adcommon.training.settings import SETTINGS_GROUP, Settings
 
 R = TypeVar("R")
 S = TypeVar("S", bound="Settings")
+
+logger = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = re.compile("out of memory|(can't|not enough memory.*) allocate", re.IGNORECASE)
 """How torch says it, on a GPU and on the CPU."""
@@ -195,6 +198,8 @@ def experiment(
             settings: settings_type = settings_type(),  # type: ignore[valid-type]  # noqa: B008
         ) -> None:
             start_logging(None)  # what is found in the data is said, and kept for the run's log.txt
+            changed = changes(recipe, known[base])
+            logger.info("recipe %s%s", base, f" with {changed}" if changed else "")
             body(base, recipe, replace(settings, given=tuple(sorted(given))))
 
         app.default(command)

@@ -220,7 +220,7 @@ def export(
 
 
 @app.command
-def report(*results: Path) -> None:
+def report(*results: Path, spread: Annotated[bool, Parameter(negative=())] = False) -> None:
     """Print results.json of one run as a table, or compare several runs in one table.
 
     Of several, the table has intervals and counts, and says below which runs cannot be told apart, as far as
@@ -228,8 +228,10 @@ def report(*results: Path) -> None:
 
     Args:
         results: Files named results.json, or the folders that hold them.
+        spread: All in one table, mean and standard deviation over seeds: several of `ad sweep`, side by side.
     """
     from adcommon.evaluation.report import comparison
+    from adcommon.results import spread as seeds
     from adcommon.results.rows import read_results, text
     from adcommon.results.scores import read_scores
     from adcommon.results.tables import aligned
@@ -237,6 +239,9 @@ def report(*results: Path) -> None:
     if not results:
         raise BadValue("no results given; pass the --out folder of one or more runs")
     rows = {str(path): read_results(path) for path in results}
+    if spread:
+        print("\n\n".join(map(aligned, seeds.spread_tables(seeds.spread(seeds.together(rows))))))
+        return
     if len(rows) == 1:
         print(text(rows[str(results[0])]))
         return

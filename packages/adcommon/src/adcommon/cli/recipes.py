@@ -1,4 +1,4 @@
-"""What `--list-recipes` of a training prints."""
+"""What `--list-recipes` of a training prints, and how a recipe differs from another."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -21,7 +21,10 @@ def recipe_list(
     width = max(map(len, [*recipes, *ablations]))
 
     def lines(some: Mapping[str, object]) -> list[str]:
-        said = {key: _changes(recipe) + _means(published.get(key)) for key, recipe in some.items()}
+        said = {
+            key: (changes(recipe, type(recipe)()) or "the defaults") + _means(published.get(key))
+            for key, recipe in some.items()
+        }
         return [f"  {key:{width}}  {changes}" for key, changes in said.items()]
 
     head = f"{name} --recipe NAME; NAME, what differs from the defaults, the paper's means:"
@@ -29,11 +32,10 @@ def recipe_list(
     return "\n".join([head, *lines(recipes), *without])
 
 
-def _changes(recipe: object) -> str:
-    default = type(recipe)()
-    changed = {entry.name: getattr(recipe, entry.name) for entry in fields(recipe)}  # type: ignore[arg-type]
-    flags = [_flag(key, value) for key, value in changed.items() if value != getattr(default, key)]
-    return " ".join(flags) or "the defaults"
+def changes(recipe: object, base: object) -> str:
+    """The flags that make a recipe of another one of its kind; empty: they are equal."""
+    values = {entry.name: getattr(recipe, entry.name) for entry in fields(recipe)}  # type: ignore[arg-type]
+    return " ".join(_flag(key, value) for key, value in values.items() if value != getattr(base, key))
 
 
 def _flag(name: str, value: object) -> str:

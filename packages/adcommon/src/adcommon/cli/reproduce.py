@@ -55,7 +55,7 @@ def reproduce(
 
     Args:
         paper: A method, as `ad methods` lists it.
-        arguments: Further flags of every training, after `--`; they make it another recipe.
+        arguments: Further flags of every training, after `--`; those of the recipe make it another one.
         table: Tables of the paper. [default: all]
         category: Categories of these tables, where each has a training of its own. [default: all]
         data_root: Folder that holds the datasets. [default: $AD_DATA, else ./data]
@@ -74,6 +74,7 @@ def reproduce(
     print("\n".join(_planned(tables[name], name, own) for name, own in trials.items()))
     _refuse_missing(tables, root)
     if dry_run:
+        print("the data is there; nothing was trained. Without --dry-run: an estimate first, then all")
         return
     everything = [trial for own in trials.values() for trial in own]
     for place in (folder, *(trial.folder for trial in everything)):

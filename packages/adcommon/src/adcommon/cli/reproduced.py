@@ -12,11 +12,17 @@ from adcommon.results.paper import PaperTable, beside, table_beside
 from adcommon.results.rows import read_results
 from adcommon.results.tables import aligned, markdown
 from adcommon.training.launch import Launch, failure, run_trials
+from adcommon.training.recipes import flags_of
 from adcommon.training.stop import StopSignal
 from adcommon.training.trials import Trial, cut_short, in_log
 
 TRIAL_MINUTES = 0.5
 """Of steps, that an estimate is made of."""
+_SAME_NUMBERS = {
+    *("--gpu", "--device", "--workers", "--cache", "--no-cache", "--maps", "--note", "--save-every"),
+    *("--track", "--profile"),
+}
+"""Flags that leave a recipe what it is."""
 
 
 def estimate(trials: Mapping[str, Sequence[Trial]], launch: Launch, folder: Path, stop: StopSignal) -> str:
@@ -35,19 +41,19 @@ def estimate(trials: Mapping[str, Sequence[Trial]], launch: Launch, folder: Path
         raise failure(failed, len(samples))
     if stop.requested:
         return ""
-    lines, hours, gigabytes = [], 0.0, 0.0
+    lines, seconds, gigabytes = [], 0.0, 0.0
     for name, sample in samples.items():
         each, size, measured = _measured(sample)
         count = waiting[name]
-        hours += count * each / 3600
+        seconds += count * each
         gigabytes += count * size / 1e9
-        lines.append(f"{name}: {trainings(count)} of about {each / 60:.1f} minutes ({measured})")
+        lines.append(f"{name}: {trainings(count)} of about {_lasting(each)} ({measured})")
     if lines:
         at_once = f", {launch.at_once} at a time" if launch.at_once > 1 else ""
         free = shutil.disk_usage(folder).free / 1e9
         lines.append(
-            f"estimate: {hours / launch.at_once:.1f} hours{at_once}, evaluations on the way not counted; "
-            f"{gigabytes:.2f} GB on disk at least, {free:.0f} GB are free"
+            f"estimate: {_lasting(seconds / launch.at_once)}{at_once}, starts and evaluations on the way not "
+            f"counted; {gigabytes:.2f} GB on disk at least, {free:.0f} GB are free"
         )
     return "\n".join(lines)
 
@@ -55,6 +61,16 @@ def estimate(trials: Mapping[str, Sequence[Trial]], launch: Launch, folder: Path
 def trainings(count: int) -> str:
     """How many, in words."""
     return f"{count} training{'s' * (count > 1)}"
+
+
+def _lasting(seconds: float) -> str:
+    """A duration in words.
+
+    >>> _lasting(12.3), _lasting(1280.0), _lasting(72000.0)
+    ('12 s', '21.3 minutes', '20.0 hours')
+    """
+    unit, size = ("s", 1) if seconds < 60 else ("minutes", 60) if seconds < 3600 else ("hours", 3600)
+    return f"{seconds / size:.{0 if size == 1 else 1}f} {unit}"
 
 
 def _sample(trial: Trial) -> Trial:
@@ -97,7 +113,9 @@ def write_reproduced(
             continue
         notes = [f"{len(done)} of {trainings(len(trials[name]))} ended well."]
         if further:
-            notes.append(f"Not the paper's recipe: with {' '.join(further)}")
+            changed = "Made" if flags_of(further) <= _SAME_NUMBERS else "Not the paper's recipe:"
+            notes.append(f"{changed} with {' '.join(further)}")
+        notes.append(f"Rows of protocol {table.protocol}, selection {table.selection}.")
         if any(row["weights"] == "random" for row in rows):
             notes.append("!!! RANDOM BACKBONE WEIGHTS: these numbers say nothing about the method !!!")
         found = beside(rows, table)

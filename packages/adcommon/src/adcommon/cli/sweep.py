@@ -2,7 +2,7 @@
 
 OUT/<name>=<value>,.../   what that run leaves behind, and its output in command.log
 OUT/results.json          the rows of all runs, each with its place; .csv .md .html
-OUT/spread.csv            mean and standard deviation over seeds
+OUT/spread.csv, .md       mean and standard deviation over seeds
 
 The same command again goes on where it was stopped: finished runs are kept, others are resumed.
 """
@@ -19,7 +19,7 @@ from adcommon.io.files import atomic_write, csv_columns, mark, refuse_foreign
 from adcommon.io.lock import locked
 from adcommon.results.rows import Row, read_results, write_results
 from adcommon.results.spread import spread, spread_tables
-from adcommon.results.tables import aligned
+from adcommon.results.tables import aligned, markdown
 from adcommon.training.launch import Launch, failure, run_trials
 from adcommon.training.logging import start_logging
 from adcommon.training.recipes import flags_of
@@ -77,7 +77,10 @@ def sweep(
         write_results(out, rows)
         lines = spread(rows)
         atomic_write(out / "spread.csv", csv_columns(lines))
-        print("\n\n".join(map(aligned, spread_tables(lines))))
+        made = spread_tables(lines)
+        atomic_write(out / "spread.md", "\n\n".join(map(markdown, made)) + "\n")
+        print("\n\n".join(map(aligned, made)))
+        print(f"\nthese tables are in {out / 'spread.md'}, every run is in {out / 'results.md'}")
     if failed:
         raise failure(failed, len(trials))
 

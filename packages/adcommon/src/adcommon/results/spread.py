@@ -1,9 +1,10 @@
 """How far results vary: mean and standard deviation over runs that differ in nothing but their seed."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from adcommon.errors import BadValue
 from adcommon.results.rows import EXPERIMENT, Row, different, grouped, mean_rows, value_of
 from adcommon.results.tables import Table, percent
 from adcommon.results.words import METRICS
@@ -37,6 +38,29 @@ def spread(rows: Sequence[Row], metrics: Iterable[str] = METRICS) -> list[dict[s
     return found
 
 
+def together(results: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """The rows of several results, of which the seeds are averaged together.
+
+    Args:
+        results: rows by the name of where they stand, such as their folder.
+
+    Raises:
+        BadValue: two of them have the same experiment with the same seed, which would count as two runs.
+    """
+    found: dict[tuple[object, ...], str] = {}
+    for name, rows in results.items():
+        for row in rows:
+            key = tuple(row.get(fact) for fact in (*EXPERIMENT, "protocol", "category"))
+            if key in found:
+                raise BadValue(
+                    f"{found[key]} and {name} both have {row['category']} with seed {row.get('seed')}, and "
+                    "nothing in their rows tells them apart; give each run once. What was varied by "
+                    "`ad sweep --vary` is in its rows"
+                )
+            found[key] = name
+    return [row for rows in results.values() for row in rows]
+
+
 def spread_tables(lines: Sequence[Row]) -> list[Table]:
     """The same in percent for people, "93.79 ± 0.41", one table per protocol; what nobody has is left out."""
     tables = []
@@ -45,7 +69,11 @@ def spread_tables(lines: Sequence[Row]) -> list[Table]:
         metrics = [metric for metric in METRICS if any(line[metric] is not None for line in part)]
         header = ["category", *facts, "runs", *(METRICS[metric] for metric in metrics)]
         body = [
-            [line["category"], *(str(line[name]) for name in facts), str(line["runs"])]
+            [
+                line["category"],
+                *("-" if line[name] is None else str(line[name]) for name in facts),
+                str(line["runs"]),
+            ]
             + [percent(line[metric], line[f"{metric}_std"]) for metric in metrics]
             for line in part
         ]
