@@ -1,12 +1,13 @@
 """The console commands: parse, call, print; torch is imported inside the functions."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from adcommon.cli.app import command, execute, experiment
 from adcommon.cli.evaluate import evaluate_trained
 from adcommon.cli.model_commands import predict_app
-from adcommon.training.recipes import refuse_two_datasets
+from adcommon.training.recipes import flags_of, refuse_two_datasets, values_of
 from adcommon.training.settings import EvaluateSettings, Settings
 from recontrast.ablations import ABLATIONS, ALL
 from recontrast.experiment import run
@@ -20,11 +21,22 @@ def train() -> None:
         "recontrast-train",
         _run,
         RECIPES,
-        default="own",
+        default=_default_recipe,
         summary="Train ReContrast on any dataset, or on a folder of your own images (--data DIR).",
         ablations=ABLATIONS,
         published=PUBLISHED,
     )
+
+
+def _default_recipe(words: Sequence[str]) -> str:
+    """The recipe of the paper's dataset that is named; else the one for images of one's own.
+
+    >>> _default_recipe(["--dataset", "oct2017"]), _default_recipe(["--data", "photos"])
+    ('oct', 'own')
+    """
+    papers = {RECIPES[name].dataset: name for name in ("mvtec", "visa", "oct", "aptos", "isic")}
+    named = values_of("--dataset", words)
+    return papers.get(named[0], "own") if named and "--data" not in flags_of(words) else "own"
 
 
 def mvtec() -> None:
