@@ -152,7 +152,7 @@ def step(recipe: Recipe, batch: int, rounds: int) -> None:
 
 
 def image(recipe: Recipe, _: int, rounds: int) -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(1)  # of 0 two channels are so equal at 256 pixels that their order is one of rounding
     model = awake(RealNet(recipe, weights="random").eval())
     theirs = as_reference(copy.deepcopy(model))
     model = model.to(memory_format=layout(recipe))
