@@ -31,6 +31,7 @@ from adcommon.deploy.inputs import Decoded, decode
 from adcommon.deploy.model import Model
 from adcommon.deploy.predict import LONGEST_SIDE, predict
 from adcommon.io.files import atomic_write
+from adcommon.io.memory import keep_freed_memory
 from adcommon.results.drawing import covered, has_outline, pixels_of, write_pictures
 from adcommon.testing.trees import make_folder
 
@@ -77,6 +78,7 @@ def load(path: Path, references: Path | None, threads: int | None = None) -> Mod
 def parts(path: Path, references: Path | None, images: list[Path], out: Path) -> list[float]:
     """CPU seconds of decoding, scoring and drawing for an image."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as `ad predict` does
     model = load(path, references, threads=1)
     found = [decode(image, model.preprocess, view=LONGEST_SIDE) for image in images[:BATCH]]
     kept = [image for image in found if isinstance(image, Decoded)]
@@ -110,6 +112,7 @@ def wholes(
     path: Path, references: Path | None, photos: Path, out: Path, begun: float
 ) -> tuple[str, float, list[Whole]]:
     """The model's name, the seconds of its start, and a prediction without and with maps."""
+    keep_freed_memory()
     model = load(path, references)
     model.score_pixels(np.zeros((BATCH, model.preprocess.size, model.preprocess.size, 3), np.uint8))
     started, found = time.time() - begun, []

@@ -22,6 +22,7 @@ from cyclopts.types import ExistingFile
 
 from adcommon.cli.recipes import changes, recipe_list
 from adcommon.errors import BadValue, Stopped, UserError, unknown_name
+from adcommon.io.memory import keep_freed_memory
 from adcommon.io.schema import read_yaml, shown
 from adcommon.results.rows import Published
 from adcommon.training.logging import start_logging
@@ -59,6 +60,7 @@ def execute(
         rewrite: makes our flags of arguments in another style, before they are parsed.
         completed: holds the flags that `--install-completion` writes down for a shell, if `app` does not.
     """
+    keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):  # names of files may be anything; a closed stream is None
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
