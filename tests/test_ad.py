@@ -19,7 +19,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     make_mvtec(folder / "mvtec", categories=("bottle",))
     place = ("--dataset", "mvtec", "--data-root", folder, "--category", "bottle", "--out", folder / "run")
-    succeed("recontrast-train", *place, *SMALL)
+    succeed("recontrast-train", *place, "--recipe", "own", *SMALL)
     return folder
 
 

@@ -3,8 +3,8 @@
 RESNET = "--backbone resnet18 --weights random --batch-size 4"
 TINY = "--class_name bottle cable --recipe tiny --image-size 16 --batch-size 4 --chunk-size 4 --iterations 6"
 TRAININGS = {
-    "recontrast-train": f"""{RESNET} --dataset mvtec --category bottle --image-size 64 --crop-size 64
-        --iterations 6 --evaluate-every 3""",
+    "recontrast-train": f"""{RESNET} --recipe own --dataset mvtec --category bottle --image-size 64
+        --crop-size 64 --iterations 6 --evaluate-every 3""",
     "uniad-train": f"""{RESNET} --category bottle cable --strides 4 8 16 --image-size 64 --neighbourhood 3 3
         --hidden-dim 32 --encoder-layers 1 --decoder-layers 1 --epochs 2 --evaluate-every 1""",
     "uniad-train-decoder": f"{RESNET} --category bottle --strides 4 8 16 --image-size 64 --epochs 2",
