@@ -12,6 +12,7 @@ from adcommon.testing.commands import call, flags, read_rows, read_table, refuse
 from adcommon.testing.processes import SignalWhenSaving, Started, run_together
 from adcommon.testing.runs import killed_and_resumed, one_of_two_stopped
 from adcommon.testing.trees import make_class_folders, make_folder, make_mvtec
+from recontrast.cli import _default_recipe
 
 SMALL = {
     "--backbone": "resnet18",
@@ -38,6 +39,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *small(),
     )
     return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe"),
+    [
+        ("", "own"),
+        ("--data photos", "own"),
+        ("--dataset mvtec", "mvtec"),
+        ("--dataset=oct2017 --maps", "oct"),
+        ("--dataset isic2018", "isic"),
+        ("--dataset elpv", "own"),
+        ("--dataset mvtec --data photos", "own"),
+    ],
+)
+def test_the_papers_dataset_is_trained_by_the_papers_recipe(words: str, recipe: str) -> None:
+    assert _default_recipe(words.split()) == recipe
 
 
 def test_mvtec_leaves_models_metrics_tables_and_pictures(trained: Path) -> None:
