@@ -81,9 +81,8 @@ class Conv2d(nn.Conv2d):
             return super().forward(x)
         if learns:
             return _Convolve.apply(x, self.weight, self.bias, None)
-        weight = self.weight.detach()
-        if self._kept is None or not self._kept.are_of(weight):
-            self._kept = _Kernels(weight, weight._version)
+        if self._kept is None or not self._kept.source.is_still(self.weight):
+            self._kept = _Kernels(Source.of(self.weight))
         if torch.is_grad_enabled():
             return _Convolve.apply(x, self.weight, self.bias, self._kept)
         return _convolved(x, self._kept.kernel, self.bias)
@@ -94,13 +93,28 @@ class Conv2d(nn.Conv2d):
         return not torch.compiler.is_compiling() and _suits(self) and _pays(x, self.weight)
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Weights as they were when something was made of them; held, so that no others come to lie there."""
+
+    weight: Tensor
+    version: int
+
+    @classmethod
+    def of(cls, weight: Tensor) -> "Source":
+        """These weights, as they are now."""
+        return cls(weight.detach(), weight._version)
+
+    def is_still(self, weight: Tensor) -> bool:
+        """True if these are the weights, unchanged since; what a fused optimiser changes is not noticed."""
+        return self.weight.data_ptr() == weight.data_ptr() and self.version == weight._version
+
+
 @dataclass(slots=True)
 class _Kernels:
     """Transformed weights; kept while nothing learns, in four times their memory."""
 
-    weight: Weight
-    """What they are made of; held, so that no other weights come to lie there."""
-    version: int = 0
+    source: Source
     _kernel: Tensor | None = None
     _turned: Tensor | None = None
 
@@ -108,24 +122,23 @@ class _Kernels:
     def kernel(self) -> Float[Tensor, "36 channels out"]:
         """As the products take it."""
         if self._kernel is None:
-            self._kernel = (BOTH_KERNEL @ self._nine()).view(IN * IN, *self.weight.shape[:2]).transpose(1, 2)
+            self._kernel = self._transformed(BOTH_KERNEL).transpose(1, 2)
         return self._kernel
 
     @property
     def turned(self) -> Float[Tensor, "36 out channels"]:
         """That of the convolution which takes slopes back: turned by 180 degrees, channels exchanged."""
         if self._turned is None:
-            self._turned = (BOTH_KERNEL.flip(1) @ self._nine()).view(IN * IN, *self.weight.shape[:2])
+            self._turned = self._transformed(BOTH_KERNEL.flip(1))
         return self._turned
 
-    def _nine(self) -> Float[Tensor, "9 pairs"]:
-        if self.weight.is_contiguous():
-            return self.weight.view(-1, 9).T.contiguous()
-        return self.weight.permute(2, 3, 0, 1).reshape(9, -1)
-
-    def are_of(self, weight: Tensor) -> bool:
-        """True if the weights have not changed since."""
-        return self.weight.data_ptr() == weight.data_ptr() and self.version == weight._version
+    def _transformed(self, matrix: Float[Tensor, "36 9"]) -> Float[Tensor, "36 out channels"]:
+        weight = self.source.weight
+        if weight.is_contiguous():
+            nine = weight.view(-1, 9).T.contiguous()
+        else:
+            nine = weight.permute(2, 3, 0, 1).reshape(9, -1)
+        return (matrix @ nine).view(IN * IN, *weight.shape[:2])
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Nothing is copied or stored."""
@@ -165,15 +178,16 @@ class _Convolve(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kept: _Kernels | None) -> Tensor:
         ctx.save_for_backward(x, weight)  # which notices a change of either before the way back
         ctx.kept = kept
-        return _convolved(x, (kept or _Kernels(weight)).kernel, bias)
+        return _convolved(x, (kept or _Kernels(Source.of(weight))).kernel, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+        kernels = ctx.kept or _Kernels(Source.of(weight))
         return (
-            _convolved(slope, (ctx.kept or _Kernels(weight)).turned, None) if of_x else None,
+            _convolved(slope, kernels.turned, None) if of_x else None,
             _weight_slope(x, slope, weight) if of_weight else None,
             slope.sum((0, 2, 3)) if of_bias else None,
             None,

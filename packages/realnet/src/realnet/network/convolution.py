@@ -23,16 +23,9 @@ MOST_POSITIONS = 1024
 class _Kept:
     """Weights in oneDNN's order, which may depend on the input's shape."""
 
-    source: Tensor
-    """What they were made of; held, so that no other weights come to lie there."""
-    version: int
+    source: convolution.Source
     shape: torch.Size
     weight: Tensor
-
-    def is_of(self, source: Tensor, shape: torch.Size) -> bool:
-        """True if neither weights nor shape have changed since."""
-        same = self.source.data_ptr() == source.data_ptr() and self.version == source._version
-        return same and self.shape == shape
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Nothing is copied or stored: what this order is belongs to oneDNN."""
@@ -53,10 +46,9 @@ def _reordered(
         or not torch.backends.mkldnn.is_available()
     ):
         return None
-    source = weight.detach()
-    if kept is not None and kept.is_of(source, x.shape):
+    if kept is not None and kept.shape == x.shape and kept.source.is_still(weight):
         return kept
-    return _Kept(source, source._version, x.shape, reorder(source))
+    return _Kept(convolution.Source.of(weight), x.shape, reorder(weight.detach()))
 
 
 class Conv2d(convolution.Conv2d):
