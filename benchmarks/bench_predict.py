@@ -32,7 +32,7 @@ from adcommon.deploy.model import Model
 from adcommon.deploy.predict import LONGEST_SIDE, predict
 from adcommon.io.files import atomic_write
 from adcommon.io.memory import keep_freed_memory
-from adcommon.results.drawing import covered, has_outline, pixels_of, write_pictures
+from adcommon.results.drawing import covered, write_pictures
 from adcommon.testing.trees import make_folder
 
 SIDE, DISTINCT, BATCH = 900, 50, 8
@@ -90,10 +90,8 @@ def parts(path: Path, references: Path | None, images: list[Path], out: Path) ->
         view, name = kept[number % BATCH].view, Path(f"{os.getpid()}-{number}.jpg")
         assert view is not None
         assert maps is not None
-        image = pixels_of(view)
-        drawn = covered(image, maps[number % BATCH], model.preprocess, colours)
-        lines = has_outline(maps[number % BATCH], colours)
-        write_pictures(out, name, image, drawn, None, lines=lines)
+        drawn = covered(view, maps[number % BATCH], model.preprocess, colours)
+        write_pictures(out, name, view, drawn, None)
 
     costs = []
     for work, each in (

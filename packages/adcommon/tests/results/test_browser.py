@@ -7,8 +7,8 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
 import pytest
+from PIL import Image
 
 from adcommon.results.comparison import Compared, Seen, write_comparison
 from adcommon.results.gallery import ScoredImage, write_gallery
@@ -34,7 +34,7 @@ def gallery(tmp_path: Path) -> Path:
     images = []
     for number, anomalous in enumerate((False, False, True, True)):
         name = f"part {number} & more.webp"
-        (tmp_path / name).write_bytes(webp(np.full((30, 40, 3), 50 * number, dtype=np.uint8)))
+        (tmp_path / name).write_bytes(webp(Image.new("RGB", (40, 30), (50 * number,) * 3)))
         truth = name if anomalous else None
         images.append(ScoredImage(name, float(number), anomalous, name, name, name, truth))
     return write_gallery(tmp_path, images, title="parts", threshold=1.5, whose="yours", worth="a promise")

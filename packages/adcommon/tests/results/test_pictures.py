@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from adcommon.errors import OutputFailed
 from adcommon.results.pictures import (
     TRUTH,
     contour,
@@ -20,6 +22,8 @@ from adcommon.results.pictures import (
     overlay,
     png,
     reference_overlay,
+    steps,
+    write_jpeg,
 )
 
 INDICES = np.arange(256, dtype=np.uint8)
@@ -49,14 +53,13 @@ def test_reference_overlay_equals_the_reference_in_any_channel_order(golden: dic
 
 
 def test_glow_goes_straight_from_colour_to_colour() -> None:
-    colours = glow(np.arange(256, dtype=np.uint8).reshape(16, 16)).reshape(256, 3)
+    colours = np.asarray(glow(np.arange(256, dtype=np.uint8).reshape(16, 16))).reshape(256, 3)
     assert colours[[0, 255]].tolist() == [[0, 0, 4], [252, 255, 164]]
     assert colours[91].tolist() == [130, 31, 105]  # between the third and the fourth of eight
-    np.testing.assert_array_equal(glow(INDICES), colours[INDICES])
 
 
 def test_glow_gets_brighter_with_every_step() -> None:
-    luminance = glow(INDICES) @ np.array([0.2126, 0.7152, 0.0722])
+    luminance = np.asarray(glow(INDICES[None]))[0] @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(luminance) > 0).all()
 
 
@@ -65,27 +68,23 @@ def test_glow_gets_brighter_with_every_step() -> None:
     st.floats(0.1, 100),
     st.floats(-5, 5),
 )
-def test_heat_map_ignores_scale_and_offset(values: np.ndarray, scale: float, offset: float) -> None:
-    one, other = (heat_map(v, colours=grey).astype(int) for v in (values, values * scale + offset))
+def test_steps_ignore_scale_and_offset(values: np.ndarray, scale: float, offset: float) -> None:
+    one, other = (steps(v).astype(int) for v in (values, values * scale + offset))
     assert np.abs(one - other).max() <= 1
-
-
-def grey(indices: np.ndarray) -> np.ndarray:
-    return np.repeat(indices[..., None], 3, axis=-1)
 
 
 def test_a_common_range_makes_colours_compare() -> None:
     calm, alarming = np.full((2, 2), 0.1), np.full((2, 2), 0.9)
-    assert (heat_map(calm) == heat_map(alarming)).all()
-    assert (heat_map(calm, 0.0, 1.0, colours=grey) == 25).all()
-    assert (heat_map(alarming, 0.0, 1.0, colours=grey) == 229).all()
-    assert (heat_map(alarming, 0.0, 0.5, colours=grey) == 255).all()
-    assert (heat_map(calm, 0.5, 1.0, colours=grey) == 0).all()
+    assert (steps(calm) == steps(alarming)).all()
+    assert (steps(calm, 0.0, 1.0) == 25).all()
+    assert (steps(alarming, 0.0, 1.0) == 229).all()
+    assert (steps(alarming, 0.0, 0.5) == 255).all()
+    assert (steps(calm, 0.5, 1.0) == 0).all()
 
 
 def test_overlay_is_half_image_half_heat() -> None:
-    image, heat = np.full((2, 2, 3), 100, np.uint8), np.full((2, 2, 3), 200, np.uint8)
-    assert (overlay(image, heat) == 150).all()
+    image, heat = Image.new("RGB", (2, 2), (100, 0, 255)), Image.new("RGB", (2, 2), (200, 1, 252))
+    assert (np.asarray(overlay(image, heat)) == (150, 0, 253)).all()
 
 
 def test_a_black_picture_stays_black() -> None:
@@ -97,8 +96,9 @@ def test_a_black_picture_stays_black() -> None:
 def test_a_contour_is_the_masks_inner_border(side: int, width: int) -> None:
     mask = np.zeros((side, side), dtype=bool)
     mask[10:30, 20:50] = True
-    drawn = np.zeros((side, side, 3), np.uint8)
-    contour(drawn, mask)
+    image = Image.new("RGB", (side, side))
+    contour(image, mask)
+    drawn = np.asarray(image)
     expected = mask.copy()
     expected[10 + width : 30 - width, 20 + width : 50 - width] = False
     np.testing.assert_array_equal(drawn[..., 1] == 255, expected)
@@ -110,9 +110,9 @@ def test_an_outline_to_lay_over_is_clear_but_for_the_border() -> None:
     mask[10:30, 20:50] = True
     with Image.open(io.BytesIO(outline_png(mask))) as image:
         layer = np.asarray(image.convert("RGBA"))
-    drawn = np.zeros((40, 60, 3), np.uint8)
+    drawn = Image.new("RGB", (60, 40))
     contour(drawn, mask)
-    border = drawn.any(axis=2)
+    border = np.asarray(drawn).any(axis=2)
     assert (layer[border] == (*TRUTH, 255)).all()
     assert (layer[~border, 3] == 0).all()
 
@@ -121,3 +121,20 @@ def test_png_is_lossless() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     with Image.open(io.BytesIO(png(pixels))) as image:
         np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+def test_a_jpeg_that_the_disk_did_not_take_whole_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = Image.new("RGB", (40, 30))
+    write_jpeg(tmp_path / "whole.jpg", picture)
+    save = Image.Image.save
+
+    def cut_short(image: Image.Image, file: BinaryIO, **options: Any) -> None:
+        save(image, whole := io.BytesIO(), **options)
+        file.write(whole.getvalue()[:-5])
+
+    monkeypatch.setattr(Image.Image, "save", cut_short)
+    with pytest.raises(OutputFailed, match="No space left on device"):
+        write_jpeg(tmp_path / "cut.jpg", picture)
+    assert [file.name for file in tmp_path.iterdir()] == ["whole.jpg"]

@@ -21,7 +21,7 @@ from adcommon.io.model_folder import read_config
 from adcommon.io.schema import build, read_json
 from adcommon.results.comparison import Compared, Seen, write_comparison
 from adcommon.results.drawing import alone, draw, truth_of
-from adcommon.results.pictures import jpeg, outline_png
+from adcommon.results.pictures import outline_png, write_jpeg
 from adcommon.results.rows import read_results
 from adcommon.results.tables import aligned, markdown
 from adcommon.training.trials import Trial, cut_short
@@ -85,7 +85,7 @@ def measure(trial: Trial, split: Split, false_alarm_rate: float) -> None:
                 _, drawn = draw(
                     paths[place], result.network_map, result.preprocess, colours, longest_side=SIDE
                 )
-                atomic_write(trial.folder / "pictures" / f"{place:05d}.jpg", jpeg(drawn), sync=False)
+                write_jpeg(trial.folder / "pictures" / f"{place:05d}.jpg", drawn)
     promise = model.promise
     facts = {
         "images": _digest(split),
@@ -164,10 +164,10 @@ def _images(
         drawn = {each.method: f"{each.method}/pictures/{name}" for each in candidates}
         own, truth = out / "images" / name, out / "truth" / f"{place:05d}.png"
         if not own.exists():
-            pixels = alone(record.image, _UPRIGHT, longest_side=SIDE)
-            if (mask := truth_of(record, _UPRIGHT, *pixels.shape[:2])) is not None:
+            image = alone(record.image, _UPRIGHT, longest_side=SIDE)
+            if (mask := truth_of(record, _UPRIGHT, image.height, image.width)) is not None:
                 atomic_write(truth, outline_png(mask))
-            atomic_write(own, jpeg(pixels), sync=False)
+            write_jpeg(own, image)
         by = {
             each.method: Seen(
                 float(ranks[each.method][place]),

@@ -255,13 +255,14 @@ class Preprocess:
         across = (self.size, 0) if is_joined else self._resized_side(width, height)
         top, bottom, below = self._neighbours(height, *down, maps.shape[1])
         left, right, beside = self._neighbours(width, *across, maps.shape[2])
-        below = below[:, None].astype(maps.dtype)
-        rows = maps[:, top] * (1 - below) + maps[:, bottom] * below
-        beside = beside.astype(maps.dtype)
+        below, beside = below[:, None].astype(maps.dtype), beside.astype(maps.dtype)
+        # Whole rows, of which there are more in the end, are taken faster than single values of a row.
+        rows = maps.take(left, axis=2) * (1 - beside) + maps.take(right, axis=2) * beside
         restored = np.empty((len(maps), height, width), dtype=maps.dtype)
         for band in bands(height, width):
-            part = rows[:, band]
-            restored[:, band] = part.take(left, axis=2) * (1 - beside) + part.take(right, axis=2) * beside
+            share = below[band]
+            restored[:, band] = rows.take(top[band], axis=1) * (1 - share)
+            restored[:, band] += rows.take(bottom[band], axis=1) * share
         return restored
 
     def _resized_side(self, side: int, other: int) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from adcommon.deploy.summary import Predicted, drift_of, worth_of
 from adcommon.io.files import atomic_write, json_text, output_errors, remove_leftovers
 from adcommon.io.lock import locked
 from adcommon.io.outputs import clear, refuse_held
-from adcommon.results.drawing import Colours, covered, has_outline, on_page, pixels_of, write_pictures
+from adcommon.results.drawing import Colours, covered, on_page, write_pictures
 from adcommon.results.gallery import write_gallery
 from adcommon.results.picture_names import picture_names
 from adcommon.types.values import MapFormat
@@ -222,7 +222,5 @@ def _write_pictures(
         write_map(anomaly_map, raw, save_maps, None if colours is None else colours[1])
     assert result.network_map is not None
     assert result.view is not None
-    image = pixels_of(result.view)
-    drawn = covered(image, result.network_map, result.preprocess, colours)
-    lines = has_outline(result.network_map, colours)
-    write_pictures(out / MAPS, name, image, drawn, None, lines=lines)
+    drawn = covered(result.view, result.network_map, result.preprocess, colours)
+    write_pictures(out / MAPS, name, result.view, drawn, None)

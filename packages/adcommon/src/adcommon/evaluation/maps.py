@@ -10,7 +10,7 @@ from jaxtyping import Float
 from adcommon.data.preprocess import Preprocess
 from adcommon.evaluation.collect import Scores
 from adcommon.io.files import atomic_write, csv_text
-from adcommon.results.drawing import Colours, draw, has_outline, on_page, truth_of, write_pictures
+from adcommon.results.drawing import Colours, draw, on_page, truth_of, write_pictures
 from adcommon.results.gallery import write_gallery
 from adcommon.results.picture_names import names_of
 from adcommon.results.scores import SCORES
@@ -90,6 +90,5 @@ class Drawing:
         record, preprocess = self._records[place], self._preprocess
         longest = LONGEST_SIDE if preprocess.tile is None else LONGEST_SIDE_OF_TILED
         image, drawn = draw(record.image, network_map, preprocess, self._colours, longest_side=longest)
-        truth = truth_of(record, preprocess, *image.shape[:2])
-        lines = has_outline(network_map, self._colours)
-        write_pictures(self._folder, self._names[place], image, drawn, truth, lines=lines)
+        truth = truth_of(record, preprocess, image.height, image.width)
+        write_pictures(self._folder, self._names[place], image, drawn, truth)

@@ -58,7 +58,7 @@ def atomic_write(
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("xb") as file:
+            with temporary.open("x+b") as file:
                 if callable(content):
                     content(file)
                 else:

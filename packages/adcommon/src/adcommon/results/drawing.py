@@ -1,22 +1,22 @@
 """The pictures of an image and its anomaly map, in the image's own proportions, as pages show them."""
 
+import math
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from PIL import Image
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.io.files import atomic_write
-from adcommon.io.images import bands, open_mask, picture
+from adcommon.io.images import open_mask, picture
 from adcommon.results.gallery import ScoredImage
 from adcommon.results.picture_names import LAYERS
-from adcommon.results.pictures import FOUND, contour, glow, jpeg, outline_png, overlay
+from adcommon.results.pictures import FOUND, contour, glow, outline_png, overlay, steps, write_jpeg
 from adcommon.types.records import Record
 
 Colours = tuple[float, float | None, float]
 """Where maps are dark, outlined and brightest; see `Threshold.colours`. None: nothing is outlined."""
-Pixels = UInt8[np.ndarray, "height width 3"]
 SMALL_SIDE, SMALL_QUALITY = 320, 60
 """Longest side of a picture among thousands, pixels, and how well it is kept: 6 to 18 KB of photographs."""
 _SUFFIXES = {"plain": ".jpg", "small": ".jpg", "truth": ".png"}
@@ -30,7 +30,7 @@ def draw(
     colours: Colours | None,
     *,
     longest_side: int,
-) -> tuple[Pixels, Pixels]:
+) -> tuple[Image.Image, Image.Image]:
     """The image alone, and its map over it, in its own colours where there are none that all images share.
 
     Args:
@@ -46,36 +46,24 @@ def draw(
 
 
 def covered(
-    image: Pixels,
+    image: Image.Image,
     network_map: Float[np.ndarray, "map_height map_width"],
     preprocess: Preprocess,
     colours: Colours | None,
-) -> Pixels:
+) -> Image.Image:
     """The map over an image that `alone` gave."""
     dark, outlined, bright = colours or (float(network_map.min()), None, float(network_map.max()))
-    # Steps of colour are linear in the map's values, and so is what restores it: the smaller one is scaled.
-    factor = 255 / (bright - dark) if bright > dark else 0.0
-    steps = ((network_map.astype(np.float64) - dark) * factor).astype(network_map.dtype)
-    restored = preprocess.restore(steps[None], *image.shape[:2])[0]
-    drawn = np.empty_like(image)
-    for band in bands(*restored.shape):
-        drawn[band] = overlay(image[band], glow(restored[band].clip(0, 255).astype(np.uint8)))
-    if has_outline(network_map, colours):
-        assert outlined is not None
-        anomaly_map = preprocess.restore(network_map[None], *image.shape[:2])[0]
+    anomaly_map = preprocess.restore(network_map[None], image.height, image.width)[0]
+    drawn = overlay(image, glow(steps(anomaly_map, dark, bright if bright > dark else math.inf)))
+    if outlined is not None:
         contour(drawn, anomaly_map > outlined, FOUND)
     return drawn
 
 
-def has_outline(network_map: Float[np.ndarray, "map_height map_width"], colours: Colours | None) -> bool:
-    """True if `covered` outlines something."""
-    return colours is not None and colours[1] is not None and float(network_map.max()) > colours[1]
-
-
-def alone(source: Path | bytes, preprocess: Preprocess, *, longest_side: int) -> Pixels:
-    """An image, the way up that its maps have; at its own size it is in memory only here."""
+def alone(source: Path | bytes, preprocess: Preprocess, *, longest_side: int) -> Image.Image:
+    """An image, grey or RGB, the way up that its maps have."""
     with picture(source, upright=preprocess.upright, white=preprocess.white) as image:
-        return pixels_of(reduced(image, longest_side))
+        return reduced(image, longest_side)
 
 
 def reduced(image: Image.Image, longest_side: int) -> Image.Image:
@@ -86,11 +74,6 @@ def reduced(image: Image.Image, longest_side: int) -> Image.Image:
         scale = longest_side / longest
         width, height = (max(1, round(scale * side)) for side in ready.size)
         return ready.resize((width, height), reducing_gap=2)
-
-
-def pixels_of(image: Image.Image) -> Pixels:
-    """What `reduced` gave, in RGB."""
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def truth_of(
@@ -111,25 +94,20 @@ def truth_of(
 def write_pictures(
     folder: Path,
     name: Path,
-    image: Pixels,
-    drawn: Pixels,
+    image: Image.Image,
+    drawn: Image.Image,
     truth: Bool[np.ndarray, "height width"] | None,
-    *,
-    lines: bool = True,
 ) -> None:
     """Write the map over its image as `folder`/`name`, a JPEG file, after its layers for the page.
 
     These are the image alone, a small picture, and the outline of the truth where there is one.
-
-    Args:
-        lines: whether something may be outlined on `drawn`; without it the file is smaller, and made sooner.
     """
-    small = jpeg(drawn, photograph=True, longest_side=SMALL_SIDE, quality=SMALL_QUALITY)
-    atomic_write(folder / _layer("plain", name), jpeg(image, photograph=True), sync=False)
-    atomic_write(folder / _layer("small", name), small, sync=False)
+    small = drawn.reduce(-(-max(drawn.size) // SMALL_SIDE))  # by a whole number, which is soonest done
+    write_jpeg(folder / _layer("plain", name), image)
+    write_jpeg(folder / _layer("small", name), small, quality=SMALL_QUALITY)
     if truth is not None:
         atomic_write(folder / _layer("truth", name), outline_png(truth), sync=False)
-    atomic_write(folder / name, jpeg(drawn, photograph=not lines), sync=False)
+    write_jpeg(folder / name, drawn)
 
 
 def on_page(

@@ -24,7 +24,7 @@ from adcommon.io.files import atomic_write
 from adcommon.io.images import open_image
 from adcommon.models.compute import Compute
 from adcommon.results.picture_names import names_of
-from adcommon.results.pictures import glow, heat_map, overlay, png
+from adcommon.results.pictures import glow, overlay, png, steps
 from adcommon.results.rows import row
 from adcommon.types.arithmetic import Precision
 from adcommon.types.facts import Facts
@@ -188,4 +188,4 @@ def _draw(path: Path, judged: Judged, boxes: Sequence[Box], grid: tuple[int, int
     image: Image.Image = open_image(path)
     if judged.maps is not None:
         drawn = whole_map(judged.maps, boxes, grid, *image.size).numpy()
-        atomic_write(picture, png(overlay(np.asarray(image), heat_map(drawn, colours=glow))))
+        atomic_write(picture, png(overlay(image, glow(steps(drawn)))))

@@ -59,5 +59,5 @@ def drawn(result: Result, content: bytes, model: Model, kind: Picture) -> bytes 
     if result.network_map is None:
         return None
     colours = None if model.calibration is None else model.calibration.colours
-    _, pixels = draw(content, result.network_map, result.preprocess, colours, longest_side=LONGEST_SIDE)
-    return png(pixels) if kind == "png" else webp(pixels)
+    _, picture = draw(content, result.network_map, result.preprocess, colours, longest_side=LONGEST_SIDE)
+    return png(picture) if kind == "png" else webp(picture)

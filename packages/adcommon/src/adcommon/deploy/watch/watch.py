@@ -16,13 +16,13 @@ from adcommon.deploy.watch.arrivals import PATIENCE, Arrivals, Known, digest, si
 from adcommon.deploy.watch.log import Entry, Log, open_log
 from adcommon.deploy.watch.outcome import move, tell
 from adcommon.errors import BadValue, UnreadableImage
-from adcommon.io.files import atomic_write, mark, refuse_unwritable, remove_leftovers
+from adcommon.io.files import mark, refuse_unwritable, remove_leftovers
 from adcommon.io.lock import locked
 from adcommon.io.outputs import refuse_held
 from adcommon.io.text import printable
 from adcommon.results.drawing import draw
 from adcommon.results.picture_names import picture_names
-from adcommon.results.pictures import jpeg
+from adcommon.results.pictures import write_jpeg
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ class _Watch:
             _, drawn = draw(
                 result.path, result.network_map, result.preprocess, colours, longest_side=LONGEST_SIDE
             )
-            atomic_write(self.out / MAPS / picture, jpeg(drawn))
+            write_jpeg(self.out / MAPS / picture, drawn, sync=True)
         except (OSError, UnreadableImage) as error:
             failed = f"no picture of {entry.path}: {error}"
         self.say("picture", failed)
