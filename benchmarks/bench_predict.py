@@ -1,10 +1,11 @@
 """Does a prediction keep every core busy? Its images/s beside what decoding, scoring and drawing cost alone.
 
 Each part is timed by itself, its CPU time, in as many processes at once as there are cores, so that it meets
-the caches and the neighbours that it has in a prediction. `allowed` is the rate at which the cores could do
-decoding and scoring if nothing were in their way; starting, which is counted apart, is importing, loading and
-the first batch. Where other programs want the cores, compare CPU times: rates are theirs too then. The files
-are drawn products of 900 x 900 pixels, 50 that are repeated under other names.
+the caches and the neighbours that it has in a prediction; the mean counts of before the predictions and after
+them, because a machine that is shared does not stay the same. `allowed` is the rate at which the cores could
+do decoding and scoring if nothing were in their way; starting, which is counted apart, is importing, loading
+and the first batch. Where other programs want the cores, compare CPU times: rates are theirs too then. The
+files are drawn products of 900 x 900 pixels, 50 that are repeated under other names.
 
 Run: uv run python benchmarks/bench_predict.py MODEL [MODEL ...] --images 2000
      uv run python benchmarks/bench_predict.py quickstart/*/*/model --seconds 15 --into docs/deploy.md
@@ -106,6 +107,13 @@ def parts(path: Path, references: Path | None, images: list[Path], out: Path) ->
     return costs
 
 
+def mean_parts(path: Path, references: Path | None, images: list[Path], out: Path, cores: int) -> np.ndarray:
+    """The same, the mean of so many processes at once."""
+    with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
+        jobs = [pool.submit(parts, path, references, images, out) for _ in range(cores)]
+        return np.mean([job.result() for job in jobs], axis=0)
+
+
 def wholes(
     path: Path, references: Path | None, photos: Path, out: Path, begun: float
 ) -> tuple[str, float, list[Whole]]:
@@ -141,11 +149,9 @@ def main() -> None:
         images = make_images(folder, options.images, options.suffix)
         for model in options.models:
             given = model, options.references
-            with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
-                jobs = [pool.submit(parts, *given, images[:DISTINCT], folder / "parts") for _ in range(cores)]
-                costs = np.mean([job.result() for job in jobs], axis=0).tolist()
-            allowed = cores / (costs[0] + costs[1])
-            count = min(len(images), max(BATCH, int(allowed * (options.seconds or 3600))))
+            before = mean_parts(*given, images[:DISTINCT], folder / "parts", cores)
+            rate = cores / (before[0] + before[1])
+            count = min(len(images), max(BATCH, int(rate * (options.seconds or 3600))))
             (photos := folder / "photos").mkdir()
             for image in images[:count]:
                 os.link(image, photos / image.name)
@@ -153,6 +159,8 @@ def main() -> None:
                 job = pool.submit(wholes, *given, photos, folder / "out", time.time())
                 title, start, (plain, drawn) = job.result()
             shutil.rmtree(photos)
+            costs = (before + mean_parts(*given, images[:DISTINCT], folder / "parts", cores)) / 2
+            allowed = cores / (costs[0] + costs[1])
             cells = (
                 *(title, f"{start:.1f}", *(f"{1000 * cost:.1f}" for cost in costs)),
                 *(str(count), f"{allowed:.1f}", f"{count / plain.seconds:.1f}"),

@@ -24,6 +24,7 @@ from plain import plain as plain_convolutions
 from torch import Tensor
 from torch.optim import Adam
 
+from adcommon.io.memory import keep_freed_memory
 from adcommon.models.anomaly_maps import max_score
 from resad.backbone import build_backbone, make_preprocess
 from resad.detector import ResADDetector, ScoreRange, likelihood_map, probability_map
@@ -301,6 +302,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--encode", action="store_true", help="the plain step computes its features")
     options = parser.parse_args()
+    keep_freed_memory()  # as all commands do; here the plain steps have it too
     recipe = RECIPES[options.recipe]
     rows = recipe.flow_batch * options.batch // recipe.batch_size  # as many blocks as the recipe's batch has
     recipe = replace(recipe, batch_size=options.batch, flow_batch=rows)

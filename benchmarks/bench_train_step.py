@@ -25,6 +25,7 @@ from plain import plain
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from adcommon.io.memory import keep_freed_memory
 from recontrast.losses import criterion_of, mining_alpha
 from recontrast.model import ReContrast, build
 from recontrast.optimiser import make_optimiser, update
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--also", nargs="*", default=[], choices=["kept", "bf16"], help="ways of ours")
     options = parser.parse_args()
+    keep_freed_memory()  # as all commands do; here the plain steps have it too
 
     torch.manual_seed(0)
     recipe = replace(RECIPES[options.recipe], encoder_norm="eval")
