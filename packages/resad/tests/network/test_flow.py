@@ -99,3 +99,12 @@ def test_what_is_kept_of_weights_is_that_of_the_weights_as_they_are(condition: i
         seen.append(found[0])
     assert not torch.allclose(seen[0], seen[1])
     assert not torch.allclose(seen[1], seen[2])
+
+
+def test_a_flow_that_kept_something_can_be_traced() -> None:
+    model, codes, cells = flow().float(), position_codes(4, 2, 2), torch.tensor([0, 3, 1])
+    rows = torch.randn(3, 5)
+    with torch.no_grad():
+        expected = model(rows, codes, cells)
+        traced = torch.export.export(model, (rows, codes, cells)).module()
+        torch.testing.assert_close(traced(rows, codes, cells), expected)

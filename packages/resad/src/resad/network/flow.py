@@ -7,7 +7,7 @@ FrEIA 0.2's `AllInOneBlock`, so that the authors' checkpoints fit.
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -90,10 +90,10 @@ class CouplingBlock(nn.Module):
         """
         first = cast(nn.Linear, self.subnet[0])
         of = (first.weight, first.bias, self.global_scale, self.global_offset, self.w_perm)
-        known = self._known
-        if known is None or known.codes is not codes or known.of != _versions(of):
+        known, now = self._known, _versions(of)
+        if known is None or known.codes is not codes or known.of != now:
             parts = 0 if cells is None else torch.atleast_2d(cells).shape[0]
-            known = _Constants.of_weights(self.kept, *of, codes, parts)
+            known = replace(_Constants.of_weights(self.kept, *of, codes, parts), of=now)
         return known
 
 
@@ -105,8 +105,6 @@ def _versions(weights: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:
 class _Constants:
     """What a block computes of its weights alone."""
 
-    of: tuple[tuple[int, int], ...]
-    """The weights' places and versions."""
     codes: Codes
     table: Float[Tensor, "places hidden"] | None
     """The codes' part of the first layer."""
@@ -115,6 +113,8 @@ class _Constants:
     """gamma folded into the rotation: one product per block."""
     shift: Float[Tensor, "1 channels"]
     """delta, turned."""
+    of: tuple[tuple[int, int], ...] = ()
+    """Places and versions of the weights, where it is kept; what is traced has none."""
 
     @classmethod
     def of_weights(
@@ -134,8 +134,7 @@ class _Constants:
             # The codes' part of the first layer is computed once per code, not once per row.
             table = torch.addmm(first_bias, codes, first[:, kept:].T, beta=1 / parts)
         gamma = SCALE_GAIN * F.softplus(scale, beta=SCALE_BETA)
-        of = _versions((first, first_bias, scale, offset, rotation))
-        return cls(of, codes, table, gamma, rotation * gamma, offset @ rotation.T)
+        return cls(codes, table, gamma, rotation * gamma, offset @ rotation.T)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Nothing is copied or stored: it is computed anew."""
