@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from adcommon.data.preprocess import Preprocess
-from adcommon.results.drawing import Colours, covered, write_pictures
+from adcommon.results.drawing import Colours, covered, draw, write_pictures
 from adcommon.results.pictures import FOUND, glow, steps
 
 PREPROCESS = Preprocess(image_size=16)
@@ -42,3 +42,13 @@ def test_lines_of_one_pixel_keep_their_colours(tmp_path: Path, side: int, halved
     with Image.open(tmp_path / "a.jpg") as drawn:
         samplings = {(layer[1], layer[2]) for layer in drawn.layer}
     assert ((2, 2) in samplings) == halved
+
+
+def test_words_in_a_photograph_stay_there(tmp_path: Path) -> None:
+    IMAGE.save(tmp_path / "photo.jpg", comment="whose it is")
+    image, drawn = draw(tmp_path / "photo.jpg", MAP, PREPROCESS, None, longest_side=2048)
+    write_pictures(tmp_path / "maps", Path("a.jpg"), image, drawn, None)
+    written = [file.read_bytes() for file in (tmp_path / "maps").rglob("*.jpg")]
+    assert len(written) == 3
+    assert b"whose it is" in (tmp_path / "photo.jpg").read_bytes()
+    assert not any(b"whose it is" in content for content in written)

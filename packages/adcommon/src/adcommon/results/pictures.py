@@ -154,7 +154,8 @@ def write_jpeg(path: Path, image: Image.Image, *, quality: int = 85, sync: bool 
     subsampling = "4:4:4" if _line_width(image.size) == 1 else "4:2:0"
 
     def save(file: BinaryIO) -> None:  # only what goes straight into a file lets other threads run meanwhile
-        image.save(file, format="JPEG", quality=quality, subsampling=subsampling)
+        # Without the comment that a photograph may have, which Pillow would hand on.
+        image.save(file, format="JPEG", quality=quality, subsampling=subsampling, comment=b"")
         file.seek(-len(_END_OF_JPEG), os.SEEK_END)
         if file.read() != _END_OF_JPEG:  # Pillow does not look whether the disk took all
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
