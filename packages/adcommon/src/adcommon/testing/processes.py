@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -203,6 +204,7 @@ class KilledAtChange:
 
     def __call__(self) -> None:
         """Look at every change in this process from now on."""
+        self._one_by_one = threading.Lock()  # no process can be given one
         sys.addaudithook(self._see)
 
     def _see(self, event: str, arguments: Sequence[object]) -> None:
@@ -212,11 +214,14 @@ class KilledAtChange:
             isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         ):
             return
-        self._seen += 1
-        if self._counted is not None:
-            self._counted.write_text(str(self._seen))
-        if self._seen == self._left:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if event == "os.mkdir" and threading.current_thread() is not threading.main_thread():
+            return  # threads that draw race for their folders: one that comes too early asks again
+        with self._one_by_one:
+            self._seen += 1
+            if self._counted is not None:
+                self._counted.write_text(str(self._seen))
+            if self._seen == self._left:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _run(
