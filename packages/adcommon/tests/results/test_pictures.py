@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from scipy.ndimage import binary_erosion, gaussian_filter
 
 from adcommon.errors import OutputFailed
 from adcommon.results.pictures import (
@@ -103,6 +104,21 @@ def test_a_contour_is_the_masks_inner_border(side: int, width: int) -> None:
     expected[10 + width : 30 - width, 20 + width : 50 - width] = False
     np.testing.assert_array_equal(drawn[..., 1] == 255, expected)
     assert (drawn[..., [0, 2]] == 0).all()
+
+
+@pytest.mark.parametrize(("shape", "width"), [((40, 60), 1), ((512, 600), 2), ((900, 800), 3)])
+def test_a_border_goes_around_every_piece_and_not_along_the_images_edge(
+    shape: tuple[int, int], width: int
+) -> None:
+    values = gaussian_filter(np.random.default_rng(3).random(shape), shape[0] / 20)
+    mask = values > np.median(values)
+    assert mask[0].any()
+    assert mask[:, -1].any()
+    window = np.ones((2 * width + 1, 2 * width + 1), dtype=bool)
+    expected = mask & ~binary_erosion(mask, window, border_value=1)
+    image = Image.new("RGB", shape[::-1])
+    contour(image, mask)
+    np.testing.assert_array_equal(np.asarray(image).any(axis=2), expected)
 
 
 def test_an_outline_to_lay_over_is_clear_but_for_the_border() -> None:

@@ -256,7 +256,7 @@ class Preprocess:
         top, bottom, below = self._neighbours(height, *down, maps.shape[1])
         left, right, beside = self._neighbours(width, *across, maps.shape[2])
         below, beside = below[:, None].astype(maps.dtype), beside.astype(maps.dtype)
-        # Whole rows, of which there are more in the end, are taken faster than single values of a row.
+        # Columns first, while rows are few: single values are picked there, whole rows copied after.
         rows = maps.take(left, axis=2) * (1 - beside) + maps.take(right, axis=2) * beside
         restored = np.empty((len(maps), height, width), dtype=maps.dtype)
         for band in bands(height, width):

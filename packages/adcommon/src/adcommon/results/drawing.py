@@ -18,7 +18,7 @@ from adcommon.types.records import Record
 Colours = tuple[float, float | None, float]
 """Where maps are dark, outlined and brightest; see `Threshold.colours`. None: nothing is outlined."""
 SMALL_SIDE, SMALL_QUALITY = 320, 60
-"""Longest side of a picture among thousands, pixels, and how well it is kept: 6 to 18 KB of photographs."""
+"""Longest side of a picture among thousands, pixels, and how well it is kept: 4 to 15 KB of ELPV's cells."""
 _SUFFIXES = {"plain": ".jpg", "small": ".jpg", "truth": ".png"}
 """Of the layers."""
 
