@@ -1,6 +1,7 @@
 """A network is as large as the tensors that fill it, whatever its description says."""
 
 import threading
+from copy import deepcopy
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.models.checkpoint import load_strict
-from adcommon.models.outline import build_random, build_to_fit, is_outline, outlined, refuse_large
+from adcommon.models.outline import Undrawn, build_random, build_to_fit, is_outline, outlined, refuse_large
 
 
 def tensors() -> dict[str, Tensor]:
@@ -78,3 +79,60 @@ def test_other_threads_may_build_what_they_like_meanwhile() -> None:
 
     build_to_fit(make, lambda module: load_strict(module, tensors(), "it"), tensors(), "it")
     assert len(built) == 6000
+
+
+def test_no_weights_are_drawn_that_a_file_fills() -> None:
+    given, before = tensors(), torch.get_rng_state()
+    layers = (
+        "kaiming_normal_",
+        "kaiming_uniform_",
+        "normal_",
+        "trunc_normal_",
+        "uniform_",
+        "xavier_uniform_",
+    )
+
+    def make() -> nn.Linear:
+        layer = nn.Linear(3, 2)
+        for name in layers:
+            getattr(nn.init, name)(layer.weight)
+        nn.init.normal_(tensor=layer.bias)
+        return layer
+
+    module = build_to_fit(make, lambda module: load_strict(module, given, "it"), given, "it")
+    assert (module.weight == 1).all()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert make().weight.std() > 0
+    assert not torch.equal(torch.get_rng_state(), before)
+
+
+class Frozen(nn.Module):
+    """One layer that the file fills, and a random one, or a copy of the first, that it does not."""
+
+    def __init__(self, *, copied: bool) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.learned = nn.Linear(3, 2)
+        self.frozen = deepcopy(self.learned) if copied else nn.Linear(3, 2)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_random_weights_that_the_file_leaves_out_are_drawn(copied: bool) -> None:
+    module = build_to_fit(
+        lambda: Frozen(copied=copied),
+        lambda module: load_strict(module.learned, tensors(), "it"),
+        tensors(),
+        "it",
+    )
+    assert (module.learned.weight == 1).all()
+    assert torch.equal(module.frozen.weight, Frozen(copied=copied).frozen.weight)
+
+
+def test_other_threads_draw_meanwhile() -> None:
+    drawn: list[Tensor] = []
+    with Undrawn():
+        other = threading.Thread(target=lambda: drawn.append(nn.init.normal_(torch.zeros(9))))
+        other.start()
+        other.join()
+        assert (nn.init.normal_(torch.zeros(9)) == 0).all()
+    assert (drawn[0] != 0).any()

@@ -1,7 +1,7 @@
 """The console commands of RealNet itself; see also `diffusion.cli`. Torch is imported late."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -113,7 +113,6 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
         ),
         settings,
         name=f"realnet-{base}",
-        published=PUBLISHED.get(base) if _unchanged(recipe, base) else None,
     )
 
 
@@ -122,11 +121,6 @@ def _first_category(base: str, recipe: Recipe) -> tuple[str, ...]:
     if base in PUBLISHED and recipe.dataset == ALL[base].dataset:
         return DATASETS[recipe.dataset].categories[:1]  # Faithful: the authors' command trains this one
     return ()
-
-
-def _unchanged(recipe: Recipe, base: str) -> bool:
-    """True if nothing differs from a recipe of the paper but where files are."""
-    return asdict(replace(recipe, sdas_dir=None, dtd_dir=None)) == asdict(ALL[base])
 
 
 def _evaluate(*, settings: RealNetSettings) -> None:

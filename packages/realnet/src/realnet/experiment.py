@@ -1,12 +1,14 @@
 """What the command and `realnet.fit` run: one model per category. No torch here."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from adcommon.results.rows import Published
+from adcommon.results.paper import numbers_of
 from adcommon.training.jobs import Fit, Fitted, run_jobs
 from adcommon.training.settings import Settings
 from adcommon.types.records import Split
-from realnet.recipes import Recipe
+from realnet.published import PUBLISHED
+from realnet.recipes import RECIPES, Recipe
 
 
 def run(
@@ -15,7 +17,6 @@ def run(
     settings: Settings,
     *,
     name: str,
-    published: Published | None = None,
 ) -> Fitted:
     """Train and evaluate one model per category; arguments as for `run_jobs`."""
     from realnet.model import fitted
@@ -29,7 +30,7 @@ def run(
         {category: (category, split) for category, split in splits.items()},
         train=lambda job, run, accelerator, stop: train(recipe, *job, run, accelerator, settings, stop),
         check=lambda: check_inputs(recipe, splits, settings),
-        published=published,
+        published=numbers_of(replace(recipe, sdas_dir=None, dtd_dir=None), RECIPES, PUBLISHED),
     )
 
 

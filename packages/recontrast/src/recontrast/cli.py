@@ -1,7 +1,7 @@
 """The console commands: parse, call, print; torch is imported inside the functions."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from adcommon.cli.app import command, execute, experiment
@@ -125,7 +125,6 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
         ),
         settings,
         name=f"recontrast-{base}",
-        published=PUBLISHED.get(base) if asdict(recipe) == asdict(ALL[base]) else None,
     )
 
 

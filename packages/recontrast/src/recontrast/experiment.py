@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-from adcommon.results.rows import Published
+from adcommon.results.paper import numbers_of
 from adcommon.training.jobs import Fit, Fitted, run_jobs
 from adcommon.training.settings import Settings
 from adcommon.types.records import Split
-from recontrast.recipes import Recipe
+from recontrast.published import PUBLISHED
+from recontrast.recipes import RECIPES, Recipe
 
 
 def run(
@@ -15,13 +16,11 @@ def run(
     settings: Settings,
     *,
     name: str,
-    published: Published | None = None,
 ) -> Fitted:
     """Train and evaluate one model per category, or one for all; tables are written after each.
 
     Args:
         name: of the run's folder, if the settings do not say.
-        published: the paper's numbers, to stand beside ours.
     """
     from recontrast.train import check_inputs, train
 
@@ -33,7 +32,7 @@ def run(
         jobs,
         train=lambda job, run, accelerator, stop: train(recipe, job, run, accelerator, settings, stop),
         check=lambda: check_inputs(recipe, splits, settings),
-        published=published,
+        published=numbers_of(recipe, RECIPES, PUBLISHED),
     )
 
 

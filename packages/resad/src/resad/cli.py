@@ -80,14 +80,12 @@ def _run(base: str, recipe: Recipe, settings: TrainSettings, *, multishot: bool 
     if settings.data is not None:
         recipe = recipe.tested_on(FOLDER)
     seen, unseen = _load(recipe, settings)
-    faithful = replace(RECIPES["paper"], setting=recipe.setting)
     run(
         recipe,
         seen,
         unseen,
         settings,
         name="resad-multishot" if multishot else f"resad-{base}",
-        published=PUBLISHED.get(recipe.setting) if recipe == faithful else None,
         multishot=multishot,
     )
 

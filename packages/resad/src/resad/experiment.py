@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from adcommon.io.files import refuse_unwritable
-from adcommon.results.rows import Published
 from adcommon.training.jobs import FitGeneralist, Fitted, run_jobs
 from adcommon.types.records import Split
-from resad.recipes import FOLDER, Recipe
+from resad.published import PUBLISHED
+from resad.recipes import FOLDER, RECIPES, Recipe
 from resad.settings import TrainSettings
 
 
@@ -18,20 +18,19 @@ def run(
     settings: TrainSettings,
     *,
     name: str,
-    published: Published | None = None,
     multishot: bool = False,
 ) -> Fitted:
     """Train one model on the seen categories and evaluate it on the unseen ones.
 
     Args:
         unseen: none: nothing is tested, and the model waits for references.
-        published: the paper's numbers, to stand beside ours.
         multishot: write the extension's folders and plots.
     """
     from resad.train import check_inputs, train
 
     checkpoints = settings.checkpoints(settings.folder(name))
     refuse_unwritable(checkpoints / "tables.csv")
+    faithful = replace(RECIPES["paper"], setting=recipe.setting)
     fitted = run_jobs(
         name,
         recipe,
@@ -41,7 +40,7 @@ def run(
             recipe, job, unseen, run, accelerator, settings, stop, multishot=multishot
         ),
         check=lambda: check_inputs(recipe, seen, unseen, settings),
-        published=published,
+        published=PUBLISHED.get(recipe.setting) if recipe == faithful else None,
     )
     if fitted.rows:
         print(f"the authors' files are in {checkpoints}")

@@ -1,7 +1,7 @@
 """The console commands: parse, call, print; torch is imported inside the functions. See also pictures.cli."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -87,13 +87,7 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
         find_splits(recipe, settings.root(), settings.category, settings.meaning()),
         settings,
         name=f"uniad-{base}",
-        published=PUBLISHED.get(base) if _unchanged(recipe, base) else None,
     )
-
-
-def _unchanged(recipe: Recipe, base: str) -> bool:
-    """True if nothing differs from a recipe but how a batch is computed."""
-    return asdict(replace(recipe, accumulate=1)) == asdict(ALL[base])
 
 
 def _evaluate(*, settings: UniADSettings) -> None:

@@ -1,12 +1,14 @@
 """What the commands and `uniad.fit` run: one model for all categories, or one for each. No torch here."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from adcommon.results.rows import Published
+from adcommon.results.paper import numbers_of
 from adcommon.training.jobs import Fit, Fitted, run_jobs
 from adcommon.training.settings import Settings
 from adcommon.types.records import Split
-from uniad.recipes import Recipe
+from uniad.published import PUBLISHED
+from uniad.recipes import RECIPES, Recipe
 
 
 def run(
@@ -15,13 +17,11 @@ def run(
     settings: Settings,
     *,
     name: str,
-    published: Published | None = None,
 ) -> Fitted:
     """Train and evaluate one model for all categories, or one for each; tables are written after each.
 
     Args:
         name: of the run's folder, if the settings do not say.
-        published: the paper's numbers, to stand beside ours.
     """
     from uniad.backbone import fitted
     from uniad.train import check_inputs, train
@@ -35,7 +35,7 @@ def run(
         jobs,
         train=lambda job, run, accelerator, stop: train(recipe, job, run, accelerator, settings, stop),
         check=lambda: check_inputs(recipe, splits, settings),
-        published=published,
+        published=numbers_of(replace(recipe, accumulate=1), RECIPES, PUBLISHED),
     )
 
 

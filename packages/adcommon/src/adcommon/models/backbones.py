@@ -13,7 +13,7 @@ from adcommon.errors import BadValue, WrongCheckpoint
 from adcommon.models import weights as weight_files
 from adcommon.models.convolution import quicken
 from adcommon.models.efficientnet import entry_names
-from adcommon.models.outline import is_outline, outlined, refuse_large
+from adcommon.models.outline import Undrawn, is_outline, outlined, refuse_large
 from adcommon.models.transformers import TokenMaps, fitted_positions, token_maps
 
 SUITABLE = "such as --backbone tf_efficientnet_lite0.in1k, resnet18.tv_in1k or wide_resnet50_2.tv_in1k"
@@ -48,7 +48,7 @@ def create_trunk(
         tag, strides, is_random=weights is not None and weight_files.is_random(weights)
     )
     state = None if weights is None or outlined() else weight_files.resolve(tag, weights)
-    with repeatable_draws():
+    with repeatable_draws() if state is None else Undrawn():
         trunk = timm.create_model(
             tag.partition(".")[0], pretrained=False, features_only=True, out_indices=out_indices
         )
@@ -77,7 +77,7 @@ def create_transformer(
         with torch.device("meta"):
             refuse_large(token_maps(tag, layers, image_size=image_size, norm=norm), tag)
     state = None if weights is None or outlined() else weight_files.resolve(tag, weights)
-    with repeatable_draws():
+    with repeatable_draws() if state is None else Undrawn():
         trunk = token_maps(tag, layers, image_size=image_size, norm=norm)
     if state is not None:
         fill_trunk(trunk.network, fitted_positions(state, trunk.network), tag)

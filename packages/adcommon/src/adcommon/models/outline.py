@@ -1,13 +1,15 @@
 """Networks whose sizes come from outside: looked at without memory before they are built."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from adcommon.errors import BadValue, UserError, WrongCheckpoint
 from adcommon.models.pickles import DAMAGED, first_line
@@ -20,6 +22,10 @@ _LARGEST_RANDOM = 2**30
 """Bytes of a network with random weights: for trials, and no file vouches for its size."""
 _MOST_LAYERS = 20_000
 """Parameters that such a network may have, however small they are."""
+_DRAWS = {Tensor.normal_: "mean", Tensor.uniform_: "from"} | {
+    **{nn.init.normal_: "mean", nn.init.uniform_: "a", nn.init.kaiming_uniform_: ""}
+}
+"""Functions that draw values for a tensor, and which argument is one that might be drawn; else 0 is."""
 
 
 def build_to_fit(
@@ -49,9 +55,48 @@ def build_to_fit(
         raise WrongCheckpoint(
             f"{where} describes a network of {needed} bytes; there are {given} bytes of tensors for it"
         )
-    module = make()
+    with Undrawn() as undrawn:
+        module = make()
     fill(module)
+    if not undrawn.has_filled(module):  # random weights that the file leaves out
+        module = make()
+        fill(module)
     return module
+
+
+class Undrawn(TorchFunctionMode):
+    """Constants stand where weights would be drawn, in its context and thread: for what a file fills.
+
+    For networks of a hundred million weights drawing takes longer than all else of their loading.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was asked for yet."""
+        super().__init__()
+        self._asked: list[tuple[weakref.ref[Tensor], int]] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """What a function returns here."""
+        named = kwargs or {}
+        if func not in _DRAWS:
+            return func(*args, **named)
+        tensor, *bounds = args or (named["tensor"],)
+        with torch.no_grad():
+            tensor.fill_(named.get(_DRAWS[func], bounds[0] if bounds else 0))
+        self._asked.append((weakref.ref(tensor), tensor._version))
+        return tensor
+
+    def has_filled(self, module: nn.Module) -> bool:
+        """True if what should have been drawn, and still is there, was written since, and each copy of it."""
+        left = ((tensor(), before) for tensor, before in self._asked)
+        written = all(tensor is None or tensor._version > before for tensor, before in left)
+        return written and all(parameter._version > 0 for parameter in module.parameters())
 
 
 def build_random(make: Callable[[], M], where: str) -> M:

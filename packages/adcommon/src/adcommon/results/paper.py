@@ -1,7 +1,7 @@
 """A paper's tables: the trainings that fill one again, its numbers, and ours beside them. No torch here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any
 
@@ -37,6 +37,19 @@ class PaperTable:
     numbers: Mapping[tuple[str, int | None], Published] = field(default_factory=dict)
     """By dataset and number of references, then by category and metric; METRIC_std is its deviation. What is
     not there is not in our notes."""
+
+
+def numbers_of(
+    recipe: Any, recipes: Mapping[str, Any], published: Mapping[str, Published]
+) -> Published | None:
+    """The paper's numbers of the recipe that these values are; None: of none, or there are no numbers.
+
+    Args:
+        recipe: a dataclass, as are those of `recipes`, which are by name.
+        published: the numbers by name of the recipe.
+    """
+    values = asdict(recipe)
+    return next((published[name] for name in published if asdict(recipes[name]) == values), None)
 
 
 def beside(rows: Sequence[Row], table: PaperTable) -> list[dict[str, Any]]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-from adcommon.results.rows import Published
+from adcommon.results.paper import numbers_of
 from adcommon.training.jobs import Fit, Fitted, run_jobs
 from adcommon.training.settings import Settings
 from adcommon.types.records import Split
-from baselines.padim.recipes import Recipe
+from baselines.padim.published import PUBLISHED
+from baselines.padim.recipes import RECIPES, Recipe
 
 
 def run(
@@ -15,13 +16,11 @@ def run(
     settings: Settings,
     *,
     name: str,
-    published: Published | None = None,
 ) -> Fitted:
     """Make and evaluate one model per category; tables are written after each.
 
     Args:
         name: of the run's folder, if the settings do not say.
-        published: the paper's numbers, to stand beside ours.
     """
     from baselines.one_pass import check_inputs
     from baselines.padim.model import fitted
@@ -35,7 +34,7 @@ def run(
         splits,
         train=lambda split, run, accelerator, stop: train(recipe, split, run, accelerator, settings, stop),
         check=lambda: check_inputs(recipe, splits, settings),
-        published=published,
+        published=numbers_of(recipe, RECIPES, PUBLISHED),
     )
 
 

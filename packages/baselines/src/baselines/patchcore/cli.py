@@ -1,6 +1,6 @@
 """The console commands: parse, call, print; torch is imported inside the functions."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 from adcommon.cli.app import command, execute, experiment
@@ -48,7 +48,6 @@ def _run(base: str, recipe: Recipe, settings: Settings) -> None:
         load_splits(recipe.dataset, settings.root(), settings.category, meaning=settings.meaning()),
         settings,
         name=f"patchcore-{base}",
-        published=PUBLISHED.get(base) if asdict(recipe) == asdict(RECIPES[base]) else None,
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from adcommon.errors import WeightsNotFound
 from adcommon.models.backbones import repeatable_draws
 from adcommon.models.checkpoint import load_strict
-from adcommon.models.outline import outlined
+from adcommon.models.outline import Undrawn, outlined
 from adcommon.models.pickles import load_foreign
 
 Images = Float[Tensor, "batch 3 height width"]
@@ -165,7 +165,7 @@ class ImageBindFeatures(nn.Module):
         super().__init__()
         self.tag = "imagebind"
         file = None if weights == "random" or outlined() else find_weights(weights)
-        with repeatable_draws():
+        with repeatable_draws() if file is None else Undrawn():
             self.trunk = ImageTower() if tower is None else tower
         if file is not None:
             self.trunk.load(load_foreign(file), str(file))
