@@ -1,70 +1,52 @@
 """docs/new-method.md is followed to the letter: its files make a method that trains and predicts."""
 
-import os
+import compileall
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from adcommon.testing.commands import read_table, succeed
 from adcommon.testing.trees import make_folder
 
 DOC = Path(__file__).parent.parent / "docs" / "new-method.md"
-Shell = Callable[[str], str]
 
 
-@pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """Runs a command in a workspace where the page's package is installed; its output."""
-    workspace = tmp_path_factory.mktemp("workspace")
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the page's package, which is installed, and images."""
     for path, content in re.findall(r"^`(packages/\S+)`\n\n```\w+\n(.*?)^```", DOC.read_text(), re.M | re.S):
-        (workspace / path).parent.mkdir(parents=True, exist_ok=True)
-        (workspace / path).write_text(content)
-    site = workspace / "site"
-    subprocess.run(
-        [
-            "uv",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--target",
-            site,
-            workspace / "packages" / "meanmap",
-        ],
-        check=True,
-    )
-    make_folder(workspace / "parts", good=24, defects=("scratch",), masks=True)
-    environment = os.environ | {
-        "PYTHONPATH": str(site),
-        "PATH": os.pathsep.join([str(site / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "AD_CACHE": str(workspace / "cache"),
-    }
-
-    def run(command: str) -> str:
-        done = subprocess.run(
-            command, shell=True, cwd=workspace, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    return run
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content)
+    site, package = tmp_path / "site", tmp_path / "packages" / "meanmap"
+    install = ["uv", "pip", "install", "--quiet", "--no-deps", "--target", site, package]
+    subprocess.run(install, check=True)
+    make_folder(tmp_path / "parts", good=24, defects=("scratch",), masks=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(site)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] == "meanmap"]:
+        del sys.modules[name]
 
 
-def test_the_pages_method_trains_predicts_and_is_exported(shell: Shell) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_the_pages_method_trains_predicts_and_is_exported() -> None:
     (commands,) = re.findall(r"^```sh\n(.*?)^```", DOC.read_text(), re.M | re.S)
-    outputs = {command: shell(command) for command in commands.splitlines()}
+    outputs = {command: succeed(*shlex.split(command)).stdout for command in commands.splitlines()}
     assert "meanmap" in outputs["ad methods"]
-    scores = shell("cut -d, -f2,6 runs/scored/predictions.csv").splitlines()
-    assert scores[0] == "score,decision"
-    assert len(scores) > 1
-    exported = shell("cut -d, -f6 runs/scored-onnx/predictions.csv").splitlines()
-    assert exported == [line.split(",")[1] for line in scores]
+    scored, exported = (
+        read_table(Path(f"runs/{name}/predictions.csv")) for name in ("scored", "scored-onnx")
+    )
+    assert scored
+    assert [row["decision"] for row in exported] == [row["decision"] for row in scored]
 
 
-def test_the_page_names_every_file_that_every_method_has(shell: Shell) -> None:
-    shell("python -m compileall -q packages")
+def test_the_page_names_every_file_that_every_method_has(workspace: Path) -> None:
+    assert compileall.compile_dir(workspace / "packages", quiet=1)
     for name in ("recipes", "published", "model", "losses", "optimiser", "detector", "evaluate", "train"):
         assert f"src/meanmap/{name}.py" in DOC.read_text()
