@@ -9,7 +9,7 @@ from adcommon.testing.commands import call, read_rows, read_table, refused, succ
 from adcommon.testing.trees import make_folder, make_mvtec
 
 SMALL = [
-    *("--backbone", "resnet18", "--weights", "random", "--image-size", "64", "--batch-size", "4"),
+    *("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "64", "--batch-size", "4"),
     *("--iterations", "2", "--device", "cpu", "--calibration-share", "0.4", "--false-alarm-rate", "0.4"),
 ]
 

@@ -19,7 +19,7 @@ from adcommon.testing.surroundings import contents, untouched
 from adcommon.testing.trees import make_mvtec
 
 SMALL = [
-    *("--backbone", "resnet18", "--weights", "random", "--image-size", "64", "--batch-size", "4"),
+    *("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "64", "--batch-size", "4"),
     *("--iterations", "2", "--device", "cpu", "--calibration-share", "0.2", "--false-alarm-rate", "0.05"),
 ]
 

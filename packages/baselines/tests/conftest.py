@@ -12,7 +12,7 @@ from adcommon.types.records import Split
 from baselines.padim import recipes as padim
 from baselines.patchcore import recipes as patchcore
 
-TINY = {"dataset": "mvtec", "backbone": "resnet18", "image_size": 64, "batch_size": 4}
+TINY = {"dataset": "mvtec", "backbone": "test_efficientnet", "image_size": 64, "batch_size": 4}
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,12 @@ def test_where_a_share_would_be_too_few_all_are_used_and_left_out_in_turn(padim_
 
 def test_what_is_said_of_the_origin(padim_recipe) -> None:
     facts = facts_of("padim", replace(padim_recipe, shots=2), "random")
-    assert (facts.method, facts.backbone, facts.shots, facts.setting) == ("padim", "resnet18", 2, "one-class")
+    assert (facts.method, facts.backbone, facts.shots, facts.setting) == (
+        "padim",
+        "test_efficientnet",
+        2,
+        "one-class",
+    )
     assert facts_of("padim", padim_recipe, "random").shots is None
 
 

@@ -28,7 +28,7 @@ TINY = replace(
     OWN,
     dataset="mvtec",
     test_datasets=("visa",),
-    backbone="resnet18",
+    backbone="test_efficientnet",
     layers=(3, 4),
     image_size=64,
     shots=(2,),
@@ -62,7 +62,7 @@ def clip_recipe(tiny_clip: Path) -> Recipe:
 
 @pytest.fixture(scope="session")
 def vision() -> Backbone:
-    """ResNet-18 with random weights, vision-only."""
+    """A small EfficientNet with random weights, vision-only."""
     return make_backbone(TINY, "random")
 
 

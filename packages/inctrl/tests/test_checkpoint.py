@@ -28,7 +28,7 @@ def test_a_model_folder_has_the_trained_part_only_and_comes_back(folder: Path, t
 def test_other_frozen_weights_are_refused(folder: Path, tmp_path: Path, trained) -> None:
     state = {name: value + 0.01 for name, value in trained.scorer.backbone.tower.network.state_dict().items()}
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(WrongCheckpoint, match="trained on other weights of 'resnet18'"):
+    with pytest.raises(WrongCheckpoint, match="trained on other weights of 'test_efficientnet'"):
         load_trained(folder, weights=str(tmp_path / "other.pth"))
 
 

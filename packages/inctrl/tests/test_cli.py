@@ -34,7 +34,7 @@ SMALL = {
     "--batch-order": "corrected",
     "--device": "cpu",
 }
-VISION = {"backbone": "resnet18", "layers": "3 4", "image_size": "64"}
+VISION = {"backbone": "test_efficientnet", "layers": "3 4", "image_size": "64"}
 CLIP = {"layers": "2 3 4", "image_size": "32"}
 
 

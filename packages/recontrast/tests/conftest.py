@@ -14,7 +14,7 @@ from recontrast.model import ReContrast
 def make_model() -> Callable[..., ReContrast]:
     """A model with random weights, always the same; keyword arguments are the constructor's."""
 
-    def make(backbone: str = "resnet18", **options: object) -> ReContrast:
+    def make(backbone: str = "test_efficientnet", **options: object) -> ReContrast:
         trunk = create_trunk(backbone, None)
         for layer in trunk.modules():
             if isinstance(layer, nn.BatchNorm2d):

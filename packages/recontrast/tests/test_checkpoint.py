@@ -16,7 +16,7 @@ from recontrast.model import build
 from recontrast.published import PAPER
 from recontrast.recipes import OWN
 
-RECIPE = replace(OWN, backbone="resnet18", image_size=64, evaluate_every=7)
+RECIPE = replace(OWN, backbone="test_efficientnet", image_size=64, evaluate_every=7)
 
 
 def saved(folder: Path) -> Path:
@@ -61,7 +61,7 @@ def test_a_saved_model_gives_the_same_scores_and_a_wrong_one_is_refused(tmp_path
     assert trained.scorer.preprocess == preprocess
 
     save(tmp_path / "other", dict(list(tensors.items())[1:]))
-    with pytest.raises(WrongCheckpoint, match=r"missing: encoder\.conv1\.weight"):
+    with pytest.raises(WrongCheckpoint, match=r"missing: encoder\.conv_stem\.weight"):
         load_detector(tmp_path / "other")
 
 

@@ -15,7 +15,7 @@ from adcommon.testing.trees import make_class_folders, make_folder, make_mvtec
 from recontrast.cli import _default_recipe
 
 SMALL = {
-    "--backbone": "resnet18",
+    "--backbone": "test_efficientnet",
     "--weights": "random",
     "--image-size": "64",
     "--batch-size": "4",
@@ -166,7 +166,7 @@ def test_sigterm_saves_and_a_resume_with_other_values_is_refused(tmp_path: Path)
 def test_a_full_disk_ends_with_a_message_and_the_run_goes_on_later(tmp_path: Path) -> None:
     make_mvtec(tmp_path / "mvtec", categories=("bottle",))
     arguments = ["--data-root", tmp_path, "--category", "bottle", "--out", tmp_path / "run", *small()]
-    small_disk = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (50_000_000, 50_000_000))
+    small_disk = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
     full = Started("recontrast-mvtec", *arguments, before=small_disk).wait()
     assert full.returncode == 2, full.stderr
     assert "cannot write" in full.stderr

@@ -9,7 +9,7 @@ from recontrast.detector import ReContrastDetector, combine, make_preprocess
 from recontrast.model import build
 from recontrast.recipes import MVTEC, OWN
 
-RECIPE = replace(OWN, backbone="resnet18", image_size=64)
+RECIPE = replace(OWN, backbone="test_efficientnet", image_size=64)
 
 
 @pytest.fixture(scope="module")

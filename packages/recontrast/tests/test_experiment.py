@@ -10,7 +10,7 @@ from adcommon.testing.trees import make_folder, make_mvtec
 
 SMALL = replace(
     recontrast.RECIPES["own"],
-    backbone="resnet18",
+    backbone="test_efficientnet",
     image_size=64,
     batch_size=4,
     iterations=2,

@@ -66,7 +66,7 @@ def test_a_step_changes_what_learns_and_nothing_else(make_model: Make, images: T
 
 def test_the_pairs_are_crossed(make_model: Make, images: Tensor) -> None:
     """Targets from one encoder, reconstructions from the other."""
-    model = make_model().eval()
+    model = make_model("resnet18").eval()
     before = model(images)
     with torch.no_grad():
         model.encoder.layer3[0].conv1.weight.mul_(2)
@@ -83,7 +83,7 @@ def assert_levels(got: list[Tensor], expected: list[Tensor], *, equal: bool) -> 
 
 def test_both_encoders_share_the_batch_statistics(make_model: Make, images: Tensor) -> None:
     """One joint pass: what the decoder makes of one encoder depends on the other while training."""
-    model = make_model()
+    model = make_model("resnet18")
     before = model(images)
     with torch.no_grad():
         model.encoder.layer3[0].conv1.weight.mul_(2)

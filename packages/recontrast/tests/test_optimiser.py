@@ -9,7 +9,7 @@ from recontrast.model import build
 from recontrast.optimiser import holds_encoder, make_optimiser, reset, resets_optimiser, update
 from recontrast.recipes import MVTEC, MVTEC_MULTICLASS, MVTEC_STABLE, VISA_STABLE
 
-SMALL = replace(MVTEC, backbone="resnet18", image_size=64)
+SMALL = replace(MVTEC, backbone="test_efficientnet", image_size=64)
 
 
 @pytest.fixture
@@ -45,14 +45,14 @@ def test_a_reset_forgets_decoder_and_bottleneck_and_keeps_the_encoder(images: to
 def test_a_held_encoder_does_not_move_and_the_decoder_does(images: torch.Tensor) -> None:
     model = build(SMALL, weights="random")
     optimiser, _ = make_optimiser(model, SMALL)
-    encoder, decoder = model.encoder.conv1.weight.clone(), model.decoder.out1[0].weight.clone()
+    encoder, decoder = model.encoder.conv_stem.weight.clone(), model.decoder.out1[0].weight.clone()
     update(model, images, optimiser, Accelerator(cpu=True), criterion_of(MVTEC, 150), hold_encoder=True)
-    assert torch.equal(model.encoder.conv1.weight, encoder)
+    assert torch.equal(model.encoder.conv_stem.weight, encoder)
     assert not torch.equal(model.decoder.out1[0].weight, decoder)
 
 
 def test_the_learning_rates_fall_once_at_four_fifths_in_the_multi_class_recipe() -> None:
-    recipe = replace(MVTEC_MULTICLASS, backbone="resnet18", iterations=10)
+    recipe = replace(MVTEC_MULTICLASS, backbone="test_efficientnet", iterations=10)
     model = build(recipe, weights="random")
     optimiser, schedule = make_optimiser(model, recipe)
     used = []

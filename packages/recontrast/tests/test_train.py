@@ -26,7 +26,7 @@ from recontrast.train import train
 
 SMALL = replace(
     MVTEC,
-    backbone="resnet18",
+    backbone="test_efficientnet",
     image_size=64,
     batch_size=4,
     iterations=3,
@@ -76,7 +76,7 @@ def test_training_moves_encoder_and_decoder_and_never_the_frozen_encoder(tree: P
         if name.startswith("encoder_freeze."):
             assert torch.equal(short[name], plain[name]), name
     for name in (
-        "encoder.conv1.weight",
+        "encoder.conv_stem.weight",
         "encoder.bn1.running_mean",
         "decoder.out3.1.bias",
         "bottleneck.conv1.weight",
@@ -137,7 +137,7 @@ def test_holding_out_everything_is_refused(tree: Path) -> None:
         run_once(tree, "refused", replace(SMALL, calibration_share=1.0))
 
 
-STABLE = replace(MVTEC_STABLE, backbone="resnet18", image_size=64, iterations=10)
+STABLE = replace(MVTEC_STABLE, backbone="test_efficientnet", image_size=64, iterations=10)
 
 
 def fresh():

@@ -14,7 +14,7 @@ from uniad.recipes import OWN, Recipe
 TINY = replace(
     OWN,
     dataset="mvtec",
-    backbone="resnet18",
+    backbone="test_efficientnet",
     strides=(4, 8, 16),
     image_size=64,
     neighbourhood=(3, 3),

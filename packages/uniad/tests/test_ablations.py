@@ -12,7 +12,7 @@ def two_steps(make_model, tiny, **changes: object) -> list[float]:
     options = {"image_size": 224, "neighbourhood": (7, 7), "dropout": 0.0, **changes}
     model = make_model(**options).double().train()
     torch.manual_seed(0)
-    features = torch.randn(2, 448, 14, 14, dtype=torch.float64)
+    features = torch.randn(2, 104, 14, 14, dtype=torch.float64)
     optimiser, _ = make_optimiser(model.reconstruction.parameters(), tiny, steps_per_epoch=1)
     accelerator, losses = Accelerator(cpu=True), []
     for number in (1, 2):
@@ -36,7 +36,7 @@ def test_an_ablation_changes_the_loss(name: str, make_model, tiny, full) -> None
 
 def test_without_masks_their_size_is_nothing(make_model) -> None:
     nothing = {"mask_encoder": False, "mask_memory": False, "mask_previous": False}
-    features = torch.randn(1, 448, 4, 4)
+    features = torch.randn(1, 104, 4, 4)
     wide, narrow = (
         make_model(neighbourhood=(side, side), **nothing).eval().reconstruction(features) for side in (1, 3)
     )

@@ -112,7 +112,7 @@ def test_processes_change_images_as_this_one_does(make_model, records, tiny) -> 
 def test_a_store_holds_one_aligned_map_per_image(make_model, records) -> None:
     store = feature_store(make_model(), records, PREPROCESS, cache=False)
     (features,) = store.batch([0, 2])
-    assert features.shape == (2, 64 + 128 + 256, 4, 4)
+    assert features.shape == (2, 24 + 32 + 48, 4, 4)
 
 
 @pytest.fixture

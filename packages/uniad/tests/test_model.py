@@ -38,7 +38,7 @@ def test_jitter_has_the_papers_deviation_for_every_token() -> None:
 
 
 def test_noise_acts_in_training_alone_and_follows_its_share(make_model) -> None:
-    model, features = make_model(dropout=0.0), torch.randn(1, 64 + 128 + 256, 4, 4)
+    model, features = make_model(dropout=0.0), torch.randn(1, 24 + 32 + 48, 4, 4)
     model.train()
     assert not torch.equal(*(model.reconstruction(features) for _ in range(2)))
     model.reconstruction.jitter_prob = 0.0

@@ -49,7 +49,7 @@ def test_each_optimiser_gets_the_recipes_values(name: str, kind: type) -> None:
 
 
 def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_returned(make_model, accelerator) -> None:
-    features = 50 * torch.randn(2, 448, 4, 4)
+    features = 50 * torch.randn(2, 104, 4, 4)
     model = make_model().train()
     optimiser, _ = make_optimiser(model.reconstruction.parameters(), MVTEC, steps_per_epoch=1)
     _, norm = update(model.reconstruction, features, optimiser, accelerator, clip_norm=0.1)
@@ -64,7 +64,7 @@ def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_returned(make_
 @pytest.mark.parametrize("parts", [4, 3])
 def test_parts_of_a_batch_move_the_model_as_the_whole_batch_does(make_model, accelerator, parts: int) -> None:
     """Jitter included; dropout draws for each part."""
-    features = torch.randn(16, 448, 4, 4)
+    features = torch.randn(16, 104, 4, 4)
 
     def trained(parts: int) -> tuple[list[float], torch.Tensor]:
         torch.manual_seed(0)

@@ -12,7 +12,7 @@ from adcommon.testing.trees import make_mvtec
 from baselines.padim import cli
 
 SMALL = {
-    "--backbone": "resnet18",
+    "--backbone": "test_efficientnet",
     "--weights": "random",
     "--image-size": "64",
     "--batch-size": "2",

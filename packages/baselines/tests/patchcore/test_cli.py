@@ -10,7 +10,7 @@ from adcommon.testing.processes import run_together
 from adcommon.testing.trees import make_mvtec
 
 SMALL = {
-    "--backbone": "resnet18",
+    "--backbone": "test_efficientnet",
     "--weights": "random",
     "--image-size": "64",
     "--batch-size": "2",

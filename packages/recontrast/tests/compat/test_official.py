@@ -27,7 +27,9 @@ def test_the_encoder_has_torchvisions_names(make_model: Make) -> None:
     theirs = torchvision.models.resnet18().state_dict()
     names = {name for name in theirs if not name.startswith(("layer4.", "fc."))}
     ours = {
-        name.removeprefix("encoder.") for name in to_official(make_model()) if name.startswith("encoder.")
+        name.removeprefix("encoder.")
+        for name in to_official(make_model("resnet18"))
+        if name.startswith("encoder.")
     }
     assert ours == names
 
@@ -46,7 +48,7 @@ def test_the_unused_entries_may_be_absent(make_model: Make) -> None:
 
 
 def test_every_wrong_entry_is_named(make_model: Make) -> None:
-    model = make_model()
+    model = make_model("resnet18")
     official = to_official(model)
     del official["decoder.out1.0.weight"]
     official["encoder.fc.weight"] = torch.zeros(1)
@@ -77,7 +79,7 @@ def reverse_distillation(model: ReContrast) -> dict[str, dict[str, Tensor]]:
 
 
 def test_reverse_distillation_compares_the_decoders_own_features(make_model: Make, images: Tensor) -> None:
-    source, model = make_model(), make_model()
+    source, model = make_model("resnet18"), make_model("resnet18")
     load_reverse_distillation(model, reverse_distillation(source))
     features = model.eval().frozen_features(images)
     with torch.no_grad():

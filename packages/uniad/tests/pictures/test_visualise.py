@@ -23,7 +23,7 @@ def detector(make_model) -> UniADDetector:
 @pytest.fixture
 def decoder() -> VisDecoder:
     torch.manual_seed(0)
-    return VisDecoder(448).eval()
+    return VisDecoder(104).eval()
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_queries_make_a_tile_for_each_baseline_and_layer(detector, decoder) -> N
 
 def test_batch_statistics_change_the_picture_and_never_the_decoder(decoder) -> None:
     before = {name: value.clone() for name, value in decoder.state_dict().items()}
-    queries, projection = [torch.randn(16, 8)], torch.nn.Linear(8, 448)
+    queries, projection = [torch.randn(16, 8)], torch.nn.Linear(8, 104)
     with torch.no_grad():
         running, batch = (
             decode_queries(queries, (4, 4), projection, decoder, PREPROCESS, batch_statistics=flag)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adcommon.errors import BadValue
 from adcommon.models import weights as weight_files
 from adcommon.models.backbones import SUITABLE, fill_trunk, repeatable_draws
-from adcommon.models.outline import outlined, refuse_large
+from adcommon.models.outline import Undrawn, outlined, refuse_large
 
 
 def shape_of(tag: str) -> tuple[int, int | None]:
@@ -71,7 +71,7 @@ class VisionTower(nn.Module):
     def _build(self, weights: str) -> None:
         """Put the network itself in the place of its outline."""
         state = weight_files.resolve(self.tag, weights)
-        with repeatable_draws():
+        with repeatable_draws() if state is None else Undrawn():
             network = timm.create_model(self.tag.partition(".")[0], pretrained=False, num_classes=0)
         if state is not None:
             fill_trunk(network, state, self.tag)
