@@ -79,7 +79,7 @@ def test_the_example_of_the_first_page_trains_predicts_and_exports(
 
 def _quick(example: str) -> str:
     """A short training of a smaller network, which keeps enough of 80 images for a threshold."""
-    smaller = "iterations=2, calibration_share=0.5, backbone='resnet18', image_size=64"
+    smaller = "iterations=2, calibration_share=0.5, backbone='test_efficientnet', image_size=64"
     return example.replace("iterations=300", smaller).replace("out=", "weights='random', out=")
 
 
