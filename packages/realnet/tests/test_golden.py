@@ -15,6 +15,7 @@ from adcommon.metrics import auroc, f1_max
 from adcommon.metrics.variants.rankings import mirrored_auroc
 from adcommon.models.anomaly_maps import pooled_max_score
 from adcommon.models.backbones import FeaturePyramid, fill_trunk
+from adcommon.models.outline import Undrawn
 from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, kinds_read
 from realnet.compat.arch import network_values
 from realnet.compat.official import fill, to_official
@@ -60,7 +61,8 @@ def seeded_model(folder: GoldenFolder, entry: dict, image_size: int) -> RealNet:
     """The model of an entry with its seeded weights and chosen channels, in float32."""
     described = entry["model"]
     recipe = recipe_of(described, image_size)
-    model = RealNet(recipe, weights=None)
+    with Undrawn():
+        model = RealNet(recipe, weights=None)
     facts = described["backbone"]["layers"]
     assert model.channels == {layer: facts[layer]["channels"] for layer in model.channels}
     assert model.afs.strides == {layer: facts[layer]["stride"] for layer in model.channels}

@@ -30,6 +30,7 @@ from adcommon.models.anomaly_maps import (
     upsample,
 )
 from adcommon.models.backbones import create_trunk
+from adcommon.models.outline import Undrawn
 from adcommon.results import pictures as visualise
 from adcommon.testing.golden import GoldenFile, GoldenFolder, golden_cases, golden_folder, kinds_read
 from adcommon.types.records import Record
@@ -103,18 +104,20 @@ def build(folder: GoldenFolder):
 
     def build(entry: dict) -> ReContrast:
         trained, frozen = entry["encoder_norm"], entry["encoder_freeze_norm"]
-        encoder = create_trunk(entry["backbone"], None)
+        with Undrawn():
+            encoder = create_trunk(entry["backbone"], None)
         for norm in encoder.modules():
             if isinstance(norm, nn.BatchNorm2d):
                 norm.eps, norm.momentum = frozen["eps"], frozen["momentum"]
-        model = ReContrast(
-            encoder,
-            entry["backbone"],
-            decoder_activation=entry["decoder_activation"],
-            encoder_norm_train=entry.get("encoder_bn_train", False),
-            partial_norm=trained["var_thresh"] if trained["type"] == "partial" else None,
-            encoder_eps=trained["eps"],
-        )
+        with Undrawn():
+            model = ReContrast(
+                encoder,
+                entry["backbone"],
+                decoder_activation=entry["decoder_activation"],
+                encoder_norm_train=entry.get("encoder_bn_train", False),
+                partial_norm=trained["var_thresh"] if trained["type"] == "partial" else None,
+                encoder_eps=trained["eps"],
+            )
         state = folder.state(entry["state"])
         load_official(model, {name: torch.as_tensor(value) for name, value in state.items()})
         return model
