@@ -128,6 +128,11 @@ def test_random_weights_that_the_file_leaves_out_are_drawn(copied: bool) -> None
     assert torch.equal(module.frozen.weight, Frozen(copied=copied).frozen.weight)
 
 
+def test_it_may_be_built_in_inference_mode() -> None:
+    with torch.inference_mode():
+        assert (fitted(3).weight == 1).all()
+
+
 def test_other_threads_draw_meanwhile() -> None:
     drawn: list[Tensor] = []
     with Undrawn():

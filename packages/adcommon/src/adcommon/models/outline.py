@@ -89,14 +89,19 @@ class Undrawn(TorchFunctionMode):
         tensor, *bounds = args or (named["tensor"],)
         with torch.no_grad():
             tensor.fill_(named.get(_DRAWS[func], bounds[0] if bounds else 0))
-        self._asked.append((weakref.ref(tensor), tensor._version))
+        self._asked.append((weakref.ref(tensor), _version(tensor)))
         return tensor
 
     def has_filled(self, module: nn.Module) -> bool:
         """True if what should have been drawn, and still is there, was written since, and each copy of it."""
         left = ((tensor(), before) for tensor, before in self._asked)
-        written = all(tensor is None or tensor._version > before for tensor, before in left)
-        return written and all(parameter._version > 0 for parameter in module.parameters())
+        written = all(tensor is None or _version(tensor) > before for tensor, before in left)
+        return written and all(_version(parameter) > 0 for parameter in module.parameters())
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written; 0 of one that was made in inference mode, where nobody counts."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def build_random(make: Callable[[], M], where: str) -> M:
