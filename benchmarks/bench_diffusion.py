@@ -11,17 +11,15 @@ matrix products, which both have to compute, and how fast they run beside one la
 
 import argparse
 import copy
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from bench_realnet import compare
 from plain import plain
+from products import explain, operations_of
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
 from realnet.diffusion.data import TrainingBatch
 from realnet.diffusion.draws import normal
@@ -42,18 +40,6 @@ from realnet.diffusion.train_diffusion import add_gradient
 from realnet.network.attention import Attention
 
 CATEGORIES = ("bottle", "cable", "capsule")
-PRODUCTS = (
-    "aten::_slow_conv",
-    "aten::mkldnn_conv",
-    "aten::_conv",
-    "aten::convolution_b",
-    "mkldnn::",
-    "mm",
-    "attention",
-)
-"""In the names of convolutions and matrix products, in the profiler."""
-SIDE = 2048
-"""Of the matrices whose product shows the core's peak."""
 
 
 class ReferenceAttention(Attention):
@@ -83,39 +69,6 @@ def awake(network: nn.Module) -> nn.Module:
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
     return network
-
-
-def explain(call: Callable[[], object], operations: float) -> None:
-    """Print how much of a call is convolutions and products, and how fast they run beside a large product."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        call()
-    took = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
-    products = sum(took[name] for name in took if any(word in name for word in PRODUCTS))
-    share = products / sum(took.values())
-    square = torch.randn(SIDE, SIDE)
-    peak = 2 * SIDE**3 / best(lambda: square @ square)
-    speed = operations / (share * best(call))
-    print(
-        f"  ours: {operations / 1e9:.1f} G operations; {100 * share:.0f} % of the time in convolutions and "
-        f"products, at {speed / 1e9:.0f} G a second, where one of {SIDE}x{SIDE} has {peak / 1e9:.0f}"
-    )
-
-
-def best(call: Callable[[], object]) -> float:
-    """Seconds of CPU time, of three calls."""
-    seconds = []
-    for _ in range(3):
-        began = time.process_time()
-        call()
-        seconds.append(time.process_time() - began)
-    return min(seconds)
-
-
-def operations_of(*calls: Callable[[], object]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        for call in calls:
-            call()
-    return counter.get_total_flops()
 
 
 class ReferenceTraining:

@@ -24,8 +24,9 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from bench_diffusion import as_reference, awake, explain, operations_of
+from bench_diffusion import as_reference, awake
 from bench_realnet import compare
+from products import explain, operations_of
 from torch import Tensor, nn
 
 from realnet.detector import RealNetDetector, make_preprocess

@@ -4,8 +4,8 @@ The plain code is what the equations say in PyTorch's own functions: autograd, b
 code beside every row, one fused Adam for each part, reference rows normalised once a step, or once for all
 test images. Both steps begin with features in memory; with `--encode` the plain one begins with images, whose
 features ours keeps. They start from the same weights, see the same rows in the same blocks and take turns.
-Prints seconds, the ratios (above 1: ours is faster) of CPU time and of time, and how far the losses of a
-first step, image scores and maps differ.
+Prints seconds, the ratios (above 1: ours is faster) of CPU time and of time, how far the losses of a first
+step, image scores and maps differ, and how much of ours is matrix products.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_resad.py [--recipe paper] [--batch 16] [--rounds 5] [--encode]
 """
@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from plain import plain as plain_convolutions
+from products import explain, operations_of
 from torch import Tensor
 from torch.optim import Adam
 
@@ -266,6 +268,7 @@ def compare_steps(recipe: Recipe, options: argparse.Namespace) -> None:
     theirs, own = compare(what, plain, ours, options.rounds)
     apart = max(abs(a - b) / abs(a) for a, b in zip(theirs, own, strict=True))
     print(f"    {len(own)} losses of the first step differ by at most {apart:.1e} (relative)")
+    explain(lambda: ours(0), operations_of(lambda: ours(0)))
 
 
 def compare_images(recipe: Recipe, options: argparse.Namespace) -> None:
@@ -292,6 +295,8 @@ def compare_images(recipe: Recipe, options: argparse.Namespace) -> None:
         print(
             f"    maps differ by {maps:.1e} (their deviation: {float(own.std()):.1e}), scores by {scores:.1e}"
         )
+        score = partial(detector.score, images)
+        explain(score, operations_of(score))
 
 
 def main() -> None:
