@@ -41,7 +41,11 @@ def run(*calls: Sequence[str]) -> list[Done]:
     """Call commands, each with its words, in one process of their own."""
     wanted = [[words[0], COMMANDS[words[0]].module, COMMANDS[words[0]].attr, *words[1:]] for words in calls]
     done = subprocess.run(
-        [sys.executable, "-c", CALLS], input=json.dumps(wanted), capture_output=True, text=True, check=True
+        [sys.executable, "-c", CALLS],
+        input=json.dumps(wanted),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return [Done(*json.loads(line)) for line in done.stdout.splitlines()]
 

@@ -11,13 +11,7 @@ from realnet.published import PUBLISHED
 from realnet.recipes import RECIPES, Recipe
 
 
-def run(
-    recipe: Recipe,
-    splits: Mapping[str, Split],
-    settings: Settings,
-    *,
-    name: str,
-) -> Fitted:
+def run(recipe: Recipe, splits: Mapping[str, Split], settings: Settings, *, name: str) -> Fitted:
     """Train and evaluate one model per category; arguments as for `run_jobs`."""
     from realnet.model import fitted
     from realnet.train import check_inputs, train

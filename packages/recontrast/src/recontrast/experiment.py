@@ -10,13 +10,7 @@ from recontrast.published import PUBLISHED
 from recontrast.recipes import RECIPES, Recipe
 
 
-def run(
-    recipe: Recipe,
-    splits: Mapping[str, Split],
-    settings: Settings,
-    *,
-    name: str,
-) -> Fitted:
+def run(recipe: Recipe, splits: Mapping[str, Split], settings: Settings, *, name: str) -> Fitted:
     """Train and evaluate one model per category, or one for all; tables are written after each.
 
     Args:

@@ -11,13 +11,7 @@ from uniad.published import PUBLISHED
 from uniad.recipes import RECIPES, Recipe
 
 
-def run(
-    recipe: Recipe,
-    splits: Mapping[str, Split],
-    settings: Settings,
-    *,
-    name: str,
-) -> Fitted:
+def run(recipe: Recipe, splits: Mapping[str, Split], settings: Settings, *, name: str) -> Fitted:
     """Train and evaluate one model for all categories, or one for each; tables are written after each.
 
     Args:

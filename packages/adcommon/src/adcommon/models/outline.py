@@ -22,8 +22,12 @@ _LARGEST_RANDOM = 2**30
 """Bytes of a network with random weights: for trials, and no file vouches for its size."""
 _MOST_LAYERS = 20_000
 """Parameters that such a network may have, however small they are."""
-_DRAWS = {Tensor.normal_: "mean", Tensor.uniform_: "from"} | {
-    **{nn.init.normal_: "mean", nn.init.uniform_: "a", nn.init.kaiming_uniform_: ""}
+_DRAWS = {
+    Tensor.normal_: "mean",
+    Tensor.uniform_: "from",
+    nn.init.normal_: "mean",
+    nn.init.uniform_: "a",
+    nn.init.kaiming_uniform_: "",
 }
 """Functions that draw values for a tensor, and which argument is one that might be drawn; else 0 is."""
 

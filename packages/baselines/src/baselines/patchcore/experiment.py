@@ -10,13 +10,7 @@ from baselines.patchcore.published import PUBLISHED
 from baselines.patchcore.recipes import RECIPES, Recipe
 
 
-def run(
-    recipe: Recipe,
-    splits: Mapping[str, Split],
-    settings: Settings,
-    *,
-    name: str,
-) -> Fitted:
+def run(recipe: Recipe, splits: Mapping[str, Split], settings: Settings, *, name: str) -> Fitted:
     """Make and evaluate one model per category; tables are written after each.
 
     Args:
