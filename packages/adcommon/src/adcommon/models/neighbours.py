@@ -83,7 +83,7 @@ def _highest(values: Float[Tensor, "*rows bank"]) -> tuple[Float[Tensor, "*rows"
     """
     size = math.gcd(values.shape[-1], GROUP)
     count = values.shape[-1] // size
-    if min(size, count) < GROUP // 4 or values.device.type != "cpu" or torch.compiler.is_exporting():
+    if size < GROUP // 4 or count < 4 or values.device.type != "cpu" or torch.compiler.is_exporting():
         best = values.max(dim=-1)
         return best.values, best.indices
     groups = values.unflatten(-1, (count, size))

@@ -111,7 +111,7 @@ class _Constants:
     gamma: Float[Tensor, "1 channels"]
     turn: Float[Tensor, "channels channels"]
     """gamma folded into the rotation: one product per block."""
-    shift: Float[Tensor, "1 channels"]
+    shift: Float[Tensor, "channels 1"]
     """delta, turned."""
     of: tuple[tuple[int, int], ...] = ()
     """Places and versions of the weights, where it is kept; what is traced has none."""
@@ -134,7 +134,7 @@ class _Constants:
             # The codes' part of the first layer is computed once per code, not once per row.
             table = torch.addmm(first_bias, codes, first[:, kept:].T, beta=1 / parts)
         gamma = SCALE_GAIN * F.softplus(scale, beta=SCALE_BETA)
-        return cls(codes, table, gamma, rotation * gamma, offset @ rotation.T)
+        return cls(codes, table, gamma, rotation * gamma, rotation @ offset.T)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Nothing is copied or stored: it is computed anew."""
@@ -145,6 +145,8 @@ class _Coupling(torch.autograd.Function):
     """A block and its gradient: four products forward, seven back, and few passes over memory between.
 
     Autograd would keep twice as much, and multiply out a gradient of the rotation, which is not trained.
+    In memory the rows are columns: halves of the channels are then whole pieces, and the narrow side of a
+    product is not the one that lies in a row, where a CPU takes twice as long for it.
     """
 
     @staticmethod
@@ -165,13 +167,14 @@ class _Coupling(torch.autograd.Function):
         known: "_Constants | None",
     ) -> tuple[Rows, PerRow]:
         """The block's output and log det; `half` is the arithmetic of the subnet's products."""
-        changed = rows.shape[1] // 2
-        x1, x2 = rows.tensor_split([rows.shape[1] - changed], dim=1)
-        below = first[:, : x1.shape[1]]
+        columns = rows.T.contiguous()  # as the block before has left them
+        changed = len(columns) // 2
+        x1, x2 = columns.tensor_split([len(columns) - changed])
+        below = first[:, : len(x1)]
         parts = None if cells is None else torch.atleast_2d(cells)
         if known is None:
             weights = (first, first_bias, scale, offset, rotation)
-            known = _Constants.of_weights(x1.shape[1], *weights, codes, 0 if parts is None else len(parts))
+            known = _Constants.of_weights(len(x1), *weights, codes, 0 if parts is None else len(parts))
         gamma, turn, table = known.gamma, known.turn, known.table
         if table is None or parts is None:
             hidden = first_bias.repeat(len(rows), 1)
@@ -179,44 +182,44 @@ class _Coupling(torch.autograd.Function):
             hidden = table.index_select(0, parts[0])
             for part in parts[1:]:
                 hidden += table.index_select(0, part)
-        hidden = hidden.to(half).addmm_(x1.to(half), below.to(half).T).relu_()
-        gain = SUBNET_GAIN
-        a = torch.addmm(second_bias.to(half), hidden, second.to(half).T, beta=gain, alpha=gain).to(rows.dtype)
-        squashed = a[:, :changed].tanh()
+        hidden = hidden.to(half).addmm_(x1.T.to(half), below.to(half).T).relu_()
+        gain, bias = SUBNET_GAIN, second_bias[:, None].to(half)
+        a = torch.addmm(bias, second.to(half), hidden.T, beta=gain, alpha=gain).to(rows.dtype)
+        squashed = a[:changed].tanh()
         s = clamp * squashed
         stretch = s.exp()
-        coupled = torch.cat([x1, torch.addcmul(a[:, changed:], x2, stretch)], dim=1)
-        z = torch.addmm(known.shift, coupled, turn.T)
+        coupled = torch.cat([x1, torch.addcmul(a[changed:], x2, stretch)])
+        z = torch.addmm(known.shift, turn, coupled)
         layers = (first, second, scale, gamma, rotation, turn, codes, cells)
-        ctx.save_for_backward(rows, hidden, squashed, stretch, coupled, *layers)
+        ctx.save_for_backward(columns, hidden, squashed, stretch, coupled, *layers)
         ctx.clamp = clamp
-        return z, s.sum(dim=1) + gamma.log().sum()
+        return z.T, s.sum(dim=0) + gamma.log().sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_z: Rows, grad_log_det: PerRow) -> tuple[Tensor | None, ...]:
         """Gradients of rows, both layers, scale and offset."""
-        rows, hidden, squashed, stretch, coupled, *layers = ctx.saved_tensors
+        columns, hidden, squashed, stretch, coupled, *layers = ctx.saved_tensors
         first, second, scale, gamma, rotation, turn, codes, cells = layers
-        half, kept = hidden.dtype, rows.shape[1] - squashed.shape[1]
-        x1, x2 = rows[:, :kept], rows[:, kept:]
-        grad_rows = grad_z @ turn
-        grad_gamma = ((grad_rows * coupled).sum(dim=0) + grad_log_det.sum()) / gamma
+        half, kept = hidden.dtype, len(columns) - len(squashed)
+        x1, x2 = columns.tensor_split([kept])
+        grad_columns = turn.T @ grad_z.T
+        grad_gamma = ((grad_columns * coupled).sum(dim=1) + grad_log_det.sum()) / gamma
         grad_scale = grad_gamma * SCALE_GAIN * torch.sigmoid(SCALE_BETA * scale)
         grad_offset = grad_z.sum(dim=0, keepdim=True) @ rotation
-        grad_x1, grad_x2 = grad_rows[:, :kept], grad_rows[:, kept:]
+        grad_x1, grad_x2 = grad_columns[:kept], grad_columns[kept:]
         grad_t = SUBNET_GAIN * grad_x2
         grad_x2 *= stretch
         gain = SUBNET_GAIN * ctx.clamp
-        grad_s = torch.addcmul((gain * grad_log_det)[:, None], grad_x2, x2, value=gain)
-        grad_a = torch.cat([torch.ops.aten.tanh_backward(grad_s, squashed), grad_t], dim=1)
-        grad_second_bias, grad_a = grad_a.sum(dim=0), grad_a.to(half)
-        grad_second = (grad_a.T @ hidden).to(second.dtype)
-        grad_hidden = grad_a @ second.to(half)
+        grad_s = torch.addcmul(gain * grad_log_det, grad_x2, x2, value=gain)
+        grad_a = torch.cat([torch.ops.aten.tanh_backward(grad_s, squashed), grad_t])
+        grad_second_bias, grad_a = grad_a.sum(dim=1), grad_a.to(half)
+        grad_second = (grad_a @ hidden).to(second.dtype)
+        grad_hidden = grad_a.T @ second.to(half)
         torch.ops.aten.threshold_backward.grad_input(grad_hidden, hidden, 0, grad_input=grad_hidden)
         if ctx.needs_input_grad[0]:
-            grad_x1 += grad_hidden @ first[:, :kept].to(half)
-        grad_first = (grad_hidden.T @ x1.to(half)).to(first.dtype)
+            grad_x1 += first[:, :kept].T.to(half) @ grad_hidden.T
+        grad_first = (x1.to(half) @ grad_hidden).T.to(first.dtype)
         if codes is None:
             grad_first_bias = grad_hidden.sum(dim=0).to(first.dtype)
         else:
@@ -226,7 +229,7 @@ class _Coupling(torch.autograd.Function):
             grad_first_bias = table.sum(dim=0) / len(parts)
             grad_first = torch.cat([grad_first, table.T @ codes], dim=1)
         subnet = (grad_first, grad_first_bias, grad_second, grad_second_bias)
-        return grad_rows, *subnet, grad_scale, grad_offset, None, None, None, None, None, None
+        return grad_columns.T, *subnet, grad_scale, grad_offset, None, None, None, None, None, None
 
 
 class Flow(nn.Module):

@@ -10,7 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from adcommon.errors import BadValue
 from adcommon.models.neighbours import nearest
+from resad.network.sorting import ordered, ordered_with_places
 
 Maps = Float[Tensor, "batch channels height width"]
 Rows = Float[Tensor, "rows channels"]
@@ -160,13 +160,6 @@ def match_distribution(maps: Maps, source: Maps, fdm_alpha: float) -> Maps:
 
     Source: exact feature distribution matching, Zhang et al., CVPR 2022 (arXiv 2203.07740).
     """
-    ordered, places = maps.flatten(2).sort(dim=2)
-    moved = torch.lerp(ordered, _sorted(source.flatten(2)), 1 - fdm_alpha)
+    values, places = ordered_with_places(maps.flatten(2))
+    moved = torch.lerp(values, ordered(source.flatten(2)), 1 - fdm_alpha)
     return torch.empty_like(moved).scatter_(2, places, moved).reshape(maps.shape)
-
-
-def _sorted(values: Float[Tensor, "*channels count"]) -> Float[Tensor, "*channels count"]:
-    """The values of each channel, rising; NumPy sorts numbers without their places 4 to 20 times faster."""
-    if values.device.type == "cpu" and not torch.compiler.is_exporting():
-        return torch.from_numpy(np.sort(values.numpy()))
-    return values.sort(dim=-1).values
