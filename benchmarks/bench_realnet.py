@@ -207,11 +207,12 @@ def items(options: argparse.Namespace) -> None:
             reference = ReferenceItems(files, sources, opacity, rule, preprocess, textures=textures)
             dataset = AnomalyDataset([Record(file, category[1], label=0) for file in files], preprocess)
             ours = TrainingItems(
-                dataset,
+                dataset=dataset,
                 sources={kind: ImageSource(sources, change=augment if textures else None)},
                 shares={"normal": 0.5, kind: 0.5},
                 opacity={kind: opacity},
                 foreground=rule,
+                scales=PerlinScales(),
                 seed=0,
             )
             groups = [list(range(first, first + options.batch)) for first in range(0, IMAGES, options.batch)]

@@ -82,7 +82,9 @@ def pooled_max_score(
     maps: Float[Tensor, "batch height width"], window: int | list[int] | tuple[int, ...] = 16
 ) -> Float[Tensor, " batch"]:
     """Image score: the highest mean of a window that lies inside the map; its side, or height and width."""
-    return F.avg_pool2d(maps[:, None], window, stride=1).amax(dim=(1, 2, 3))
+    height, width = (window, window) if isinstance(window, int) else window
+    of_columns = F.avg_pool2d(maps[:, None], (height, 1), stride=1)
+    return F.avg_pool2d(of_columns, (1, width), stride=1).amax(dim=(1, 2, 3))
 
 
 def _gaussian(radius: int, sigma_px: float) -> list[float]:
