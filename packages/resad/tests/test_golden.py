@@ -48,7 +48,7 @@ from resad.multishot.tables import (
 )
 from resad.network.flow import Flow, log_likelihoods
 from resad.network.imagebind import ImageBindFeatures, ImageTower
-from resad.network.positions import position_codes
+from resad.network.positions import Codes, position_codes
 from resad.network.quantizer import VectorQuantiser
 from resad.network.residual import (
     ReferenceRows,
@@ -220,7 +220,7 @@ def test_flow(golden) -> None:
         flow.load_state_dict(file.state(f"flow.{letter}."))
         (name,) = entry["inputs"]
         x = file.input(name).requires_grad_()
-        codes = position_codes(condition, *entry["grid"]) if condition else None
+        codes = Codes.of(condition, *entry["grid"]) if condition else None
         cells = torch.arange(len(x)) if condition else None
         z, log_det = flow(x, codes, cells)
         normal, anomalous = log_likelihoods(z, log_det)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from adcommon.models.compute import in_full
 from resad.network.constraint import Constraintors
 from resad.network.flow import Autocast, Flow, log_likelihoods
-from resad.network.positions import Cells, Codes, grid, kept_grid
+from resad.network.positions import Cells, Codes, kept_codes
 from resad.network.quantizer import Quantisers
 from resad.network.residual import as_maps, as_rows, match_distribution
 from resad.recipes import Recipe
@@ -83,14 +83,14 @@ class ResAD(nn.Module):
         for part in (*self.constraintor.children(), *self.estimators):
             part.compile()
 
-    def positions(self, maps: Float[Tensor, "batch _ height width"]) -> tuple[Codes, Cells]:
-        """Position codes, and which ones each row of the maps has; None, None where the flows see none."""
+    def positions(self, maps: Float[Tensor, "batch _ height width"]) -> tuple[Codes | None, Cells]:
+        """Position codes, and the cell of each row of the maps; None, None where the flows see none."""
         if not self.condition:
             return None, None
         batch, _, height, width = maps.shape
-        found = grid if torch.compiler.is_exporting() else kept_grid
-        codes, cells = found(self.condition, height, width, maps.device)
-        return codes, cells.repeat(1, batch)
+        codes_of = Codes.of if torch.compiler.is_exporting() else kept_codes
+        cells = torch.arange(height * width, device=maps.device)
+        return codes_of(self.condition, height, width, maps.device), cells.repeat(batch)
 
     def scaled(self, residuals: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Residuals of the size that the other parts expect."""

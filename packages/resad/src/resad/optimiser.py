@@ -168,7 +168,7 @@ def update(
         for block in order.split(block_rows):
             if len(block) < block_rows:  # Faithful: what does not fill a block is dropped.
                 break
-            places = None if cells is None else cells.index_select(1, block)
+            places = None if cells is None else cells.index_select(0, block)
             z, log_det = flow(inputs.index_select(0, block), codes, places, accelerator.autocast)
             normal, anomalous = log_likelihoods(z, log_det)
             anomalies = mask.index_select(0, block)

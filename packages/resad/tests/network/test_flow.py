@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from resad.network.flow import CouplingBlock, Flow, log_likelihoods, random_rotation
-from resad.network.positions import position_codes
+from resad.network.positions import Codes, position_codes
 
 
 def flow(channels: int = 5, condition: int = 4) -> Flow:
@@ -16,7 +16,7 @@ def flow(channels: int = 5, condition: int = 4) -> Flow:
 @pytest.mark.parametrize("condition", [0, 4])
 def test_log_determinant_is_that_of_a_numerical_jacobian(condition: int) -> None:
     model = flow(condition=condition)
-    codes = position_codes(4, 2, 2).double() if condition else None
+    codes = Codes.of(4, 2, 2) if condition else None
     x = torch.randn(3, 5, dtype=torch.float64)
     cells = torch.tensor([0, 3, 1]) if condition else None
     _, log_det = model(x, codes, cells)
@@ -40,7 +40,7 @@ def test_the_position_table_equals_concatenated_codes() -> None:
     s = 1.9 * torch.tanh(s)
     gamma = 0.2 * torch.log1p(torch.exp(0.5 * block.global_scale))
     z = (torch.cat([x[:, :3], x[:, 3:] * s.exp() + t], dim=1) * gamma + block.global_offset) @ block.w_perm.T
-    got, log_det = block(x, codes, cells)
+    got, log_det = block(x, Codes.of(4, 2, 3), cells)
     torch.testing.assert_close(got, z)
     torch.testing.assert_close(log_det, s.sum(dim=1) + gamma.log().sum())
 
@@ -73,7 +73,7 @@ def test_likelihoods_are_those_of_normal_densities_around_zero_and_one() -> None
 
 @pytest.mark.parametrize("condition", [0, 4])
 def test_what_is_kept_of_weights_is_that_of_the_weights_as_they_are(condition: int) -> None:
-    model, codes = flow(condition=condition), position_codes(4, 2, 2).double() if condition else None
+    model, codes = flow(condition=condition), Codes.of(4, 2, 2) if condition else None
     rows, cells = torch.randn(3, 5, dtype=torch.float64), torch.tensor([0, 3, 1]) if condition else None
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
     seen = []
@@ -84,7 +84,7 @@ def test_what_is_kept_of_weights_is_that_of_the_weights_as_they_are(condition: i
         elif change == "loaded":
             model.load_state_dict({name: 2 * value for name, value in model.state_dict().items()})
         elif change == "other codes" and codes is not None:
-            codes = codes.flip(0)
+            codes = Codes(codes.rows.flip(0), codes.columns)
         plain = copy.deepcopy(model)
         with torch.inference_mode():
             found = model(rows, codes, cells)
@@ -102,7 +102,7 @@ def test_what_is_kept_of_weights_is_that_of_the_weights_as_they_are(condition: i
 
 
 def test_a_flow_that_kept_something_can_be_traced() -> None:
-    model, codes, cells = flow().float(), position_codes(4, 2, 2), torch.tensor([0, 3, 1])
+    model, codes, cells = flow().float(), Codes.of(4, 2, 2), torch.tensor([0, 3, 1])
     rows = torch.randn(3, 5)
     with torch.no_grad():
         expected = model(rows, codes, cells)

@@ -67,7 +67,7 @@ class CouplingBlock(nn.Module):
         )
 
     def forward(
-        self, rows: Rows, codes: Codes, cells: Cells, autocast: Autocast = nullcontext
+        self, rows: Rows, codes: Codes | None, cells: Cells, autocast: Autocast = nullcontext
     ) -> tuple[Rows, PerRow]:
         """The block's output and the logarithm of its Jacobian's determinant."""
         first, _, second = cast(tuple[nn.Linear, nn.ReLU, nn.Linear], tuple(self.subnet))
@@ -75,14 +75,14 @@ class CouplingBlock(nn.Module):
             device = rows.device.type
             half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
         learns = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        self._known = None if learns else self._constants(codes, cells)
+        self._known = None if learns else self._constants(codes)
         coupled: tuple[Rows, PerRow] = _Coupling.apply(
             *(rows, first.weight, first.bias, second.weight, second.bias, self.global_scale),
-            *(self.global_offset, self.w_perm, codes, cells, self.clamp, half, self._known),
+            *(self.global_offset, self.w_perm, *(codes or (None, None)), cells, self.clamp, half, self._known),
         )
         return coupled
 
-    def _constants(self, codes: Codes, cells: Cells) -> "_Constants":
+    def _constants(self, codes: Codes | None) -> "_Constants":
         """What follows from weights and codes; as long as nothing learns, it is computed once.
 
         Weights that are loaded are noticed. Fused optimisers leave no trace on theirs: the pass that their
@@ -92,8 +92,7 @@ class CouplingBlock(nn.Module):
         of = (first.weight, first.bias, self.global_scale, self.global_offset, self.w_perm)
         known, now = self._known, _versions(of)
         if known is None or known.codes is not codes or known.of != now:
-            parts = 0 if cells is None else torch.atleast_2d(cells).shape[0]
-            known = replace(_Constants.of_weights(self.kept, *of, codes, parts), of=now)
+            known = replace(_Constants.of_weights(self.kept, *of, codes), of=now)
         return known
 
 
@@ -105,9 +104,9 @@ def _versions(weights: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:
 class _Constants:
     """What a block computes of its weights alone."""
 
-    codes: Codes
-    table: Float[Tensor, "places hidden"] | None
-    """The codes' part of the first layer."""
+    codes: Codes | None
+    table: Float[Tensor, "cells hidden"] | None
+    """The codes' part of the first layer: computed once per cell, not once per row."""
     gamma: Float[Tensor, "1 channels"]
     turn: Float[Tensor, "channels channels"]
     """gamma folded into the rotation: one product per block."""
@@ -125,14 +124,10 @@ class _Constants:
         scale: Float[Tensor, "1 channels"],
         offset: Float[Tensor, "1 channels"],
         rotation: Float[Tensor, "channels channels"],
-        codes: Codes,
-        parts: int,
+        codes: Codes | None,
     ) -> "_Constants":
-        """Computed; a row's code is the sum of `parts` codes."""
-        table = None
-        if codes is not None:
-            # The codes' part of the first layer is computed once per code, not once per row.
-            table = torch.addmm(first_bias, codes, first[:, kept:].T, beta=1 / parts)
+        """Computed."""
+        table = None if codes is None else codes.projected(first[:, kept:], first_bias)
         gamma = SCALE_GAIN * F.softplus(scale, beta=SCALE_BETA)
         return cls(codes, table, gamma, rotation * gamma, rotation @ offset.T)
 
@@ -160,7 +155,8 @@ class _Coupling(torch.autograd.Function):
         scale: Float[Tensor, "1 channels"],
         offset: Float[Tensor, "1 channels"],
         rotation: Float[Tensor, "channels channels"],
-        codes: Codes,
+        columns_codes: Float[Tensor, "width half"] | None,
+        rows_codes: Float[Tensor, "height half"] | None,
         cells: Cells,
         clamp: float,
         half: torch.dtype,
@@ -171,17 +167,14 @@ class _Coupling(torch.autograd.Function):
         changed = len(columns) // 2
         x1, x2 = columns.tensor_split([len(columns) - changed])
         below = first[:, : len(x1)]
-        parts = None if cells is None else torch.atleast_2d(cells)
         if known is None:
-            weights = (first, first_bias, scale, offset, rotation)
-            known = _Constants.of_weights(len(x1), *weights, codes, 0 if parts is None else len(parts))
+            codes = None if columns_codes is None else Codes(columns_codes, rows_codes)
+            known = _Constants.of_weights(len(x1), first, first_bias, scale, offset, rotation, codes)
         gamma, turn, table = known.gamma, known.turn, known.table
-        if table is None or parts is None:
+        if table is None or cells is None:
             hidden = first_bias.repeat(len(rows), 1)
         else:
-            hidden = table.index_select(0, parts[0])
-            for part in parts[1:]:
-                hidden += table.index_select(0, part)
+            hidden = table.index_select(0, cells)
         hidden = hidden.to(half).addmm_(x1.T.to(half), below.to(half).T).relu_()
         gain, bias = SUBNET_GAIN, second_bias[:, None].to(half)
         a = torch.addmm(bias, second.to(half), hidden.T, beta=gain, alpha=gain).to(rows.dtype)
@@ -190,7 +183,7 @@ class _Coupling(torch.autograd.Function):
         stretch = s.exp()
         coupled = torch.cat([x1, torch.addcmul(a[changed:], x2, stretch)])
         z = torch.addmm(known.shift, turn, coupled)
-        layers = (first, second, scale, gamma, rotation, turn, codes, cells)
+        layers = (first, second, scale, gamma, rotation, turn, columns_codes, rows_codes, cells)
         ctx.save_for_backward(columns, hidden, squashed, stretch, coupled, *layers)
         ctx.clamp = clamp
         return z.T, s.sum(dim=0) + gamma.log().sum()
@@ -200,7 +193,7 @@ class _Coupling(torch.autograd.Function):
     def backward(ctx: Any, grad_z: Rows, grad_log_det: PerRow) -> tuple[Tensor | None, ...]:
         """Gradients of rows, both layers, scale and offset."""
         columns, hidden, squashed, stretch, coupled, *layers = ctx.saved_tensors
-        first, second, scale, gamma, rotation, turn, codes, cells = layers
+        first, second, scale, gamma, rotation, turn, columns_codes, rows_codes, cells = layers
         half, kept = hidden.dtype, len(columns) - len(squashed)
         x1, x2 = columns.tensor_split([kept])
         grad_columns = turn.T @ grad_z.T
@@ -220,16 +213,16 @@ class _Coupling(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x1 += first[:, :kept].T.to(half) @ grad_hidden.T
         grad_first = (x1.to(half) @ grad_hidden).T.to(first.dtype)
-        if codes is None:
+        if columns_codes is None:
             grad_first_bias = grad_hidden.sum(dim=0).to(first.dtype)
         else:
-            parts, table = torch.atleast_2d(cells), first.new_zeros(len(codes), len(first))
-            for part in parts:
-                table.index_add_(0, part, grad_hidden.to(first.dtype))
-            grad_first_bias = table.sum(dim=0) / len(parts)
-            grad_first = torch.cat([grad_first, table.T @ codes], dim=1)
+            codes = Codes(columns_codes, rows_codes)
+            grad_table = first.new_zeros(len(rows_codes) * len(columns_codes), len(first))
+            grad_table.index_add_(0, cells, grad_hidden.to(first.dtype))
+            grad_codes, grad_first_bias = codes.slopes(grad_table)
+            grad_first = torch.cat([grad_first, grad_codes], dim=1)
         subnet = (grad_first, grad_first_bias, grad_second, grad_second_bias)
-        return grad_columns.T, *subnet, grad_scale, grad_offset, None, None, None, None, None, None
+        return grad_columns.T, *subnet, grad_scale, grad_offset, *[None] * 7
 
 
 class Flow(nn.Module):
@@ -245,7 +238,7 @@ class Flow(nn.Module):
         )
 
     def forward(
-        self, rows: Rows, codes: Codes = None, cells: Cells = None, autocast: Autocast = nullcontext
+        self, rows: Rows, codes: Codes | None = None, cells: Cells = None, autocast: Autocast = nullcontext
     ) -> tuple[Rows, PerRow]:
         """Latent rows and the summed log-determinants."""
         log_det = rows.new_zeros(rows.shape[0])
