@@ -24,5 +24,7 @@ def test_a_layer_is_computed_of_columns_and_rows_and_so_are_its_slopes() -> None
     expected = torch.nn.functional.linear(position_codes(8, 3, 4).double(), weight, bias)
     codes = Codes.of(8, 3, 4)
     torch.testing.assert_close(codes.projected(weight, bias), expected)
-    for found, slopes in zip(codes.slopes(slope), torch.autograd.grad(expected, (weight, bias), slope), strict=True):
+    for found, slopes in zip(
+        codes.slopes(slope), torch.autograd.grad(expected, (weight, bias), slope), strict=True
+    ):
         torch.testing.assert_close(found, slopes)

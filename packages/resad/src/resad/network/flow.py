@@ -78,7 +78,7 @@ class CouplingBlock(nn.Module):
         self._known = None if learns else self._constants(codes)
         coupled: tuple[Rows, PerRow] = _Coupling.apply(
             *(rows, first.weight, first.bias, second.weight, second.bias, self.global_scale),
-            *(self.global_offset, self.w_perm, *(codes or (None, None)), cells, self.clamp, half, self._known),
+            *(self.global_offset, self.w_perm, codes, cells, self.clamp, half, self._known),
         )
         return coupled
 
@@ -108,6 +108,8 @@ class _Constants:
     table: Float[Tensor, "cells hidden"] | None
     """The codes' part of the first layer: computed once per cell, not once per row."""
     gamma: Float[Tensor, "1 channels"]
+    log_gamma: Float[Tensor, ""]
+    """Summed over channels."""
     turn: Float[Tensor, "channels channels"]
     """gamma folded into the rotation: one product per block."""
     shift: Float[Tensor, "channels 1"]
@@ -129,7 +131,7 @@ class _Constants:
         """Computed."""
         table = None if codes is None else codes.projected(first[:, kept:], first_bias)
         gamma = SCALE_GAIN * F.softplus(scale, beta=SCALE_BETA)
-        return cls(codes, table, gamma, rotation * gamma, rotation @ offset.T)
+        return cls(codes, table, gamma, gamma.log().sum(), rotation * gamma, rotation @ offset.T)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Nothing is copied or stored: it is computed anew."""
@@ -140,8 +142,8 @@ class _Coupling(torch.autograd.Function):
     """A block and its gradient: four products forward, seven back, and few passes over memory between.
 
     Autograd would keep twice as much, and multiply out a gradient of the rotation, which is not trained.
-    In memory the rows are columns: halves of the channels are then whole pieces, and the narrow side of a
-    product is not the one that lies in a row, where a CPU takes twice as long for it.
+    In memory the rows are columns, x: halves of the channels are then whole pieces, and the narrow side of
+    a product is not the one that lies in a row, where a CPU takes twice as long for it.
     """
 
     @staticmethod
@@ -155,20 +157,18 @@ class _Coupling(torch.autograd.Function):
         scale: Float[Tensor, "1 channels"],
         offset: Float[Tensor, "1 channels"],
         rotation: Float[Tensor, "channels channels"],
-        columns_codes: Float[Tensor, "width half"] | None,
-        rows_codes: Float[Tensor, "height half"] | None,
+        codes: Codes | None,
         cells: Cells,
         clamp: float,
         half: torch.dtype,
         known: "_Constants | None",
     ) -> tuple[Rows, PerRow]:
         """The block's output and log det; `half` is the arithmetic of the subnet's products."""
-        columns = rows.T.contiguous()  # as the block before has left them
-        changed = len(columns) // 2
-        x1, x2 = columns.tensor_split([len(columns) - changed])
+        x = rows.T.contiguous()  # as the block before has left it
+        changed = len(x) // 2
+        x1, x2 = x.tensor_split([len(x) - changed])
         below = first[:, : len(x1)]
         if known is None:
-            codes = None if columns_codes is None else Codes(columns_codes, rows_codes)
             known = _Constants.of_weights(len(x1), first, first_bias, scale, offset, rotation, codes)
         gamma, turn, table = known.gamma, known.turn, known.table
         if table is None or cells is None:
@@ -183,24 +183,24 @@ class _Coupling(torch.autograd.Function):
         stretch = s.exp()
         coupled = torch.cat([x1, torch.addcmul(a[changed:], x2, stretch)])
         z = torch.addmm(known.shift, turn, coupled)
-        layers = (first, second, scale, gamma, rotation, turn, columns_codes, rows_codes, cells)
-        ctx.save_for_backward(columns, hidden, squashed, stretch, coupled, *layers)
-        ctx.clamp = clamp
-        return z.T, s.sum(dim=0) + gamma.log().sum()
+        layers = (first, second, scale, gamma, rotation, turn, cells)
+        ctx.save_for_backward(x, hidden, squashed, stretch, coupled, *layers)
+        ctx.codes, ctx.clamp = codes, clamp
+        return z.T, s.sum(dim=0) + known.log_gamma
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_z: Rows, grad_log_det: PerRow) -> tuple[Tensor | None, ...]:
         """Gradients of rows, both layers, scale and offset."""
-        columns, hidden, squashed, stretch, coupled, *layers = ctx.saved_tensors
-        first, second, scale, gamma, rotation, turn, columns_codes, rows_codes, cells = layers
-        half, kept = hidden.dtype, len(columns) - len(squashed)
-        x1, x2 = columns.tensor_split([kept])
-        grad_columns = turn.T @ grad_z.T
-        grad_gamma = ((grad_columns * coupled).sum(dim=1) + grad_log_det.sum()) / gamma
+        x, hidden, squashed, stretch, coupled, *layers = ctx.saved_tensors
+        first, second, scale, gamma, rotation, turn, cells = layers
+        half, kept = hidden.dtype, len(x) - len(squashed)
+        x1, x2 = x.tensor_split([kept])
+        grad_x = turn.T @ grad_z.T
+        grad_gamma = ((grad_x * coupled).sum(dim=1) + grad_log_det.sum()) / gamma
         grad_scale = grad_gamma * SCALE_GAIN * torch.sigmoid(SCALE_BETA * scale)
         grad_offset = grad_z.sum(dim=0, keepdim=True) @ rotation
-        grad_x1, grad_x2 = grad_columns[:kept], grad_columns[kept:]
+        grad_x1, grad_x2 = grad_x.tensor_split([kept])
         grad_t = SUBNET_GAIN * grad_x2
         grad_x2 *= stretch
         gain = SUBNET_GAIN * ctx.clamp
@@ -213,16 +213,15 @@ class _Coupling(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x1 += first[:, :kept].T.to(half) @ grad_hidden.T
         grad_first = (x1.to(half) @ grad_hidden).T.to(first.dtype)
-        if columns_codes is None:
+        if ctx.codes is None:
             grad_first_bias = grad_hidden.sum(dim=0).to(first.dtype)
         else:
-            codes = Codes(columns_codes, rows_codes)
-            grad_table = first.new_zeros(len(rows_codes) * len(columns_codes), len(first))
+            grad_table = first.new_zeros(ctx.codes.cells, len(first))
             grad_table.index_add_(0, cells, grad_hidden.to(first.dtype))
-            grad_codes, grad_first_bias = codes.slopes(grad_table)
+            grad_codes, grad_first_bias = ctx.codes.slopes(grad_table)
             grad_first = torch.cat([grad_first, grad_codes], dim=1)
         subnet = (grad_first, grad_first_bias, grad_second, grad_second_bias)
-        return grad_columns.T, *subnet, grad_scale, grad_offset, *[None] * 7
+        return grad_x.T, *subnet, grad_scale, grad_offset, None, None, None, None, None, None
 
 
 class Flow(nn.Module):

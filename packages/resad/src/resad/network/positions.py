@@ -35,10 +35,15 @@ class Codes(NamedTuple):
 
         return cls(code(width), code(height))
 
+    @property
+    def cells(self) -> int:
+        """How many there are."""
+        return len(self.rows) * len(self.columns)
+
     def projected(
         self, weight: Float[Tensor, "hidden channels"], bias: Float[Tensor, " hidden"]
     ) -> Float[Tensor, "cells hidden"]:
-        """What a linear layer makes of the code of every cell: columns and rows are multiplied, cells added."""
+        """What a linear layer makes of the code of every cell: columns and rows are multiplied, not cells."""
         of_columns, of_rows = weight.tensor_split(2, dim=1)
         below = torch.addmm(bias, self.rows.to(weight), of_rows.T)
         return (below[:, None] + self.columns.to(weight) @ of_columns.T).flatten(0, 1)
