@@ -165,7 +165,8 @@ def epochs(records: list[Record], recipe: Recipe, rounds: int) -> dict[str, tupl
             seed_step(0, 0, number)
             pixels = np.stack([preprocess.pixels(records[index].image) for index in indices])
             features = backbone(normalise(torch.from_numpy(pixels), preprocess), model.reconstruction.grid)
-            noise = torch.randn(len(features), 196, features.shape[1]).transpose(0, 1)
+            shape = len(features), features[0, 0].numel(), features.shape[1]
+            noise = torch.randn(shape).transpose(0, 1)
             loss = (network(features, noise) - features).square().mean()
             optimiser.zero_grad()
             loss.backward()
