@@ -110,6 +110,13 @@ def test_std_is_the_population_one_and_pooling_ignores_single_pixels() -> None:
     assert max_score(maps).tolist() == [1, 0.5]
 
 
+def test_a_window_has_a_height_and_a_width() -> None:
+    maps = torch.zeros(1, 20, 20)
+    maps[0, 3:5, 2:10] = 1
+    assert pooled_max_score(maps, [2, 8]).tolist() == [1]
+    assert pooled_max_score(maps, [8, 2]).tolist() == [0.25]
+
+
 def test_identical_features_give_a_zero_map_and_opposite_ones_two() -> None:
     features = torch.randn(1, 7, 3, 4, generator=torch.Generator().manual_seed(0))
     assert cosine_distance(features, 3 * features).abs().max() < 1e-6
