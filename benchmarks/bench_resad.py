@@ -247,9 +247,8 @@ def compare_steps(recipe: Recipe, options: argparse.Namespace) -> None:
         torch.manual_seed(number)
         if not options.encode:
             return plain_step(features, known)
-        with torch.no_grad():
-            batch, shown = images[: recipe.batch_size], images[recipe.batch_size :]
-            return plain_step(plain_backbone(batch), plain_backbone(shown))
+        batch, shown = images[: recipe.batch_size], images[recipe.batch_size :]
+        return plain_step(plain_backbone(batch), plain_backbone(shown))
 
     def ours(number: int) -> list[float]:
         torch.manual_seed(number)

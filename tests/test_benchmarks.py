@@ -14,7 +14,7 @@ from adcommon.testing.trees import make_mvtec
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SMALLEST = {
     "bench_diffusion": "--network tiny --batch 1 --rounds 1",
-    "bench_evaluation": "--exact 20 --bounded 20",
+    "bench_evaluation": "--exact 20 --bounded 20 --plot PLOT.svg",
     "bench_inctrl": "--model CLIP.json --layers 1 2 --queries 1 --steps 1 --batch-size 2 --images 6",
     "bench_loading": "--count 4",
     "bench_metrics": "",
@@ -22,9 +22,9 @@ SMALLEST = {
     "bench_predict": "MODEL --images 20",
     "bench_realnet": "--size 64 --batch 4 --rounds 1",
     "bench_realnet_train": "--recipe quickstart --batch 2 --rounds 1",
-    "bench_resad": "--batch 4 --images 2 --rounds 1",
+    "bench_resad": "--batch 4 --images 2 --rounds 1 --encode",
     "bench_serve": "--requests 4 --concurrency 1",
-    "bench_train_step": "--recipe quickstart --batch 2 --rounds 1",
+    "bench_train_step": "--recipe quickstart --batch 2 --rounds 1 --also kept bf16",
     "bench_uniad": "--images 2 --rounds 2 --size 128",
 }
 LEFT_OUT = {"bench_precision", "bench_runtimes"}

@@ -7,16 +7,16 @@ from torch import nn
 from realnet.network.convolution import MOST_POSITIONS, Conv2d, ConvTranspose2d
 
 
-def pair(kind: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
+def pair(kind: str, out: int = 512) -> tuple[nn.Module, nn.Module, torch.Tensor]:
     """One of ours, torch's with the same weights, and maps."""
     torch.manual_seed(0)
     if kind == "transposed":
-        ours: nn.Module = ConvTranspose2d(8, 16, 4, stride=2, padding=1)
-        plain: nn.Module = nn.ConvTranspose2d(8, 16, 4, stride=2, padding=1)
+        ours: nn.Module = ConvTranspose2d(32, out, 4, stride=2, padding=1)
+        plain: nn.Module = nn.ConvTranspose2d(32, out, 4, stride=2, padding=1)
     else:
-        ours, plain = Conv2d(8, 16, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
+        ours, plain = Conv2d(32, out, 3, padding=1), nn.Conv2d(32, out, 3, padding=1)
     plain.load_state_dict(ours.state_dict())
-    return ours, plain, torch.randn(2, 8, 12, 12)
+    return ours, plain, torch.randn(2, 32, 12, 12)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["rows", "channels"])
@@ -77,6 +77,14 @@ def test_learning_with_fewer_products_drops_the_order_of_before() -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "transposed"])
+@torch.no_grad()
+def test_few_weights_are_left_to_torch(kind: str) -> None:
+    ours, plain, x = pair(kind, out=64)
+    assert torch.equal(ours(x), plain(x))
+    assert ours._in_order is None
+
+
+@pytest.mark.parametrize("kind", ["plain", "transposed"])
 def test_what_learns_or_is_not_float32_or_has_many_positions_is_torchs_own(kind: str) -> None:
     ours, plain, x = pair(kind)
     with torch.no_grad():
@@ -86,7 +94,7 @@ def test_what_learns_or_is_not_float32_or_has_many_positions_is_torchs_own(kind:
     assert torch.equal(ours.weight.grad, plain.weight.grad)
     side = int(MOST_POSITIONS**0.5) + 1
     with torch.no_grad():
-        large = torch.randn(1, 8, side, side)
+        large = torch.randn(1, 32, side, side)
         assert torch.equal(ours(large), plain(large))
         assert ours._in_order is None
         with torch.autocast("cpu", torch.bfloat16):

@@ -17,6 +17,8 @@ from adcommon.models import convolution
 
 MOST_POSITIONS = 1024
 """Of a batch's maps together; with more the order is a few percent of the time, and not worth a copy."""
+FEWEST_WEIGHTS = 2**17
+"""Of a layer; fewer are in order sooner than somebody has looked whether they still are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +29,32 @@ class _Kept:
     shape: torch.Size
     weight: Tensor
 
+    @classmethod
+    def of(cls, weight: Tensor, x: Tensor, in_order: Tensor) -> "_Kept":
+        """These weights, in order for inputs such as `x`."""
+        return cls(convolution.Source.of(weight), x.shape, in_order)
+
+    def is_for(self, weight: Tensor, x: Tensor) -> bool:
+        """True if these are the weights, unchanged, in order for such inputs."""
+        return self.shape == x.shape and self.source.is_still(weight)
+
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Nothing is copied or stored: what this order is belongs to oneDNN."""
         return type(None), ()
 
 
-def _reordered(
-    kept: _Kept | None, weight: Tensor, x: Tensor, reorder: Callable[[Tensor], Tensor]
-) -> _Kept | None:
-    """What to multiply with; None: compiled, learning, another device or type, or maps that gain nothing."""
-    if (
+def _gains(weight: Tensor, x: Tensor) -> bool:
+    """False if compiled, learning, on another device or of another type, or too small or large to gain."""
+    return not (
         torch.compiler.is_compiling()  # first, because an exported batch has no number
         or torch.is_grad_enabled()
-        or x.device.type != "cpu"
+        or weight.numel() < FEWEST_WEIGHTS
+        or len(x) * x.shape[2] * x.shape[3] > MOST_POSITIONS
         or not x.dtype == weight.dtype == torch.float32
-        or x[:, 0].numel() > MOST_POSITIONS
+        or x.device.type != "cpu"
         or torch.is_autocast_enabled("cpu")
         or not torch.backends.mkldnn.is_available()
-    ):
-        return None
-    if kept is not None and kept.shape == x.shape and kept.source.is_still(weight):
-        return kept
-    return _Kept(convolution.Source.of(weight), x.shape, reorder(weight.detach()))
+    )
 
 
 class Conv2d(convolution.Conv2d):
@@ -58,19 +64,14 @@ class Conv2d(convolution.Conv2d):
 
     def forward(self, x: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _ _"]:
         """The convolution."""
-        if self.has_fewer_products(x):
+        weight, kept = self.weight, self._in_order
+        if self.has_fewer_products(x) or not _gains(weight, x):
             self._in_order = None
             return super().forward(x)
         how: tuple[Any, ...] = (self.padding, self.stride, self.dilation, self.groups)
-        reorder: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight
-        kept = self._in_order = _reordered(
-            self._in_order,
-            self.weight,
-            x,
-            lambda weight: reorder(weight.to_mkldnn(), *how, x.shape),
-        )
-        if kept is None:
-            return super().forward(x)
+        if kept is None or not kept.is_for(weight, x):
+            reorder: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight
+            kept = self._in_order = _Kept.of(weight, x, reorder(weight.detach().to_mkldnn(), *how, x.shape))
         return torch.ops.mkldnn._convolution_pointwise(x, kept.weight, self.bias, *how, "none", [], "")
 
 
@@ -83,14 +84,13 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         self, x: Float[Tensor, "batch _ _ _"]
     ) -> Float[Tensor, "batch _ _ _"]:
         """The transposed convolution."""
-        how: tuple[Any, ...] = (self.padding, self.output_padding, self.stride, self.dilation, self.groups)
-        kept = self._in_order = _reordered(
-            self._in_order,
-            self.weight,
-            x,
-            lambda weight: torch.ops.mkldnn._reorder_convolution_transpose_weight(weight, *how, x.shape),
-        )
-        if kept is None:
+        weight, kept = self.weight, self._in_order
+        if not _gains(weight, x):
+            self._in_order = None
             return super().forward(x)
+        how: tuple[Any, ...] = (self.padding, self.output_padding, self.stride, self.dilation, self.groups)
+        if kept is None or not kept.is_for(weight, x):
+            reorder = torch.ops.mkldnn._reorder_convolution_transpose_weight
+            kept = self._in_order = _Kept.of(weight, x, reorder(weight.detach(), *how, x.shape))
         run = torch.ops.mkldnn._convolution_transpose_pointwise
         return run(x, kept.weight, self.bias, *how, "none", [], "")
