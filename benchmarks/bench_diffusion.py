@@ -12,6 +12,7 @@ matrix products, which both have to compute, and how fast they run beside one la
 import argparse
 import copy
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ from realnet.diffusion.train_diffusion import add_gradient
 from realnet.network.attention import Attention
 
 CATEGORIES = ("bottle", "cable", "capsule")
+N = TypeVar("N", bound=nn.Module)
 
 
 class ReferenceAttention(Attention):
@@ -55,7 +57,7 @@ class ReferenceAttention(Attention):
         return (flat + self.proj_out(seen)).view_as(x)
 
 
-def as_reference(network: nn.Module) -> nn.Module:
+def as_reference(network: N) -> N:
     """The same network, computed with torch's own convolutions and plain attention."""
     for module in network.modules():
         if isinstance(module, Attention):
@@ -63,7 +65,7 @@ def as_reference(network: nn.Module) -> nn.Module:
     return plain(network)
 
 
-def awake(network: nn.Module) -> nn.Module:
+def awake(network: N) -> N:
     """Values instead of the zeros that layers start from, so that they count."""
     for parameter in network.parameters():
         if not parameter.any():
@@ -99,9 +101,9 @@ class ReferenceTraining:
 def training(name: str, size: int, rounds: int) -> None:
     torch.manual_seed(0)
     recipe = DIFFUSION_RECIPES[name]
-    network = awake(build(recipe, len(CATEGORIES))).train()
-    reference = ReferenceTraining(as_reference(copy.deepcopy(network)), recipe)
-    network = place(network, torch.device("cpu"), channels_last=recipe.channels_last)
+    start = awake(build(recipe, len(CATEGORIES))).train()
+    reference = ReferenceTraining(as_reference(copy.deepcopy(start)), recipe)
+    network = place(start, torch.device("cpu"), channels_last=recipe.channels_last)
     accelerator, process = Accelerator(cpu=True), make_process(recipe, "cpu")
     optimiser, ema = make_optimiser(network, recipe), Ema(network, recipe.ema_decay)
     shape = (size, 3, recipe.image_size, recipe.image_size)
@@ -154,11 +156,12 @@ def reference_sample(
 def sampling(name: str, size: int, rounds: int) -> None:
     torch.manual_seed(0)
     recipe, guide = DIFFUSION_RECIPES[name], CLASSIFIER_RECIPES[name]
-    networks = [awake(build(kind, len(CATEGORIES))).eval().requires_grad_(False) for kind in (recipe, guide)]
+    kinds = (recipe, guide)
+    networks = [awake(build(kind, len(CATEGORIES))).eval().requires_grad_(False) for kind in kinds]
     references = [as_reference(copy.deepcopy(network)) for network in networks]
     how, batch = SampleRecipe(batch_size=size, respacing="ddim5"), Batch("cable", 0, size)
-    learnt = [Learnt(net, kind, CATEGORIES) for net, kind in zip(networks, (recipe, guide), strict=True)]
-    sampler = Sampler(how, *learnt, Accelerator(cpu=True), SampleSettings())
+    drawing, guiding = (Learnt(net, kind, CATEGORIES) for net, kind in zip(networks, kinds, strict=True))
+    sampler = Sampler(how, drawing, guiding, Accelerator(cpu=True), SampleSettings())
     theirs, own = reference_sample(references, recipe, how, batch), sampler.draw(batch)
     apart = np.abs(theirs.astype(int) - own)
     assert apart.max() <= 1, apart.max()

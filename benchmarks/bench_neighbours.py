@@ -7,6 +7,7 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -74,9 +75,8 @@ def main() -> None:
         1,
     )
     for projection in (128, 64):
-        took = seconds(
-            lambda side=projection: coreset(bank, options.chosen, Generator().manual_seed(1), projection=side)
-        )
+        project = partial(coreset, projection=projection)
+        took = seconds(lambda: project(bank, options.chosen, Generator().manual_seed(1)))  # noqa: B023
         print(f"the same projected to {projection}: {took:.2f} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"largest memory of the process, cdist included: {peak:.2f} GiB")

@@ -5,6 +5,7 @@ Run: uv run python benchmarks/bench_precision.py quickstart      (the folder of 
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,13 +19,14 @@ from adcommon.io.places import default_root
 from adcommon.methods import load_folder
 from adcommon.metrics import auroc
 from adcommon.models.compute import ask
+from adcommon.types.arithmetic import Precision
 from adcommon.types.prediction import Detector
 
 METHODS = {"recontrast": 0, "uniad": 0, "realnet": 0, "inctrl": 8, "resad": 4}
 """And their references."""
 
 
-def score(detector: Detector, data: AnomalyDataset, precision: str) -> Scores:
+def score(detector: Detector, data: AnomalyDataset, precision: Precision) -> Scores:
     ask(detector, precision, compiles=False)
     return collect(detector, data, batch_size=16, keep_maps=False)
 
@@ -32,7 +34,7 @@ def score(detector: Detector, data: AnomalyDataset, precision: str) -> Scores:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--precision", default="bf16", choices=get_args(Precision))
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     split = load_splits("elpv", default_root(), ("mono",))["mono"]

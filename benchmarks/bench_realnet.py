@@ -225,10 +225,8 @@ def items(options: argparse.Namespace) -> None:
             steps = iter(range(10**6))
             compare(
                 f"items, half {kind} in {category[1]}",
-                lambda reference=reference, groups=groups: [reference.batch(group) for group in groups],
-                lambda ours=ours, groups=groups, steps=steps: [
-                    ours.batch(group, next(steps)) for group in groups
-                ],
+                lambda: [reference.batch(group) for group in groups],  # noqa: B023
+                lambda: [ours.batch(group, next(steps)) for group in groups],  # noqa: B023
                 options.rounds,
                 IMAGES,
             )

@@ -169,6 +169,7 @@ def image(recipe: Recipe, _: int, rounds: int) -> None:
 
     scores, maps = reference()
     own = detector.score(picture)
+    assert own.anomaly_maps is not None
     assert torch.allclose(own.anomaly_maps, maps, atol=1e-4)
     assert torch.allclose(own.image_scores, scores, atol=1e-4)
     print(f"maps, of spread {maps.std():.1e}, differ by {(own.anomaly_maps - maps).abs().max():.0e} at most")

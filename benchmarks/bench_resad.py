@@ -17,6 +17,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,6 @@ from resad.backbone import build_backbone, make_preprocess
 from resad.detector import ResADDetector, ScoreRange, likelihood_map, probability_map
 from resad.losses import RunningBoundaries
 from resad.model import ResAD
-from resad.network.flow import Flow
 from resad.network.positions import position_codes
 from resad.network.residual import ReferenceRows, References, match_classes, residual
 from resad.optimiser import Optimisers, level_mask, update
@@ -42,6 +42,7 @@ CATEGORIES = 4
 SINGLES = 5
 """Turns of a single image for each of a step: it is short, so that other work on the machine weighs more."""
 CONSTANT = -0.9189385332046727
+R = TypeVar("R")
 
 
 def rows_of(maps: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ def plain_residuals(maps: Tensor, references: list[Tensor], unit: list[Tensor], 
     return difference**2 if kind == "square" else difference
 
 
-def plain_likelihoods(flow: Flow, rows: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+def plain_likelihoods(flow: Any, rows: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
     """L_n and L_a of rows beside their position codes."""
     log_det = torch.zeros(len(rows))
     for block in flow.module_list:
@@ -144,11 +145,11 @@ class PlainStep:
         """All losses of the step; `known` has the references of each level, category by category."""
         recipe, model, residuals = self.recipe, self.model, []
         for maps, references in zip(features, known, strict=True):
-            rows = [rows_of(images) for images in references.chunk(CATEGORIES)]
-            unit = [F.normalize(each, dim=1) for each in rows]
+            shown = [rows_of(images) for images in references.chunk(CATEGORIES)]
+            unit = [F.normalize(each, dim=1) for each in shown]
             share = len(maps) // CATEGORIES
-            own = [[each for each in parts for _ in range(share)] for parts in (rows, unit)]
-            residuals.append(plain_residuals(maps, *own, recipe.residual))
+            own, directions = ([each for each in parts for _ in range(share)] for parts in (shown, unit))
+            residuals.append(plain_residuals(maps, own, directions, recipe.residual))
         quantiser = torch.zeros(())
         for level, (maps, mask) in enumerate(zip(residuals, self.masks, strict=True)):
             normal, codes = rows_of(maps)[~mask], model.vq_ops[level].embedding
@@ -181,7 +182,7 @@ class PlainStep:
 def plain_score(detector: ResADDetector, images: Tensor) -> Tensor:
     """The merged map of one image; reference rows are known with their directions."""
     model, likelihoods, probabilities = detector.model, [], []
-    for level, maps in enumerate(detector.backbone(images)):
+    for level, (maps, flow) in enumerate(zip(detector.backbone(images), model.estimators, strict=True)):
         known = detector.references.levels[level]
         residuals = plain_residuals(maps, [known.rows], [known.unit], model.residual)
         codes = model.vq_ops[level].embedding.weight
@@ -193,7 +194,7 @@ def plain_score(detector: ResADDetector, images: Tensor) -> Tensor:
         moved = torch.empty_like(moved).scatter_(2, places, moved).reshape(maps.shape)
         constrained = model.constraintor.get_submodule(f"l{level + 1}_proj")(moved)
         condition = position_codes(model.condition, *maps.shape[2:])
-        normal, anomalous = plain_likelihoods(model.estimators[level], rows_of(constrained), condition)
+        normal, anomalous = plain_likelihoods(flow, rows_of(constrained), condition)
         shape = (1, *maps.shape[2:])
         probability = torch.softmax(torch.stack([normal, anomalous], dim=1), dim=1)[:, 1]
         likelihoods.append(normal.reshape(shape))
@@ -202,14 +203,13 @@ def plain_score(detector: ResADDetector, images: Tensor) -> Tensor:
     return (likelihood_map(likelihoods, size, detector.scale) + probability_map(probabilities, size)) / 2
 
 
-def compare(
-    what: str, plain: Callable[[int], object], ours: Callable[[int], object], rounds: int
-) -> tuple[object, object]:
+def compare(what: str, plain: Callable[[int], R], ours: Callable[[int], R], rounds: int) -> tuple[R, R]:
     """The first results; both take turns, and the first turns warm up."""
     spent: list[list[float]] = []
-    first: list[object] = []
+    first: list[R] = []
     for number in range(rounds + 1):
-        results, times = [], []
+        results: list[R] = []
+        times: list[float] = []
         for step in (plain, ours):
             began = time.process_time(), time.perf_counter()
             results.append(step(number))
@@ -282,12 +282,17 @@ def compare_images(recipe: Recipe, options: argparse.Namespace) -> None:
     reference = ResADDetector(*theirs_too, make_preprocess(recipe), references, scale=scale)
     for count in (1, options.images):
         images = torch.randn(count, 3, recipe.image_size, recipe.image_size)
-        theirs, own = compare(
-            f"{count} test images, plain one by one",
-            lambda _, images=images: torch.cat([plain_score(reference, each) for each in images.split(1)]),
-            lambda _, images=images: detector.score(images).anomaly_maps,
-            options.rounds * SINGLES if count == 1 else options.rounds,
-        )
+
+        def plain(_: int, images: Tensor = images) -> Tensor:
+            return torch.cat([plain_score(reference, each) for each in images.split(1)])
+
+        def ours(_: int, images: Tensor = images) -> Tensor:
+            maps = detector.score(images).anomaly_maps
+            assert isinstance(maps, Tensor)
+            return maps
+
+        rounds = options.rounds * SINGLES if count == 1 else options.rounds
+        theirs, own = compare(f"{count} test images, plain one by one", plain, ours, rounds)
         maps, scores = (
             float((a - b).abs().max()) for a, b in ((theirs, own), (max_score(theirs), max_score(own)))
         )

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tables import replace_table
@@ -32,10 +33,16 @@ from adcommon.data.sources.embedded import scan_elpv
 from adcommon.deploy.fastest import smooth_pixels
 from adcommon.io.files import atomic_write
 from adcommon.types.records import Record
+from adcommon.types.values import Runtime
+
+if TYPE_CHECKING:  # what torch is not loaded for, whose memory would count
+    from adcommon.deploy.exporting.checked import Precision
+    from adcommon.deploy.exporting.export import Format
+    from adcommon.deploy.model import Model
 
 METHODS = ("recontrast", "uniad", "realnet", "inctrl", "resad", "padim", "patchcore")
 REFERENCES = {"inctrl": 8, "resad": 8}
-FILES = {
+FILES: "dict[str, tuple[str, Format, Precision]]" = {
     "onnxruntime": ("{}.onnx", "onnx", "fp32"),
     "openvino": ("{}.xml", "openvino", "fp32"),
     "onnxruntime int8": ("{}-int8.onnx", "onnx", "int8"),
@@ -104,7 +111,7 @@ def _copy(records: Iterable[Record], folder: Path) -> None:
         shutil.copy(record.image, to)
 
 
-def load(work: Path, name: str):
+def load(work: Path, name: str, *, compile: bool = False) -> "Model":
     """The model in torch."""
     import adcommon as ad
 
@@ -112,7 +119,7 @@ def load(work: Path, name: str):
     count = REFERENCES.get(name)
     references = sorted((work / "references/good").iterdir())[:count] if count else None
     category = "mono" if name == "uniad" else None
-    return ad.load(folder, references=references, category=category, device="cpu")
+    return ad.load(folder, references=references, category=category, device="cpu", compile=compile)
 
 
 def computer(work: Path, name: str, runtime: str) -> tuple[Callable[[np.ndarray], object], int]:
@@ -121,21 +128,13 @@ def computer(work: Path, name: str, runtime: str) -> tuple[Callable[[np.ndarray]
 
     if runtime in FILES:
         file = FILES[runtime][0].format(name).replace(".xml", ".onnx")
-        model = ad.load(work / file, runtime=runtime.removesuffix(" int8"), threads=1)
+        bare: Runtime = "openvino" if runtime.startswith("openvino") else "onnxruntime"
+        model = ad.load(work / file, runtime=bare, threads=1)
         return model.score_pixels, model.preprocess.size
     import torch
 
-    from adcommon.deploy.load import from_detector
-
     torch.set_num_threads(1)
-    model = load(work, name)
-    if runtime == "torch compiled":
-
-        class Compiled:
-            preprocess = model.preprocess
-            score = staticmethod(torch.compile(model.detector.score))
-
-        model = from_detector(Compiled(), {**model.config, "threshold": None})
+    model = load(work, name, compile=runtime == "torch compiled")
     return model.score_pixels, model.preprocess.size
 
 
@@ -156,6 +155,15 @@ def answer(work: Path, name: str, runtime: str, batch: int) -> None:
         print(json.dumps([calls, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]), flush=True)
 
 
+def said(process: "subprocess.Popen[str]", asked: str = "") -> str:
+    """The next line of a process, which is asked for it first."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(asked)
+    process.stdin.flush()
+    return process.stdout.readline()
+
+
 def measure(work: Path, name: str, runtimes: list[str], batch: int, seconds: float) -> Iterator[list[str]]:
     """A row for each runtime: the processes compute in turn, a tenth of the time each."""
     processes = {}
@@ -164,15 +172,13 @@ def measure(work: Path, name: str, runtimes: list[str], batch: int, seconds: flo
         processes[runtime] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        processes[runtime].stdout.readline()  # one starts after the other
+        said(processes[runtime])  # one starts after the other
     calls: dict[str, list[float]] = {runtime: [] for runtime in runtimes}
     memory = dict.fromkeys(runtimes, 0)
     for _ in range(10):
         for runtime, process in processes.items():
             if process.poll() is None:
-                process.stdin.write(f"{seconds / 10}\n")
-                process.stdin.flush()
-                some, memory[runtime] = json.loads(process.stdout.readline())
+                some, memory[runtime] = json.loads(said(process, f"{seconds / 10}\n"))
                 calls[runtime] += some
     for runtime, process in processes.items():
         process.communicate()
@@ -196,7 +202,8 @@ def megabytes(extra: str) -> float:
     """Of the files of adcommon with an extra, and of all that this needs."""
     from packaging.requirements import Requirement
 
-    waiting, seen, total = [("adcommon", (extra, ""))], set(), 0
+    waiting: list[tuple[str, tuple[str, ...]]] = [("adcommon", (extra, ""))]
+    seen, total = set(), 0
     while waiting:
         name, extras = waiting.pop()
         try:
@@ -261,7 +268,8 @@ def main() -> None:
         prepare(options.work, options.prepare)
         return
     lay_out(options.work)
-    speed, same = [], []
+    speed: list[list[str]] = []
+    same: list[list[str]] = []
     for name in options.methods:
         # Not here: a process begins with the memory of the one that started it.
         command = [sys.executable, __file__, "--work", str(options.work), "--prepare", name]

@@ -24,9 +24,9 @@ from adcommon.testing.trees import make_folder
 def exported(folder: Path) -> Path:
     """PaDiM on a light backbone, trained on a few drawn photographs, as an ONNX file."""
     make_folder(folder / "photos", good=30)
-    train = ["padim-train", "--data", folder / "photos", "--recipe", "small", "--image-size", "128"]
-    subprocess.run([*train, "--out", folder / "runs"], check=True, capture_output=True)
-    export = ["ad", "export", folder / "runs/photos/model", "--out", folder / "part.onnx"]
+    train = ["padim-train", "--data", f"{folder}/photos", "--recipe", "small", "--image-size", "128"]
+    subprocess.run([*train, "--out", f"{folder}/runs"], check=True, capture_output=True)
+    export = ["ad", "export", f"{folder}/runs/photos/model", "--out", f"{folder}/part.onnx"]
     subprocess.run(export, check=True, capture_output=True)
     return folder / "part.onnx"
 
@@ -34,7 +34,7 @@ def exported(folder: Path) -> Path:
 @contextmanager
 def serving(model: Path) -> Iterator[int]:
     """The port of a server in a process of its own."""
-    command = [Path(sys.executable).with_name("ad"), "serve", f"part={model}", "--port", "0"]
+    command = [str(Path(sys.executable).with_name("ad")), "serve", f"part={model}", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

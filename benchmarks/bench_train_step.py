@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -151,7 +152,7 @@ def main() -> None:
             f"({min(ratios):.2f} to {max(ratios):.2f})   first loss differs by {first:.1e}"
         )
         if options.recipe == "mvtec":  # depthwise convolutions, which the other has, are counted as full ones
-            count = gigaflops(lambda name=name: steps[name](images))
+            count = gigaflops(partial(steps[name], images))
             share = count / spent / rate
             print(
                 f"    {count:.0f} GFLOP, {count / spent:.0f} a second, {share:.2f} of a product's {rate:.0f}"

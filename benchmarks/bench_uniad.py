@@ -12,8 +12,10 @@ losses are compared there is no dropout. B4's weights are random, which changes 
 import argparse
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -35,6 +37,8 @@ from uniad.optimiser import make_optimiser, seed_step, update
 from uniad.recipes import MVTEC, Recipe
 
 SIDE = 900
+Step = Callable[[int, list[int]], float]
+"""Of this number, with these images; returns the loss."""
 
 
 def draw(folder: Path, count: int) -> list[Record]:
@@ -86,9 +90,9 @@ class ReferenceReconstruction(nn.Module):
             return ReferenceAttention(getattr(layer, name), ours.grid, reach)
 
         encoder, decoder = ours.transformer.encoder.layers, ours.transformer.decoder.layers
-        self.encoder = nn.ModuleList(attention(layer, "self_attn") for layer in encoder)
-        self.first = nn.ModuleList(attention(layer, "self_attn") for layer in decoder)
-        self.second = nn.ModuleList(attention(layer, "multihead_attn") for layer in decoder)
+        self.encoder: Any = nn.ModuleList(attention(layer, "self_attn") for layer in encoder)
+        self.first: Any = nn.ModuleList(attention(layer, "self_attn") for layer in decoder)
+        self.second: Any = nn.ModuleList(attention(layer, "multihead_attn") for layer in decoder)
 
     def forward(self, features: Tensor, noise: Tensor) -> Tensor:
         ours, transformer = self.ours, self.ours.transformer
@@ -99,6 +103,7 @@ class ReferenceReconstruction(nn.Module):
         )
         position = ours.pos_embed()[:, None].repeat(1, batch, 1)
         out = ours.input_proj(tokens)
+        layer: Any  # with the entries of the reference
         for layer, attend in zip(transformer.encoder.layers, self.encoder, strict=True):
             placed = out + position
             out = layer.norm1(out + layer.dropout(attend(placed, placed, out, attend.mask())))
@@ -115,7 +120,7 @@ class ReferenceReconstruction(nn.Module):
         return rebuilt.permute(1, 2, 0).unflatten(2, ours.grid)
 
     @staticmethod
-    def feed(layer: nn.Module, tokens: Tensor) -> Tensor:
+    def feed(layer: Any, tokens: Tensor) -> Tensor:
         return layer.linear2(layer.dropout(layer.act(layer.linear1(tokens))))
 
 
@@ -124,7 +129,7 @@ class WholeBackbone(nn.Module):
 
     def __init__(self, pyramid: FeaturePyramid) -> None:
         super().__init__()
-        self.network = timm.create_model("tf_efficientnet_b4", pretrained=False).eval()
+        self.network: Any = timm.create_model("tf_efficientnet_b4", pretrained=False).eval()
         pad_as_reference(self.network, "tf_efficientnet_b4")
         self.network.load_state_dict(pyramid.trunk.state_dict(), strict=False)
         self.taps = (0, 1, 2, 4)
@@ -142,7 +147,9 @@ class WholeBackbone(nn.Module):
         return torch.cat(resized, dim=1)
 
 
-def epochs(records: list[Record], recipe: Recipe, rounds: int) -> dict[str, tuple[list[float], list[float]]]:
+def epochs(
+    records: list[Record], recipe: Recipe, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Seconds of each epoch and the losses of every step, for both ways, in turns."""
     preprocess, accelerator = make_preprocess(recipe), Accelerator(cpu=True)
     batches = [
@@ -150,7 +157,7 @@ def epochs(records: list[Record], recipe: Recipe, rounds: int) -> dict[str, tupl
         for first in range(0, len(records), recipe.batch_size)
     ]
 
-    def reference():
+    def reference() -> Step:
         torch.manual_seed(0)
         model = build(recipe, weights="random").train()
         network, backbone = (
@@ -176,7 +183,7 @@ def epochs(records: list[Record], recipe: Recipe, rounds: int) -> dict[str, tupl
 
         return step
 
-    def ours():
+    def ours() -> Step:
         torch.manual_seed(0)
         model = build(recipe, weights="random").train()
         optimiser, _ = make_optimiser(model.reconstruction.parameters(), recipe, len(batches))
@@ -193,17 +200,19 @@ def epochs(records: list[Record], recipe: Recipe, rounds: int) -> dict[str, tupl
         return step
 
     steps = {"reference": reference(), "ours": ours()}
-    found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in steps}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    losses: dict[str, list[float]] = {name: [] for name in steps}
     for epoch in range(rounds):
         for name, step in steps.items():
             began = time.perf_counter()
-            losses = [step(epoch * len(batches) + i, indices) for i, indices in enumerate(batches)]
-            found[name][0].append(time.perf_counter() - began)
-            found[name][1].extend(losses)
-    return found
+            losses[name] += [step(epoch * len(batches) + i, indices) for i, indices in enumerate(batches)]
+            seconds[name].append(time.perf_counter() - began)
+    return seconds, losses
 
 
-def attention(recipe: Recipe, rounds: int, *, training: bool) -> dict[str, tuple[list[float], float]]:
+def attention(
+    recipe: Recipe, rounds: int, *, training: bool
+) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Seconds of one masked attention, and the bytes its forward keeps for the backward pass."""
     side = recipe.image_size // recipe.out_stride
     ours = Attention(recipe.hidden_dim, recipe.heads, recipe.dropout).train(training)
@@ -215,7 +224,8 @@ def attention(recipe: Recipe, rounds: int, *, training: bool) -> dict[str, tuple
         "reference": lambda: reference(swapped, swapped, swapped, reference.mask()),
         "ours": lambda: ours(tokens, tokens, tokens, barrier),
     }
-    found: dict[str, tuple[list[float], float]] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    memory: dict[str, int] = {}
     for name, call in calls.items():
         kept: dict[int, int] = {}
 
@@ -225,7 +235,7 @@ def attention(recipe: Recipe, rounds: int, *, training: bool) -> dict[str, tuple
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             call()
-        found[name] = ([], sum(kept.values()))
+        memory[name] = sum(kept.values())
     for _ in range(rounds):
         for name, call in calls.items():
             with torch.set_grad_enabled(training):
@@ -233,16 +243,16 @@ def attention(recipe: Recipe, rounds: int, *, training: bool) -> dict[str, tuple
                 out = call()
                 if training:
                     out.sum().backward()
-            found[name][0].append(time.perf_counter() - began)
-    return found
+            seconds[name].append(time.perf_counter() - began)
+    return seconds, memory
 
 
 def middle(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def ratios(found: dict) -> str:
-    values = sorted(a / b for a, b in zip(found["reference"][0][1:], found["ours"][0][1:], strict=True))
+def ratios(seconds: Mapping[str, list[float]]) -> str:
+    values = sorted(a / b for a, b in zip(seconds["reference"][1:], seconds["ours"][1:], strict=True))
     return f"{middle(values):.2f} ({values[0]:.2f} to {values[-1]:.2f})"
 
 
@@ -261,24 +271,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         records = draw(Path(folder), options.images)
         for name, kind in (("as in the paper", recipe), ("without dropout", replace(recipe, dropout=0.0))):
-            found = epochs(records, kind, options.rounds)
-            seconds = {way: middle(values[1:]) for way, (values, _) in found.items()}
+            seconds, losses = epochs(records, kind, options.rounds)
+            half = {way: middle(values[1:]) for way, values in seconds.items()}
             print(
-                f"epoch {name}: reference-style {seconds['reference']:.2f} s, kept features "
-                f"{seconds['ours']:.2f} s, ratio {ratios(found)}"
+                f"epoch {name}: reference-style {half['reference']:.2f} s, kept features "
+                f"{half['ours']:.2f} s, ratio {ratios(seconds)}"
             )
             if not kind.dropout:
-                pairs = zip(found["reference"][1], found["ours"][1], strict=True)
+                pairs = zip(losses["reference"], losses["ours"], strict=True)
                 print(f"  losses differ by {max(abs(a - b) / a for a, b in pairs):.1e} at most, relative")
     for training in (False, True):
-        found = attention(recipe, 20, training=training)
-        seconds = {way: 1000 * middle(values[1:]) for way, (values, _) in found.items()}
+        seconds, memory = attention(recipe, 20, training=training)
+        half = {way: 1000 * middle(values[1:]) for way, values in seconds.items()}
         print(
             f"attention {'forward and backward' if training else 'forward'}: reference-style "
-            f"{seconds['reference']:.1f} ms, ours {seconds['ours']:.1f} ms, ratio {ratios(found)}"
+            f"{half['reference']:.1f} ms, ours {half['ours']:.1f} ms, ratio {ratios(seconds)}"
         )
         if training:
-            kept = {way: size / 2**20 for way, (_, size) in found.items()}
+            kept = {way: size / 2**20 for way, size in memory.items()}
             print(f"  kept for the backward pass: {kept['reference']:.1f} MiB, ours {kept['ours']:.1f} MiB")
 
 

@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import gpu_parts
 import torch
@@ -92,8 +93,8 @@ def header(on_gpu: bool) -> dict[str, object]:
     }
 
 
-def run_part(part: Part, folder: Path, on_gpu: bool, seconds: float) -> dict[str, object]:
-    """Run a part to its end or for so long, and collect what it wrote down."""
+def run_part(part: Part, folder: Path, on_gpu: bool, seconds: float, limit: float) -> dict[str, object]:
+    """Run a part, which aims at so many seconds, to its end or the limit; collect what it wrote down."""
     device = "GPU" if on_gpu else "CPU"
     found: dict[str, object] = {"kind": part.kind, "about": part.about, "device": device}
     gpus = torch.cuda.device_count()
@@ -112,14 +113,15 @@ def run_part(part: Part, folder: Path, on_gpu: bool, seconds: float) -> dict[str
     for process in started:
         process.start()
     for process in started:
-        process.join(max(0, began + seconds - time.monotonic()))
+        process.join(max(0, began + limit - time.monotonic()))
     late = [process for process in started if process.is_alive()]
     for process in late:
         process.kill()
+        assert process.pid is not None
         with suppress(ProcessLookupError):  # it had not begun
             os.killpg(process.pid, signal.SIGKILL)  # all that it has started
         process.join()
-    status = f"killed after {seconds:.0f} s" if late else "done"
+    status = f"killed after {limit:.0f} s" if late else "done"
     if not late and (failed := [process.exitcode for process in started if process.exitcode]):
         status = f"failed with exit code {failed[0]}"
     rows = folder / f"{part.name}.jsonl"
@@ -164,15 +166,17 @@ def main() -> int:
     ]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     SERVER.set_forkserver_preload(["gpu_parts"])
-    (first := SERVER.Process(target=os.getpid)).start()  # when it has ended, all is imported
-    result = {"header": header(on_gpu), "parts": []}
+    (importing := SERVER.Process(target=os.getpid)).start()  # when it has ended, all is imported
+    result: dict[str, Any] = {"header": header(on_gpu)}
     print("\n".join(f"{name}: {value}" for name, value in result["header"].items()), flush=True)
-    first.join()
+    importing.join()
     with tempfile.TemporaryDirectory() as folder:
 
         def run(part: Part) -> dict[str, object]:
             left = end - time.monotonic()
-            return run_part(part, Path(folder), on_gpu, min(part.seconds * share, left))
+            seconds = min(part.seconds * share, left)
+            limit = seconds if on_gpu else left  # on a CPU, where all is tiny, others may want the cores too
+            return run_part(part, Path(folder), on_gpu, seconds, limit)
 
         with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(2) as beside:
             pools = {ONE: first, COMPILING: beside}

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import bench_metrics
@@ -26,11 +27,12 @@ from gpu_notes import Notes
 
 from adcommon.testing.commands import call, read_table
 from adcommon.training.devices import set_seed, start
-from adcommon.types.arithmetic import Arithmetic
+from adcommon.types.arithmetic import Arithmetic, Precision
 
 SUBJECTS = {**steps.SUBJECTS, **steps_few_shot.SUBJECTS}
 ROOT = Path(__file__).parents[1]
 BATCHES = (1, 32)
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 TRAININGS = {
     "recontrast-train": "--iterations 100 --precision bf16",
     "realnet-train": "--iterations 40 --precision bf16 --anomaly-source textures --afs-batches 4",
@@ -50,9 +52,9 @@ def prepared(notes: Notes, method: str) -> steps.Subject:
         return SUBJECTS[method](notes.device, not notes.on_gpu)
 
 
-def precise(notes: Notes, precision: str) -> Accelerator:
+def precise(notes: Notes, precision: Precision | Literal["torch"]) -> Accelerator:
     """The product's accelerator of a precision; `torch` is torch's own default: TF32 in cuDNN alone."""
-    asked = "fp32" if precision == "torch" else precision
+    asked: Precision = "fp32" if precision == "torch" else precision
     accelerator = start(notes.device, Arithmetic(precision=asked, deterministic=False))
     if precision == "torch":
         torch.backends.cudnn.allow_tf32 = True
@@ -79,7 +81,7 @@ def timed(notes: Notes, make: Callable[[], steps.Step], seconds: float, least: i
         began = wait()
         step()
         count = int(min(max(seconds / (wait() - began), least), 100))
-        marks = []
+        marks: list[Any] = []  # CUDA's events, or seconds
         for number in range(count + 1):
             if notes.on_gpu:
                 marks.append(torch.cuda.Event(enable_timing=True))
@@ -108,7 +110,7 @@ def train_steps(notes: Notes, method: str) -> None:
         with notes.row(way="reference", precision="torch", kept=False, **size) as found:
             precise(notes, "torch")
             found |= timed(notes, subject.reference, seconds)
-    for precision in ("fp32", "tf32", "bf16"):
+    for precision in PRECISIONS:
         with notes.row(way="ours", precision=precision, kept=subject.keeps, **size) as found:
             accelerator = precise(notes, precision)
             found |= timed(notes, lambda: subject.ours(accelerator, False, subject.keeps), seconds)  # noqa: B023
@@ -125,7 +127,7 @@ def train_steps(notes: Notes, method: str) -> None:
 def latency(notes: Notes, subject: steps.Subject, batch: int, seconds: float) -> dict[str, object]:
     """From images in the host's memory to image scores in Python, call by call, in fp32."""
     assert subject.detector is not None
-    detector, times = subject.detector(), []
+    detector, times = subject.detector(), list[float]()
     images = torch.randn(batch, 3, subject.recipe.image_size, subject.recipe.image_size)
     for _ in range(3):
         detector.score(images).image_scores.tolist()
@@ -209,7 +211,9 @@ def scoring(notes: Notes, method: str) -> None:
 
     def score() -> None:
         for batch in images.split(16):
-            detector.score(batch).anomaly_maps.cpu()
+            found = detector.score(batch).anomaly_maps
+            assert isinstance(found, torch.Tensor)
+            found.cpu()
 
     def measure() -> None:
         bench_metrics.exact(maps, masks)

@@ -53,8 +53,13 @@ Step = Callable[[], Tensor | float]
 class Sized(Protocol):
     """What every recipe has."""
 
-    batch_size: int
-    image_size: int
+    @property
+    def batch_size(self) -> int:
+        """Images of a step."""
+
+    @property
+    def image_size(self) -> int:
+        """Their side, pixels."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,9 @@ def recontrast(device: torch.device, tiny: bool) -> Subject:
         return lambda: float(bench_train_step.reference_step(model, images, optimiser, alpha))
 
     def ours(accelerator: Accelerator, compiled: bool, kept: bool) -> Step:
-        model, batch = (value.to(memory_format=torch.channels_last) for value in (deepcopy(start), images))
+        model = deepcopy(start).to(memory_format=torch.channels_last)
         optimiser, _ = recontrast_optimiser(model, recipe)
+        batch = images.contiguous(memory_format=torch.channels_last)
         batch = batch[:: accelerator.num_processes]  # they share it
         maps = model.frozen_features(batch) if kept else None
         compile_if(compiled, model)
