@@ -217,10 +217,11 @@ def test_unnormalise_undoes_normalise(seed: int, batch: int) -> None:
 
 
 def test_restoring_without_a_crop_is_bilinear_interpolation() -> None:
-    maps = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0))
-    restored = torch.from_numpy(Preprocess(image_size=64).restore(maps.numpy(), 37, 90))
-    expected = F.interpolate(maps[None], (37, 90), mode="bilinear", align_corners=False)[0]
-    torch.testing.assert_close(restored, expected, rtol=0, atol=1e-5)  # float32 sampling positions
+    one = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
+    for height, width in ((37, 90), (300, 1000)):  # the larger one in several bands
+        restored = torch.from_numpy(Preprocess(image_size=64).restore(one.numpy(), height, width))
+        (expected,) = F.interpolate(one[None, None], (height, width), mode="bilinear", align_corners=False)[0]
+        torch.testing.assert_close(restored, expected, rtol=0, atol=1e-4)  # float32 sampling positions
 
 
 @pytest.mark.parametrize("fit", ["stretch", "short_side"])
@@ -231,7 +232,7 @@ def test_restored_maps_lie_where_the_pixels_were(fit: Any, tmp_path: Path) -> No
     image = save(tmp_path / "a.png", np.stack([rows, columns, 0 * rows], axis=-1).astype(np.uint8))
     preprocess = Preprocess(image_size=60, crop_size=40, fit=fit)
     maps = preprocess.pixels(image).astype(np.float32).transpose(2, 0, 1)
-    restored = preprocess.restore(maps, height, width)
+    restored = [preprocess.restore(each, height, width) for each in maps]
     centre = (slice(height // 3, 2 * height // 3), slice(2 * width // 5, 3 * width // 5))
     # Within the rounding to grey levels and the width of the antialiasing filter.
     np.testing.assert_allclose(restored[0][centre], rows[centre], rtol=0, atol=1)

@@ -90,7 +90,7 @@ def test_a_tile_as_large_as_the_photograph_changes_nothing(photo: Path, tmp_path
     np.testing.assert_array_equal(tile, whole.pixels(photo))
     maps = np.random.default_rng(1).random((1, 16, 16))
     joined_map = cut_whole.join(maps, *size)
-    np.testing.assert_array_equal(cut_whole.restore(joined_map[None], 60, 100), whole.restore(maps, 60, 100))
+    np.testing.assert_array_equal(cut_whole.restore(joined_map, 60, 100), whole.restore(maps[0], 60, 100))
     mask = tmp_path / "mask.png"
     Image.fromarray(np.eye(60, 100, dtype=np.uint8) * 255).save(mask)
     record = Record(photo, "part", 1, "scratch", mask)
@@ -106,7 +106,7 @@ def test_a_joined_map_and_the_mask_lie_on_the_photograph(photo: Path, tmp_path: 
     Image.fromarray(truth).save(mask)
     small = preprocess.mask(Record(photo, "part", 1, "spot", mask))
     assert small.shape[::-1] == preprocess.map_size(100, 60) == (50, 30)
-    restored = preprocess.restore(small[None].astype(np.float32), 60, 100)[0]
+    restored = preprocess.restore(small.astype(np.float32), 60, 100)
     np.testing.assert_array_equal(restored > 0.5, truth > 0)
     assert preprocess.mask(Record(photo, "part", 0)).shape == small.shape
 

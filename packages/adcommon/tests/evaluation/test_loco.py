@@ -55,7 +55,7 @@ def test_the_original_size_is_that_of_the_images(tmp_path: Path) -> None:
     )
     assert at_map == pytest.approx(original, abs=1e-3)
     small = scores_of(folder, maps[:, ::2, ::2].copy())
-    restored = small.preprocess.restore(small.anomaly_maps, 64, 64)
+    restored = np.stack([small.preprocess.restore(each, 64, 64) for each in small.anomaly_maps])
     expected = measure(scores_of(folder, restored), category="pushpins").extra
     assert measure(small, category="pushpins", eval_size="original").extra == pytest.approx(
         expected, abs=1e-6

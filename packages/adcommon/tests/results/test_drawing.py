@@ -6,21 +6,27 @@ from PIL import Image
 
 from adcommon.data.preprocess import Preprocess
 from adcommon.results.drawing import Colours, covered, draw, write_pictures
-from adcommon.results.pictures import FOUND, glow, steps
+from adcommon.results.pictures import FOUND, contour, glow, steps
 
 PREPROCESS = Preprocess(image_size=16)
 MAP = np.random.default_rng(0).random((16, 16)).astype(np.float32)
 IMAGE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (50, 70, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("colours", [(0.1, None, 0.9), (0.1, 1.5, 2.0), (0.5, None, 0.5), None])
-def test_a_map_is_drawn_half_and_half_over_its_image(colours: Colours | None) -> None:
-    restored = PREPROCESS.restore(MAP[None], IMAGE.height, IMAGE.width)[0]
-    dark, _, bright = colours or (MAP.min(), None, MAP.max())
-    found = steps(restored, float(dark), float(bright)) if bright > dark else np.zeros((50, 70), np.uint8)
-    heat = np.asarray(glow(found))
-    expected = (np.asarray(IMAGE).astype(int) + heat) // 2
-    np.testing.assert_array_equal(covered(IMAGE, MAP, PREPROCESS, colours), expected)
+@pytest.mark.parametrize("size", [(70, 50), (900, 310)], ids=["small", "in bands"])
+@pytest.mark.parametrize(
+    "colours", [(0.1, None, 0.9), (0.1, 0.6, 0.9), (0.1, 1.5, 2.0), (0.5, None, 0.5), None]
+)
+def test_a_map_is_drawn_half_and_half_over_its_image(colours: Colours | None, size: tuple[int, int]) -> None:
+    image = IMAGE.resize(size)
+    restored = PREPROCESS.restore(MAP, image.height, image.width)
+    dark, outlined, bright = colours or (float(MAP.min()), None, float(MAP.max()))
+    shade = steps(restored, dark, bright) if bright > dark else np.uint8(0 * restored)
+    mixed = (np.asarray(image).astype(int) + np.asarray(glow(shade))) // 2
+    expected = Image.fromarray(mixed.astype(np.uint8))
+    if outlined is not None:
+        contour(expected, restored > outlined, FOUND)
+    np.testing.assert_array_equal(covered(image, MAP, PREPROCESS, colours), expected)
 
 
 @pytest.mark.parametrize(("threshold", "outlined"), [(2.0, False), (0.5, True), (None, False)])

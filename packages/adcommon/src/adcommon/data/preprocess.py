@@ -1,7 +1,7 @@
 """Image and mask on disk -> arrays of one size, and the way back for maps. No torch; see `normalise`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,27 +243,36 @@ class Preprocess:
         return turn_values(values, header.orientation, back=drawn_upright)
 
     def restore(
-        self, maps: Float[np.ndarray, "batch map_height map_width"], height: int, width: int
-    ) -> Float[np.ndarray, "batch height width"]:
-        """Put maps of whole images, joined ones if there are tiles, on the pixels of `height` x `width`.
+        self, network_map: Float[np.ndarray, "map_height map_width"], height: int, width: int
+    ) -> Float[np.ndarray, "height width"]:
+        """Put the map of a whole image, a joined one if there are tiles, on the pixels of `height` x `width`.
 
         Bilinear, pixel centres at halves; pixels that the crop had cut off take the value of the nearest
         pixel inside.
         """
-        is_joined = self.tile is not None and maps.shape[1:] != (self.size, self.size)
+        whole = np.empty((height, width), network_map.dtype)
+        for rows, values in self.restored(network_map, height, width):
+            whole[rows] = values
+        return whole
+
+    def restored(
+        self, network_map: Float[np.ndarray, "map_height map_width"], height: int, width: int
+    ) -> Iterator[tuple[slice, Float[np.ndarray, "rows width"]]]:
+        """The rows that `restore` gives, some at a time, and which these are: nobody need hold them all."""
+        is_joined = self.tile is not None and network_map.shape != (self.size, self.size)
         down = (self.size, 0) if is_joined else self._resized_side(height, width)
         across = (self.size, 0) if is_joined else self._resized_side(width, height)
-        top, bottom, below = self._neighbours(height, *down, maps.shape[1])
-        left, right, beside = self._neighbours(width, *across, maps.shape[2])
-        below, beside = below[:, None].astype(maps.dtype), beside.astype(maps.dtype)
+        top, bottom, below = self._neighbours(height, *down, network_map.shape[0])
+        left, right, beside = self._neighbours(width, *across, network_map.shape[1])
+        below, beside = below[:, None].astype(network_map.dtype), beside.astype(network_map.dtype)
         # Columns first, while rows are few: single values are picked there, whole rows copied after.
-        rows = maps.take(left, axis=2) * (1 - beside) + maps.take(right, axis=2) * beside
-        restored = np.empty((len(maps), height, width), dtype=maps.dtype)
+        rows = network_map.take(left, axis=1) * (1 - beside) + network_map.take(right, axis=1) * beside
         for band in bands(height, width):
-            share = below[band]
-            restored[:, band] = rows.take(top[band], axis=1) * (1 - share)
-            restored[:, band] += rows.take(bottom[band], axis=1) * share
-        return restored
+            upper, lower, share = rows.take(top[band], axis=0), rows.take(bottom[band], axis=0), below[band]
+            upper *= 1 - share
+            lower *= share
+            upper += lower
+            yield band, upper
 
     def _resized_side(self, side: int, other: int) -> tuple[int, int]:
         """Length of one side after the resize, and where the crop begins on it."""

@@ -78,5 +78,5 @@ class Result:
         """Higher is more anomalous; at the size of the image, made of `network_map` each time it is asked."""
         if self.network_map is None:
             return None
-        restored: np.ndarray = self.preprocess.restore(self.network_map[None], self.height, self.width)[0]
+        restored: np.ndarray = self.preprocess.restore(self.network_map, self.height, self.width)
         return restored

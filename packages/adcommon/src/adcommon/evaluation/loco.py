@@ -44,7 +44,7 @@ def saturated_overlap(
             continue
         width, height = preprocess.size_of(record.image)
         if eval_size == "original":
-            anomaly_map = preprocess.restore(anomaly_map[None], height, width)[0]
+            anomaly_map = preprocess.restore(anomaly_map, height, width)
         channels = _channels(record, preprocess, eval_size, anomaly_map.shape)
         kept = channels[channels.any(axis=(1, 2))]
         vanished += len(channels) - len(kept)

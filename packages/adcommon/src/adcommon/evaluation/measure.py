@@ -139,7 +139,7 @@ def with_mask(
     else:
         width, height = preprocess.size_of(record.image)
         mask = np.zeros((height, width), dtype=bool)
-    return preprocess.restore(anomaly_map[None], *mask.shape)[0], mask
+    return preprocess.restore(anomaly_map, *mask.shape), mask
 
 
 def masks_as_labels(

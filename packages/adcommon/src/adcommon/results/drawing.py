@@ -53,10 +53,14 @@ def covered(
 ) -> Image.Image:
     """The map over an image that `alone` gave."""
     dark, outlined, bright = colours or (float(network_map.min()), None, float(network_map.max()))
-    anomaly_map = preprocess.restore(network_map[None], image.height, image.width)[0]
-    drawn = overlay(image, glow(steps(anomaly_map, dark, bright if bright > dark else math.inf)))
-    if outlined is not None:
-        contour(drawn, anomaly_map > outlined, FOUND)
+    shade = np.empty((image.height, image.width), np.uint8)
+    found = np.zeros(shade.shape, bool)
+    for rows, values in preprocess.restored(network_map, *shade.shape):
+        shade[rows] = steps(values, dark, bright if bright > dark else math.inf)
+        if outlined is not None:
+            found[rows] = values > outlined
+    drawn = overlay(image, glow(shade))
+    contour(drawn, found, FOUND)
     return drawn
 
 
