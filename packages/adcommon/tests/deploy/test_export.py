@@ -19,6 +19,7 @@ from torch import nn
 from adcommon import errors
 from adcommon.data.kind import STATISTICS, Kind
 from adcommon.data.preprocess import Preprocess
+from adcommon.deploy.exporting.checked import rank_correlation
 from adcommon.deploy.exporting.decisions import add_decisions, below
 from adcommon.deploy.exporting.export import export
 from adcommon.deploy.load import from_detector, load
@@ -170,6 +171,15 @@ def test_eight_bits_are_another_model_with_a_threshold_of_its_own(tmp_path: Path
     with pytest.raises(BadValue, match=r"3 normal --calibration-images.*expected at least 26"):
         export(edges(), tmp_path / "b.onnx", **how | {"calibration_images": images / "scratched"})
     assert not (tmp_path / "b.onnx").exists()
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_without_an_order_do_not_correlate() -> None:
+    scores = np.array([0.1, 0.4, 0.2], np.float32)
+    assert rank_correlation(scores, 2 * scores) == pytest.approx(1)
+    assert rank_correlation(scores, -scores) == pytest.approx(-1)
+    for flat in (np.ones(3, np.float32), np.array([0.1, np.nan, 0.2], np.float32)):
+        assert rank_correlation(scores, flat) == 0
 
 
 def test_openvino_computes_the_same(tmp_path: Path) -> None:

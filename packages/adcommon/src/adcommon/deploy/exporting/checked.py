@@ -139,7 +139,7 @@ def compare(
         runtime=runtime,
         images=len(images),
         difference=float((gaps / np.maximum(largest, np.finfo(np.float32).tiny)).max()),
-        rank_correlation=_rank_correlation(wanted, got) if len(images) >= FEWEST_IMAGES else None,
+        rank_correlation=rank_correlation(wanted, got) if len(images) >= FEWEST_IMAGES else None,
         auroc=None if labels is None else (auroc(wanted, truth), auroc(got, truth)),
         decisions_changed=changed,
     )
@@ -156,8 +156,11 @@ def predicted(model: Model, pixels: UInt8[np.ndarray, "tiles size size 3"]) -> P
     return Prediction(scores, np.concatenate(maps) if maps else None)
 
 
-def _rank_correlation(ours: Float[np.ndarray, " images"], theirs: Float[np.ndarray, " images"]) -> float:
+def rank_correlation(ours: Float[np.ndarray, " images"], theirs: Float[np.ndarray, " images"]) -> float:
+    """Spearman's; 0 where all scores are equal, or one is no number, so that no order is left."""
     from scipy.stats import rankdata
 
-    ranks = np.corrcoef(rankdata(ours), rankdata(theirs))
-    return float(np.nan_to_num(ranks[0, 1]))  # all scores equal: no order is left
+    ranks = rankdata(ours), rankdata(theirs)
+    if not all(np.ptp(own) > 0 for own in ranks):
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])
