@@ -12,13 +12,12 @@ matrix products, which both have to compute, and how fast they run beside one la
 import argparse
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from bench_realnet import compare
-from plain import plain
+from plain import N, plain
 from products import explain, operations_of
 from torch import Tensor, nn
 
@@ -41,7 +40,6 @@ from realnet.diffusion.train_diffusion import add_gradient
 from realnet.network.attention import Attention
 
 CATEGORIES = ("bottle", "cable", "capsule")
-N = TypeVar("N", bound=nn.Module)
 
 
 class ReferenceAttention(Attention):

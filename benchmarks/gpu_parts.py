@@ -127,7 +127,8 @@ def train_steps(notes: Notes, method: str) -> None:
 def latency(notes: Notes, subject: steps.Subject, batch: int, seconds: float) -> dict[str, object]:
     """From images in the host's memory to image scores in Python, call by call, in fp32."""
     assert subject.detector is not None
-    detector, times = subject.detector(), list[float]()
+    detector = subject.detector()
+    times: list[float] = []
     images = torch.randn(batch, 3, subject.recipe.image_size, subject.recipe.image_size)
     for _ in range(3):
         detector.score(images).image_scores.tolist()

@@ -251,14 +251,14 @@ class Preprocess:
         pixel inside.
         """
         whole = np.empty((height, width), network_map.dtype)
-        for rows, values in self.restored(network_map, height, width):
+        for rows, values in self.restored_bands(network_map, height, width):
             whole[rows] = values
         return whole
 
-    def restored(
+    def restored_bands(
         self, network_map: Float[np.ndarray, "map_height map_width"], height: int, width: int
     ) -> Iterator[tuple[slice, Float[np.ndarray, "rows width"]]]:
-        """The rows that `restore` gives, some at a time, and which these are: nobody need hold them all."""
+        """What `restore` gives, some rows at a time, and which these are: nobody need hold them all."""
         is_joined = self.tile is not None and network_map.shape != (self.size, self.size)
         down = (self.size, 0) if is_joined else self._resized_side(height, width)
         across = (self.size, 0) if is_joined else self._resized_side(width, height)

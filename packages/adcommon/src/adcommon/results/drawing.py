@@ -55,7 +55,7 @@ def covered(
     dark, outlined, bright = colours or (float(network_map.min()), None, float(network_map.max()))
     shade = np.empty((image.height, image.width), np.uint8)
     found = np.zeros(shade.shape, bool)
-    for rows, values in preprocess.restored(network_map, *shade.shape):
+    for rows, values in preprocess.restored_bands(network_map, *shade.shape):
         shade[rows] = steps(values, dark, bright if bright > dark else math.inf)
         if outlined is not None:
             found[rows] = values > outlined

@@ -29,11 +29,6 @@ class _Kept:
     shape: torch.Size
     weight: Tensor
 
-    @classmethod
-    def of(cls, weight: Tensor, x: Tensor, in_order: Tensor) -> "_Kept":
-        """These weights, in order for inputs such as `x`."""
-        return cls(convolution.Source.of(weight), x.shape, in_order)
-
     def is_for(self, weight: Tensor, x: Tensor) -> bool:
         """True if these are the weights, unchanged, in order for such inputs."""
         return self.shape == x.shape and self.source.is_still(weight)
@@ -71,7 +66,8 @@ class Conv2d(convolution.Conv2d):
         how: tuple[Any, ...] = (self.padding, self.stride, self.dilation, self.groups)
         if kept is None or not kept.is_for(weight, x):
             reorder: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight
-            kept = self._in_order = _Kept.of(weight, x, reorder(weight.detach().to_mkldnn(), *how, x.shape))
+            in_order = reorder(weight.detach().to_mkldnn(), *how, x.shape)
+            kept = self._in_order = _Kept(convolution.Source.of(weight), x.shape, in_order)
         return torch.ops.mkldnn._convolution_pointwise(x, kept.weight, self.bias, *how, "none", [], "")
 
 
@@ -91,6 +87,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         how: tuple[Any, ...] = (self.padding, self.output_padding, self.stride, self.dilation, self.groups)
         if kept is None or not kept.is_for(weight, x):
             reorder = torch.ops.mkldnn._reorder_convolution_transpose_weight
-            kept = self._in_order = _Kept.of(weight, x, reorder(weight.detach(), *how, x.shape))
+            in_order = reorder(weight.detach(), *how, x.shape)
+            kept = self._in_order = _Kept(convolution.Source.of(weight), x.shape, in_order)
         run = torch.ops.mkldnn._convolution_transpose_pointwise
         return run(x, kept.weight, self.bias, *how, "none", [], "")
